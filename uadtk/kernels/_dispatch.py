@@ -1,0 +1,27 @@
+"""Which implementation runs: chosen by the type of the arrays, in this one place."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+
+def is_cupy(array: Any) -> bool:
+    """True for a CuPy array, without importing CuPy."""
+    return type(array).__module__.partition(".")[0] == "cupy"
+
+
+def implementation(module: str, *arrays: Any) -> ModuleType:
+    """The compiled module for these arrays: ``_cupy`` if all are CuPy arrays, ``_numba`` if none is.
+
+    Raises
+    ------
+    TypeError
+        If CuPy and NumPy arrays are mixed: moving data between host and device is the caller's choice.
+    """
+    on_device = {is_cupy(array) for array in arrays if array is not None}
+    if len(on_device) > 1:
+        raise TypeError("arrays are on host and device: move them to one with cupy.asarray or cupy.asnumpy first")
+    backend = "_cupy" if on_device == {True} else "_numba"
+    return importlib.import_module(f"uadtk.kernels.{backend}.{module}")
