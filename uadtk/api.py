@@ -1,0 +1,61 @@
+"""Everything a plugin may import, and everything our own models, scorers, thresholders and cleaners import.
+
+Building blocks live in ``uadtk.networks`` (torch) and ``uadtk.kernels`` (arrays); both are as public as this module.
+"""
+
+from __future__ import annotations
+
+from uadtk.core.entry import API_VERSION, Entry
+from uadtk.core.errors import (
+    BackendError,
+    CheckpointError,
+    DataError,
+    PluginError,
+    UadtkError,
+    UsageError,
+)
+from uadtk.core.options import NoOptions, option
+from uadtk.hookspecs import hookimpl
+
+# Names that need NumPy are found on first use, so that a plugin's entry module stays light.
+_LAZY = {
+    "Batch": "model",
+    "CalibrationScan": "thresholder",
+    "CalibrationSet": "thresholder",
+    "Choice": "thresholder",
+    "Cleaner": "cleaner",
+    "Finding": "finding",
+    "Mask": "volume",
+    "Model": "model",
+    "OperatingPoint": "thresholder",
+    "Scan": "volume",
+    "ScoreMap": "volume",
+    "Scored": "scorer",
+    "Scorer": "scorer",
+    "Segmentation": "finding",
+    "Thresholder": "thresholder",
+    "Volume": "volume",
+}
+
+__all__ = [
+    "API_VERSION",
+    "BackendError",
+    "CheckpointError",
+    "DataError",
+    "Entry",
+    "NoOptions",
+    "PluginError",
+    "UadtkError",
+    "UsageError",
+    "hookimpl",
+    "option",
+    *sorted(_LAZY),
+]
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"uadtk.core.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

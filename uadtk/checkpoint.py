@@ -1,0 +1,249 @@
+"""A checkpoint is one ``.safetensors`` file: weights, and in its header, as JSON, how to use them.
+
+Header key ``uadtk``::
+
+    {"format": 1,
+     "model": {"name", "options", "dist", "version"},
+     "preparation": {...}, "scorer": "residual", "cleaners": ["erode:iterations=3", ...],
+     "training": {...}, "points": [{operating point}, ...], "weights_sha256": "..."}
+
+Nothing is pickled, and the header can be read without torch. Operating points live beside the weights: adding one
+rewrites the header and copies the weights byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uadtk import registry
+from uadtk.core import options as opts
+from uadtk.core.errors import CheckpointError, PluginError, UadtkError, UsageError, did_you_mean
+from uadtk.core.model import capabilities, default_scorer
+from uadtk.core.preparation import Preparation
+from uadtk.core.thresholder import OperatingPoint, named_point
+from uadtk.io.write import write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+SHIPPED = Path(__file__).parent / "weights"
+DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=5,unit=mm")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with everything that is needed to use it the way it was trained.
+
+    ``weights`` are the tensors by name, as safetensors bytes without metadata; ``digest`` names weights, model and
+    preparation together (operating points may be added without changing it).
+    """
+
+    model: str
+    options: dict[str, Any]
+    preparation: Preparation
+    scorer: str
+    cleaners: tuple[str, ...]
+    dist: str
+    version: str
+    training: dict[str, Any] = field(default_factory=dict)
+    points: tuple[OperatingPoint, ...] = ()
+    weights: bytes = field(default=b"", repr=False)
+    source: str = ""
+
+    @property
+    def digest(self) -> str:
+        facts = {"model": self.model, "options": self.options, "preparation": opts.as_dict(self.preparation)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + self.weights).hexdigest()
+
+    def point(self, name: str | None) -> OperatingPoint:
+        """The operating point of that name; None: the only one, or ``p98`` if there are several."""
+        names = [point.name for point in self.points]
+        found = named_point(self.points, name or ("p98" if len(names) > 1 else names[0] if names else ""))
+        if found is not None:
+            return found
+        if not names:
+            fix = f"Make one: uadtk threshold --strategy p98 --model {self.source or self.model} --healthy cohort.tsv."
+            raise UsageError("has no operating point", self.source or self.model, fix)
+        what = f"no operating point '{name}'" if name else "has several operating points"
+        raise UsageError(what, self.source or self.model, f"--point: {did_you_mean(name or '', names)}")
+
+    def with_point(self, point: OperatingPoint) -> Checkpoint:
+        """The same with ``point`` added, in place of one of that name."""
+        return replace(self, points=(*(p for p in self.points if p.name != point.name), point))
+
+    def build(self, device: str = "cpu") -> nn.Module:
+        """The model with its weights, in ``eval`` mode.
+
+        Raises
+        ------
+        CheckpointError
+            The weights do not fit the model.
+        PluginError
+            The model belongs to a plugin that is not installed or does not load.
+        """
+        import torch
+        from safetensors.torch import load
+
+        model: nn.Module = self.new_model()
+        try:
+            tensors = load(self.weights) if self.weights else {}
+            model.load_state_dict(tensors)
+        except Exception as error:  # safetensors and torch raise several kinds
+            first = " ".join(str(error).split())[:160]
+            raise CheckpointError(f"the weights do not fit model '{self.model}' ({first})", self.source) from None
+        return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def new_model(self) -> Any:
+        """The model with fresh weights (torch's global generator decides them)."""
+        try:
+            cls = registry.load("models", self.model if self.dist == registry.OWN else f"{self.dist}/{self.model}")
+        except UsageError:
+            raise PluginError(
+                f"needs model '{self.model}' of {self.dist} {self.version}, which is not installed",
+                self.source,
+                f"pip install {self.dist}",
+            ) from None
+        return cls(opts.build(cls.Options, self.options, self.model), self.preparation.pixels)
+
+    def header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "model": {"name": self.model, "options": self.options, "dist": self.dist, "version": self.version},
+            "preparation": opts.as_dict(self.preparation),
+            "scorer": self.scorer,
+            "cleaners": list(self.cleaners),
+            "training": self.training,
+            "points": [asdict(point) for point in self.points],
+            "weights_sha256": hashlib.sha256(self.weights).hexdigest(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write atomically."""
+        tensors, data = _split(self.weights) if self.weights else ({}, b"")
+        tensors["__metadata__"] = {"uadtk": json.dumps(self.header(), sort_keys=True)}
+        write_bytes(path, _join(tensors, data))
+
+
+def new(
+    model: str, options: dict[str, Any], preparation: Preparation, scorer: str = "", cleaners: tuple[str, ...] = ()
+) -> Checkpoint:
+    """A checkpoint without weights; options are checked and completed by their defaults."""
+    registered = registry.find("models", model)
+    cls = registry.load("models", model)
+    return Checkpoint(
+        model=registered.entry.name,
+        options=opts.as_dict(opts.build(cls.Options, options, model)),
+        preparation=preparation,
+        scorer=scorer or default_scorer(cls),
+        cleaners=cleaners or DEFAULT_CLEANERS,
+        dist=registered.dist,
+        version=registered.version,
+        source=model,
+    )
+
+
+def pack(model: nn.Module) -> bytes:
+    """The weights of a model as safetensors bytes."""
+    from safetensors.torch import save
+
+    tensors: dict[str, Tensor] = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    return save(tensors) if tensors else b""
+
+
+def open_checkpoint(name_or_path: str) -> Checkpoint:
+    """A checkpoint file, a shipped checkpoint by name, or a model that needs no training by name.
+
+    Raises
+    ------
+    CheckpointError
+        Not a checkpoint, damaged, or of a newer format.
+    UsageError
+        Nothing of that name.
+    """
+    if name_or_path.endswith(SUFFIX) or ("/" in name_or_path and Path(name_or_path).exists()):
+        return load(Path(name_or_path))
+    shipped = {path.stem: path for path in SHIPPED.glob(f"*{SUFFIX}")}
+    if name_or_path in shipped:
+        return replace(load(shipped[name_or_path]), source=name_or_path)
+    name, values = opts.parse_spec(name_or_path)
+    try:
+        registry.find("models", name)
+    except UsageError as error:
+        known = {*shipped, *(r.entry.name for r in registry.entries("models"))}
+        raise UsageError(f"no model '{name}'", fix=did_you_mean(name, known)) from error
+    if "training_loss" in capabilities(registry.load("models", name)):
+        fix = f"Train it: uadtk train {name} cohort.tsv -o {name}{SUFFIX}, then --model {name}{SUFFIX}."
+        raise UsageError("no weights are shipped for this model", name, fix)
+    return new(name, values, Preparation())
+
+
+def load(path: Path) -> Checkpoint:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot be read ({error.strerror})", str(path), "Check the path.") from None
+    tensors, data = _split(raw, str(path))
+    header = _header(tensors, str(path))
+    tensors.pop("__metadata__")
+    weights = _join(tensors, data) if tensors else b""
+    if hashlib.sha256(weights).hexdigest() != header["weights_sha256"]:
+        raise CheckpointError("the weights are damaged (checksum differs)", str(path), "Copy or download it again.")
+    try:
+        return Checkpoint(
+            model=header["model"]["name"],
+            options=header["model"]["options"],
+            preparation=opts.build(Preparation, header["preparation"], f"{path}: preparation"),
+            scorer=header["scorer"],
+            cleaners=tuple(header["cleaners"]),
+            dist=header["model"]["dist"],
+            version=header["model"]["version"],
+            training=header["training"],
+            points=tuple(OperatingPoint.from_json(point) for point in header["points"]),
+            weights=weights,
+            source=str(path),
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"its header is incomplete ({error})", str(path)) from None
+    except UadtkError as error:
+        raise CheckpointError(error.what, error.where or str(path)) from None
+
+
+def _header(tensors: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads(tensors["__metadata__"]["uadtk"])
+        made_for = int(header["format"])
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError("is a safetensors file but not a uadtk checkpoint", where) from None
+    if made_for > FORMAT:
+        raise CheckpointError(
+            f"is of checkpoint format {made_for}, this uadtk reads up to {FORMAT}",
+            where,
+            "Update: pip install -U uadtk.",
+        )
+    return header
+
+
+def _split(raw: bytes, where: str = "weights") -> tuple[dict[str, Any], bytes]:
+    """safetensors: 8 bytes little-endian header length, JSON header, data."""
+    try:
+        (length,) = struct.unpack_from("<Q", raw)
+        header: dict[str, Any] = json.loads(raw[8 : 8 + length])
+        end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError):
+        raise CheckpointError("is not a safetensors file", where) from None
+    if len(raw) != 8 + length + end:
+        raise CheckpointError("is cut short or damaged", where, "Copy or download it again.")
+    return header, raw[8 + length :]
+
+
+def _join(header: dict[str, Any], data: bytes) -> bytes:
+    text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data

@@ -1,0 +1,89 @@
+"""The command line. Each command is one file here; its first docstring line is its summary."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import uadtk
+from uadtk.cli._lazy import LazyGroup, group
+from uadtk.core.errors import UadtkError, UsageError, did_you_mean
+
+_ORDER = ("segment", "train", "threshold", "demo", "phantom", "inspect", "models", "plugins", "check", "doctor")
+
+
+class Root(LazyGroup):
+    def children(self) -> Mapping[str, tuple[str, Callable[[], Any]]]:
+        here = Path(__file__).parent
+        own = {name: (_summary(here / f"{name}.py"), partial(_command, name)) for name in _ORDER}
+        return {**own, **{n: c for n, c in _plugin_commands().items() if n not in own}}
+
+
+def _summary(path: Path) -> str:
+    with path.open(encoding="utf-8") as lines:
+        return lines.readline().strip().strip('"')
+
+
+def _command(name: str) -> Any:
+    return getattr(importlib.import_module(f"uadtk.cli.{name}"), name)
+
+
+def _plugin_commands() -> dict[str, tuple[str, Callable[[], Any]]]:
+    from uadtk import registry
+
+    found = registry.entries("commands")
+    return {r.entry.name: (r.entry.summary, partial(registry.load, "commands", r.entry.name)) for r in found}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"uadtk {uadtk.__version__}")
+        raise typer.Exit
+
+
+def _root(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of defaults: [segment] model = ..., [train.scalespace] levels = 3.")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version)] = False,
+) -> None:
+    """Unsupervised anomaly detection in brain MRI. For research, not a medical device."""
+    if config is not None:
+        ctx.default_map = _read_config(config)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", str(path)) from None
+    except ValueError as error:
+        raise UsageError(f"is not TOML ({error})", str(path)) from None
+    for section in sections:
+        if section not in _ORDER and section not in _plugin_commands():
+            raise UsageError(f"no command '{section}'", f"{path} [{section}]", did_you_mean(section, _ORDER))
+    return sections
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; exits with the code of the error (see ``uadtk.core.errors``)."""
+    try:
+        group(Root, "uadtk", _root)(args=argv, prog_name="uadtk", auto_envvar_prefix="UADTK")
+    except UadtkError as error:
+        print(f"uadtk: {error.one_line()}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception:
+        print(
+            "uadtk: this is a bug in uadtk (or in a plugin it runs); please report it with the lines below.",
+            file=sys.stderr,
+        )
+        raise

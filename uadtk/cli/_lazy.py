@@ -1,0 +1,120 @@
+"""Commands that cost nothing until they run; the only file that touches ``typer.core``.
+
+Listing a group's help asks for every child, so children are stubs with a name and a summary. A stub builds the real
+command when it is run (or asked for its own help). Options may come from ``--config``: the stub checks its keys.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+import typer.core
+import typer.main
+
+from uadtk.core.errors import UsageError, did_you_mean
+from uadtk.core.options import Field
+
+Function = Callable[..., Any]
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+class Stub(typer.core.TyperCommand):
+    """A command by name and summary; ``build()`` gives the function (or group) behind it."""
+
+    def __init__(self, name: str, summary: str, build: Callable[[], Any]) -> None:
+        super().__init__(name, help=summary, rich_markup_mode=None)
+        self.build = build
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        command = as_command(self.build(), str(self.name))
+        config = (parent.default_map or {}).get(info_name) if parent is not None else None
+        _check_config(command, config, str(info_name))
+        return command.make_context(info_name, args, parent, **extra)
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """A group whose children are looked up when they are named."""
+
+    def children(self) -> Mapping[str, tuple[str, Callable[[], Any]]]:
+        """name -> (summary, build)"""
+        raise NotImplementedError
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.children())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        child = self.children().get(cmd_name)
+        return Stub(cmd_name, *child) if child else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise UsageError(f"no command '{args[0]}'", ctx.command_path, did_you_mean(args[0], self.children()))
+        return super().resolve_command(ctx, args)
+
+
+def group(cls: type[LazyGroup], name: str, callback: Function) -> Any:
+    app = _app(cls=cls, context_settings=CONTEXT, no_args_is_help=True)
+    app.callback()(callback)
+    built = typer.main.get_group(app)
+    built.name = name
+    return built
+
+
+def as_command(function: Any, name: str) -> Any:
+    """A typer command from an annotated function or a ``typer.Typer``."""
+    if isinstance(function, typer.core.TyperGroup):
+        return function
+    if isinstance(function, typer.Typer):
+        return typer.main.get_command(function)
+    app = _app()
+    app.command(name, context_settings=CONTEXT, help=inspect.getdoc(function))(function)
+    return typer.main.get_command(app)
+
+
+def parameter(field: Field) -> inspect.Parameter:
+    """A dataclass option as a native command-line option."""
+    settings: dict[str, Any] = {"help": field.help, "show_default": True}
+    kind: Any = field.type
+    if field.choices or kind in (bool, str):
+        pass
+    elif kind in (int, float):
+        settings |= {"min": field.ge, "max": field.le}
+    else:  # lists are written with commas and checked when the options are built
+        kind, settings["show_default"] = str, _written(field.default)
+    default = field.default if kind is field.type else _written(field.default)
+    flag = "--" + field.name.replace("_", "-")
+    flags = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+    annotation = Annotated[kind, typer.Option(*flags, **settings)]
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def with_parameters(function: Function, name: str, help: str, parameters: list[inspect.Parameter]) -> Function:
+    """``function(**values)`` as a function that typer sees with those parameters."""
+
+    def command(**values: Any) -> Any:
+        return function(**values)
+
+    command.__name__, command.__doc__ = name, help
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _app(**settings: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
+
+
+def _written(value: Any) -> str:
+    return "none" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _check_config(command: Any, config: Any, name: str) -> None:
+    if config is None or isinstance(command, typer.core.TyperGroup):
+        return
+    known = {param.name for param in command.params}
+    for key in config:
+        if key not in known:
+            raise UsageError(f"no option '{key}'", f"--config [{name}]", did_you_mean(key, known))

@@ -1,0 +1,42 @@
+"""Say what this installation can do: device, optional libraries, plugins, shipped models."""
+
+from __future__ import annotations
+
+
+def doctor() -> None:
+    """Say what this installation can do: device, optional libraries, plugins, shipped models."""
+    import os
+    import platform
+    from importlib import metadata
+    from importlib.util import find_spec
+
+    import torch
+
+    import uadtk
+    from uadtk import registry
+    from uadtk.checkpoint import SHIPPED, SUFFIX
+
+    print(f"uadtk        {uadtk.__version__}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    print(f"torch        {torch.__version__}, CUDA device: {device}")
+    for module, dist, what in (
+        ("deepbet", "deepbet", "skull stripping"),
+        ("SimpleITK", "SimpleITK", "registration, N4, denoising"),
+        ("nilearn", "nilearn", "atlas, phantoms without label maps"),
+        ("cupy", "cupy-cuda13x", "kernels on a GPU"),
+    ):
+        there = find_spec(module) is not None
+        extra = {"deepbet": "preprocess", "SimpleITK": "preprocess", "nilearn": "phantom", "cupy": "cuda"}[module]
+        state = f"{_version(metadata, dist)}" if there else f'missing: pip install "uadtk[{extra}]"'
+        print(f"{module:<12} {state} ({what})")
+    print(f"shipped      {', '.join(sorted(p.stem for p in SHIPPED.glob(f'*{SUFFIX}'))) or 'none'}")
+    print(f"plugins      {', '.join(f'{p.dist} {p.version}' for p in registry.plugins()) or 'none'}")
+    for warning in registry.warnings():
+        print(f"warning      {warning}")
+
+
+def _version(metadata: object, dist: str) -> str:
+    try:
+        return metadata.version(dist)  # type: ignore[attr-defined, no-any-return]
+    except Exception:
+        return "installed"

@@ -1,0 +1,105 @@
+"""Train a model on the normal anatomy of a cohort."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, make_run, refuse_file
+from uadtk.cli._lazy import LazyGroup, group, parameter, with_parameters
+from uadtk.core.errors import UsageError
+
+
+class Models(LazyGroup):
+    """One subcommand per model, ours and the plugins'; a model's file is imported when it is named."""
+
+    def children(self) -> Mapping[str, tuple[str, Callable[[], Any]]]:
+        from uadtk import registry
+
+        names = [r.entry.name for r in registry.entries("models")]
+        return {
+            (r.entry.name if names.count(r.entry.name) == 1 else f"{r.dist}/{r.entry.name}"): (
+                r.entry.summary,
+                partial(_command, r.entry.name if names.count(r.entry.name) == 1 else f"{r.dist}/{r.entry.name}"),
+            )
+            for r in registry.entries("models")
+        }
+
+
+def _callback() -> None:
+    """Train a model on the normal anatomy of a cohort: uadtk train MODEL COHORT -o model.safetensors"""
+
+
+train = group(Models, "train", _callback)
+
+
+def _settings(
+    cohort: Annotated[Path, typer.Argument(help="cohort.tsv, a BIDS tree, a folder or a scan.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write (.safetensors).")],
+    prepare: Annotated[str, typer.Option(help="Preparation, as side=256,denoise=yes,n4=yes,register=affine.")] = "",
+    scorer: Scorer = None,
+    cleaner: Cleaner = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Pause after this long; the same command goes on.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    overwrite: Overwrite = False,
+) -> None: ...
+
+
+def _command(name: str) -> Callable[..., Any]:
+    """The training command of one model, with the model's own options as native options."""
+    from uadtk import registry
+    from uadtk.core.options import fields
+    from uadtk.pipeline.train import Schedule
+
+    cls = registry.load("models", name)
+    own = [parameter(field) for field in fields(cls.Options)]
+    schedule = [parameter(field) for field in fields(Schedule)]
+    shared = list(inspect.signature(_settings, eval_str=True).parameters.values())
+    taken = {p.name for p in [*schedule, *shared]}
+    clash = sorted(taken & {p.name for p in own})
+    if clash:
+        raise UsageError(f"model '{name}' has options that training has too: {', '.join(clash)}")
+    required = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shared]
+    help = f"Train {registry.find('models', name).entry.summary}"
+    return with_parameters(partial(_train, name), name, help, [*required, *own, *schedule])
+
+
+def _train(
+    name: str,
+    cohort: Path,
+    output: Path,
+    prepare: str,
+    scorer: str | None,
+    cleaner: list[str] | None,
+    minutes: float | None,
+    device: str,
+    threads: int,
+    overwrite: bool,
+    **values: Any,
+) -> None:
+    from uadtk import checkpoint as checkpoints
+    from uadtk.core import options as opts
+    from uadtk.core.preparation import Preparation
+    from uadtk.io.cohort import read_cohort
+    from uadtk.pipeline import train as training
+
+    if output.suffix != checkpoints.SUFFIX:
+        raise UsageError(f"a checkpoint ends in {checkpoints.SUFFIX}", str(output))
+    refuse_file(output, overwrite or training.state_path(output).exists())
+    chosen = {field.name: values.pop(field.name) for field in opts.fields(training.Schedule)}
+    schedule = opts.build(training.Schedule, chosen, "training")
+    recipe = opts.build(Preparation, opts.parse_spec("prepare:" + prepare)[1], "--prepare")
+    cleaners = () if not cleaner else tuple(cleaner)
+    fresh = checkpoints.new(name, values, recipe, scorer or "", cleaners)
+    run = make_run(device, threads, schedule.seed)
+    trained = training.train(fresh, read_cohort(cohort), schedule, output, run, minutes)
+    state = "" if trained.training["finished"] else " (paused: repeat the command to go on)"
+    print(f"{output}{state}")

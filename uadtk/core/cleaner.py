@@ -1,0 +1,23 @@
+"""What a cleaner is: score volume in, score volume out, on the model's grid.
+
+Cleaners run before the way back to the scan's own grid, in the order the checkpoint names them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Cleaner(Protocol):
+    Options: ClassVar[type[Any]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def clean(
+        self, score: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+    ) -> NDArray[np.float32]:
+        """``score`` and ``brain`` are (z, y, x), z along the axial slices; ``spacing_mm`` in the same order."""
+        ...

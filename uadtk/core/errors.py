@@ -1,0 +1,73 @@
+"""Errors that a user meets: what happened, where, what to do; each with its exit code.
+
+    UadtkError            1   something failed (also: some scans of a cohort failed)
+    ├── UsageError        2   the command asks for something that does not exist or does not fit
+    ├── DataError         3   a scan, mask or table cannot be used
+    ├── CheckpointError   4   a checkpoint cannot be read or does not fit
+    ├── PluginError       5   a plugin that was asked for cannot be loaded
+    └── BackendError      6   a device or an optional library is missing
+    interrupted         130
+
+Anything else that escapes is a bug in uadtk, and the command line says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UadtkError(Exception):
+    """Base of all errors meant for people.
+
+    Parameters
+    ----------
+    what : str
+        What happened, in one clause.
+    where : str
+        File, axis, option or value it happened at.
+    fix : str
+        What the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(self.one_line())
+
+    def one_line(self) -> str:
+        """``where: what. fix`` on a single line."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        text = f"{text}. {self.fix}" if self.fix else text
+        return " ".join(text.split())
+
+
+class UsageError(UadtkError):
+    exit_code = 2
+
+
+class DataError(UadtkError):
+    exit_code = 3
+
+
+class CheckpointError(UadtkError):
+    exit_code = 4
+
+
+class PluginError(UadtkError):
+    exit_code = 5
+
+
+class BackendError(UadtkError):
+    exit_code = 6
+
+
+INTERRUPTED = 130
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """``Did you mean 'x'?`` or the list of what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(names) or 'none'}."

@@ -1,0 +1,46 @@
+"""What a segmentation is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One lesion candidate. ``label`` is its value in the components image; 1 is the largest."""
+
+    label: int
+    volume_ml: float
+    centroid_mm: tuple[float, float, float]  # RAS+ of the scan
+    peak: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A scan's abnormality on its own grid, before any threshold.
+
+    ``maps`` are further images of the scorer, such as ``reconstruction``, in the scan's intensity or the scorer's unit.
+    """
+
+    scan: Scan
+    brain: Mask
+    brain_source: str  # "given", "already skull-stripped" or "deepbet"
+    score: ScoreMap
+    maps: dict[str, Volume]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Mask, components and findings of one scan at one operating point."""
+
+    scoring: Scoring
+    point: OperatingPoint
+    mask: Mask
+    components: Volume  # int32, 0 background
+    findings: tuple[Finding, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)

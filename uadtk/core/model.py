@@ -1,0 +1,59 @@
+"""What a model is: a ``torch.nn.Module`` that learned normal anatomy.
+
+A model is one file with one class ``Model`` and its ``Options``. What it can do it declares by having the method:
+
+``training_loss(batch) -> {"loss": scalar, ...}``
+    The differentiable loss to minimise and, beside it, further scalars worth logging. Absent: nothing to train.
+``reconstruct(x) -> x̂``
+    Pseudo-healthy image of ``x`` (B, 1, S, S); deterministic in ``eval`` mode.
+``sample(x, n) -> (n, B, 1, S, S)``
+    Stochastic reconstructions, for Monte-Carlo scoring.
+``objective(x) -> (B,)``
+    Differentiable in ``x``: how badly each image fits the model, for gradient and restoration scoring.
+``score(x, brain) -> (B, 1, S, S)``
+    For models without a reconstruction: abnormality itself. Sees all slices of one scan at once.
+
+Images are float32, about [0, 1] (brain intensity divided by its 98th percentile), 0 outside the brain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CAPABILITIES = ("training_loss", "reconstruct", "sample", "objective", "score")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Slices to learn from, all (B, 1, S, S).
+
+    ``image`` float32; ``brain`` bool; ``normal`` bool, False where a known lesion must not be learned (always True
+    when only lesion-free slices are used).
+    """
+
+    image: Tensor
+    brain: Tensor
+    normal: Tensor
+
+
+@runtime_checkable
+class Model(Protocol):
+    """The least a model has; see the module docstring for what it may have besides."""
+
+    Options: ClassVar[type[Any]]
+
+    def __init__(self, options: Any, side: int) -> None: ...
+
+
+def capabilities(model: Any) -> frozenset[str]:
+    """Which of ``CAPABILITIES`` a model (class or instance) has."""
+    return frozenset(name for name in CAPABILITIES if callable(getattr(model, name, None)))
+
+
+def default_scorer(model: Any) -> str:
+    """The scorer a new checkpoint of this model names: its own score if it has one, else the residual."""
+    return "own" if "score" in capabilities(model) else "residual"

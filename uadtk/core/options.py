@@ -1,0 +1,140 @@
+"""Options: one frozen dataclass per model, scorer, thresholder or cleaner.
+
+Command line, configuration file, checkpoint and README are derived from the dataclass, and all of them check values
+here::
+
+    @dataclass(frozen=True)
+    class Options:
+        levels: int = option(3, "Band-pass levels of the pyramid.", ge=1, le=5)
+        loss: Literal["l1", "l2"] = option("l1", "Reconstruction loss.")
+
+A *spec* writes a name with options in one word: ``residual:polarity=absolute``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from uadtk.core.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+
+
+def option(default: T, help: str, *, ge: float | None = None, le: float | None = None) -> T:
+    """A dataclass field with help and, for numbers, an inclusive range."""
+    return dataclasses.field(default=default, metadata={"help": help, "ge": ge, "le": le})
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """For things that have nothing to choose."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One option as the command line and the documentation see it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    ge: float | None
+    le: float | None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else ()
+
+
+def fields(options: type) -> list[Field]:
+    """The options of a dataclass, with their types resolved."""
+    hints = typing.get_type_hints(options)
+    return [
+        Field(f.name, hints[f.name], f.default, f.metadata.get("help", ""), f.metadata.get("ge"), f.metadata.get("le"))
+        for f in dataclasses.fields(options)
+    ]
+
+
+def build(options: type[T], values: Mapping[str, Any], owner: str) -> T:
+    """``options(**values)`` with every value converted and checked.
+
+    Raises
+    ------
+    UsageError
+        Unknown option (with a suggestion), wrong type, value out of range.
+    """
+    known = {f.name: f for f in fields(options)}
+    for name in values:
+        if name not in known:
+            raise UsageError(f"no option '{name}'", owner, did_you_mean(name, known) if known else "It has no options.")
+    return options(**{name: _convert(value, known[name], owner) for name, value in values.items()})
+
+
+def as_dict(options: Any) -> dict[str, Any]:
+    """The options as JSON-able values."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(options).items()}
+
+
+def parse_spec(text: str) -> tuple[str, dict[str, str]]:
+    """``name:key=value,key=value`` -> name and raw values. A list inside a value is written with ``/``."""
+    name, _, rest = text.partition(":")
+    values: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise UsageError(f"'{part}' is not key=value", text, "Write it like median:size=5,unit=voxel.")
+        values[key.strip().replace("-", "_")] = value.strip()
+    return name.strip(), values
+
+
+def _convert(value: Any, field: Field, owner: str) -> Any:
+    where = f"{owner}: {field.name}={value}"
+    if field.choices:
+        if value not in field.choices:
+            raise UsageError("not a choice", where, did_you_mean(str(value), field.choices))
+        return value
+    try:
+        converted = _cast(value, field.type)
+    except (TypeError, ValueError):
+        raise UsageError(f"not a {_type_name(field.type)}", where) from None
+    for number in converted if isinstance(converted, tuple) else (converted,):
+        if field.ge is not None and number is not None and not number >= field.ge:
+            raise UsageError(f"must be at least {field.ge:g}", where)
+        if field.le is not None and number is not None and not number <= field.le:
+            raise UsageError(f"must be at most {field.le:g}", where)
+    return converted
+
+
+def _cast(value: Any, to: Any) -> Any:
+    origin, args = typing.get_origin(to), typing.get_args(to)
+    if origin in (typing.Union, types.UnionType):  # X | None
+        return None if value in (None, "none", "None") else _cast(value, args[0])
+    if origin is tuple:
+        parts = value.replace("/", " ").split() if isinstance(value, str) else value
+        return tuple(_cast(part, args[0]) for part in parts)
+    if to is bool:
+        words = {
+            True: True,
+            False: False,
+            "true": True,
+            "false": False,
+            "yes": True,
+            "no": False,
+            "1": True,
+            "0": False,
+        }
+        key = value.lower() if isinstance(value, str) else value
+        if key not in words:
+            raise ValueError(value)
+        return words[key]
+    if to is int and isinstance(value, float) and value != int(value):
+        raise ValueError(value)
+    return to(value)
+
+
+def _type_name(to: Any) -> str:
+    return {int: "whole number", float: "number", bool: "true/false", str: "text"}.get(to, str(to))

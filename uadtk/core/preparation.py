@@ -1,0 +1,31 @@
+"""The recipe that turns a scan into slices a model can read. Frozen, JSON-able, stored in the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from uadtk.core.options import option
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Orientation to RAS+, then the steps below, then axial slices that hold brain.
+
+    Intensity is divided by a percentile of the brain voxels (98 in the thesis) and never rescaled afterwards.
+    """
+
+    side: Literal["128", "256"] = option("128", "Pixels along each side of a slice.")
+    field_mm: float = option(208.0, "Field of view of a slice, centred on the brain.", ge=100, le=400)
+    register: Literal["none", "rigid", "affine"] = option("none", "Register to the ICBM 2009a atlas (SimpleITK).")
+    n4: bool = option(False, "N4 bias field correction (SimpleITK).")
+    denoise: bool = option(False, "Curvature-flow denoising (SimpleITK), 5 iterations.")
+    percentile: float = option(98.0, "Brain intensity percentile that becomes 1.", ge=50, le=100)
+
+    @property
+    def pixels(self) -> int:
+        return int(self.side)
+
+    @property
+    def pixel_mm(self) -> float:
+        return self.field_mm / self.pixels

@@ -1,0 +1,43 @@
+"""The only object that is passed for side effects: device, seed, progress, messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _plain(items: Iterable[Any], _: str) -> Iterable[Any]:
+    return items
+
+
+@dataclass
+class Run:
+    """What a run needs besides its data.
+
+    ``say`` takes a line for people (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects
+    seconds per stage of the current scan.
+    """
+
+    device: str = "cpu"
+    seed: int = 0
+    say: Callable[[str], None] = _silent
+    track: Callable[[Iterable[Any], str], Iterable[Any]] = _plain
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside to ``timings[name]``."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + perf_counter() - start

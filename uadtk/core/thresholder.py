@@ -1,0 +1,95 @@
+"""What a thresholder is: calibration scans in, one threshold out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class CalibrationScan:
+    """One scored scan on its own grid, arrays (x, y, z).
+
+    ``brain`` bool: the voxels that count (healthy brain only, when lesions of the scan are known).
+    ``lesion`` bool or None.
+    """
+
+    subject: str
+    score: NDArray[np.float32]
+    brain: NDArray[np.bool_]
+    lesion: NDArray[np.bool_] | None
+    voxel_ml: float
+
+
+class CalibrationSet(Protocol):
+    """Streams the scans from disk; may be walked as often as wanted."""
+
+    def __iter__(self) -> Iterator[CalibrationScan]: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a thresholder decided, and what it saw while deciding."""
+
+    threshold: float
+    target: str
+    measured: dict[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+
+
+class Thresholder(Protocol):
+    Options: ClassVar[type[Any]]
+    needs_lesions: ClassVar[bool]  # True: calibrates on labelled scans; False: on healthy ones
+
+    def __init__(self, options: Any) -> None: ...
+
+    def choose(self, scans: CalibrationSet) -> Choice: ...
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold that knows where it comes from. Voxels with a score above ``threshold`` are abnormal.
+
+    ``scorer`` and ``cleaners`` are the specs the scores were made with: the threshold means nothing for others.
+    """
+
+    name: str
+    threshold: float
+    strategy: str
+    target: str
+    scorer: str
+    cleaners: tuple[str, ...]
+    scans: int
+    digest: str
+    date: str
+    measured: dict[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> OperatingPoint:
+        try:
+            interval = record.get("interval")
+            return cls(
+                **{
+                    **record,
+                    "cleaners": tuple(record["cleaners"]),
+                    "interval": None if interval is None else (interval[0], interval[1]),
+                }
+            )
+        except (TypeError, KeyError) as error:
+            raise CheckpointError(f"an operating point cannot be read ({error})") from None
+
+
+def named_point(points: Sequence[OperatingPoint], name: str) -> OperatingPoint | None:
+    return next((point for point in points if point.name == name), None)

@@ -1,0 +1,85 @@
+"""Volumes: voxels and the affine that places them, together in one frozen thing.
+
+Axis order is nibabel's ``(x, y, z)``; ``affine`` maps voxel indices to RAS+ millimetres. Spacing is derived, so that
+data and spacing cannot part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.errors import DataError
+
+Affine = NDArray[np.float64]
+Spacing = tuple[float, float, float]
+
+MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """``voxels`` (x, y, z) with the ``affine`` (4, 4) to RAS+ mm.
+
+    Raises
+    ------
+    DataError
+        Not three-dimensional, an empty axis, or spacing that cannot be a brain's (zero, not finite, absurd).
+    """
+
+    voxels: NDArray[Any]
+    affine: Affine
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 3 or 0 in self.voxels.shape:
+            raise DataError(f"needs three axes with voxels in them, has shape {self.voxels.shape}")
+        affine = np.array(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise DataError("the affine has values that are not finite", fix="Repair the header (sform/qform).")
+        affine.flags.writeable = False
+        object.__setattr__(self, "affine", affine)
+        spacing = self.spacing_mm
+        if min(spacing) < MIN_SPACING_MM or max(spacing) > MAX_SPACING_MM or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise DataError(
+                f"spacing of {' x '.join(f'{s:g}' for s in spacing)} mm is impossible for a brain scan",
+                fix=f"Repair the header: between {MIN_SPACING_MM:g} and {MAX_SPACING_MM:g} mm per voxel.",
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        x, y, z = self.voxels.shape
+        return x, y, z
+
+    @cached_property
+    def spacing_mm(self) -> Spacing:
+        x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)).tolist()
+        return x, y, z
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def same_grid(self, other: Volume, tolerance_mm: float = 1e-2) -> bool:
+        """Same shape, and no corner further apart than ``tolerance_mm``."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+        corners[:, :3] *= np.array(self.shape) - 1
+        return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance_mm)
+
+
+class Scan(Volume):
+    """An image: float32, finite; interpolated linearly."""
+
+
+class ScoreMap(Volume):
+    """Abnormality per voxel: float32, finite, >= 0, higher = more abnormal; interpolated linearly."""
+
+
+class Mask(Volume):
+    """bool; never interpolated between values (nearest neighbour)."""

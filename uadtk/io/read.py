@@ -1,0 +1,134 @@
+"""Scans and masks from files: NIfTI here, other formats by the readers of plugins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uadtk import registry
+from uadtk.core.errors import DataError, UadtkError
+from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.io.nifti import read_nifti
+
+
+def read_scan(path: str | os.PathLike[str]) -> Scan:
+    """A scan: float32, scaled as its header says, in its own orientation and with its own affine.
+
+    The affine is the sform, else the qform, else the spacing alone, as nibabel chooses. One trailing frame is dropped.
+
+    Raises
+    ------
+    DataError
+        Missing, unreadable, not an image, cut short, several frames, colour or complex voxels, NaN or infinite voxels,
+        impossible spacing, or the same value everywhere.
+    """
+    volume = read_volume(path)
+    if volume.voxels.min() == volume.voxels.max():
+        value = float(volume.voxels.flat[0])
+        raise DataError(f"every voxel is {value:g}: there is no image in it", str(path), "Export the scan again.")
+    return Scan(volume.voxels, volume.affine)
+
+
+def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool = False) -> Mask:
+    """A mask on the grid of ``like``: true where the stored value (0/1, 0/255, probability, label) is above 0.5.
+
+    Parameters
+    ----------
+    path
+        Any image that ``read_volume`` reads.
+    like
+        The scan the mask belongs to. The mask takes its affine, so that the two agree to the last bit.
+    may_be_empty
+        A lesion mask of a healthy subject is empty; a brain mask never is.
+
+    Raises
+    ------
+    DataError
+        As ``read_scan``, or another shape, another affine (a corner more than 0.01 mm away), or nothing in it.
+    """
+    volume = read_volume(path)
+    if not like.same_grid(volume):
+        raise DataError(
+            f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})",
+            str(path),
+            "Resample the mask onto the scan with nearest neighbour, or give the mask made on this scan.",
+        )
+    inside = volume.voxels > 0.5
+    if not may_be_empty and not inside.any():
+        raise DataError("the mask is empty: no voxel is above 0.5", str(path), "Give a mask that covers something.")
+    return Mask(inside, like.affine)
+
+
+def read_volume(path: str | os.PathLike[str]) -> Volume:
+    """Any image of one number per voxel: float32, finite. Raises ``DataError`` as ``read_scan`` does."""
+    path = Path(path)
+    with located(path):
+        volume = _read(path)
+        voxels = np.asarray(volume.voxels, dtype=np.float32)
+        finite = np.isfinite(voxels)
+        if not finite.all():
+            first = tuple(np.argwhere(~finite)[0].tolist())
+            count = finite.size - int(np.count_nonzero(finite))
+            raise DataError(
+                f"{count} voxels are NaN, infinite or beyond float32, the first at {first}",
+                fix="Replace them first, by 0 outside the brain (NaN: fslmaths IN -nan OUT).",
+            )
+        return volume if voxels is volume.voxels else Volume(voxels, volume.affine)
+
+
+@contextmanager
+def located(path: Path) -> Iterator[None]:
+    """Say which file it was: errors raised inside without ``where`` get the path; ``OSError`` becomes ``DataError``."""
+    try:
+        yield
+    except UadtkError as error:
+        if error.where:
+            raise
+        raise type(error)(error.what, str(path), error.fix) from error
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror or error})", str(path), "Check path and permissions."
+        ) from error
+
+
+def _read(path: Path) -> Volume:
+    if not path.exists():
+        if path.is_symlink():
+            raise DataError("is a link to a file that is not there", fix="Fetch the file (DataLad: datalad get).")
+        raise DataError("no such file", fix="Check the path.")
+    if not path.is_dir() and (volume := read_nifti(path)) is not None:
+        return volume
+    volume = _ask_plugins(path)
+    if volume is not None:
+        return volume
+    if path.is_dir():
+        raise DataError("is a folder, not an image", fix="Name an image in it.")
+    raise DataError(
+        "not a NIfTI image, and no installed plugin reads it", fix="Convert it to .nii.gz (DICOM: dcm2niix)."
+    )
+
+
+def _ask_plugins(path: Path) -> Volume | None:
+    try:
+        volume: Volume | None = registry.hooks().uadtk_read(path=path)
+    except (UadtkError, OSError):
+        raise
+    except Exception as error:
+        what = f"the plugin that reads it failed ({type(error).__name__}: {error})"
+        raise DataError(what, fix="Convert it to .nii.gz.") from error
+    return volume
+
+
+def _words(grid: Volume) -> str:
+    import nibabel as nib
+
+    shape, spacing = (" x ".join(f"{n:.4g}" for n in numbers) for numbers in (grid.shape, grid.spacing_mm))
+    origin = ", ".join(f"{n:.2f}" for n in grid.affine[:3, 3])
+    codes: Any = nib.orientations.aff2axcodes
+    axes = "".join(code or "?" for code in codes(grid.affine))
+    return f"{shape} voxels of {spacing} mm, axes {axes}, first voxel at {origin} mm"

@@ -1,0 +1,263 @@
+"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
+
+A process killed half way leaves at most a hidden ``.uadtk-...`` folder, which a later write there removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.volume import Volume
+
+_HIDDEN = ".uadtk-"
+_HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shows one machine the locks of another
+_GRACE_S = 10.0
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def refuse_existing(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
+    """Ask before the work is done, not after it.
+
+    Raises
+    ------
+    UsageError
+        One of the paths exists and may not be overwritten, or is a folder where a file shall be.
+    """
+    for path in map(Path, paths):
+        if path.is_dir():
+            raise UsageError("is a folder, and a file is to be written there", str(path), "Choose another output.")
+        if os.path.lexists(path) and not overwrite:
+            raise UsageError("output exists", str(path), "Pass --overwrite to replace it.")
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file, replacing one that exists; missing folders are made.
+
+    Raises
+    ------
+    UadtkError
+        The disk is full, or the place cannot be written to. What was there before is then still there.
+    """
+    place = Path(os.path.realpath(path))
+    with _writing(Path(path)):
+        if place.exists() and not place.is_file():  # /dev/stdout, a pipe: nothing to rename
+            place.write_bytes(data)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _hidden(place.parent) as hidden:
+            beside = hidden / "data"
+            beside.write_bytes(data)
+            _flush(beside)
+            beside.replace(place)
+        _flush_folder(place.parent)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """UTF-8, line ends as they are. Raises as ``write_bytes``."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Indented by 2, keys in the order given, a newline at the end. Raises as ``write_bytes``.
+
+    NumPy numbers and arrays and paths are written as numbers, lists and text. NaN is a ``ValueError``: it is no JSON.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
+
+
+def write_nifti(path: str | os.PathLike[str], volume: Volume) -> None:
+    """Write NIfTI-1: bool as uint8, integers as uint8, int16 or int32, everything else as float32. Raises as above.
+
+    The same volume gives the same bytes. A name that ends in ``.gz`` is packed. The affine is the sform, rounded to
+    float32; it is also the qform if its axes are at right angles, since a qform cannot hold shears.
+    """
+    parts = _nifti(volume)
+    if str(path).endswith(".gz"):
+        # Runs only: on noise beside large zero areas twice as fast as a search for matches, and no larger.
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
+        parts = [*(packer.compress(part) for part in parts), packer.flush()]
+    write_bytes(path, b"".join(parts))
+
+
+@contextmanager
+def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """A hidden folder to write many files into, which all move to ``folder`` when the block ends well.
+
+    If the block raises anything, nothing of it remains, nor does ``folder`` if it was not there before. Subfolders
+    move along. Write with the functions of this module, so that a full disk is reported as one.
+
+    Raises
+    ------
+    UsageError
+        A file to be moved exists in ``folder`` and ``overwrite`` is false. Call ``refuse_existing`` before long work.
+    UadtkError
+        The disk is full, or ``folder`` cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as here:
+    ...     with staged(Path(here) / "out") as stage:
+    ...         write_text(stage / "findings.tsv", "label")
+    ...     [p.name for p in (Path(here) / "out").iterdir()]
+    ['findings.tsv']
+    """
+    folder = Path(folder)
+    with _writing(folder):
+        made = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        with ExitStack() as stack:
+            with _writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                stage = stack.enter_context(_hidden(folder))
+            yield stage
+            with _writing(folder):
+                _move(stage, folder, overwrite)
+    except BaseException:
+        for empty in made:
+            with suppress(OSError):  # something else was written there meanwhile
+                empty.rmdir()
+        raise
+
+
+def _move(stage: Path, folder: Path, overwrite: bool) -> None:
+    files = sorted(p for p in stage.rglob("*") if not p.is_dir())
+    targets = [folder / p.relative_to(stage) for p in files]
+    refuse_existing(targets, overwrite)
+    parents = {target.parent for target in targets}
+    for parent in parents:
+        parent.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        _flush(file)
+    for file, target in zip(files, targets, strict=True):
+        file.replace(target)
+    for parent in parents:
+        _flush_folder(parent)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        shown = Path(*(part for part in path.parts if not part.startswith(_HIDDEN)))
+        fix = "Make room or choose another place." if error.errno in _FULL else "Choose another place for the output."
+        raise UadtkError(f"cannot be written ({error.strerror or error})", str(shown), fix) from error
+
+
+@contextmanager
+def _hidden(folder: Path) -> Iterator[Path]:
+    """A folder to write in, on the same file system; locked while its process lives, removed at the end."""
+    _sweep(folder)
+    hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
+    hidden.mkdir()
+    try:
+        with _locked(hidden):
+            yield hidden
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine left behind: hidden folders that nobody holds a lock on."""
+    for hidden in folder.glob(f"{_HIDDEN}{_HOST}-*"):
+        with suppress(OSError):
+            if time.time() - hidden.stat().st_mtime < _GRACE_S:  # made, and perhaps not yet locked
+                continue
+            with _locked(hidden) as sure:
+                if sure:
+                    shutil.rmtree(hidden, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a lock that the system releases if the process dies; False where another holds it or there are no locks.
+
+    A lock and not a process number, which means nothing in another container and is given out again.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield False
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            sure = True
+        except OSError:
+            sure = False
+        yield sure
+    finally:
+        os.close(descriptor)
+
+
+def _flush(file: Path) -> None:
+    """Wait until the file's content is on the disk."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Wait until renames are on the disk, where the system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _nifti(volume: Volume) -> list[bytes | memoryview]:
+    import nibabel as nib
+
+    voxels = _stored(volume.voxels)
+    kind: Any = nib.Nifti1Header
+    header = kind(endianness="<")
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape(volume.shape)
+    header.set_xyzt_units("mm")
+    header.set_zooms(volume.spacing_mm)
+    header.set_sform(volume.affine, code="scanner")
+    axes = volume.affine[:3, :3] / volume.spacing_mm
+    if np.abs(axes.T @ axes - np.eye(3)).max() < 1e-5:
+        header.set_qform(volume.affine, code="scanner")
+    header.set_slope_inter(1.0, 0.0)
+    header.set_data_offset(header.single_vox_offset)
+    return [header.binaryblock, b"\0\0\0\0", voxels.ravel(order="F").view(np.uint8).data]
+
+
+def _stored(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Little-endian, in the smallest type that common readers know."""
+    if voxels.dtype.kind not in "iu":
+        return voxels.astype("u1" if voxels.dtype == bool else "<f4", copy=False)
+    if voxels.dtype == np.uint8:
+        return voxels
+    low, high = int(voxels.min()), int(voxels.max())
+    if not -(2**31) <= low <= high < 2**31:
+        raise ValueError(f"labels from {low} to {high} do not fit into 32 bits")
+    return voxels.astype("<i2" if low >= -(2**15) and high < 2**15 else "<i4", copy=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

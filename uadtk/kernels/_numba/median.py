@@ -1,0 +1,332 @@
+"""Exact 3-D median by merging sorted lists, 16 voxels of a row at a time.
+
+Two planes of output are computed together, and in them two rows at a time. With a box of kz * ky * kx voxels:
+
+1. every input row gives, for each of the two planes, the sorted list of its kz * kx values (``sort_row``);
+2. two neighbouring rows are merged once, for all boxes that hold both (``merge_pair``);
+3. the ky - 1 rows common to two output rows are merged, keeping only ranks that can still be the median; the row that
+   each output row has for itself is brought in by selecting a single rank (``select_medians``).
+
+Every value in these lists is a vector: the same rank for 16 neighbouring voxels. Numba would not vectorise networks of
+this size, so the three steps are intrinsics that emit vector instructions. The box reaches them as the lengths of three
+tuples, which are part of a type: Numba compiles one version for each box when it is first used.
+
+Numba's cache does not notice an edit of ``networks.py``: delete ``__pycache__`` after one.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from uadtk.kernels._numba.networks import Network
+
+LANES = 16
+VECTOR = ir.VectorType(ir.FloatType(), LANES)
+INDEX = ir.IntType(64)
+ROWS = 8  # rings: rows of sorted lists (ky + 1 are in use) and pairs of them (ky // 2)
+PAIRS = 4
+INFINITY = np.uint32(0x7F800000)
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+
+
+def median3d(
+    volume: NDArray[np.generic], size: tuple[int, int, int], mask: NDArray[np.generic] | None, threads: int
+) -> NDArray[np.float32]:
+    bits = np.ascontiguousarray(volume, dtype=np.float32).view(np.uint32)
+    inside = None if mask is None else np.ascontiguousarray(mask, dtype=np.bool_)
+    out = np.zeros(bits.shape, np.float32)
+    if bits.size == 0:
+        return out
+    box = [(0,) * width for width in size]
+    depth = len(bits)
+    # Whole pairs of planes each, so that the result cannot depend on the number of threads.
+    step = depth if threads == 1 else max(2, 2 * (depth // (6 * threads)))
+    starts = range(0, depth, step)
+
+    def work(start: int) -> bool:
+        return filter_planes(bits, inside, out, *box, start, min(start + step, depth))
+
+    if len(starts) == 1:
+        valid = work(0)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            valid = all(pool.map(work, starts))
+    if not valid:
+        raise ValueError("volume holds NaN" + ("" if mask is None else " inside the mask") + ", which has no median")
+    return out
+
+
+@njit(nogil=True, cache=True)
+def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop):
+    """Filter planes start to stop; False at the first NaN.
+
+    ``planes`` is a ring of the input planes in use, masked and mirrored in x; plane z - kz // 2 + i is in slot
+    (z + i) % (kz + 1). ``first`` and ``last`` are the ends of what is not zero in each of their rows.
+    """
+    depth, height, width = bits.shape
+    slots, reach, pad = len(box_z) + 1, len(box_z) // 2, len(box_x) // 2
+    planes = np.zeros((slots, height, width + 2 * pad + LANES), np.uint32)
+    first = np.empty((slots, height), np.int64)
+    last = np.empty((slots, height), np.int64)
+    lists = aligned(2 * ROWS * len(box_z) * len(box_x) * LANES)
+    pairs = aligned(2 * PAIRS * 2 * len(box_z) * len(box_x) * LANES)
+    ready = start
+    for z in range(start, stop, 2):
+        while ready < z + slots:
+            source, slot = mirror(ready - reach, depth), ready % slots
+            for y in range(height):
+                if not load_row(bits, mask, source, y, planes[slot, y], pad):
+                    return False
+                first[slot, y], last[slot, y] = span(planes[slot, y], pad, width)
+            ready += 1
+        count = min(2, stop - z)
+        target = out[z : z + count]
+        filter_pair(planes.view(np.float32), first, last, lists, pairs, target, box_z, box_y, box_x, z % slots)
+        if mask is not None:
+            for i in range(count):
+                clear_outside(target[i], mask[z + i])
+    return True
+
+
+@njit(nogil=True, cache=True)
+def filter_pair(planes, first, last, lists, pairs, out, box_z, box_y, box_x, slot):
+    """Fill one or two planes of output, column by column of 16 voxels, where a box can hold anything but zeros."""
+    slots, height, _ = planes.shape
+    width = out.shape[2]
+    reach, pad = len(box_y) // 2, len(box_x) // 2
+    left = np.empty(height, np.int64)
+    right = np.empty(height, np.int64)
+    for y in range(height):
+        left[y], right[y] = width, -1
+        for i in range(slots):
+            left[y] = min(left[y], first[i, y] - pad)
+            right[y] = max(right[y], last[i, y] + pad)
+    for x in range(max(0, left.min()), min(width, right.max() + 1), LANES):
+        top, bottom = height, -1
+        for y in range(height):
+            if left[y] < x + LANES and right[y] >= x and left[y] <= right[y]:
+                top, bottom = min(top, y), y
+        if bottom >= 0:
+            top, bottom = max(0, top - reach), min(height, bottom + reach + 1)
+            filter_column(planes, lists, pairs, out, box_z, box_y, box_x, slot, x, top, bottom)
+
+
+@njit(nogil=True, cache=True)
+def filter_column(planes, lists, pairs, out, box_z, box_y, box_x, slot, x, top, bottom):
+    """Fill out[:, top:bottom, x : x + 16]."""
+    slots, height, stride = planes.shape
+    count, _, width = out.shape
+    reach = len(box_y) // 2
+    values = planes.reshape(-1)
+    bases = np.empty(slots, np.int64)
+    for i in range(slots):
+        bases[i] = (slot + i) % slots * height * stride + x
+    offsets = np.empty(slots, np.int64)
+    medians = np.empty(2 * LANES, np.float32)
+    row, pair = top - reach, 0
+    for y in range(top, bottom, 2):
+        while row <= y + reach + 1:
+            source = mirror(row, height) * stride
+            for i in range(slots):
+                offsets[i] = bases[i] + source
+            sort_row(box_z, box_x, values, offsets, lists, row)
+            row += 1
+        while 2 * pair <= y - top + 2 * reach - 2:
+            for plane in range(count):
+                merge_pair(box_z, box_x, lists, pairs, plane, top - reach + 1 + 2 * pair, pair)
+            pair += 1
+        for plane in range(count):
+            select_medians(box_z, box_y, box_x, lists, pairs, plane, y, (y - top) // 2, medians)
+            for i in range(min(2, height - y)):
+                if x + LANES <= width:
+                    for lane in range(LANES):
+                        out[plane, y + i, x + lane] = medians[i * LANES + lane]
+                else:
+                    for lane in range(width - x):
+                        out[plane, y + i, x + lane] = medians[i * LANES + lane]
+
+
+@njit(nogil=True, cache=True)
+def load_row(bits, mask, z, y, row, pad):
+    """Copy a row into ``row``, zero outside the mask, mirrored by ``pad`` at both ends; False if it holds NaN."""
+    source = bits[z, y]
+    width = source.size
+    middle = row[pad : pad + width]
+    if mask is None:
+        for x in range(width):
+            middle[x] = source[x]
+    else:
+        inside = mask[z, y]
+        for x in range(width):
+            middle[x] = source[x] if inside[x] else np.uint32(0)
+    for i in range(pad):
+        row[pad - 1 - i] = middle[mirror(-1 - i, width)]
+        row[pad + width + i] = middle[mirror(width + i, width)]
+    nan = False
+    for x in range(width):
+        nan |= (middle[x] & MAGNITUDE) > INFINITY
+    return not nan
+
+
+@njit(nogil=True, cache=True)
+def span(row, pad, width):
+    """First and last voxel of a loaded row that is not zero; (width, -1) if there is none."""
+    # Blocks may reach into the mirrored ends: these are zero where the voxels that they mirror are.
+    first, last = 0, width - 1
+    while first < width and is_zero(row, pad + first):
+        first += LANES
+    if first >= width:
+        return width, -1
+    while row[pad + first] == 0:
+        first += 1
+    while is_zero(row, max(0, pad + last + 1 - LANES)):
+        last -= LANES
+    while row[pad + last] == 0:
+        last -= 1
+    return first, last
+
+
+@njit(nogil=True, cache=True)
+def is_zero(row, start):
+    union = np.uint32(0)
+    for i in range(np.uint64(start), np.uint64(start + LANES)):  # unsigned: no test for indices from the end
+        union |= row[i]
+    return union == 0
+
+
+@njit(nogil=True, cache=True)
+def clear_outside(plane, mask):
+    for y in range(plane.shape[0]):
+        row, inside = plane[y], mask[y]
+        for x in range(row.size):
+            row[x] = row[x] if inside[x] else np.float32(0)
+
+
+@njit(nogil=True, cache=True)
+def mirror(i, n):
+    """The place in 0..n-1 that SciPy's ``reflect`` (d c b a | a b c d | d c b a) puts at place i."""
+    while i < 0 or i >= n:
+        i = -1 - i if i < 0 else 2 * n - 1 - i
+    return i
+
+
+@njit(nogil=True, cache=True)
+def aligned(size):
+    """Scratch memory at a cache line, so that no vector straddles two."""
+    memory = np.empty(size + LANES, np.float32)
+    start = -(memory.ctypes.data // 4) % LANES
+    return memory[start : start + size]
+
+
+class Vectors:
+    """Loads, stores and networks of vectors in the function that is being compiled."""
+
+    def __init__(self, context, builder):
+        self.context, self.builder = context, builder
+        self.network = Network(self.low, self.high)
+
+    # Each half is one instruction, and together they permute their arguments whatever these are: ties, -0.0.
+    def low(self, a, b):
+        return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
+
+    def high(self, a, b):
+        return self.builder.select(self.builder.fcmp_ordered(">", b, a), b, a)
+
+    def pointer(self, array_type, array, offset):
+        data = self.context.make_array(array_type)(self.context, self.builder, array).data
+        return self.builder.gep(data, [offset])
+
+    def load(self, pointer, count, step=LANES):
+        vectors = []
+        for i in range(count):
+            address = self.builder.gep(pointer, [INDEX(i * step)])
+            vectors.append(self.builder.load(self.builder.bitcast(address, VECTOR.as_pointer()), align=4))
+        return vectors
+
+    def store(self, pointer, vectors):
+        for i, vector in enumerate(vectors):
+            address = self.builder.gep(pointer, [INDEX(i * LANES)])
+            self.builder.store(vector, self.builder.bitcast(address, VECTOR.as_pointer()), align=4)
+
+    def slot(self, plane, number, ring, length):
+        """Offset of entry ``number`` (any integer) of the ring of lists of one plane."""
+        wrapped = self.builder.and_(number, INDEX(ring - 1))
+        entry = self.builder.add(self.builder.mul(plane, INDEX(ring)), wrapped)
+        return self.builder.mul(entry, INDEX(length * LANES))
+
+
+@intrinsic
+def sort_row(typing, box_z, box_x, values, offsets, lists, row):
+    """Write entry ``row`` of ``lists`` for both planes, from the kz + 1 runs of values at ``offsets``."""
+    kz, kx = box_z.count, box_x.count
+
+    def generate(context, builder, signature, args):
+        _, _, values_type, offsets_type, lists_type, _ = signature.args
+        _, _, values_, offsets_, lists_, row_ = args
+        vectors = Vectors(context, builder)
+        network = vectors.network
+        runs = []
+        for i in range(kz + 1):
+            offset = builder.load(vectors.pointer(offsets_type, offsets_, INDEX(i)))
+            runs.append(network.sort(vectors.load(vectors.pointer(values_type, values_, offset), kx, step=1)))
+        shared = network.merge_all([network.merge(runs[i], runs[i + 1]) for i in range(1, kz, 2)])
+        for plane, own in enumerate((runs[0], runs[kz])):
+            slot = vectors.slot(INDEX(plane), row_, ROWS, kz * kx)
+            vectors.store(vectors.pointer(lists_type, lists_, slot), network.merge(shared, own))
+        return context.get_dummy_value()
+
+    return types.void(box_z, box_x, values, offsets, lists, row), generate
+
+
+@intrinsic
+def merge_pair(typing, box_z, box_x, lists, pairs, plane, row, pair):
+    """Write entry ``pair`` of ``pairs``: entries ``row`` and ``row + 1`` of ``lists``, merged."""
+    length = box_z.count * box_x.count
+
+    def generate(context, builder, signature, args):
+        _, _, lists_type, pairs_type, *_ = signature.args
+        _, _, lists_, pairs_, plane_, row_, pair_ = args
+        vectors = Vectors(context, builder)
+        entries = []
+        for number in (row_, builder.add(row_, INDEX(1))):
+            slot = vectors.slot(plane_, number, ROWS, length)
+            entries.append(vectors.load(vectors.pointer(lists_type, lists_, slot), length))
+        slot = vectors.slot(plane_, pair_, PAIRS, 2 * length)
+        vectors.store(vectors.pointer(pairs_type, pairs_, slot), vectors.network.merge(*entries))
+        return context.get_dummy_value()
+
+    return types.void(box_z, box_x, lists, pairs, plane, row, pair), generate
+
+
+@intrinsic
+def select_medians(typing, box_z, box_y, box_x, lists, pairs, plane, row, pair, medians):
+    """Write the medians of output rows ``row`` and ``row + 1``, whose common rows are the pairs from ``pair`` on."""
+    length, reach = box_z.count * box_x.count, box_y.count // 2
+    rank = length * box_y.count // 2
+    lowest = max(0, rank - length)
+
+    def generate(context, builder, signature, args):
+        _, _, _, lists_type, pairs_type, _, _, _, medians_type = signature.args
+        _, _, _, lists_, pairs_, plane_, row_, pair_, medians_ = args
+        vectors = Vectors(context, builder)
+        entries = []
+        for i in range(reach):
+            slot = vectors.slot(plane_, builder.add(pair_, INDEX(i)), PAIRS, 2 * length)
+            entries.append(vectors.load(vectors.pointer(pairs_type, pairs_, slot), 2 * length))
+        common = vectors.network.middle(entries, lowest, rank)
+        found = []
+        for own in (-reach, reach + 1):
+            slot = vectors.slot(plane_, builder.add(row_, INDEX(own)), ROWS, length)
+            values = vectors.load(vectors.pointer(lists_type, lists_, slot), length)
+            found.append(vectors.network.select(common, values, rank - lowest))
+        vectors.store(vectors.pointer(medians_type, medians_, INDEX(0)), found)
+        return context.get_dummy_value()
+
+    return types.void(box_z, box_y, box_x, lists, pairs, plane, row, pair, medians), generate

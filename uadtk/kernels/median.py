@@ -1,0 +1,83 @@
+"""Exact 3-D median filter."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from uadtk.kernels._dispatch import implementation
+
+WIDTHS = (1, 3, 5, 7)
+
+
+def median3d(volume: Any, size: int | Sequence[int] = 5, mask: Any = None, *, threads: int = 1) -> Any:
+    """Median of the box around every voxel, exact, with the volume mirrored at its borders.
+
+    Without a mask the values are those of ``scipy.ndimage.median_filter(volume, size, mode="reflect")`` on float32.
+    With a mask the values are those of SciPy on the volume with everything outside the mask set to 0, and outside the
+    mask the result is 0::
+
+        np.where(mask, scipy.ndimage.median_filter(np.where(mask, volume, 0), size, mode="reflect"), 0)
+
+    Boxes that hold only zeros cost nothing, so a residual that is zero outside the brain is several times faster than
+    a dense volume, with a mask or without.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) NumPy or CuPy array of real numbers, any strides; computed and returned in float32. Infinite values
+        are allowed.
+    size
+        Width of the box in voxels, 1, 3, 5 or 7: one for all axes or one for each of (z, y, x), such as (3, 5, 5) for
+        slices thicker than their pixels.
+    mask
+        Array of the same shape, non-zero inside. What the volume holds outside is never looked at.
+    threads
+        CPU threads; the result does not depend on it. CuPy arrays ignore it.
+
+    Returns
+    -------
+    float32 array of the same shape, on the same device. Where a box holds 0.0 and -0.0 the sign of a zero median is
+    unspecified.
+
+    Raises
+    ------
+    ValueError
+        If the volume is not 3-D or holds NaN inside the mask (a median of NaN has no meaning), the mask has another
+        shape, a width is not 1, 3, 5 or 7, or ``threads`` is below 1.
+    TypeError
+        If the volume is complex, a width is not an integer, or NumPy and CuPy arrays are mixed.
+
+    Notes
+    -----
+    A sorting network over whole vectors of neighbouring voxels, after A. Adams, *Fast median filters using separable
+    sorting networks*, ACM Transactions on Graphics 40(4), 2021.
+
+    The first call for a box compiles it: about 1 s for 3x3x3, 4 s for 7x7x7; afterwards it is read from Numba's cache.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spike = np.zeros((5, 5, 5))
+    >>> spike[2, 2, 2] = 9
+    >>> float(median3d(spike, 3).max())
+    0.0
+    """
+    if volume.ndim != 3:
+        raise ValueError(f"volume must be 3-D (z, y, x), got {volume.ndim} dimensions")
+    if volume.dtype.kind not in "biuf":
+        raise TypeError(f"volume must hold real numbers, got {volume.dtype}")
+    if mask is not None and mask.shape != volume.shape:
+        raise ValueError(f"mask has shape {mask.shape}, the volume {volume.shape}")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    kernel = implementation("median", volume, mask)
+    return kernel.median3d(volume, _box(size), mask, threads)
+
+
+def _box(size: int | Sequence[int]) -> tuple[int, int, int]:
+    widths = tuple(map(operator.index, size)) if isinstance(size, Sequence) else (operator.index(size),) * 3
+    if len(widths) != 3 or not set(widths) <= set(WIDTHS):
+        raise ValueError(f"size must be 1, 3, 5 or 7, or three of these for (z, y, x), got {size}")
+    return widths[0], widths[1], widths[2]

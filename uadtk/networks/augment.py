@@ -1,0 +1,28 @@
+"""Mild changes of a training batch that leave healthy anatomy healthy."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from uadtk.core.model import Batch
+
+
+def augmented(batch: Batch) -> Batch:
+    """Left-right flip, rotation to 8 degrees, shift to 4 %, size and aspect to 8 %, contrast (gamma) to 15 %."""
+    n = len(batch.image)
+
+    def around(centre: float, spread: float) -> torch.Tensor:
+        return centre + spread * (2 * torch.rand(n) - 1)
+
+    angle, flip = around(0, 0.14), torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
+    size_x, size_y = around(1, 0.08), around(1, 0.08)
+    top = torch.stack([flip * angle.cos() * size_x, -angle.sin() * size_y, around(0, 0.08)], dim=1)
+    bottom = torch.stack([flip * angle.sin() * size_x, angle.cos() * size_y, around(0, 0.08)], dim=1)
+    theta = torch.stack([top, bottom], dim=1).to(batch.image.device)
+    grid = F.affine_grid(theta, list(batch.image.shape), align_corners=False)
+    image = F.grid_sample(batch.image, grid, mode="bilinear", align_corners=False)
+    masks = torch.cat([batch.brain, ~batch.normal], dim=1).to(image.dtype)
+    brain, abnormal = (F.grid_sample(masks, grid, mode="nearest", align_corners=False) > 0.5).split(1, dim=1)
+    gamma = around(1, 0.15).to(image.device)[:, None, None, None]
+    return Batch(image.clamp(min=0).pow(gamma) * brain, brain, ~abnormal)

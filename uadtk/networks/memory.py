@@ -1,0 +1,22 @@
+"""Keep freed memory: glibc hands large activations back to the kernel after every operation, and the page faults of
+taking them again double the time of a batched forward pass on a CPU (benchmarked in ``benchmarks/README.md``)."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+@cache
+def keep_memory() -> None:
+    """Tell glibc to keep what it has; does nothing elsewhere. The process stays at its peak size."""
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
+        libc.mallopt(M_TOP_PAD, 64 << 20)

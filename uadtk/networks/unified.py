@@ -1,0 +1,110 @@
+"""The unified encoder and decoder of the comparative study (Baur et al. 2021, Fig. 4), and its two bottlenecks.
+
+Stride-2 5x5 convolutions from 32 up to 128 channels, LeakyReLU 0.3, no normalisation (the authors report all results
+without it), identity output. At 128 pixels and 8x8 the encoder has 666,752 parameters, the decoder 691,489, the dense
+bottleneck of 128 numbers 267,536.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+import itertools
+
+SLOPE = 0.3
+CAP = 128
+
+
+def stages(side: int, resolution: int = 8) -> int:
+    """How many halvings lead from ``side`` to ``resolution`` pixels."""
+    return max(0, (side // resolution).bit_length() - 1)
+
+
+def widths(n: int, width: int) -> list[int]:
+    """Channels after each of ``n`` encoder stages."""
+    return [min(max(CAP, width), width * 2**i) for i in range(n)]
+
+
+def glorot(module: nn.Module) -> None:
+    """Glorot-uniform weights and zero biases, for ``Module.apply``."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class Encoder(nn.Sequential):
+    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n)."""
+
+    def __init__(self, n: int, width: int = 32) -> None:
+        channels = [1, *widths(n, width)]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(SLOPE)]
+        super().__init__(*layers)
+        self.channels = channels[-1]
+        self.apply(glorot)
+
+
+class Decoder(nn.Sequential):
+    """(B, C, S / 2^n, S / 2^n) -> (B, 1, S, S), ReLU on what comes in, no activation on what goes out."""
+
+    def __init__(self, n: int, width: int = 32) -> None:
+        before = widths(n, width)[-1]
+        layers: list[nn.Module] = [nn.ReLU()]
+        for i in range(n):
+            after = max(width, max(CAP, width) // 2**i)
+            layers += [nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1), nn.LeakyReLU(SLOPE)]
+            before = after
+        super().__init__(*layers, nn.Conv2d(before, 1, 1))
+        self.apply(glorot)
+
+
+class DenseLatent(nn.Module):
+    """1x1 convolution to C/8 channels, flatten, linear to z; and back. ``heads`` linear maps share the features."""
+
+    def __init__(self, channels: int, resolution: int, latent: int, heads: int = 1) -> None:
+        super().__init__()
+        thin = max(1, channels // 8)
+        self.thin = (thin, resolution, resolution)
+        size = thin * resolution * resolution
+        self.squeeze = nn.Conv2d(channels, thin, 1)
+        self.heads = nn.ModuleList(nn.Linear(size, latent) for _ in range(heads))
+        self.expand = nn.Linear(latent, size)
+        self.widen = nn.Conv2d(thin, channels, 1)
+        self.apply(glorot)
+
+    def encode(self, features: Tensor) -> list[Tensor]:
+        flat = self.squeeze(features).flatten(1)
+        return [head(flat) for head in self.heads]
+
+    def decode(self, z: Tensor) -> Tensor:
+        expanded: Tensor = self.widen(self.expand(z).unflatten(1, self.thin))
+        return expanded
+
+
+class SpatialLatent(nn.Module):
+    """z keeps its place: 1x1 convolutions to ``latent`` channels and back."""
+
+    def __init__(self, channels: int, latent: int, heads: int = 1) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Conv2d(channels, latent, 1) for _ in range(heads))
+        self.widen = nn.Conv2d(latent, channels, 1)
+        self.apply(glorot)
+
+    def encode(self, features: Tensor) -> list[Tensor]:
+        return [head(features) for head in self.heads]
+
+    def decode(self, z: Tensor) -> Tensor:
+        widened: Tensor = self.widen(z)
+        return widened
+
+
+def gaussian_kl(mean: Tensor, log_std: Tensor) -> Tensor:
+    """KL(N(mean, std²) || N(0, 1)), summed over everything but the batch -> (B,)."""
+    return 0.5 * (mean.square() + (2 * log_std).exp() - 2 * log_std - 1).flatten(1).sum(1)
+
+
+def sampled(mean: Tensor, log_std: Tensor) -> Tensor:
+    """One draw from N(mean, std²), differentiable in both."""
+    return mean + log_std.exp() * torch.randn_like(mean)

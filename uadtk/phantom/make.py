@@ -1,0 +1,167 @@
+"""Phantoms: FLAIR-like scans whose lesions are known to the voxel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from uadtk.core.errors import UsageError
+from uadtk.core.volume import Mask, Scan
+from uadtk.phantom import lesions as lesion_shapes
+from uadtk.phantom.anatomy import Anatomy, icbm
+from uadtk.phantom.contrast import draw_ratios, signal, texture
+from uadtk.phantom.deform import coordinates
+from uadtk.phantom.fields import Field, smooth_field
+from uadtk.phantom.lesions import Kind
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A scan with what is true about it, all on one grid.
+
+    ``scan``: float32, 0 outside ``brain``. ``lesion``: the voxels of which half or more is lesion (none if healthy).
+    ``facts``: how it was made, JSON-able.
+    """
+
+    scan: Scan
+    brain: Mask
+    lesion: Mask
+    facts: dict[str, Any]
+
+
+def make(
+    seed: int,
+    anatomy: Anatomy | None = None,
+    *,
+    lesions: Kind = "none",
+    lesion_ml: float | None = None,
+    contrast: float | None = None,
+    mass_effect: float = 0.0,
+    slice_mm: float = 1.0,
+    in_plane_mm: float = 1.0,
+    deformation: float = 1.0,
+    noise: float | None = None,
+    bias: float | None = None,
+) -> Phantom:
+    """One phantom. The same arguments give the same voxels, on any machine and with any number of threads.
+
+    What is None is drawn from ranges seen in real scans. Geometry, contrast, lesions and noise have generators of
+    their own: the same seed with other lesions (and no mass effect) is the same brain in the same noise.
+
+    Parameters
+    ----------
+    anatomy : Anatomy, optional
+        ICBM's average brain if not given.
+    lesion_ml : float, optional
+        Volume of all lesions together, of the mask on the phantom's own grid.
+    contrast : float, optional
+        Lesion intensity as a multiple of white matter's.
+    mass_effect : float
+        0 to 0.5: how far tissue is pushed off the lesions, as a share of their radius.
+    slice_mm, in_plane_mm : float
+        Slice thickness (slices touch) and pixel size.
+    deformation : float
+        0 (the anatomy as it is) to 2; 1 makes heads as different as adults' are.
+    noise : float, optional
+        Standard deviation of the Rician noise, as a share of white matter's intensity.
+    bias : float, optional
+        Standard deviation of the bias field about 1.
+
+    Raises
+    ------
+    UsageError
+        A value out of range, or lesions that do not fit.
+    """
+    for name, value, low, high in (
+        ("lesion_ml", lesion_ml, 0.01, 300),
+        ("contrast", contrast, 0, 5),
+        ("mass_effect", mass_effect, 0, 0.5),
+        ("slice_mm", slice_mm, 0.4, 12),
+        ("in_plane_mm", in_plane_mm, 0.4, 4),
+        ("deformation", deformation, 0, 2),
+        ("noise", noise, 0, 0.5),
+        ("bias", bias, 0, 0.5),
+    ):
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"must be between {low:g} and {high:g}", f"{name}={value}")
+    anatomy = anatomy or icbm()
+    shape_rng, contrast_rng, lesion_rng, noise_rng = np.random.default_rng(seed).spawn(4)
+
+    slices = max(1, round(slice_mm / 1.25))  # thin slices that are averaged to one thick one
+    thin = (in_plane_mm, in_plane_mm, slice_mm / slices)
+    where, affine = coordinates(shape_rng, anatomy, thin, slices, deformation)
+    ratios = draw_ratios(contrast_rng)
+    ideal = signal(contrast_rng, anatomy, ratios)
+    facts: dict[str, Any] = {"seed": seed, "anatomy": anatomy.name, "lesions": lesions, "tissue_ratios": ratios}
+
+    ovoids = []
+    if lesions != "none":
+        lesion_ml = lesion_ml or round(float(np.exp(lesion_rng.uniform(*np.log(lesion_shapes.DEFAULT_ML[lesions])))), 2)
+        contrast = contrast or round(lesion_rng.uniform(*lesion_shapes.DEFAULT_CONTRAST[lesions]), 2)
+        ovoids = lesion_shapes.plan(lesion_rng, lesions, lesion_ml, anatomy, where, thin)
+        if mass_effect:
+            lesion_shapes.push_aside(where, ovoids, thin, mass_effect)
+
+    thick = np.diag([in_plane_mm, in_plane_mm, slice_mm, 1.0])
+    thick[:3, 3] = affine[:3, 3] + [0, 0, (slice_mm - thin[2]) / 2]
+    head = ndimage.map_coordinates(ideal, where, order=1, output=np.float32, cval=ratios["csf"])
+    brain = _stripped(shape_rng, anatomy, where, thin, slices)
+    lesion = np.zeros(brain.shape, bool)
+    if ovoids:
+        border = lesion_shapes.distance(lesion_rng, lesions, ovoids, anatomy, where, thin)
+        grown = lesion_shapes.fit_volume(border, brain, lesion_ml, in_plane_mm**2 * slice_mm / 1000, slices)
+        lesion = (lesion_shapes.cover(border, grown, slices) >= 0.5) & brain
+        head = _painted(lesion_rng, head, border + np.float32(grown), contrast, lesions)
+        facts |= {"contrast": contrast, "mass_effect": mass_effect, "places": len(ovoids)}
+    del where
+    head *= texture(contrast_rng, head.shape, thin)
+    voxels = lesion_shapes.averaged(head, slices)
+    voxels, look = _acquired(noise_rng, voxels, (in_plane_mm, in_plane_mm, slice_mm), noise, bias)
+    facts |= look | {"lesion_ml": round(float(lesion.sum()) * in_plane_mm**2 * slice_mm / 1000, 4)}
+    voxels[~brain] = 0
+    return Phantom(Scan(voxels, thick), Mask(brain, thick), Mask(lesion, thick), facts)
+
+
+def _stripped(
+    rng: np.random.Generator, anatomy: Anatomy, where: Field, thin: tuple[float, float, float], slices: int
+) -> NDArray[np.bool_]:
+    """The brain mask a stripping tool would give: the surface, off by a millimetre here and there."""
+    depth = ndimage.map_coordinates(anatomy.depth_mm, where, order=1, output=np.float32, cval=-4)
+    depth += np.float32(0.5) * smooth_field(rng, depth.shape, tuple(12 / s for s in thin)) + rng.uniform(-0.8, 0.5)
+    return lesion_shapes.averaged(depth, slices) > 0
+
+
+def _painted(rng: np.random.Generator, head: Field, border: Field, contrast: float, kind: Kind) -> Field:
+    """Lesions over the tissue: brightest inside; a tumour with a core of its own."""
+    spans = tuple(slice(v.min(), v.max() + 1) for v in np.nonzero(border > -1))
+    inside, below = border[spans], head[spans]
+    cover = np.clip(inside + 0.5, 0, 1)
+    mottled = 1 + np.float32(0.06) * smooth_field(rng, inside.shape, (6.0, 6.0, 6.0))
+    bright = np.float32(contrast) * mottled
+    if kind == "tumour":
+        depth = inside / max(float(inside.max()), 1.0)
+        core = np.clip((depth + 0.12 * smooth_field(rng, inside.shape, (8.0, 8.0, 8.0)) - 0.45) * 6, 0, 1)
+        bright *= 1 + np.float32(rng.uniform(-0.3, 0.12)) * core
+    out = head.copy()
+    out[spans] = below + cover * (bright - below)
+    return out
+
+
+def _acquired(
+    rng: np.random.Generator, voxels: Field, spacing: tuple[float, float, float], noise: float | None, bias: float | None
+) -> tuple[Field, dict[str, float]]:
+    """What a scanner does: in-plane blur, coil sensitivity, Rician noise, an arbitrary scale."""
+    blur_mm = rng.uniform(0.35, 0.75)
+    noise = float(np.exp(rng.uniform(*np.log((0.008, 0.03))))) if noise is None else noise
+    bias = rng.uniform(0.01, 0.06) if bias is None else bias
+    scale = rng.uniform(300, 900)
+    out = ndimage.gaussian_filter(voxels, (blur_mm / spacing[0], blur_mm / spacing[1], 0), truncate=3)
+    out *= np.exp(np.float32(bias) * smooth_field(rng, out.shape, tuple(90 / s for s in spacing)))
+    real = out + np.float32(noise) * rng.standard_normal(out.shape, dtype=np.float32)
+    out = np.hypot(real, np.float32(noise) * rng.standard_normal(out.shape, dtype=np.float32))
+    out *= np.float32(scale)
+    return out, {"noise": round(noise, 4), "bias": round(bias, 4), "blur_mm": round(blur_mm, 3)}

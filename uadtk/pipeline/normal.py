@@ -1,0 +1,47 @@
+"""Which voxels of a scan may be taken for normal, when some lesions of it are known."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.volume import Mask, Scan
+from uadtk.io.cohort import Row
+from uadtk.io.read import read_mask
+from uadtk.preparation.geometry import Reorientation
+
+MARGIN_SLICES = 2
+MARGIN_MM = 6.0
+
+
+def lesion_of(row: Row, scan: Scan) -> Mask | None:
+    return read_mask(row.lesion_mask, like=scan) if row.lesion_mask else None
+
+
+def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
+    """Axial slices without lesion, as a bool volume on the scan's grid.
+
+    The cohort's list of slices (indices along the stored third axis) where there is one; else all slices at least two
+    away from any lesion voxel; else all.
+    """
+    normal = np.ones(scan.shape, dtype=bool)
+    if row.lesion_free_slices is not None:
+        normal[:] = False
+        normal[:, :, [z for z in row.lesion_free_slices if z < scan.shape[2]]] = True
+    elif lesion is not None:
+        axis = int(np.flatnonzero(Reorientation.of(scan.affine).backward[:, 0] == 2)[0])
+        across = np.moveaxis(normal, axis, 0)
+        hit = np.flatnonzero(np.moveaxis(lesion.voxels, axis, 0).any(axis=(1, 2)))
+        for z in hit:
+            across[max(0, z - MARGIN_SLICES + 1) : z + MARGIN_SLICES] = False
+    return normal
+
+
+def outside_lesion(scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
+    """All voxels further than 6 mm from a lesion."""
+    if lesion is None:
+        return np.ones(scan.shape, dtype=bool)
+    from scipy.ndimage import distance_transform_edt
+
+    distance_mm: NDArray[np.float64] = distance_transform_edt(~lesion.voxels, sampling=scan.spacing_mm)
+    return distance_mm > MARGIN_MM

@@ -1,0 +1,90 @@
+"""The files of a segmentation: BIDS-like names, all written or none."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import uadtk
+from uadtk.core.finding import Finding, Segmentation
+from uadtk.core.run import Run
+from uadtk.core.volume import Volume
+from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
+from uadtk.report.page import report_html
+
+COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean")
+_FILES = {
+    "mask": "label-lesion_mask.nii.gz",
+    "score": "desc-anomaly_statmap.nii.gz",
+    "reconstruction": "desc-pseudohealthy_FLAIR.nii.gz",
+    "components": "label-lesion_dseg.nii.gz",
+    "brain": "desc-brain_mask.nii.gz",
+    "findings_json": "findings.json",
+    "findings_tsv": "findings.tsv",
+    "provenance": "provenance.json",
+    "report": "report.html",
+}
+
+
+def output_paths(folder: Path, name: str, maps: Sequence[str] = ()) -> dict[str, Path]:
+    """Where each output goes: ``<folder>/<name>_<suffix>``; further maps of a scorer become ``desc-<map>_statmap``."""
+    extra = {key: f"desc-{key}_statmap.nii.gz" for key in maps if key not in _FILES}
+    return {key: folder / f"{name}_{suffix}" for key, suffix in {**_FILES, **extra}.items()}
+
+
+def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overwrite: bool) -> None:
+    """Write everything beside its place, then move it there at once. ``run.timings`` gains ``report`` and ``write``."""
+    maps = result.scoring.maps
+    refuse_existing(output_paths(folder, name, tuple(maps)).values(), overwrite)
+    with run.stage("report"):
+        page = report_html(result)
+    with staged(folder, overwrite) as stage:
+        paths = output_paths(stage, name, tuple(maps))
+        with run.stage("write"):
+            volumes: dict[str, Volume] = {
+                "mask": result.mask,
+                "score": result.scoring.score,
+                "components": result.components,
+                "brain": result.scoring.brain,
+                **maps,
+            }
+            with ThreadPoolExecutor(2) as pool:  # zlib lets go of the interpreter
+                list(pool.map(lambda item: write_nifti(paths[item[0]], item[1]), volumes.items()))
+            write_json(paths["findings_json"], findings_record(result))
+            write_text(paths["findings_tsv"], findings_table(result.findings))
+            write_text(paths["report"], page)
+        write_json(paths["provenance"], result.provenance)
+    _describe(folder)
+
+
+def findings_record(result: Segmentation) -> dict[str, Any]:
+    return {
+        "findings": [asdict(finding) for finding in result.findings],
+        "total_volume_ml": sum(finding.volume_ml for finding in result.findings),
+        "operating_point": {"name": result.point.name, "threshold": result.point.threshold},
+        "space": "RAS+ millimetres of the scan",
+        "use": "Research only. Not a medical device.",
+    }
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    out = io.StringIO()
+    table = csv.writer(out, delimiter="\t", lineterminator="\n")
+    table.writerow(COLUMNS)
+    for f in findings:
+        table.writerow([f.label, *(f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean))])
+    return out.getvalue()
+
+
+def _describe(folder: Path) -> None:
+    """The file that makes a folder a BIDS derivative."""
+    path = folder / "dataset_description.json"
+    if not path.exists():
+        generated = [{"Name": "uadtk", "Version": uadtk.__version__}]
+        record = {"Name": "uadtk lesion segmentations", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
+        write_json(path, {**record, "GeneratedBy": generated})

@@ -1,0 +1,94 @@
+"""The state of a training between two epochs, in one safetensors file beside the output."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uadtk.core.errors import CheckpointError, UsageError
+from uadtk.io.write import write_bytes
+
+
+@dataclass(frozen=True)
+class State:
+    """``log`` has one record per epoch; ``best`` the weights of the epoch with the lowest validation loss."""
+
+    log: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_loss: float = math.inf
+
+    @property
+    def waited(self) -> int:
+        """Epochs since the best one."""
+        return len(self.log) - self.best_epoch
+
+
+def state_path(output: Path) -> Path:
+    return output.with_name(output.name + ".resume")
+
+
+def save_state(
+    output: Path, plan: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, state: State
+) -> None:
+    """Write atomically everything the next epoch depends on."""
+    from safetensors.torch import save
+
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    facts = {"plan": plan, "log": state.log, "best_epoch": state.best_epoch, "best_loss": state.best_loss}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(state_path(output), save(contiguous, {"uadtk-resume": json.dumps(facts)}))
+
+
+def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
+    """Fill ``model`` and ``optimiser`` and return the state; an empty one if no training was interrupted.
+
+    Raises
+    ------
+    UsageError
+        The interrupted training was another one.
+    CheckpointError
+        The file is damaged.
+    """
+    from safetensors import safe_open
+
+    path = state_path(output)
+    if not path.exists():
+        return State()
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads(file.metadata()["uadtk-resume"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise CheckpointError(f"cannot be resumed ({error})", str(path), "Delete it to start again.") from None
+    if facts["plan"] != json.loads(json.dumps(plan)):
+        changed = [key for key in plan if facts["plan"].get(key) != json.loads(json.dumps(plan[key]))]
+        raise UsageError(
+            f"an interrupted training with other {', '.join(changed)} is here",
+            str(path),
+            "Repeat its command to go on, or delete the file to start again.",
+        )
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = tensor
+    model.load_state_dict(parts["model"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimiser"].items():
+        index, _, key = name.partition("/")
+        moments.setdefault(int(index), {})[key] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    return State(facts["log"], parts["best"], facts["best_epoch"], facts["best_loss"])
+
+
+def forget(output: Path) -> None:
+    state_path(output).unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""From a scan to its score map: the path that both ``segment`` and ``threshold`` take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from uadtk import registry
+from uadtk.checkpoint import Checkpoint
+from uadtk.core import options as opts
+from uadtk.core.errors import DataError, UsageError
+from uadtk.core.finding import Scoring
+from uadtk.core.model import capabilities
+from uadtk.core.run import Run
+from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
+from uadtk.networks.memory import keep_memory
+from uadtk.preparation import Prepared, prepare
+
+Float = NDArray[np.float32]
+SLICES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Method:
+    """A checkpoint made ready: model, scorer and cleaners built once for many scans."""
+
+    checkpoint: Checkpoint
+    model: Any
+    scorer: Any
+    cleaners: tuple[Any, ...]
+
+
+def build_method(checkpoint: Checkpoint, run: Run) -> Method:
+    """Raises UsageError if the model lacks what the scorer needs."""
+    keep_memory()
+    scorer = _from_spec("scorers", checkpoint.scorer)
+    cleaners = tuple(_from_spec("cleaners", spec) for spec in checkpoint.cleaners)
+    model = checkpoint.build(run.device)
+    missing = set(scorer.needs) - capabilities(model)
+    if missing:
+        raise UsageError(
+            f"scorer '{checkpoint.scorer}' needs {', '.join(sorted(missing))}, model '{checkpoint.model}' has not",
+            fix=f"It has: {', '.join(sorted(capabilities(model)))}.",
+        )
+    return Method(checkpoint, model, scorer, cleaners)
+
+
+def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = None) -> Scoring:
+    """Prepare, score, clean, and bring everything back to the scan's own grid."""
+    prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+    with run.stage("network"):
+        score, maps = _score_slices(prepared, method, run)
+    with run.stage("clean"):
+        for cleaner in method.cleaners:
+            score = cleaner.clean(score, prepared.brain, prepared.spacing_mm)
+    with run.stage("return"):
+        brain = prepared.own_brain.voxels
+        unit = {"reconstruction": np.float32(prepared.intensity)}
+        return Scoring(
+            scan,
+            prepared.own_brain,
+            prepared.brain_source,
+            ScoreMap(np.maximum(prepared.to_own_grid(score), 0) * brain, scan.affine),
+            {
+                name: Volume(prepared.to_own_grid(values) * brain * unit.get(name, np.float32(1)), scan.affine)
+                for name, values in maps.items()
+            },
+        )
+
+
+def _score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
+    """Score and maps (n, side, side)."""
+    image, brain = torch.from_numpy(prepared.image)[:, None], torch.from_numpy(prepared.brain)[:, None]
+    at_once = len(image) if getattr(method.scorer, "whole_scan", False) else SLICES_AT_ONCE
+    scores, maps = [], []
+    for x, inside in zip(image.split(at_once), brain.split(at_once), strict=True):
+        x, inside = x.to(run.device, memory_format=torch.channels_last), inside.to(run.device)
+        with torch.inference_mode(not getattr(method.scorer, "needs_gradient", False)):
+            scored = method.scorer.score(method.model, x, inside)
+        scores.append(scored.score[:, 0].cpu())
+        maps.append({name: values[:, 0].cpu() for name, values in scored.maps.items()})
+    score = torch.cat(scores).numpy()
+    if not np.isfinite(score).all():
+        raise DataError("the model's score is not finite", fix="Check the scan's intensities and the checkpoint.")
+    return score, {name: torch.cat([part[name] for part in maps]).numpy() for name in maps[0]}
+
+
+def _from_spec(kind: registry.Kind, spec: str) -> Any:
+    name, values = opts.parse_spec(spec)
+    cls = registry.load(kind, name)
+    return cls(opts.build(cls.Options, values, name))

@@ -1,0 +1,106 @@
+"""Calibration: score healthy (or labelled) scans and let a thresholder choose the operating point."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uadtk import registry
+from uadtk.checkpoint import Checkpoint
+from uadtk.core import options as opts
+from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.run import Run
+from uadtk.core.thresholder import CalibrationScan, OperatingPoint
+from uadtk.io.cohort import Cohort, Row
+from uadtk.io.read import read_mask, read_scan
+from uadtk.pipeline.normal import lesion_free, lesion_of
+from uadtk.pipeline.score import Method, build_method, score_map
+
+
+def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, run: Run) -> OperatingPoint:
+    """The operating point that ``strategy`` (a thresholder spec) finds on ``cohort``.
+
+    Thresholders for healthy scans see the brain voxels of lesion-free slices only, where lesions are known.
+
+    Raises
+    ------
+    UsageError
+        The strategy needs lesion masks and the cohort has none.
+    DataError
+        No scan could be used.
+    """
+    short, values = opts.parse_spec(strategy)
+    cls = registry.load("thresholders", short)
+    thresholder = cls(opts.build(cls.Options, values, short))
+    rows = [row for row in cohort if row.lesion_mask or not thresholder.needs_lesions]
+    if not rows:
+        raise UsageError(f"'{short}' needs lesion masks, the cohort names none", str(cohort.source))
+    method = build_method(checkpoint, run)
+    with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
+        files = []
+        for row in run.track(rows, "scoring"):
+            try:
+                files.append(_spool(row, method, thresholder.needs_lesions, Path(folder), run))
+            except UadtkError as error:
+                run.say(f"{row.subject}: left out: {error.one_line()}")
+        kept = [file for file in files if file is not None]
+        if not kept:
+            raise DataError("no scan could be used for calibration", str(cohort.source))
+        choice = thresholder.choose(Spooled(tuple(kept)))
+    if not np.isfinite(choice.threshold):
+        raise DataError(f"'{short}' found no threshold on {len(kept)} scans", str(cohort.source))
+    return OperatingPoint(
+        name=name or short,
+        threshold=float(choice.threshold),
+        strategy=strategy,
+        target=choice.target,
+        scorer=checkpoint.scorer,
+        cleaners=checkpoint.cleaners,
+        scans=len(kept),
+        digest=cohort.digest(),
+        date=dt.date.today().isoformat(),
+        measured=choice.measured,
+        interval=choice.interval,
+    )
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """Scored scans on disk, one at a time in memory."""
+
+    files: tuple[Path, ...]
+
+    def __iter__(self) -> Iterator[CalibrationScan]:
+        for file in self.files:
+            with np.load(file) as scan:
+                yield CalibrationScan(
+                    subject=str(scan["subject"]),
+                    score=scan["score"],
+                    brain=scan["brain"],
+                    lesion=scan.get("lesion", None),
+                    voxel_ml=float(scan["voxel_ml"]),
+                )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def _spool(row: Row, method: Method, labelled: bool, folder: Path, run: Run) -> Path | None:
+    """Score one scan into a file; None if it has no voxel to calibrate on."""
+    scan = read_scan(row.image)
+    scoring = score_map(scan, method, run, read_mask(row.brain_mask, like=scan) if row.brain_mask else None)
+    lesion = lesion_of(row, scan)
+    brain = scoring.brain.voxels if labelled else scoring.brain.voxels & lesion_free(row, scan, lesion)
+    if not brain.any():
+        run.say(f"{row.subject}: left out: no lesion-free slice")
+        return None
+    file = folder / f"{len(list(folder.iterdir())):06d}.npz"
+    arrays = {"lesion": lesion.voxels} if labelled and lesion is not None else {}
+    subject, voxel_ml = np.array(row.subject), np.array(scan.voxel_ml)
+    np.savez(file, subject=subject, score=scoring.score.voxels, brain=brain, voxel_ml=voxel_ml, **arrays)
+    return file

@@ -1,0 +1,48 @@
+"""Percentile: the score that 98 % of healthy brain voxels stay below.
+
+Baur et al. 2021, section 4.3: the 98th percentile of the cleaned residuals over healthy scans. Exact, pooled over all
+brain voxels, streamed from disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from uadtk.api import CalibrationSet, Choice, option
+from uadtk.kernels import quantile
+
+
+@dataclass(frozen=True)
+class Options:
+    percentile: float = option(98.0, "Percent of healthy brain voxels at or below the threshold.", ge=0, le=100)
+
+
+class Thresholder:
+    Options = Options
+    needs_lesions = False
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def choose(self, scans: CalibrationSet) -> Choice:
+        threshold = quantile(_Brains(scans), self.options.percentile / 100)
+        above = total = 0
+        for scan in scans:
+            values = scan.score[scan.brain]
+            above, total = above + int(np.count_nonzero(values > np.float32(threshold))), total + values.size
+        return Choice(threshold, f"{self.options.percentile:g} % of healthy brain voxels", {"voxel_fpr": above / total})
+
+
+@dataclass(frozen=True)
+class _Brains:
+    """The brain voxels of each scan, as often as they are asked for."""
+
+    scans: CalibrationSet
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return (scan.score[scan.brain] for scan in self.scans)
+
+    def __len__(self) -> int:
+        return len(self.scans)
