@@ -21,7 +21,9 @@ SHAPE = (5, 6, 4)
 VOXELS = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
 
 
-def save(path: Path, voxels: np.ndarray = VOXELS, affine: np.ndarray | None = None, kind: type = nib.Nifti1Image) -> Path:
+def save(
+    path: Path, voxels: np.ndarray = VOXELS, affine: np.ndarray | None = None, kind: type = nib.Nifti1Image
+) -> Path:
     nib.save(kind(voxels, np.eye(4) if affine is None else affine), path)
     return path
 
@@ -73,29 +75,27 @@ def test_nifti2(tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    dtype=st.sampled_from(["u1", "i1", "<i2", ">i2", "u2", "<i4", ">i4", "u4", "i8", "<f4", ">f4", "f8"]),
-    slope=st.one_of(st.none(), st.floats(-100, 100).filter(lambda s: abs(s) > 1e-3)),
+    dtype=st.sampled_from(["u1", "i1", "i2", "u2", "i4", "u4", "i8", "f4", "f8"]),
+    order=st.sampled_from("<>"),
+    slope=st.floats(-100, 100),
     inter=st.floats(-1000, 1000),
-    ending=st.sampled_from([".nii", ".nii.gz"]),
+    packed=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_values_are_those_of_nibabel(tmp_path_factory, dtype, slope, inter, ending, seed):
-    rng = np.random.default_rng(seed)
-    stored = rng.integers(0, 120, SHAPE).astype(dtype)
-    path = tmp_path_factory.mktemp("v") / f"a{ending}"
-    header = nib.Nifti1Header(endianness=np.dtype(dtype).byteorder.replace("|", "=").replace("=", "<"))
-    header.set_data_dtype(dtype)
-    image = nib.Nifti1Image(stored, np.eye(4), header)
-    if slope is not None:
-        image.header.set_slope_inter(slope, inter)  # nibabel then stores (values - inter) / slope
-        image = nib.Nifti1Image(stored * 1.0, np.eye(4), image.header)
-        image.header.set_slope_inter(slope, inter)
-    nib.save(image, path)
-    expected = nib.load(path).get_fdata()
-    if expected.min() == expected.max():
-        return
-    largest = max(np.abs(expected).max(), abs(inter), 1.0)
-    np.testing.assert_allclose(read_volume(path).voxels, expected, rtol=0, atol=4e-7 * largest)
+def test_values_are_those_of_nibabel(tmp_path_factory, dtype, order, slope, inter, packed, seed):
+    stored = np.random.default_rng(seed).integers(0, 120, SHAPE).astype(order + dtype)
+    path = tmp_path_factory.mktemp("v") / "a.nii"
+    nib.save(nib.Nifti1Image(stored, np.eye(4), nib.Nifti1Header(endianness=order), dtype=stored.dtype), path)
+    patched(path, 112, order + "ff", slope, inter)
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+        path = path.rename(path.with_suffix(".nii.gz"))
+    image = nib.load(path)
+    assert image.header.endianness == order
+    assert image.get_data_dtype() == stored.dtype
+    expected = image.get_fdata()
+    largest = max(120 * abs(slope), abs(inter), 120.0)
+    np.testing.assert_allclose(read_volume(path).voxels, expected, rtol=0, atol=2e-7 * largest)
 
 
 def test_slope_and_intercept_by_hand(tmp_path):
@@ -147,7 +147,7 @@ def test_several_frames(tmp_path, tail, frames):
 
 
 def test_two_dimensions(tmp_path):
-    assert "three axes" in refused(save(tmp_path / "a.nii", VOXELS[..., 0]))
+    assert "has 2 axes" in refused(save(tmp_path / "a.nii", VOXELS[..., 0]))
 
 
 def test_complex_and_colour(tmp_path):
@@ -217,7 +217,7 @@ def test_damaged_gzip(tmp_path, place):
     [
         (70, "<h", (9999,), "corrupt header (data code 9999"),  # datatype
         (40, "<hh", (3, -5), "corrupt header"),  # dim
-        (40, "<h", (0,), "three axes"),  # no axes: read as the other byte order, or refused
+        (40, "<h", (0,), "corrupt header"),  # no axes
         (42, "<hhh", (32000, 32000, 32000), "cut short"),  # more voxels than anyone has
         (108, "<f", (np.nan,), "corrupt header"),  # vox_offset
         (108, "<f", (100.0,), "corrupt header"),
@@ -225,8 +225,7 @@ def test_damaged_gzip(tmp_path, place):
     ],
 )
 def test_corrupt_header(tmp_path, offset, layout, values, words):
-    line = refused(patched(save(tmp_path / "a.nii"), offset, layout, *values))
-    assert words in line or (words == "three axes" and "corrupt header" in line)
+    assert words in refused(patched(save(tmp_path / "a.nii"), offset, layout, *values))
 
 
 def test_impossible_quaternion(tmp_path):
@@ -236,11 +235,12 @@ def test_impossible_quaternion(tmp_path):
     assert "corrupt header" in refused(patched(tmp_path / "a.nii", 256, "<fff", 3.0, 3.0, 3.0))
 
 
-def test_odd_headers_are_repaired_quietly(tmp_path, capfd):
-    path = patched(save(tmp_path / "a.nii"), 72, "<h", 7)  # bitpix
-    patched(path, 76, "<f", 0.0)  # qfac
+def test_odd_headers_are_repaired_quietly(tmp_path, capfd, caplog):
+    path = patched(save(tmp_path / "a.nii", affine=np.diag([2.0, 2, 2, 1])), 72, "<h", 7)  # bitpix
+    patched(path, 76, "<ffff", 0, 0, 0, 0)  # qfac, and no spacing: the sform has it
     patched(path, 252, "<h", 77)  # qform_code
-    assert read_scan(path).shape == SHAPE
+    assert read_scan(path).spacing_mm == (2, 2, 2)
+    assert caplog.records == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -279,21 +279,17 @@ def test_constant(tmp_path):
     assert read_volume(tmp_path / "a.nii").shape == SHAPE
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
-@pytest.mark.parametrize("inside", [1, 255, 0.75])
+@pytest.mark.parametrize(("dtype", "inside"), [("u1", 1), ("u1", 255), ("i2", 42), ("f4", 0.75), ("f8", 1)])
 def test_mask_of_any_type(tmp_path, dtype, inside):
-    if np.dtype(dtype).kind in "iu" and inside < 1:
-        pytest.skip("an integer has no 0.75")
     voxels = np.zeros(SHAPE, dtype)
     voxels[1:3] = inside
-    if np.dtype(dtype).kind == "f":
+    if voxels.dtype.kind == "f":
         voxels[3] = 0.5  # not above 0.5
     scan = read_scan(save(tmp_path / "scan.nii"))
     mask = read_mask(save(tmp_path / "mask.nii.gz", voxels), scan)
     assert mask.voxels.dtype == bool
-    assert mask.affine is not None
-    np.testing.assert_array_equal(mask.voxels, voxels > 0.5)
     assert mask.voxels.sum() == 2 * 6 * 4
+    assert mask.voxels[1:3].all()
 
 
 def test_mask_takes_the_scans_affine_within_tolerance(tmp_path):

@@ -59,7 +59,7 @@ class Cohort:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            raise DataError("no scans in it", self.source)
+            raise DataError("no scans in it", self.source, "Name an image, a folder, or a table with a line per scan.")
         splits: dict[str, str] = {}
         for row in self.rows:
             if row.split and splits.setdefault(row.subject, row.split) != row.split:
@@ -216,7 +216,7 @@ def _row(folder: Path, columns: list[str], cells: list[str], where: str) -> Row:
     for name in ("subject", "image"):
         if name not in values:
             raise DataError(f"no {name}", where, "Fill in the cell or remove the line.")
-    slices = values.get("lesion_free_slices", "")
+    slices = values.get("lesion_free_slices", "").removeprefix("all")  # every slice: as if there were no list
     if not re.fullmatch(r"[0-9\s,]*", slices):
         raise DataError(f"lesion_free_slices is '{slices}'", where, "Write slice numbers: 12 13 14.")
     files = {name: folder / values[name] for name in _FILES if name in values}

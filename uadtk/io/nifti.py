@@ -135,6 +135,8 @@ def _grid(header: Any) -> Volume:
         raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
     if min(shape, default=0) < 1:
         raise DataError(f"has a corrupt header (shape {shape})", fix=_AGAIN)
+    if len(shape) < 3:
+        raise DataError(f"has {len(shape)} axes, not three", fix="Stack its slices into one volume first.")
     if (frames := math.prod(shape[3:])) > 1:
         raise DataError(f"holds {frames} volumes, not one", fix="Extract one first: fslroi IN OUT 0 1.")
     return Volume(np.broadcast_to(np.float32(0), shape[:3]), affine)

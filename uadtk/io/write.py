@@ -158,7 +158,9 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         shown = Path(*(part for part in path.parts if not part.startswith(_HIDDEN)))
         fix = "Make room or choose another place." if error.errno in _FULL else "Choose another place for the output."
-        raise UadtkError(f"cannot be written ({error.strerror or error})", str(shown), fix) from error
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file is where a folder should be" if in_the_way else error.strerror or error
+        raise UadtkError(f"cannot be written ({reason})", str(shown), fix) from error
 
 
 @contextmanager

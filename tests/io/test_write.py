@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.volume import Volume
+from uadtk.io import write
+from uadtk.io.read import read_scan, read_volume
+from uadtk.io.write import refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Everything below a folder, hidden things too."""
+    return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def full(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def denied(*_args, **_kwargs):
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_write_and_replace(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    write_text(path, "ein\n")
+    write_text(path, "zwei ⌈DICE⌉\r\n")
+    assert path.read_bytes() == "zwei ⌈DICE⌉\r\n".encode()
+    assert list(tree(tmp_path)) == ["new/folder/a.txt"]
+
+
+def test_permissions_are_the_users(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_a_link_is_written_through(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "a").symlink_to("there/b")
+    write_bytes(tmp_path / "a", b"x")
+    assert (tmp_path / "a").is_symlink()
+    assert (tmp_path / "there/b").read_bytes() == b"x"
+
+
+def test_json(tmp_path):
+    value = {"b": np.float32(0.5), "a": [np.int64(3), np.arange(2)], "p": Path("x/y"), "ü": (1, None)}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert text.startswith('{\n  "b": 0.5,\n  "a"')
+    assert text.endswith("}\n")
+    assert "ü" in text
+    assert json.loads(text) == {"b": 0.5, "a": [3, [0, 1]], "p": "x/y", "ü": [1, None]}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", float("nan"))
+    with pytest.raises(TypeError, match="object has no JSON form"):
+        write_json(tmp_path / "a.json", object())
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
+    write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(Path, step, full)
+    with pytest.raises(UadtkError) as caught:
+        write_text(tmp_path / "a", "new")
+    assert caught.value.exit_code == 1
+    assert caught.value.one_line() == (
+        f"{tmp_path / 'a'}: cannot be written (No space left on device). Make room or choose another place."
+    )
+    assert tree(tmp_path) == {"a": "old"}
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_full_disk_seen_only_when_flushing(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UadtkError, match="No space left"):
+        write_text(tmp_path / "a", "new")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_devices_are_written_to_and_not_replaced():
+    with pytest.raises(UadtkError, match="No space left on device"):
+        write_bytes("/dev/full", b"x")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+    write_bytes("/dev/null", b"x")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_file_size_limit_for_real(tmp_path):
+    """The kernel refuses to write, in the middle of a file."""
+    code = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+from uadtk.io.write import staged, write_bytes, write_text
+with staged({str(tmp_path / "out")!r}) as stage:
+    write_text(stage / "first", "small")
+    write_bytes(stage / "second", bytes(20_000))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"UadtkError: {tmp_path / 'out/second'}: cannot be written (File too large). Make room" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("file/a", "a file is where"), ("file/a/b", "a file is where"), ("folder", "Is a directory")]
+)
+def test_places_that_cannot_be(tmp_path, place, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UadtkError, match=rf"cannot be written \({reason}") as caught:
+        write_text(tmp_path / place, "x")
+    assert caught.value.where == str(tmp_path / place)
+
+
+def test_stage_where_it_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file", "file/out"):
+        with pytest.raises(UadtkError, match="a file is where a folder should be") as caught, staged(tmp_path / place):
+            pytest.fail("must not start the work")
+        assert caught.value.where == str(tmp_path / place)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission_for_real(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UadtkError, match="Permission denied"):
+        write_text(tmp_path / "a", "x")
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with (
+        pytest.raises(UadtkError, match=r"cannot be written \(Permission denied\). Choose another"),
+        staged(tmp_path / "out"),
+    ):
+        pytest.fail("must not start the work")
+
+
+def test_refuse_existing(tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    refuse_existing([tmp_path / "b"], overwrite=False)
+    refuse_existing([tmp_path / "a", tmp_path / "link", tmp_path / "b"], overwrite=True)
+    for name in ("a", "link"):
+        with pytest.raises(UsageError, match=r"output exists\. Pass --overwrite") as caught:
+            refuse_existing([tmp_path / "b", tmp_path / name], overwrite=False)
+        assert caught.value.where == str(tmp_path / name)
+    with pytest.raises(UsageError, match="is a folder"):
+        refuse_existing([tmp_path / "folder"], overwrite=True)
+
+
+def test_staged_files_appear_together(tmp_path):
+    out = tmp_path / "not" / "yet"
+    with staged(out) as stage:
+        write_text(stage / "a.json", "a")
+        write_text(stage / "sub" / "b.tsv", "b")
+        (stage / "c.html").write_text("c")
+        assert [p.name for p in out.iterdir()] == [stage.name]
+        assert stage.name.startswith(".")
+    assert tree(tmp_path) == {"not/yet/a.json": "a", "not/yet/sub/b.tsv": "b", "not/yet/c.html": "c"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("there", [True, False])
+def test_staged_leaves_nothing_after_an_error(tmp_path, error, there):
+    out = tmp_path / "not" / "yet"
+    if there:
+        write_text(out / "a", "old")
+
+    def work():
+        with staged(out, overwrite=True) as stage:
+            write_text(stage / "a", "new")
+            raise error
+
+    with pytest.raises(error):
+        work()
+    assert tree(tmp_path) == ({"not/yet/a": "old"} if there else {})
+    assert os.listdir(tmp_path) == (["not"] if there else [])
+
+
+def test_staged_leaves_the_folder_if_others_write_there(tmp_path):
+    def work():
+        with staged(tmp_path / "out"):
+            write_text(tmp_path / "out" / "theirs", "x")
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        work()
+    assert tree(tmp_path) == {"out/theirs": "x"}
+
+
+def test_staged_and_existing_files(tmp_path):
+    for name in ("a", "b"):
+        write_text(tmp_path / name, "old")
+
+    def work(overwrite):
+        with staged(tmp_path, overwrite) as stage:
+            for name in ("0", "a"):
+                write_text(stage / name, "new")
+
+    with pytest.raises(UsageError, match="output exists"):
+        work(overwrite=False)
+    assert tree(tmp_path) == {"a": "old", "b": "old"}
+    work(overwrite=True)
+    assert tree(tmp_path) == {"0": "new", "a": "new", "b": "old"}
+
+
+def test_staged_on_a_full_disk(tmp_path, monkeypatch):
+    def work():
+        with staged(tmp_path / "out") as stage:
+            (stage / "a").write_text("x")
+            monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(UadtkError, match=r"out: cannot be written \(No space left"):
+        work()
+    assert os.listdir(tmp_path) == []
+
+
+_HANG = """
+import sys, time
+from uadtk.io.write import staged, write_text
+with staged(sys.argv[1]) as stage:
+    write_text(stage / "a", "half")
+    print(stage, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_leaves_is_removed(tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", _HANG, str(out)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        with process.stdout:
+            left = Path(process.stdout.readline().strip())
+        old = time.time() - 3600
+        os.utime(left, (old, old))
+        with staged(out) as stage:
+            write_text(stage / "b", "while the other one works")
+        assert left.is_dir(), "the folder of a process that lives was removed"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert (left / "a").read_text() == "half"
+    assert [p.name for p in out.glob("[!.]*")] == ["b"]
+    os.utime(left, (old, old))
+    with staged(out) as stage:
+        write_text(stage / "c", "after it")
+    assert sorted(os.listdir(out)) == ["b", "c"]
+
+
+def test_a_fresh_folder_and_one_of_another_machine_stay(tmp_path):
+    fresh = tmp_path / f".uadtk-{write._HOST}-0123456789abcdef"
+    foreign = tmp_path / ".uadtk-elsewhere-0123456789abcdef"
+    for folder in (fresh, foreign):
+        folder.mkdir()
+    os.utime(foreign, (0, 0))
+    write_text(tmp_path / "a", "x")
+    assert fresh.is_dir()
+    assert foreign.is_dir()
+
+
+@st.composite
+def affines(draw):
+    """Any orientation: turned, mirrored, with axes exchanged, anisotropic, perhaps sheared."""
+    seed, shear = draw(st.integers(0, 2**32 - 1)), draw(st.booleans())
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    if draw(st.booleans()):
+        turn = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
+    affine = np.eye(4)
+    affine[:3, :3] = turn * rng.uniform(0.3, 8, 3)
+    if shear:
+        affine[:3, :3] = affine[:3, :3] @ (np.eye(3) + 0.1 * np.triu(rng.normal(size=(3, 3)), 1))
+    affine[:3, 3] = rng.uniform(-300, 300, 3)
+    return affine
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    affine=affines(),
+    dtype=st.sampled_from(["bool", "u1", "i2", "i4", "i8", ">i2", "f4", ">f4", "f8"]),
+    shape=st.tuples(*[st.integers(1, 7)] * 3),
+    order=st.sampled_from("CF"),
+    ending=st.sampled_from([".nii", ".nii.gz"]),
+)
+def test_nifti_round_trip(tmp_path_factory, affine, dtype, shape, order, ending):
+    voxels = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype, order=order)
+    folder = tmp_path_factory.mktemp("w")
+    path = folder / f"a{ending}"
+    write_nifti(path, Volume(voxels, affine))
+    image = nib.load(path)
+    assert image.shape == shape
+    expected = {"bool": "u1", "u1": "u1", "i2": "i2", "i4": "i2", "i8": "i2", ">i2": "i2"}.get(dtype, "f4")
+    assert image.get_data_dtype() == np.dtype(expected).newbyteorder("<")
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), voxels)
+    np.testing.assert_array_equal(image.affine, affine.astype(np.float32))
+    np.testing.assert_array_equal(read_volume(path).affine, affine.astype(np.float32))
+    assert image.header["sform_code"] == 1
+    if image.header["qform_code"]:
+        np.testing.assert_allclose(image.get_qform(), affine, atol=2e-3)
+    write_nifti(folder / f"b{ending}", Volume(voxels, affine))
+    assert path.read_bytes() == (folder / f"b{ending}").read_bytes()
+
+
+def test_a_scans_own_affine_comes_back_bit_for_bit(tmp_path):
+    affine = np.array([[-0.9, 0.1, 0.2, 80], [0.1, 0.9, -0.3, -100.3], [0.1, 0.3, 4.9, -40.7], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.arange(24.0).reshape(2, 3, 4), affine), tmp_path / "scan.nii")
+    scan = read_scan(tmp_path / "scan.nii")
+    write_nifti(tmp_path / "score.nii.gz", scan)
+    np.testing.assert_array_equal(read_scan(tmp_path / "score.nii.gz").affine, scan.affine)
+
+
+def test_qform_only_without_shear(tmp_path):
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.2
+    codes = []
+    for affine in (np.diag([-1.0, 2, 3, 1]), sheared):
+        write_nifti(tmp_path / "a.nii", Volume(np.ones((2, 2, 2), bool), affine))
+        codes.append(int(nib.load(tmp_path / "a.nii").header["qform_code"]))
+    assert codes == [1, 0]
+
+
+@pytest.mark.parametrize(("label", "kind"), [(32767, "i2"), (32768, "i4"), (-40000, "i4")])
+def test_labels_get_the_type_they_need(tmp_path, label, kind):
+    labels = np.zeros((2, 2, 2), np.int64)
+    labels[0, 0, 0] = label
+    write_nifti(tmp_path / "a.nii.gz", Volume(labels, np.eye(4)))
+    image = nib.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == kind
+    assert np.asanyarray(image.dataobj)[0, 0, 0] == label
+    with pytest.raises(ValueError, match="do not fit"):
+        write_nifti(tmp_path / "a.nii.gz", Volume(labels * 2**31, np.eye(4)))
+
+
+def test_another_reader_agrees(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    voxels = np.random.default_rng(0).random((4, 5, 6), dtype=np.float32)
+    affine = np.diag([-0.5, -0.5, 3.0, 1.0])  # LPS to ITK: no mirroring left
+    affine[:3, 3] = 10, 20, -30
+    write_nifti(tmp_path / "a.nii.gz", Volume(voxels, affine))
+    image = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), voxels.T)
+    np.testing.assert_allclose(image.GetSpacing(), (0.5, 0.5, 3.0))
+    np.testing.assert_allclose(image.GetOrigin(), (-10, -20, -30))
+    np.testing.assert_allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-7)

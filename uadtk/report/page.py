@@ -1,0 +1,162 @@
+"""One self-contained HTML page about one segmentation: no script, no network; for screens, phones and paper."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from uadtk.core.finding import Segmentation
+from uadtk.report.histogram import histogram, histogram_svg
+from uadtk.report.mosaic import FOUND, GREY, HEAT, OTHER, grey_pixels, heat_pixels, inferno, mask_pixels, png
+from uadtk.report.planes import Planes
+
+SHOWN = 8  # findings with pictures
+LISTED = 200  # findings in the table; the rest are in findings.tsv
+PANEL_PX, OVERVIEW_PX = 300, 180  # longest side
+OVERVIEW_PLANES = 12
+
+
+@dataclass(frozen=True)
+class Panel:
+    name: str
+    src: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """The pictures of one plane. ``x`` and ``y``: where to point at, in percent of a picture."""
+
+    title: str
+    detail: str
+    panels: list[Panel]
+    x: float
+    y: float
+
+
+def report_html(segmentation: Segmentation) -> str:
+    """The page; the same bytes for the same segmentation."""
+    point, findings = segmentation.point, segmentation.findings
+    planes = Planes.of(segmentation)
+    hist = histogram(segmentation.scoring.score.voxels, segmentation.scoring.brain.voxels, point.threshold)
+    provenance = dict(segmentation.provenance)
+    options = {key: value for key, value in dict(provenance.pop("options", {})).items() if key != "point"}
+    groups = {"operating point": asdict(point), **provenance, "options": options}
+    return _template().render(
+        name=_name(segmentation),
+        facts=_facts(segmentation, options),
+        rows=_rows(planes, segmentation),
+        overview=_overview(planes),
+        aspect="{:.1f} / {:.1f}".format(*planes.size_mm),
+        heat={"top": planes.heat, "cut": 100 * min(max(point.threshold / planes.heat, 0.0), 1.0)},
+        ramp=", ".join(_css(colour) for colour in inferno()),
+        found=_css(FOUND),
+        other=_css(OTHER),
+        threshold=point.threshold,
+        histogram=histogram_svg(hist),
+        hist=hist,
+        findings=findings[:LISTED],
+        count=len(findings),
+        total_ml=sum(finding.volume_ml for finding in findings),
+        groups={group: lines for group, value in groups.items() if (lines := _lines(value))},
+    )
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("uadtk", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:.3g}"
+    return environment.get_template("report.html.j2")
+
+
+def _name(segmentation: Segmentation) -> str:
+    source = segmentation.provenance.get("input", {}).get("path", "")
+    return "/".join(PurePath(source).parts[-2:]) or "scan"  # half of all scans are called flair.nii.gz
+
+
+def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Term, value, and a note in small print."""
+    point, scoring = segmentation.point, segmentation.scoring
+    model = options.get("model", {})
+    scans = f"{point.scans} scan{'' if point.scans == 1 else 's'}"
+    grid, spacing = (" x ".join(f"{n:.3g}" for n in three) for three in (scoring.scan.shape, scoring.scan.spacing_mm))
+    return [
+        ("Model", model.get("name", "not recorded"), " ".join(str(model.get(key, "")) for key in ("dist", "version"))),
+        ("Scorer", point.scorer, ", ".join(point.cleaners)),
+        ("Operating point", f"{point.name}: score > {point.threshold:.4g}", f"{point.target} ({point.strategy})"),
+        ("Calibrated on", scans, point.date),
+        ("Brain mask", scoring.brain_source, f"{scoring.brain.voxels.sum() * scoring.brain.voxel_ml:,.0f} ml"),
+        ("Scan", f"{spacing} mm", f"{grid} voxels"),
+    ]
+
+
+def _rows(planes: Planes, segmentation: Segmentation) -> list[Row]:
+    rows = []
+    for finding in segmentation.findings[:SHOWN]:
+        x, y, k = planes.finding(finding)
+        at = ", ".join(f"{mm:.0f}" for mm in finding.centroid_mm)
+        strength = f"peak {finding.peak:.3g} · mean {finding.mean:.3g}"
+        detail = f"at ({at}) mm · {strength} · plane at z = {planes.height_mm(k, x, y):.0f} mm"
+        title = f"Finding {finding.label} · {finding.volume_ml:.3g} ml"
+        rows.append(_row(planes, title, detail, x, y, k, finding.label))
+    if rows:
+        return rows
+    x, y, k = planes.highest()
+    score = planes.score[x, y, k]
+    why = (
+        "above the threshold, in a group too small to be a finding"
+        if score > np.float32(segmentation.point.threshold)
+        else "not above the threshold"
+    )
+    detail = f"{score:.3g}, {why} · plane at z = {planes.height_mm(k, x, y):.0f} mm"
+    return [_row(planes, "Highest score", detail, x, y, k, 0)]
+
+
+def _row(planes: Planes, title: str, detail: str, x: float, y: float, k: int, label: int) -> Row:
+    size = planes.size_px(PANEL_PX)
+    panels = [Panel("scan", _src(png(grey_pixels(planes, planes.scan, k, size))))]
+    if planes.reconstruction is not None:
+        panels.append(Panel("reconstruction", _src(png(grey_pixels(planes, planes.reconstruction, k, size)))))
+    panels.append(Panel("score", _src(png(heat_pixels(planes, k, size), HEAT))))
+    panels.append(Panel("mask", _src(png(mask_pixels(planes, k, size, label), GREY))))
+    left, top = planes.place(x, y)
+    return Row(title, detail, panels, 100 * left, 100 * top)
+
+
+def _overview(planes: Planes) -> list[Panel]:
+    size = planes.size_px(OVERVIEW_PX)
+    return [
+        Panel(f"{planes.height_mm(k):.0f} mm", _src(png(mask_pixels(planes, k, size), GREY)))
+        for k in planes.spread(OVERVIEW_PLANES)
+    ]
+
+
+def _lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested record as flat lines: ``a.b`` and a text."""
+    if isinstance(value, Mapping):
+        return [line for key, item in value.items() for line in _lines(item, f"{prefix}.{key}" if prefix else str(key))]
+    if value is None or value == "":
+        return []
+    if isinstance(value, (list, tuple)):
+        return [(prefix, ", ".join(map(str, value)))] if value else []
+    return [(prefix, f"{value:.6g}" if isinstance(value, float) else str(value))]
+
+
+def _src(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
