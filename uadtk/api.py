@@ -5,6 +5,8 @@ Building blocks live in ``uadtk.networks`` (torch) and ``uadtk.kernels`` (arrays
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from uadtk.core.entry import API_VERSION, Entry
 from uadtk.core.errors import (
     BackendError,
@@ -16,6 +18,14 @@ from uadtk.core.errors import (
 )
 from uadtk.core.options import NoOptions, option
 from uadtk.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from uadtk.core.cleaner import Cleaner
+    from uadtk.core.finding import Finding, Segmentation
+    from uadtk.core.model import Batch, Model
+    from uadtk.core.scorer import Scored, Scorer
+    from uadtk.core.thresholder import CalibrationScan, CalibrationSet, Choice, OperatingPoint, Thresholder
+    from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 
 # Names that need NumPy are found on first use, so that a plugin's entry module stays light.
 _LAZY = {
@@ -40,16 +50,31 @@ _LAZY = {
 __all__ = [
     "API_VERSION",
     "BackendError",
+    "Batch",
+    "CalibrationScan",
+    "CalibrationSet",
     "CheckpointError",
+    "Choice",
+    "Cleaner",
     "DataError",
     "Entry",
+    "Finding",
+    "Mask",
+    "Model",
     "NoOptions",
+    "OperatingPoint",
     "PluginError",
+    "Scan",
+    "ScoreMap",
+    "Scored",
+    "Scorer",
+    "Segmentation",
+    "Thresholder",
     "UadtkError",
     "UsageError",
+    "Volume",
     "hookimpl",
     "option",
-    *sorted(_LAZY),
 ]
 
 

@@ -1,16 +1,18 @@
 """Finds models, scorers, thresholders, cleaners and commands by name, ours and those of installed plugins.
 
-Built-in names are looked up first and cost no scan of the installed packages. A plugin that cannot be imported costs one
-warning line; it is an error only for who asked for it. ``UADTK_PLUGINS=""`` switches third-party plugins off,
-``UADTK_PLUGINS=a,b`` takes only those distributions; ``UADTK_TRACE=1`` prints every hook call to stderr.
+Built-in names are looked up first and cost no scan of the installed packages. A plugin that cannot be imported costs
+one warning line; it is an error only for who asked for it. ``UADTK_PLUGINS=""`` switches third-party plugins off,
+``UADTK_PLUGINS=a,b`` takes only those distributions; ``UADTK_TRACE=1`` prints every call of a plugin's hook to stderr.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from typing import Any, Literal
@@ -45,6 +47,13 @@ class Plugin:
     target: str
     problem: str = ""
 
+    @property
+    def id(self) -> str:
+        return f"{self.dist}:{self.target}"
+
+    def __str__(self) -> str:
+        return f"{self.dist} {self.version}"
+
 
 def find(kind: Kind, name: str) -> Registered:
     """The entry called ``name`` (or ``dist/name``).
@@ -57,7 +66,7 @@ def find(kind: Kind, name: str) -> Registered:
         ``dist/name`` names a plugin that cannot be loaded.
     """
     dist, _, short = name.rpartition("/")
-    if not dist and (own := _own(kind).get(short)):
+    if dist in ("", OWN) and (own := _own(kind).get(short)):
         return own
     found = [r for r in entries(kind) if r.entry.name == short and dist in ("", r.dist)]
     if len(found) == 1:
@@ -67,8 +76,9 @@ def find(kind: Kind, name: str) -> Registered:
         raise UsageError(f"two plugins offer it: {owners}", name, f"Name one: {found[0].dist}/{short}.")
     for plugin in plugins():
         if plugin.problem and plugin.dist == dist:
-            raise PluginError(plugin.problem, f"{plugin.dist} {plugin.version}", "Reinstall or update the plugin.")
-    raise UsageError(f"no {kind[:-1]} '{name}'", fix=did_you_mean(name, (r.entry.name for r in entries(kind))))
+            raise PluginError(plugin.problem, str(plugin), "Reinstall or update the plugin.")
+    suggestion = did_you_mean(name, (r.entry.name for r in entries(kind)))
+    raise UsageError(f"no {kind[:-1]} '{name}'", fix=" ".join([suggestion, *warnings()]))
 
 
 def load(kind: Kind, name: str) -> Any:
@@ -85,51 +95,48 @@ def load(kind: Kind, name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:
         where = f"{registered.dist} {registered.version}, {kind[:-1]} '{name}'"
-        raise PluginError(
-            f"cannot be loaded ({type(error).__name__}: {error})", where, "Reinstall the plugin."
-        ) from error
+        raise PluginError(f"cannot be loaded ({_cause(error)})", where, "Reinstall the plugin.") from error
 
 
 def entries(kind: Kind) -> list[Registered]:
     """All entries of a kind: ours by name, then the plugins' by name."""
-    third_party = [r for _, plugin in _third_party() if not plugin.problem for r in _offers(_, plugin, kind)[0]]
+    third_party = [r for plugin in _installed()[1] if not plugin.problem for r in _offers(plugin, kind)[0]]
     return [*_own(kind).values(), *sorted(third_party, key=lambda r: (r.entry.name, r.dist))]
 
 
 def plugins() -> list[Plugin]:
     """Installed third-party plugins, the broken ones with their problem."""
-    found = []
-    for module, plugin in _third_party():
-        problems = [plugin.problem] if plugin.problem else []
-        if module is not None:
-            problems += [p for kind in KINDS for p in _offers(module, plugin, kind)[1]] + _unknown_hooks(module)
-        found.append(Plugin(plugin.dist, plugin.version, plugin.target, "; ".join(problems)))
-    return found
+    return [p if p.problem else replace(p, problem="; ".join(_partial_problems(p))) for p in _installed()[1]]
 
 
 def warnings() -> list[str]:
     """One line per plugin problem."""
-    return [f"plugin {p.dist} {p.version}: {p.problem}" for p in plugins() if p.problem]
+    there = {_normal(p.dist) for p in _installed()[1]}
+    missing = sorted((_chosen() or set()) - there)
+    return [
+        *(f"plugin {p}: {p.problem}" for p in plugins() if p.problem),
+        *(f"plugin {name}: named in UADTK_PLUGINS, not installed" for name in missing),
+    ]
 
 
-@cache
 def hooks() -> Any:
-    """The hooks of every usable plugin, for readers and observers: ``hooks().uadtk_scan_done(segmentation=...)``."""
-    manager = pluggy.PluginManager("uadtk")
-    manager.add_hookspecs(hookspecs)
-    manager.register(builtin)
-    for module, plugin in _third_party():
-        if module is not None:
-            manager.register(module, name=plugin.dist + ":" + plugin.target)
-    if os.environ.get("UADTK_TRACE") == "1":
-        manager.trace.root.setwriter(sys.stderr.write)
-        manager.enable_tracing()
-    return manager.hook
+    """The hooks of every usable plugin, for readers: ``hooks().uadtk_read(path=...)``."""
+    return _installed()[0].hook
+
+
+def notify(hook: str, say: Callable[[str], None], **event: Any) -> None:
+    """Tell every observer. One that fails costs a warning line, and neither the result nor the other observers."""
+    manager, found = _installed()
+    for plugin in found:
+        try:
+            _call(manager, plugin, hook, **event)
+        except Exception as error:
+            say(f"warning: plugin {plugin}: {hook} fails ({_cause(error)})")
 
 
 def reload() -> None:
     """Forget what was found; for tests and for sessions that install plugins while running."""
-    for cached in (_own, _third_party, hooks):
+    for cached in (_own, _installed):
         cached.cache_clear()
 
 
@@ -140,41 +147,81 @@ def _own(kind: Kind) -> dict[str, Registered]:
 
 
 @cache
-def _third_party() -> list[tuple[Any, Plugin]]:
-    """(module or None, plugin) for every entry point of the group that is not switched off."""
-    chosen = os.environ.get("UADTK_PLUGINS")
+def _installed() -> tuple[pluggy.PluginManager, tuple[Plugin, ...]]:
+    """Every entry point of the group that is not switched off; those that can be used are in the manager."""
+    manager = pluggy.PluginManager("uadtk")
+    manager.add_hookspecs(hookspecs)
+    if os.environ.get("UADTK_TRACE") == "1":
+        manager.trace.root.setwriter(lambda text: print(text, end="", file=sys.stderr))
+        manager.enable_tracing()
+    chosen = _chosen()
     found = []
-    for point in sorted(metadata.entry_points(group="uadtk"), key=lambda p: (p.dist.name if p.dist else "", p.name)):
-        dist, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "?")
-        if chosen is not None and dist not in chosen.split(","):
+    points = [] if chosen == set() else metadata.entry_points(group="uadtk")
+    for plugin, point in sorted(((_plugin(point), point) for point in points), key=lambda pair: pair[0].id):
+        if chosen is not None and _normal(plugin.dist) not in chosen:
             continue
         try:
-            module, problem = importlib.import_module(point.module), ""
+            manager.register(importlib.import_module(point.module), plugin.id)
         except Exception as error:
-            module, problem = None, f"cannot be imported ({type(error).__name__}: {error})"
-        found.append((module, Plugin(dist, version, point.value, problem)))
-    return found
+            manager.unregister(name=plugin.id)  # pluggy may have come half-way
+            plugin = replace(plugin, problem=f"cannot be loaded ({_cause(error)})")
+        found.append(plugin)
+    return manager, tuple(found)
 
 
-def _offers(module: Any, plugin: Plugin, kind: Kind) -> tuple[list[Registered], list[str]]:
+def _plugin(point: metadata.EntryPoint) -> Plugin:
+    """Half-removed distributions have neither name nor version."""
+    dist = point.dist
+    return Plugin((dist and dist.name) or "unknown", (dist and dist.version) or "?", point.value)
+
+
+def _chosen() -> set[str] | None:
+    """The distributions that ``UADTK_PLUGINS`` names; None if it is not set."""
+    names = os.environ.get("UADTK_PLUGINS")
+    return None if names is None else {_normal(name) for name in names.split(",") if name.strip()}
+
+
+def _normal(dist: str) -> str:
+    """``Uadtk_PCA`` and ``uadtk-pca`` are one distribution (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", dist.strip()).lower()
+
+
+def _call(manager: pluggy.PluginManager, plugin: Plugin, hook: str, **event: Any) -> list[Any]:
+    """Call the hook of one plugin alone."""
+    others = [module for name, module in manager.list_name_plugin() if name != plugin.id]
+    results: list[Any] = manager.subset_hook_caller(hook, others)(**event)
+    return results
+
+
+def _offers(plugin: Plugin, kind: Kind) -> tuple[list[Registered], list[str]]:
     """What a plugin offers of a kind, and what is wrong with the rest."""
-    offer = getattr(module, f"uadtk_{kind}", None)
-    if offer is None:
-        return [], []
+    good, bad = [], []
     try:
-        all_entries = list(offer())
+        offered = [entry for part in _call(_installed()[0], plugin, f"uadtk_{kind}") for entry in part]
     except Exception as error:
-        return [], [f"uadtk_{kind} fails ({type(error).__name__}: {error})"]
-    good = [Registered(e, plugin.dist, plugin.version) for e in all_entries if e.api <= API_VERSION]
-    bad = [
-        f"'{e.name}' needs a newer uadtk (api {e.api}, this is {API_VERSION})"
-        for e in all_entries
-        if e.api > API_VERSION
-    ]
+        return [], [f"uadtk_{kind} fails ({_cause(error)})"]
+    for entry in offered:
+        if not isinstance(entry, Entry):
+            bad.append(f"uadtk_{kind} offers {entry!r}, which is no Entry")
+        elif entry.api > API_VERSION:
+            bad.append(f"'{entry.name}' needs a newer uadtk (api {entry.api}, this is {API_VERSION})")
+        else:
+            good.append(Registered(entry, plugin.dist, plugin.version))
     return good, bad
 
 
-def _unknown_hooks(module: Any) -> list[str]:
+def _partial_problems(plugin: Plugin) -> list[str]:
+    """What is wrong with parts of a plugin that could be loaded: entries, and hooks that do not exist."""
+    module = _installed()[0].get_plugin(plugin.id)
     known = {name for name in vars(hookspecs) if name.startswith("uadtk_")}
-    mine = {name for name, value in vars(module).items() if name.startswith("uadtk_") and hasattr(value, "uadtk_impl")}
-    return [f"unknown hook '{name}'. {did_you_mean(name, known)}" for name in sorted(mine - known)]
+    marked = {name for name, value in vars(module).items() if hasattr(value, "uadtk_impl")}
+    return [
+        *(problem for kind in KINDS for problem in _offers(plugin, kind)[1]),
+        *(f"unknown hook '{name}'. {did_you_mean(name, known)}" for name in sorted(marked - known)),
+        *(f"'{name}' lacks @hookimpl" for name in sorted(known & set(vars(module)) - marked)),
+    ]
+
+
+def _cause(error: Exception) -> str:
+    """An exception on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -133,7 +133,7 @@ static const char* cu_launch(const unsigned* grid, const unsigned* block, size_t
     gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
     unsigned threads = block[0] * block[1] * block[2], blocks = grid[0] * grid[1] * grid[2];
     if (threads < 1 || threads > 1024 || block[2] > 64) return "a block has 1 to 1024 threads, at most 64 along z";
-    if (blocks < 1 || grid[1] > 65535 || grid[2] > 65535) return "an empty grid, or more than 65535 blocks along y or z";
+    if (blocks < 1 || grid[1] > 65535 || grid[2] > 65535) return "an empty grid, or over 65535 blocks along y or z";
     if (shared > 48 << 10) return "more than 48 KiB of dynamic shared memory";
     cu_shared.assign(shared, 0xff);
     cu_body = std::move(body);
@@ -193,7 +193,12 @@ template <class T, class U, class V> T atomicCAS(T* p, U expected, V v) {
     if (old == T(expected)) *p = T(v);
     return old;
 }
-template <class To, class From> To cu_bits(From v) { To out; static_assert(sizeof v == sizeof out); std::memcpy(&out, &v, sizeof v); return out; }
+template <class To, class From> To cu_bits(From v) {
+    static_assert(sizeof(To) == sizeof(From));
+    To out;
+    std::memcpy(&out, &v, sizeof v);
+    return out;
+}
 inline unsigned __float_as_uint(float v) { return cu_bits<unsigned>(v); }
 inline int __float_as_int(float v) { return cu_bits<int>(v); }
 inline float __uint_as_float(unsigned v) { return cu_bits<float>(v); }

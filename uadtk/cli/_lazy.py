@@ -36,7 +36,9 @@ class Stub(typer.core.TyperCommand):
 
 
 class LazyGroup(typer.core.TyperGroup):
-    """A group whose children are looked up when they are named."""
+    """A group whose children are looked up when they are named; ``what`` they are, for errors."""
+
+    what = "command"
 
     def children(self) -> Mapping[str, tuple[str, Callable[[], Any]]]:
         """name -> (summary, build)"""
@@ -51,7 +53,7 @@ class LazyGroup(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            raise UsageError(f"no command '{args[0]}'", ctx.command_path, did_you_mean(args[0], self.children()))
+            raise UsageError(f"no {self.what} '{args[0]}'", fix=did_you_mean(args[0], self.children()))
         return super().resolve_command(ctx, args)
 
 

@@ -1,1 +1,66 @@
-"""TODO."""
+"""Make a phantom patient, segment it with the shipped model, and say how well that went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uadtk.cli._common import Device, Model, Threads, make_run
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to; replaced if it is there.")] = Path(
+        "uadtk-demo"
+    ),
+    model: Model = "scalespace",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another patient.")] = 1,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Make a phantom patient, segment it with the shipped model, and say how well that went.
+
+    The phantom is synthetic (MS-like lesions in deformed ICBM anatomy): it shows that everything works, not how well
+    the model does on patients. For that see the model card: uadtk inspect scalespace.
+    """
+    from uadtk.checkpoint import open_checkpoint
+    from uadtk.io.cohort import Row
+    from uadtk.io.write import write_bytes, write_nifti
+    from uadtk.kernels import average_precision, best_dice
+    from uadtk.metrics.overlap import count_lesions, dice
+    from uadtk.phantom import make
+    from uadtk.pipeline.outputs import output_paths
+    from uadtk.pipeline.score import build_method
+    from uadtk.pipeline.segment import Rules, segment_file
+    from uadtk.report.mosaic import picture
+
+    name = "sub-demo"
+    run = make_run(device, threads)
+    checkpoint = open_checkpoint(model)
+    run.say(f"making a phantom patient (seed {seed})")
+    phantom = make(seed, lesions="ms")
+    scan_path, truth_path = output / f"{name}_FLAIR.nii.gz", output / f"{name}_desc-planted_mask.nii.gz"
+    write_nifti(scan_path, phantom.scan)
+    write_nifti(truth_path, phantom.lesion)
+
+    run.say(f"segmenting it with {model}")
+    method, point = build_method(checkpoint, run), checkpoint.point(None)
+    result = segment_file(Row(subject=name, image=scan_path), name, method, point, output, run, Rules(), overwrite=True)
+    picture_path = output / f"{name}_picture.png"
+    write_bytes(picture_path, picture(result, phantom.lesion))
+
+    mask, truth, score = result.mask.voxels, phantom.lesion.voxels, result.scoring.score.voxels
+    inside = result.scoring.brain.voxels
+    lesions = count_lesions(mask, truth)
+    oracle = best_dice(score[inside], truth[inside])
+    for key, path in {"scan": scan_path, "planted": truth_path, **output_paths(output, name), "picture": picture_path}.items():
+        print(f"{key.replace('_', ' '):<15} {path}")
+    print()
+    print(f"operating point {point.name}: score > {point.threshold:.4f}")
+    print(f"mask            {len(result.findings)} findings, {sum(f.volume_ml for f in result.findings):.2f} ml")
+    print(f"planted         {lesions.lesions} lesions, {truth.sum() * phantom.scan.voxel_ml:.2f} ml")
+    print(f"found           {lesions.found} of {lesions.lesions} lesions, {lesions.false} false findings")
+    print(f"DICE            {dice(mask, truth):.3f} at the operating point; ⌈DICE⌉ {oracle.dice:.3f} (oracle: best threshold)")
+    print(f"AUPRC           {average_precision(score[inside], truth[inside]):.3f} inside the brain")
+    print(f"seconds         {', '.join(f'{stage} {s:.2f}' for stage, s in run.timings.items())}")

@@ -18,6 +18,8 @@ from uadtk.core.errors import UsageError
 class Models(LazyGroup):
     """One subcommand per model, ours and the plugins'; a model's file is imported when it is named."""
 
+    what = "model"
+
     def children(self) -> Mapping[str, tuple[str, Callable[[], Any]]]:
         from uadtk import registry
 

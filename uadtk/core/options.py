@@ -14,6 +14,8 @@ A *spec* writes a name with options in one word: ``residual:polarity=absolute``.
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -22,6 +24,8 @@ from typing import Any, Literal, TypeVar
 from uadtk.core.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
+
+_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def option(default: T, help: str, *, ge: float | None = None, le: float | None = None) -> T:
@@ -65,7 +69,7 @@ def build(options: type[T], values: Mapping[str, Any], owner: str) -> T:
     Raises
     ------
     UsageError
-        Unknown option (with a suggestion), wrong type, value out of range.
+        Unknown option (with a suggestion), wrong type, value not finite or out of range.
     """
     known = {f.name: f for f in fields(options)}
     for name in values:
@@ -99,9 +103,11 @@ def _convert(value: Any, field: Field, owner: str) -> Any:
         return value
     try:
         converted = _cast(value, field.type)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UsageError(f"not a {_type_name(field.type)}", where) from None
     for number in converted if isinstance(converted, tuple) else (converted,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UsageError("must be finite", where)
         if field.ge is not None and number is not None and not number >= field.ge:
             raise UsageError(f"must be at least {field.ge:g}", where)
         if field.le is not None and number is not None and not number <= field.le:
@@ -114,27 +120,19 @@ def _cast(value: Any, to: Any) -> Any:
     if origin in (typing.Union, types.UnionType):  # X | None
         return None if value in (None, "none", "None") else _cast(value, args[0])
     if origin is tuple:
-        parts = value.replace("/", " ").split() if isinstance(value, str) else value
+        parts = re.findall(r"[^/,\s]+", value) if isinstance(value, str) else value
         return tuple(_cast(part, args[0]) for part in parts)
     if to is bool:
-        words = {
-            True: True,
-            False: False,
-            "true": True,
-            "false": False,
-            "yes": True,
-            "no": False,
-            "1": True,
-            "0": False,
-        }
-        key = value.lower() if isinstance(value, str) else value
-        if key not in words:
-            raise ValueError(value)
-        return words[key]
+        return _BOOLS[str(value).lower()]
     if to is int and isinstance(value, float) and value != int(value):
         raise ValueError(value)
     return to(value)
 
 
 def _type_name(to: Any) -> str:
+    origin, args = typing.get_origin(to), typing.get_args(to)
+    if origin is tuple:
+        return f"list of {_type_name(args[0])}s"
+    if origin in (typing.Union, types.UnionType):
+        return f"{_type_name(args[0])} or none"
     return {int: "whole number", float: "number", bool: "true/false", str: "text"}.get(to, str(to))

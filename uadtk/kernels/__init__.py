@@ -18,13 +18,16 @@ _HOMES = {
     "aggregate": "residual",
     "Aggregate": "residual",
     "best_dice": "dice",
+    "dice_curve": "dice",
+    "detection_summary": "dice",
     "average_precision": "dice",
     "roc_auc": "dice",
     "component_sweep": "components",
+    "best_component_dice": "components",
     "healthy_fp_threshold": "components",
-    "label_components": "components",
-    "label_stats": "components",
-    "quantile": "quantile",
+    "label_components": "labels",
+    "label_stats": "labels",
+    "quantile": "quantiles",  # not quantile.py: the submodule would hide the function
 }
 
 __all__ = sorted(_HOMES)

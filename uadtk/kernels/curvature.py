@@ -35,7 +35,7 @@ def curvature_flow(
         Length of a step in mm², above 0. Stable up to 0.125 for a voxel of 1 mm, and up to an eighth of the square of
         the smallest spacing.
     spacing_mm
-        Distance of neighbouring voxels along (z, y, x) in mm. With (1, 1, 1) ITK's ``UseImageSpacing`` is off.
+        Distance of neighbouring voxels along (z, y, x) in mm; (1, 1, 1) is ITK with ``UseImageSpacing`` off.
     threads
         CPU threads; the result does not depend on it. CuPy arrays ignore it.
 

@@ -43,15 +43,16 @@ class Options:
 
 
 class BandAutoencoder(nn.Module):
-    """(B, 1, S, S) -> the same, through a bottleneck at 8 x 8."""
+    """(B, 1, S, S) -> the same, through a bottleneck at 8 x 8 (4 x 4 if it is 8 x 8 itself)."""
 
     def __init__(self, side: int, width: int, latent: int, dense: bool, variational: bool) -> None:
         super().__init__()
-        n, heads = stages(side, RESOLUTION), 2 if variational else 1
+        resolution, heads = min(RESOLUTION, side // 2), 2 if variational else 1
+        n = stages(side, resolution)
         self.encoder, self.decoder = Encoder(n, width), Decoder(n, width)
         channels = self.encoder.channels
         self.latent: DenseLatent | SpatialLatent = (
-            DenseLatent(channels, RESOLUTION, latent, heads) if dense else SpatialLatent(channels, latent, heads)
+            DenseLatent(channels, resolution, latent, heads) if dense else SpatialLatent(channels, latent, heads)
         )
         self.variational = variational
 

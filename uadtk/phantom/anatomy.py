@@ -60,8 +60,8 @@ class Anatomy:
     @cached_property
     def depth_mm(self) -> NDArray[np.float32]:
         """Signed distance to the brain's surface, positive inside, cut at 4 mm."""
-        inside = sum(self.fractions.values()) > 0.5
-        return _shells(inside) - _shells(~inside)
+        inside = np.asarray(sum(self.fractions.values())) > 0.5
+        return np.asarray(_shells(inside) - _shells(~inside))
 
     @cached_property
     def near_ventricle(self) -> NDArray[np.float32]:
@@ -94,27 +94,25 @@ def icbm() -> Anatomy:
     if nilearn is None or nilearn.origin is None:
         raise BackendError("the ICBM brain comes with nilearn", "phantom", 'Run: pip install "uadtk[phantom]".')
     folder = Path(nilearn.origin).parent / "datasets" / "data"
-    maps = {}
+    maps: dict[str, NDArray[np.float32]] = {}
     for name in ("t1", "gm", "wm"):
         path = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
         if not path.is_file():
             raise BackendError("this nilearn has no ICBM maps", str(path), 'Run: pip install -U "uadtk[phantom]".')
         voxels, affine = _read(path)
-        maps[name] = voxels.astype(np.float32) / 255
+        maps[name] = voxels.astype(np.float32) / np.float32(255)
     box = _box(maps["t1"] > 0)
     brain, grey, white = (maps[name][box] for name in ("t1", "gm", "wm"))
     affine = _moved(affine, box)
     return Anatomy(_from_maps(brain > 0, grey, white, affine), affine, "icbm2009a", _myelin(brain, grey, white))
 
 
-def _myelin(
-    t1: NDArray[np.float32], grey: NDArray[np.float32], white: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _myelin(t1: NDArray[np.float32], grey: NDArray[np.float32], white: NDArray[np.float32]) -> NDArray[np.float32]:
     means = [t1[part > 0.9].mean() for part in (grey, white)]
     solid = grey + white
     expected = (means[0] * grey + means[1] * white) / np.maximum(solid, 1e-6)
     deviation = np.clip(t1 / np.maximum(expected, 1e-6) - 1, -0.15, 0.15)
-    return np.where(solid > 0.8, deviation, 0).astype(np.float32)
+    return np.asarray(np.where(solid > 0.8, deviation, 0), np.float32)
 
 
 def _from_maps(
@@ -122,9 +120,10 @@ def _from_maps(
 ) -> dict[str, NDArray[np.float32]]:
     """Eight tissues out of grey and white matter, by where they are in MNI space.
 
-    The maps are averages of many heads, hence blurred; cubing and renormalising gives one head's edges back.
+    The maps are averages of many heads, hence blurred; powers, renormalised, give one head's edges back. Fluid takes
+    the lowest, because sulci that no two heads share have been averaged away.
     """
-    grey, white, fluid = grey**3, white**3, np.clip(1 - grey - white, 0, 1) ** 3
+    grey, white, fluid = grey**3, white**3, np.clip(1 - grey - white, 0, 1) ** 2
     share = brain / np.maximum(grey + white + fluid, 1e-6)
     grey, white, fluid = (tissue * share for tissue in (grey, white, fluid))
     x, y, z = (affine[i, i] * np.arange(n) + affine[i, 3] for i, n in enumerate(brain.shape))
@@ -193,9 +192,9 @@ def from_labels(path: Path) -> Anatomy:
         tissue = tissue[tuple(nearest)]
     origin = np.eye(4)
     origin[:3, 3] = -(np.array(tissue.shape) - 1) / 2
-    # Label maps have hard, stepped edges; a blur of one voxel's width makes them partial volumes again.
+    # Label maps have hard, stepped edges. A blur takes the steps away, the square gives the width of a voxel back.
     parts = {
-        name: ndimage.gaussian_filter((brain & (tissue == code)).astype(np.float32), 0.85, truncate=3)
+        name: ndimage.gaussian_filter((brain & (tissue == code)).astype(np.float32), 1.0, truncate=3) ** 2
         for code, name in enumerate(TISSUES, 1)
     }
     total = np.maximum(sum(parts.values()), 1e-6)
@@ -214,11 +213,12 @@ def _brain(tissue: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 
     try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))
+        image: Any = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
         return np.asanyarray(image.dataobj), np.asarray(image.affine)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise DataError(f"cannot be read as a NIfTI volume ({error})", str(path)) from None
 
 

@@ -1,8 +1,8 @@
 """FLAIR: how bright each tissue is, and how that varies from scan to scan and from place to place.
 
-Measured with ``/work/shared/data`` (kirby113, mslesseg39 and nine training gliomas, the lesion and 8 mm around it left
-out; ICBM's tissues brought over by an affine registration, or by the MNI grid the scan is on). Medians, as a share of
-the brain's 98th percentile, range over the scans:
+Measured with ``../shared/data`` (kirby113, mslesseg39 and eight training gliomas, the lesion and 8 mm around it left out;
+ICBM's tissues brought over by affine registration, or by the MNI grid the scan is on). Medians, as a share of the brain's
+98th percentile, range over the scans:
 
     white matter 0.72-0.86      cortex 0.73-0.84 (with partial volume)   deep grey 0.76-0.91   brainstem 0.72-0.88
     cerebellum 0.74-0.91, its white matter 0.68-0.84                     ventricles 0.08-0.31, where they are covered
@@ -21,7 +21,7 @@ from uadtk.phantom.fields import Field, smooth_field
 # Mean and standard deviation over scans. Grey matter is given as a ratio to white matter, which is 1.
 RATIO = {
     "white": (1.0, 0.0),
-    "cortex": (1.17, 0.05),
+    "cortex": (1.19, 0.06),
     "deep": (1.10, 0.04),
     "brainstem": (1.02, 0.04),
     "cerebellum": (1.12, 0.05),
@@ -49,7 +49,7 @@ def signal(rng: np.random.Generator, anatomy: Anatomy, ratios: dict[str, float])
     slow = {name: 1 + spread * smooth_field(rng, shape, (20.0,) * 3) for name, spread in SPREAD.items()}
     slow["white"] += np.float32(rng.uniform(0.02, 0.16)) * anatomy.near_ventricle
     slow["csf"] = np.clip(slow["csf"], 0.2, 2)
-    sulci = np.exp(np.float32(rng.normal(0.4, 0.5)) + 0.5 * smooth_field(rng, shape, (25.0,) * 3))
+    sulci = np.exp(np.float32(rng.normal(0.8, 0.5)) + 0.5 * smooth_field(rng, shape, (25.0,) * 3))
     drift = {"deep": "white", "cerebellum": "cortex", "brainstem": "white", "cerebellum_white": "white"}
     bright, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for name, part in parts.items():
@@ -64,6 +64,7 @@ def signal(rng: np.random.Generator, anatomy: Anatomy, ratios: dict[str, float])
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Field:
-    """Fine structure that no tissue map has: a factor about 1, features of 3 and 7 mm, 2 % and 2.5 %."""
-    fine = np.float32(0.02) * smooth_field(rng, shape, tuple(3 / s for s in spacing))
-    return 1 + fine + np.float32(0.025) * smooth_field(rng, shape, tuple(7 / s for s in spacing))
+    """Fine structure that no tissue map has: a factor about 1, features of 2 and 6 mm, 3 % each."""
+    fine = smooth_field(rng, shape, tuple(2 / s for s in spacing))
+    fine += smooth_field(rng, shape, tuple(6 / s for s in spacing))
+    return 1 + np.float32(0.03) * fine

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,11 +19,11 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cell: tuple[f
     knots = [int(np.ceil((n - 1) / c)) + 4 for n, c in zip(shape, cell, strict=True)]
     field = rng.standard_normal(knots, dtype=np.float32)
     for axis, (n, c) in enumerate(zip(shape, cell, strict=True)):
-        field = _spline_along(field, axis, (np.arange(n) + rng.random() * c) / c)
+        field = _spline_along(field, axis, np.asarray((np.arange(n) + rng.random() * c) / c))
     return field
 
 
-def _spline_along(coarse: Field, axis: int, at: NDArray[np.float64]) -> Field:
+def _spline_along(coarse: Field, axis: int, at: NDArray[np.floating[Any]]) -> Field:
     """Cubic B-spline through four neighbours, scaled so that the variance stays one on average."""
     first = at.astype(np.intp)
     t = at - first
@@ -33,4 +35,4 @@ def _spline_along(coarse: Field, axis: int, at: NDArray[np.float64]) -> Field:
     total = np.take(coarse, first, axis) * columns[0]
     for k in (1, 2, 3):
         total += np.take(coarse, first + k, axis) * columns[k]
-    return total
+    return np.asarray(total)

@@ -1,8 +1,7 @@
 """Lesions of stated volume, put into an anatomy that is already on the phantom's grid.
 
-A lesion is a signed distance to its border (mm, positive inside), ragged by smooth noise and kept out of the tissues it
-spares. All lesions of a scan together are one such distance; sliding the border (``grown``) until the mask has the
-volume asked for meets any volume on any grid, thick slices included.
+All lesions of a scan together are one signed distance to their border. Sliding the border until the mask has the volume
+asked for meets any volume on any grid, thick slices included.
 """
 
 from __future__ import annotations
@@ -35,6 +34,32 @@ class Ovoid:
     axes: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Border:
+    """Signed distance (mm, positive inside) to the border of all lesions, within ``box`` of the thin-sliced grid.
+
+    ``limit`` is such a distance too, to the tissue that is spared: however large the lesions, they do not cross it.
+    """
+
+    box: tuple[slice, slice, slice]
+    distance: Field
+    limit: Field
+    slices: int  # thin slices to a thick one; ``box`` begins and ends with a thick one
+
+    @property
+    def thick_box(self) -> tuple[slice, slice, slice]:
+        x, y, z = self.box
+        return x, y, slice(z.start // self.slices, z.stop // self.slices)
+
+    def inside(self, grown: float) -> Field:
+        """The distance once the border has moved outwards by ``grown`` mm."""
+        return np.asarray(np.minimum(self.distance + np.float32(grown), self.limit))
+
+    def mask(self, grown: float) -> NDArray[np.bool_]:
+        """The voxels of the thick grid of which half or more is lesion."""
+        return averaged(np.clip(self.inside(grown) + np.float32(0.5), 0, 1), self.slices) >= 0.5
+
+
 def plan(
     rng: np.random.Generator, kind: Kind, ml: float, anatomy: Anatomy, where: Field, spacing: Spacing
 ) -> list[Ovoid]:
@@ -58,7 +83,9 @@ def plan(
     for volume in _volumes(rng, kind, ml):
         at = np.array(np.unravel_index(rng.choice(chances.size, p=chances), white.shape))
         away = slope[:, *at] + 0.01 * rng.standard_normal(3)
-        stretch = np.array([rng.uniform(1.2, 2.2) if kind == "ms" else rng.uniform(1.0, 1.4), rng.uniform(0.85, 1.15), 1])
+        stretch = np.array(
+            [rng.uniform(1.2, 2.2) if kind == "ms" else rng.uniform(1.0, 1.4), rng.uniform(0.85, 1.15), 1]
+        )
         radius = np.cbrt(volume * 1000 / (4 / 3 * np.pi * stretch.prod()))
         ovoids.append(Ovoid(at * 2, radius * stretch, _frame(rng, away)))
     return ovoids
@@ -84,7 +111,8 @@ def _frame(rng: np.random.Generator, first: NDArray[np.float64]) -> NDArray[np.f
 
 
 def push_aside(where: Field, ovoids: list[Ovoid], spacing: Spacing, amount: float) -> None:
-    """Mass effect, in place: tissue around each lesion is pushed outwards, at the border by ``amount`` of its radius."""
+    """Mass effect, in place: tissue around each lesion is pushed outwards, at most (near its border) by about
+    two thirds of ``amount`` times its radius."""
     step = [np.float32(np.median(np.diff(where[i], axis=i)) / spacing[i]) for i in range(3)]
     for ovoid in ovoids:
         offset = _offsets(where.shape[1:], ovoid, spacing)
@@ -94,17 +122,26 @@ def push_aside(where: Field, ovoids: list[Ovoid], spacing: Spacing, amount: floa
             where[i] -= step[i] * offset[i] * pull
 
 
-def distance(
-    rng: np.random.Generator, kind: Kind, ovoids: list[Ovoid], anatomy: Anatomy, where: Field, spacing: Spacing
-) -> Field:
-    """Signed distance to the lesions' border on the phantom's grid, ``FAR`` below zero where there is none."""
+def borders(
+    rng: np.random.Generator,
+    kind: Kind,
+    ovoids: list[Ovoid],
+    anatomy: Anatomy,
+    where: Field,
+    spacing: Spacing,
+    slices: int,
+) -> Border:
+    """The lesions' border on the phantom's grid, ragged by smooth noise and stopped by the tissues they spare."""
     shape = where.shape[1:]
-    ragged = smooth_field(rng, shape, tuple((3 if kind == "ms" else 9) / s for s in spacing))
+    coarse_mm, fine_mm = (4, 2) if kind == "ms" else (14, 4)
+    ragged = smooth_field(rng, shape, tuple(coarse_mm / s for s in spacing))
+    ragged += np.float32(0.4) * smooth_field(rng, shape, tuple(fine_mm / s for s in spacing))
     out = np.full(shape, FAR)
     for ovoid in ovoids:
         reach = 1.6 * ovoid.half_mm.max() + 6
         box = tuple(
-            slice(max(int(c - reach / s), 0), int(c + reach / s) + 2) for c, s in zip(ovoid.centre, spacing, strict=True)
+            slice(max(int(c - reach / s), 0), int(c + reach / s) + 2)
+            for c, s in zip(ovoid.centre, spacing, strict=True)
         )
         offset = _offsets(shape, ovoid, spacing, box)
         scaled = sum(
@@ -112,14 +149,14 @@ def distance(
             for axis, half in zip(ovoid.axes, ovoid.half_mm, strict=True)
         )
         radius = np.float32(ovoid.half_mm.min())
-        inside = radius * (1 - np.sqrt(scaled)) + ragged[box] * min(np.float32(0.22) * radius, np.float32(3))
+        inside = radius * (1 - np.sqrt(scaled)) + ragged[box] * min(np.float32(0.22) * radius, np.float32(4))
         out[box] = np.maximum(out[box], inside)
-    kept = tuple(slice(v.min(), v.max() + 1) for v in np.nonzero(out > FAR))
-    out[kept] = np.minimum(out[kept], _spared(kind, anatomy, where[:, *kept]))
-    return out
+    x, y, z = (slice(v.min(), v.max() + 1) for v in np.nonzero(out > FAR))
+    z = slice(z.start // slices * slices, -(-z.stop // slices) * slices)
+    return Border((x, y, z), out[x, y, z], _limit(kind, anatomy, where[:, x, y, z]), slices)
 
 
-def _spared(kind: Kind, anatomy: Anatomy, where: Field) -> Field:
+def _limit(kind: Kind, anatomy: Anatomy, where: Field) -> Field:
     """Lesions end where white matter does (MS), or at the ventricles and the pia, sparing most cortex (tumours)."""
     parts = anatomy.fractions
     allowed = parts["white"] + parts["brainstem"] + parts["cerebellum_white"]
@@ -128,33 +165,27 @@ def _spared(kind: Kind, anatomy: Anatomy, where: Field) -> Field:
     return np.float32(5) * (_look(allowed, where) - np.float32(0.5))
 
 
-def cover(distance: Field, grown: float, slices: int) -> Field:
-    """Share of each voxel that is lesion, with the border moved outwards by ``grown`` mm; ``slices`` are averaged."""
-    soft = np.clip(distance + np.float32(grown + 0.5), 0, 1)
-    return averaged(soft, slices)
-
-
-def fit_volume(distance: Field, brain: NDArray[np.bool_], ml: float, voxel_ml: float, slices: int) -> float:
-    """How far to move the border so that the mask (half of the voxel or more) has ``ml``.
+def fit_volume(border: Border, brain: NDArray[np.bool_], ml: float, voxel_ml: float) -> float:
+    """How far to move the border, in mm, so that the mask inside ``brain`` has ``ml``.
 
     Raises
     ------
     UsageError
         There is no room for so much.
     """
-    spans = [slice(v.min(), v.max() + 1) for v in np.nonzero(distance > FAR)]
-    spans[2] = slice(spans[2].start // slices * slices, -(-spans[2].stop // slices) * slices)
-    near = distance[tuple(spans)]
-    within = brain[spans[0], spans[1], spans[2].start // slices : spans[2].stop // slices]
+    within = brain[border.thick_box]
     wanted = ml / voxel_ml
     low, high = -30.0, 30.0
     for _ in range(24):
         middle = (low + high) / 2
-        count = int(((cover(near, middle, slices) >= 0.5) & within).sum())
-        low, high = (middle, high) if count < wanted else (low, middle)
-    got = int(((cover(near, high, slices) >= 0.5) & within).sum())
+        enough = (border.mask(middle) & within).sum() >= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    got = int((border.mask(high) & within).sum())
     if abs(got - wanted) > max(0.1 * wanted, 2):
-        raise UsageError(f"lesions of {ml:g} ml do not fit ({got * voxel_ml:.2g} ml is nearest)", "--lesion-ml")
+        fix = "Ask for less, or for another seed."
+        raise UsageError(
+            f"lesions of {ml:g} ml do not fit into this brain ({got * voxel_ml:.2g} ml do)", "lesion_ml", fix
+        )
     return high
 
 
@@ -163,7 +194,7 @@ def averaged(volume: Field, slices: int) -> Field:
     if slices == 1:
         return volume
     x, y, z = volume.shape
-    return volume.reshape(x, y, z // slices, slices).mean(axis=3, dtype=np.float32)
+    return np.asarray(volume.reshape(x, y, z // slices, slices).mean(axis=3, dtype=np.float32))
 
 
 def _offsets(

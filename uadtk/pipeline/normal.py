@@ -15,7 +15,8 @@ MARGIN_MM = 6.0
 
 
 def lesion_of(row: Row, scan: Scan) -> Mask | None:
-    return read_mask(row.lesion_mask, like=scan) if row.lesion_mask else None
+    """The known lesions; an empty mask is a scan without any."""
+    return read_mask(row.lesion_mask, like=scan, may_be_empty=True) if row.lesion_mask else None
 
 
 def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:

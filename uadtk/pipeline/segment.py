@@ -69,7 +69,7 @@ def segment_file(
     result = segment(scan, method, point, run, brain_mask, rules)
     result = replace(result, provenance=provenance(row, method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
-    registry.hooks().uadtk_scan_done(segmentation=result)
+    registry.notify("uadtk_scan_done", run.say, segmentation=result)
     return result
 
 
@@ -98,7 +98,7 @@ def segment_cohort(
         try:
             yield Outcome(row, name, segment_file(row, name, method, point, folder, run, rules, overwrite), None)
         except UadtkError as error:
-            registry.hooks().uadtk_scan_failed(path=row.image, error=error)
+            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=error)
             yield Outcome(row, name, None, error)
 
 

@@ -108,7 +108,7 @@ def train(
         save_state(output, plan, model, optimiser, state)
         write_text(log_path, "".join(json.dumps(line) + "\n" for line in state.log))
         run.say(_line(record, state))
-        registry.hooks().uadtk_epoch_done(record=record)
+        registry.notify("uadtk_epoch_done", run.say, record=record)
 
     finished = len(state.log) >= schedule.epochs or state.waited >= schedule.patience
     model.load_state_dict(state.best)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,7 +78,9 @@ def _deepbet(scan: Scan, device: str) -> NDArray[np.bool_]:
             fix='Install it with pip install "uadtk[preprocess]", or give --brain-mask.',
         ) from None
     turn = Reorientation.of(scan.affine)
-    extraction = BrainExtraction(no_gpu=device == "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # deepbet loads TorchScript, which torch would rather not
+        extraction = BrainExtraction(no_gpu=device == "cpu")
     upright = np.ascontiguousarray(turn.to_ras(scan).voxels, dtype=np.float32)
     try:
         mask = extraction.postprocess(extraction.run_model(upright) > 0.5)

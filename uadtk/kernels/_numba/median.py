@@ -68,13 +68,17 @@ def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop):
     """Filter planes start to stop; False at the first NaN.
 
     ``planes`` is a ring of the input planes in use, masked and mirrored in x; plane z - kz // 2 + i is in slot
-    (z + i) % (kz + 1). ``first`` and ``last`` are the ends of what is not zero in each of their rows.
+    (z + i) % (kz + 1). ``first`` and ``last`` are the ends of what is not zero in each of their rows. ``pair`` takes
+    two planes of output while they are made column by column: writing those to memory would wait for every line.
     """
     depth, height, width = bits.shape
     slots, reach, pad = len(box_z) + 1, len(box_z) // 2, len(box_x) // 2
     planes = np.zeros((slots, height, width + 2 * pad + LANES), np.uint32)
+    values = planes.view(np.float32).reshape(-1)
     first = np.empty((slots, height), np.int64)
     last = np.empty((slots, height), np.int64)
+    made = np.empty(((width - 1) // LANES + 1, 2), np.int64)
+    pair = np.empty((2, height + 1, width + LANES), np.float32)
     lists = aligned(2 * ROWS * len(box_z) * len(box_x) * LANES)
     pairs = aligned(2 * PAIRS * 2 * len(box_z) * len(box_x) * LANES)
     ready = start
@@ -87,19 +91,20 @@ def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop):
                 first[slot, y], last[slot, y] = span(planes[slot, y], pad, width)
             ready += 1
         count = min(2, stop - z)
-        target = out[z : z + count]
-        filter_pair(planes.view(np.float32), first, last, lists, pairs, target, box_z, box_y, box_x, z % slots)
-        if mask is not None:
-            for i in range(count):
-                clear_outside(target[i], mask[z + i])
+        origin = filter_pair(values, first, last, lists, pairs, pair, count, made, box_z, box_y, box_x, z % slots)
+        for i in range(count):
+            copy_plane(pair[i], made, origin, mask, out, z + i)
     return True
 
 
 @njit(nogil=True, cache=True)
-def filter_pair(planes, first, last, lists, pairs, out, box_z, box_y, box_x, slot):
-    """Fill one or two planes of output, column by column of 16 voxels, where a box can hold anything but zeros."""
-    slots, height, _ = planes.shape
-    width = out.shape[2]
+def filter_pair(values, first, last, lists, pairs, pair, count, made, box_z, box_y, box_x, slot):
+    """Make ``count`` planes of output in columns of 16 voxels, where a box can hold anything but zeros.
+
+    Returns the x of the first column; column i is valid in rows made[i, 0] to made[i, 1].
+    """
+    slots, height = first.shape
+    width = pair.shape[2] - LANES
     reach, pad = len(box_y) // 2, len(box_x) // 2
     left = np.empty(height, np.int64)
     right = np.empty(height, np.int64)
@@ -108,49 +113,61 @@ def filter_pair(planes, first, last, lists, pairs, out, box_z, box_y, box_x, slo
         for i in range(slots):
             left[y] = min(left[y], first[i, y] - pad)
             right[y] = max(right[y], last[i, y] + pad)
-    for x in range(max(0, left.min()), min(width, right.max() + 1), LANES):
+    origin, end = max(0, left.min()), min(width, right.max() + 1)
+    made[:] = 0
+    for x in range(origin, end, LANES):
         top, bottom = height, -1
         for y in range(height):
-            if left[y] < x + LANES and right[y] >= x and left[y] <= right[y]:
+            if left[y] < x + LANES and right[y] >= x:
                 top, bottom = min(top, y), y
         if bottom >= 0:
             top, bottom = max(0, top - reach), min(height, bottom + reach + 1)
-            filter_column(planes, lists, pairs, out, box_z, box_y, box_x, slot, x, top, bottom)
+            filter_column(values, lists, pairs, pair, count, box_z, box_y, box_x, slot, x, top, bottom)
+            made[(x - origin) // LANES] = top, bottom
+    return origin
 
 
 @njit(nogil=True, cache=True)
-def filter_column(planes, lists, pairs, out, box_z, box_y, box_x, slot, x, top, bottom):
-    """Fill out[:, top:bottom, x : x + 16]."""
-    slots, height, stride = planes.shape
-    count, _, width = out.shape
-    reach = len(box_y) // 2
-    values = planes.reshape(-1)
-    bases = np.empty(slots, np.int64)
+def filter_column(values, lists, pairs, pair, count, box_z, box_y, box_x, slot, x, top, bottom):
+    """Make pair[:count, top:bottom, x : x + 16]; a row more if their number is odd."""
+    slots, reach, pad = len(box_z) + 1, len(box_y) // 2, len(box_x) // 2
+    height, stride = pair.shape[1] - 1, pair.shape[2]
+    source_stride = stride + 2 * pad
+    medians = pair.reshape(-1)
+    planes = np.empty(slots, np.int64)
     for i in range(slots):
-        bases[i] = (slot + i) % slots * height * stride + x
+        planes[i] = (slot + i) % slots * height * source_stride + x
     offsets = np.empty(slots, np.int64)
-    medians = np.empty(2 * LANES, np.float32)
-    row, pair = top - reach, 0
+    row, entry = top - reach, 0
     for y in range(top, bottom, 2):
         while row <= y + reach + 1:
-            source = mirror(row, height) * stride
+            offset = mirror(row, height) * source_stride
             for i in range(slots):
-                offsets[i] = bases[i] + source
+                offsets[i] = planes[i] + offset
             sort_row(box_z, box_x, values, offsets, lists, row)
             row += 1
-        while 2 * pair <= y - top + 2 * reach - 2:
+        while 2 * entry <= y - top + 2 * reach - 2:
             for plane in range(count):
-                merge_pair(box_z, box_x, lists, pairs, plane, top - reach + 1 + 2 * pair, pair)
-            pair += 1
+                merge_pair(box_z, box_x, lists, pairs, plane, top - reach + 1 + 2 * entry, entry)
+            entry += 1
         for plane in range(count):
-            select_medians(box_z, box_y, box_x, lists, pairs, plane, y, (y - top) // 2, medians)
-            for i in range(min(2, height - y)):
-                if x + LANES <= width:
-                    for lane in range(LANES):
-                        out[plane, y + i, x + lane] = medians[i * LANES + lane]
-                else:
-                    for lane in range(width - x):
-                        out[plane, y + i, x + lane] = medians[i * LANES + lane]
+            place = (plane * (height + 1) + y) * stride + x
+            select_medians(box_z, box_y, box_x, lists, pairs, plane, y, (y - top) // 2, medians, place, stride)
+
+
+@njit(nogil=True, cache=True)
+def copy_plane(plane, made, origin, mask, out, z):
+    """Copy what was made of a plane of output to out[z], inside the mask."""
+    height, width = out.shape[1:]
+    for y in range(height):
+        for i in range(len(made)):
+            if made[i, 0] <= y < made[i, 1]:
+                begin = np.uint64(origin + i * LANES)  # unsigned: no test for indices from the end
+                for x in range(begin, min(begin + np.uint64(LANES), np.uint64(width))):
+                    if mask is None:
+                        out[z, y, x] = plane[y, x]
+                    else:
+                        out[z, y, x] = plane[y, x] if mask[z, y, x] else np.float32(0)
 
 
 @njit(nogil=True, cache=True)
@@ -199,14 +216,6 @@ def is_zero(row, start):
     for i in range(np.uint64(start), np.uint64(start + LANES)):  # unsigned: no test for indices from the end
         union |= row[i]
     return union == 0
-
-
-@njit(nogil=True, cache=True)
-def clear_outside(plane, mask):
-    for y in range(plane.shape[0]):
-        row, inside = plane[y], mask[y]
-        for x in range(row.size):
-            row[x] = row[x] if inside[x] else np.float32(0)
 
 
 @njit(nogil=True, cache=True)
@@ -306,27 +315,29 @@ def merge_pair(typing, box_z, box_x, lists, pairs, plane, row, pair):
 
 
 @intrinsic
-def select_medians(typing, box_z, box_y, box_x, lists, pairs, plane, row, pair, medians):
-    """Write the medians of output rows ``row`` and ``row + 1``, whose common rows are the pairs from ``pair`` on."""
+def select_medians(typing, box_z, box_y, box_x, lists, pairs, plane, row, pair, medians, place, stride):
+    """Write the medians of output rows ``row`` and ``row + 1``, whose common rows are the pairs from ``pair`` on.
+
+    They go to ``place`` in ``medians`` and ``stride`` further on.
+    """
     length, reach = box_z.count * box_x.count, box_y.count // 2
     rank = length * box_y.count // 2
     lowest = max(0, rank - length)
 
     def generate(context, builder, signature, args):
-        _, _, _, lists_type, pairs_type, _, _, _, medians_type = signature.args
-        _, _, _, lists_, pairs_, plane_, row_, pair_, medians_ = args
+        _, _, _, lists_type, pairs_type, _, _, _, medians_type, _, _ = signature.args
+        _, _, _, lists_, pairs_, plane_, row_, pair_, medians_, place_, stride_ = args
         vectors = Vectors(context, builder)
         entries = []
         for i in range(reach):
             slot = vectors.slot(plane_, builder.add(pair_, INDEX(i)), PAIRS, 2 * length)
             entries.append(vectors.load(vectors.pointer(pairs_type, pairs_, slot), 2 * length))
         common = vectors.network.middle(entries, lowest, rank)
-        found = []
-        for own in (-reach, reach + 1):
+        for own, offset in ((-reach, place_), (reach + 1, builder.add(place_, stride_))):
             slot = vectors.slot(plane_, builder.add(row_, INDEX(own)), ROWS, length)
             values = vectors.load(vectors.pointer(lists_type, lists_, slot), length)
-            found.append(vectors.network.select(common, values, rank - lowest))
-        vectors.store(vectors.pointer(medians_type, medians_, INDEX(0)), found)
+            median = vectors.network.select(common, values, rank - lowest)
+            vectors.store(vectors.pointer(medians_type, medians_, offset), [median])
         return context.get_dummy_value()
 
-    return types.void(box_z, box_y, box_x, lists, pairs, plane, row, pair, medians), generate
+    return types.void(box_z, box_y, box_x, lists, pairs, plane, row, pair, medians, place, stride), generate

@@ -11,18 +11,6 @@ from typing import Any
 
 Op = Callable[[Any, Any], Any]
 
-# Optimal networks: the fewest exchanges that sort so many values (Knuth, TAOCP 3, 5.3.4).
-SORTS: dict[int, list[tuple[int, int]]] = {
-    1: [],
-    3: [(0, 2), (0, 1), (1, 2)],
-    5: [(0, 3), (1, 4), (0, 2), (1, 3), (0, 1), (2, 4), (1, 2), (3, 4), (2, 3)],
-    7: [
-        *[(0, 6), (2, 3), (4, 5), (0, 2), (1, 4), (3, 6), (0, 1), (2, 5)],
-        *[(3, 4), (1, 2), (4, 6), (2, 3), (4, 5), (1, 2), (3, 4), (5, 6)],
-    ],
-}
-
-
 class Network:
     """Networks built from the two halves of an exchange."""
 
@@ -33,11 +21,8 @@ class Network:
         return [self.low(a, b), self.high(a, b)]
 
     def sort(self, values: Sequence[Any]) -> list[Any]:
-        """Sort 1, 3, 5 or 7 values."""
-        out = list(values)
-        for i, j in SORTS[len(out)]:
-            out[i], out[j] = self.exchange(out[i], out[j])
-        return out
+        """Sort by merging; up to 8 values no network has fewer exchanges (Knuth, TAOCP 3, 5.3.4)."""
+        return self.merge_all([[value] for value in values])
 
     def merge(self, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
         """Merge two sorted lists of any lengths (Batcher's odd-even merge)."""

@@ -1,4 +1,4 @@
-"""Residual sums in tiles that stay in the first-level cache while all N samples of a tile go by."""
+"""Residual sums in tiles that stay in the first-level cache while all samples of a tile go by."""
 
 from __future__ import annotations
 
@@ -8,84 +8,94 @@ import numpy as np
 from numba import njit
 
 _TILE = 1024
-_LARGEST = np.float32(np.finfo(np.float32).max)
-_ZERO = np.float32(0)
+
+
+def namespace() -> Any:
+    return np
 
 
 @njit(nogil=True, cache=True)
-def _add_tile(image, mask, batch, start, total, square, low):
-    """Add the residuals of all rows of ``batch``, columns from ``start``; True if one inside the mask is not finite.
-
-    Sums over four samples at a time: a fourth of the traffic to ``total`` and ``square``, which are float64.
-    """
+def _add_tile(image, mask, batch, start, total, square, with_square, low):
+    """Add the residuals of all rows of ``batch`` in the columns of one tile; True if one in the mask is not finite."""
     length = image.size
-    bad = False
+    invalid = False
     samples = batch.shape[0]
     fours = samples - samples % 4
+    # Four samples at a time: a fourth of the traffic to the sums, which take more of it than the samples.
     for s in range(0, fours, 4):
-        a = batch[s, start : start + length]
-        b = batch[s + 1, start : start + length]
-        c = batch[s + 2, start : start + length]
-        d = batch[s + 3, start : start + length]
+        row0 = batch[s, start : start + length]
+        row1 = batch[s + 1, start : start + length]
+        row2 = batch[s + 2, start : start + length]
+        row3 = batch[s + 3, start : start + length]
         for j in range(length):
-            keep, x = mask[j] != 0, image[j]
-            # Select, not multiply: NaN outside the mask must not get through.
-            p = x - a[j] if keep else _ZERO
-            q = x - b[j] if keep else _ZERO
-            u = x - c[j] if keep else _ZERO
-            v = x - d[j] if keep else _ZERO
-            bad |= not (abs(p) <= _LARGEST and abs(q) <= _LARGEST and abs(u) <= _LARGEST and abs(v) <= _LARGEST)
-            p, q, u, v = max(p, low * p), max(q, low * q), max(u, low * u), max(v, low * v)
-            p, q, u, v = np.float64(p), np.float64(q), np.float64(u), np.float64(v)
-            total[j] += (p + q) + (u + v)
-            if square is not None:
-                square[j] += (p * p + q * q) + (u * u + v * v)
+            # Select, not multiply: what lies outside the mask may be NaN.
+            keep = mask[j]
+            d0 = np.float64(image[j]) - np.float64(row0[j]) if keep else 0.0
+            d1 = np.float64(image[j]) - np.float64(row1[j]) if keep else 0.0
+            d2 = np.float64(image[j]) - np.float64(row2[j]) if keep else 0.0
+            d3 = np.float64(image[j]) - np.float64(row3[j]) if keep else 0.0
+            invalid |= not (abs(d0) < np.inf and abs(d1) < np.inf and abs(d2) < np.inf and abs(d3) < np.inf)
+            r0 = max(d0, low * d0)
+            r1 = max(d1, low * d1)
+            r2 = max(d2, low * d2)
+            r3 = max(d3, low * d3)
+            total[j] += (r0 + r1) + (r2 + r3)
+            if with_square:
+                square[j] += (r0 * r0 + r1 * r1) + (r2 * r2 + r3 * r3)
     for s in range(fours, samples):
-        a = batch[s, start : start + length]
+        row = batch[s, start : start + length]
         for j in range(length):
-            p = image[j] - a[j] if mask[j] != 0 else _ZERO
-            bad |= not (abs(p) <= _LARGEST)
-            r = np.float64(max(p, low * p))
+            d = np.float64(image[j]) - np.float64(row[j]) if mask[j] else 0.0
+            invalid |= not (abs(d) < np.inf)
+            r = max(d, low * d)
             total[j] += r
-            if square is not None:
+            if with_square:
                 square[j] += r * r
-    return bad
+    return invalid
 
 
 @njit(nogil=True, cache=True)
-def add(image, mask, batch, total, square, low):
-    bad = False
+def add(image, mask, batch, total, square, with_square, invalid, low):
+    """image, mask, total, square (n,), batch (samples, n); ``square`` is read only ``with_square``."""
+    for start in range(0, image.size, _TILE):
+        tile = slice(start, min(start + _TILE, image.size))
+        if mask[tile].any():
+            found = _add_tile(image[tile], mask[tile], batch, start, total[tile], square[tile], with_square, low)
+            invalid[0] |= found
+
+
+@njit(nogil=True, cache=True)
+def at_once(image, mask, batch, mean, variance, invalid, low):
+    """image, mask, mean (n,), batch (samples, n), variance (n,) or (0,); both zero on entry."""
+    samples = batch.shape[0]
+    with_square = variance.size > 0
+    totals = np.empty(_TILE, np.float64)
+    squares = np.empty(_TILE, np.float64)
     for start in range(0, image.size, _TILE):
         stop = min(start + _TILE, image.size)
         if not mask[start:stop].any():
             continue
-        if square is None:
-            bad |= _add_tile(image[start:stop], mask[start:stop], batch, start, total[start:stop], None, low)
-        else:
-            bad |= _add_tile(
-                image[start:stop], mask[start:stop], batch, start, total[start:stop], square[start:stop], low
-            )
-    return bad
-
-
-@njit(nogil=True, cache=True)
-def at_once(image, mask, batch, mean, variance, low):
-    bad = False
-    n = batch.shape[0]
-    total = np.empty(_TILE, np.float64)
-    square = np.empty(_TILE, np.float64)
-    for start in range(0, image.size, _TILE):
-        stop = min(start + _TILE, image.size)
-        if not mask[start:stop].any():
-            continue
-        total[:]=0; square[:]=0
-        if variance is None:
-            bad |= _add_tile(image[start:stop], mask[start:stop], batch, start, total, None, low)
-        else:
-            bad |= _add_tile(image[start:stop], mask[start:stop], batch, start, total, square, low)
+        totals[:] = 0
+        squares[:] = 0
+        found = _add_tile(image[start:stop], mask[start:stop], batch, start, totals, squares, with_square, low)
+        invalid[0] |= found
+        mean_tile = mean[start:stop]
         for j in range(stop - start):
-            m = total[j] / n
-            mean[start + j] = m
-            if variance is not None:
-                variance[start + j] = max(square[j] / n - m * m, 0.0)
-    return bad
+            mean_tile[j] = totals[j] / samples
+        if with_square:
+            variance_tile = variance[start:stop]
+            for j in range(stop - start):
+                average = totals[j] / samples
+                variance_tile[j] = max(squares[j] / samples - average * average, 0.0)
+
+
+@njit(nogil=True, cache=True)
+def finish(total, square, count_z, count_y, count_x, variance, out):
+    """Sums (z, y, x) to the mean, or to the variance; a voxel's count is the sum of its three slices' counts."""
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            of_row = count_z[z] + count_y[y]
+            for x in range(out.shape[2]):
+                count = max(of_row + count_x[x], 1)  # nothing added: the sums are 0
+                mean = total[z, y, x] / count
+                out[z, y, x] = max(square[z, y, x] / count - mean * mean, 0.0) if variance else mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 
 def curvature_flow(
-    volume: NDArray[np.float32],
-    iterations: int,
-    time_step: float,
-    spacing_mm: tuple[float, float, float],
+    volume: NDArray[np.generic],
+    iterations: int = 5,
+    time_step: float = 0.125,
+    spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+    *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
     flow = volume.astype(np.float32)

@@ -8,12 +8,13 @@ from scipy import ndimage
 
 
 def median3d(
-    volume: NDArray[np.float32],
-    size: tuple[int, int, int],
-    mask: NDArray[np.bool_] | None,
+    volume: NDArray[np.generic],
+    size: int | tuple[int, int, int] = 5,
+    mask: NDArray[np.generic] | None = None,
+    *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    if mask is None:
-        return np.asarray(ndimage.median_filter(volume, size, mode="reflect"))
-    median = ndimage.median_filter(np.where(mask, volume, np.float32(0)), size, mode="reflect")
-    return np.where(mask, median, np.float32(0))
+    volume = volume.astype(np.float32)
+    inside = np.full(volume.shape, True) if mask is None else mask.astype(bool)
+    median = ndimage.median_filter(np.where(inside, volume, np.float32(0)), size, mode="reflect")
+    return np.where(inside, median, np.float32(0))

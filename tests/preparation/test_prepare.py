@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import SMALL_AFFINE, ball, small_brain
+from uadtk.core.errors import DataError
+from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
+from uadtk.core.volume import Mask, Scan
+from uadtk.io.cohort import read_cohort
+from uadtk.io.read import read_mask, read_scan
+from uadtk.preparation import prepare
+from uadtk.preparation.brain import DEEPBET, GIVEN, STRIPPED, find_brain, is_stripped
+
+
+def scan(**changes: float) -> Scan:
+    return Scan(small_brain()[0], SMALL_AFFINE)
+
+
+def test_intensity_is_divided_by_the_98th_percentile_of_the_brain() -> None:
+    found = prepare(scan(), Preparation(), Run())
+    inside = scan().voxels[found.own_brain.voxels]
+    assert found.intensity == pytest.approx(float(np.percentile(inside, 98)))
+    assert found.image[found.brain].max() == pytest.approx(inside.max() / found.intensity, rel=0.1)
+    assert not found.image[~found.brain].any()
+
+
+def test_units_of_the_scan_do_not_matter() -> None:
+    one, other = (
+        prepare(scan(), Preparation(), Run()),
+        prepare(Scan(scan().voxels * 37, SMALL_AFFINE), Preparation(), Run()),
+    )
+    np.testing.assert_allclose(one.image, other.image, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["128", "256"])
+def test_sides(side: str) -> None:
+    found = prepare(scan(), Preparation(side=side), Run())  # type: ignore[arg-type]
+    assert found.image.shape[1:] == (int(side), int(side))
+    assert found.to_own_grid(found.image).shape == scan().shape
+
+
+def test_a_lesion_mask_keeps_its_place() -> None:
+    image, _, lesion = small_brain(lesion=True)
+    found = prepare(Scan(image, SMALL_AFFINE), Preparation(), Run())
+    slices = found.to_slices(lesion)
+    assert slices.any()
+    np.testing.assert_array_equal((found.to_own_grid(slices.astype(np.float32)) > 0.5) & lesion, lesion)
+
+
+def test_brain_mask_is_given_recognised_or_refused() -> None:
+    image, brain, _ = small_brain()
+    assert find_brain(Scan(image, SMALL_AFFINE), Mask(brain, SMALL_AFFINE))[1] == GIVEN
+    mask, source = find_brain(Scan(image, SMALL_AFFINE))
+    assert source == STRIPPED
+    np.testing.assert_array_equal(mask.voxels, brain)
+    with pytest.raises(DataError, match="no brain"):
+        find_brain(Scan(image, SMALL_AFFINE), Mask(brain & ball(brain.shape, 0.05), SMALL_AFFINE))
+
+
+def test_zeros_inside_a_stripped_brain_belong_to_it() -> None:
+    image, brain, _ = small_brain()
+    image[ball(brain.shape, 0.1)] = 0
+    np.testing.assert_array_equal(find_brain(Scan(image, SMALL_AFFINE))[0].voxels, brain)
+
+
+def test_no_contrast_and_too_large_are_refused() -> None:
+    _, brain, _ = small_brain()
+    with pytest.raises(DataError, match="no contrast"):
+        prepare(Scan(brain.astype(np.float32), SMALL_AFFINE), Preparation(), Run())
+    large = SMALL_AFFINE @ np.diag([2, 2, 1, 1])
+    with pytest.raises(DataError, match="the model sees 208 mm"):
+        prepare(Scan(small_brain()[0], large), Preparation(), Run(), Mask(brain, large))
+
+
+def test_whole_heads_and_stripped_scans_are_told_apart(shared_data: Path) -> None:
+    for row in read_cohort(shared_data / "cohort.tsv"):
+        if row.split != "train":
+            assert is_stripped(read_scan(row.image)) == (row.collection != "whole_head"), row.subject
+
+
+def test_deepbet_strips_a_real_head(shared_data: Path) -> None:
+    pytest.importorskip("deepbet", reason="the preprocess extra is not installed")
+    row = next(r for r in read_cohort(shared_data / "cohort.tsv") if r.subject == "TCGA_HT_7856" and r.brain_mask)
+    head = read_scan(shared_data / "whole_head" / "TCGA_HT_7856_flair.nii.gz")
+    mask, source = find_brain(head)
+    expected = read_mask(row.brain_mask, like=head).voxels
+    assert source == DEEPBET
+    assert 2 * (mask.voxels & expected).sum() / (mask.voxels.sum() + expected.sum()) > 0.97

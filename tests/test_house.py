@@ -1,0 +1,83 @@
+"""The quality of the house: lint, types, layers, documents."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy", "uadtk"],
+        ["lint-imports", "--no-cache"],
+    ],
+    ids=lambda command: command[0] + " " + command[1],
+)
+def test_tool_finds_nothing(command: list[str]) -> None:
+    done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    long = {p: n for p in ROOT.glob("uadtk/**/*.py") if (n := len(p.read_text().splitlines())) > 400}
+    assert not long
+
+
+@pytest.mark.parametrize(
+    "module", ["uadtk.core.options", "uadtk.hookspecs", "uadtk.registry", "uadtk.api", "uadtk.cli"]
+)
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*(set(sys.modules) & {{'torch', 'numba', 'nibabel', 'scipy', 'numpy'}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_help_loads_nothing_heavy_and_each_command_has_a_summary() -> None:
+    code = (
+        "import sys\nfrom uadtk.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(*(set(sys.modules) & {'torch', 'numpy', 'numba', 'nibabel', 'scipy', 'rich'}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+    from uadtk.cli import _ORDER
+
+    for name in _ORDER:
+        assert re.search(rf"^  {name} +\S", done.stdout, re.MULTILINE), name
+
+
+def test_train_help_loads_no_model() -> None:
+    code = (
+        "import sys\nfrom uadtk.cli import main\n"
+        "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
+        "print(*(set(sys.modules) & {'torch', 'numba', 'nibabel', 'scipy'}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+    assert "scalespace" in done.stdout
+
+
+def test_every_hook_is_documented() -> None:
+    hookspecs = importlib.import_module("uadtk.hookspecs")
+    for name, hook in vars(hookspecs).items():
+        if name.startswith("uadtk_"):
+            assert hook.__doc__, name
+
+
+def test_ci_runs_the_readme_test_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[0].endswith("uadtk demo")
+    assert commands[1].endswith("-m pytest")

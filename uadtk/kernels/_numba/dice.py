@@ -1,0 +1,81 @@
+"""Counts of voxels per threshold level, in blocks that cost nothing when they are all zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from uadtk.kernels._levels import Levels
+
+_BLOCK = 16  # constant trip counts: LLVM turns the inner loops into vector code
+_INFINITE = np.uint32(0x7F800000)
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_SMALL = 1 << 14
+
+
+def namespace() -> Any:
+    return np
+
+
+def positives(values: NDArray[np.float32], truth: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scores of the positive voxels."""
+    return values.reshape(-1)[np.flatnonzero(truth)]
+
+
+def count(
+    values: NDArray[np.float32], truth: NDArray[np.uint8], levels: Levels, counts: NDArray[np.int64]
+) -> bool:
+    """Add to ``counts`` (levels, 2) the negatives and positives of each level; False if a score is not finite."""
+    zero = levels.of_zero
+    # Neighbours often share a level: four counters each, so that one need not wait for the other's store.
+    copies = 4 if counts.shape[0] <= _SMALL else 1
+    own = np.zeros((copies, counts.size), np.int64)
+    table = (levels.thresholds, levels.first, levels.low, levels.scale, levels.steps)
+    flat, flat_truth = values.reshape(-1), truth.reshape(-1)
+    blocks = flat.size // _BLOCK
+    whole, rest = blocks * _BLOCK, flat.size % _BLOCK
+    finite = _count(flat[:whole].reshape(blocks, _BLOCK), flat_truth[:whole].reshape(blocks, _BLOCK), *table, zero, own)
+    last, last_truth = np.zeros((1, _BLOCK), np.float32), np.zeros((1, _BLOCK), np.uint8)
+    last[0, :rest], last_truth[0, :rest] = flat[whole:], flat_truth[whole:]
+    finite &= _count(last, last_truth, *table, zero, own)
+    counts += own.sum(0).reshape(counts.shape)
+    counts[zero, 0] -= _BLOCK - rest
+    return bool(finite)
+
+
+@njit(nogil=True, cache=True)
+def _count(values, truth, thresholds, first, low, scale, steps, zero, counts):
+    bits = values.view(np.uint32)
+    last_bin = np.float32(first.size - 1)
+    level = np.empty(_BLOCK, np.int32)
+    copies = np.uint32(counts.shape[0] - 1)
+    wrong = np.uint32(0)
+    zeros, zero_positives = np.int64(0), np.int64(0)
+    for b in range(values.shape[0]):
+        seen = np.uint32(0)
+        for j in range(_BLOCK):
+            seen |= bits[b, j]
+        if seen == 0:
+            marked = np.uint32(0)
+            for j in range(_BLOCK):
+                marked += np.uint32(truth[b, j])
+            zero_positives += marked
+            zeros += _BLOCK
+            continue
+        for j in range(_BLOCK):
+            wrong |= np.uint32((bits[b, j] & _MAGNITUDE) >= _INFINITE)
+            place = min(max((values[b, j] - low) * scale, np.float32(0)), last_bin)
+            level[j] = first[np.uint32(np.int32(place))]
+        for step in range(steps - 1, -1, -1):
+            half = np.int32(1 << step)
+            for j in range(_BLOCK):
+                above = values[b, j] > thresholds[np.uint32(level[j] + half - np.int32(1))]
+                level[j] += np.int32(above) * half
+        for j in range(_BLOCK):
+            counts[np.uint32(j) & copies, np.uint32(2 * level[j] + np.int32(truth[b, j]))] += 1
+    counts[0, 2 * zero + 1] += zero_positives
+    counts[0, 2 * zero] += zeros - zero_positives
+    return wrong == 0

@@ -1,0 +1,102 @@
+"""Connected components by cc3d, their sizes and statistics in one pass each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_BLOCK = 16
+
+
+def namespace() -> Any:
+    return np
+
+
+def label_components(mask: NDArray[np.generic], connectivity: int, min_size: int) -> tuple[NDArray[np.int32], int]:
+    import cc3d
+
+    inside = np.ascontiguousarray(mask, dtype=bool)
+    if not inside.any():
+        return np.zeros(inside.shape, np.int32), 0
+    found, count = cc3d.connected_components(
+        inside.view(np.uint8), connectivity=connectivity, return_N=True, out_dtype=np.uint32
+    )
+    labels = np.ascontiguousarray(found).reshape(-1).view(np.int32)
+    sizes, first = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    _measure(labels, sizes, first)
+    kept = np.flatnonzero(sizes[1:] >= min_size) + 1
+    kept = kept[np.lexsort((first[kept], -sizes[kept]))]
+    new = np.zeros(count + 1, np.int32)
+    new[kept] = np.arange(1, kept.size + 1)
+    _rename(labels, new)
+    return labels.reshape(inside.shape), kept.size
+
+
+def label_stats(
+    labels: NDArray[np.int32], score: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]]:
+    """Voxels, sums of (z, y, x), peak and sum of scores, per label from 1."""
+    count = int(labels.max(initial=0))
+    voxels, places = np.zeros(count + 1, np.int64), np.zeros((count + 1, 3), np.int64)
+    peak, total = np.full(count + 1, -np.inf, np.float32), np.zeros(count + 1)
+    _accumulate(labels, score, voxels, places, peak, total)
+    return voxels[1:], places[1:], peak[1:], total[1:]
+
+
+@njit(nogil=True, cache=True)
+def _measure(labels, sizes, first):
+    for start in range(0, labels.size, _BLOCK):
+        block = labels[start : start + _BLOCK]
+        seen = np.int32(0)
+        for j in range(block.size):
+            seen |= block[j]
+        if seen == 0:
+            continue
+        for j in range(block.size):
+            label = block[j]
+            if label != 0:
+                if sizes[label] == 0:
+                    first[label] = start + j
+                sizes[label] += 1
+
+
+@njit(nogil=True, cache=True)
+def _rename(labels, new):
+    for start in range(0, labels.size, _BLOCK):
+        block = labels[start : start + _BLOCK]
+        seen = np.int32(0)
+        for j in range(block.size):
+            seen |= block[j]
+        if seen == 0:
+            continue
+        for j in range(block.size):
+            block[j] = new[block[j]]
+
+
+@njit(nogil=True, cache=True)
+def _accumulate(labels, score, voxels, places, peak, total):
+    depth, height, width = labels.shape
+    for z in range(depth):
+        for y in range(height):
+            row = labels[z, y]
+            for start in range(0, width, _BLOCK):
+                block = row[start : start + _BLOCK]
+                seen = np.int32(0)
+                for j in range(block.size):
+                    seen |= block[j]
+                if seen == 0:
+                    continue
+                for j in range(block.size):
+                    label = block[j]
+                    if label != 0:
+                        value = score[z, y, start + j]
+                        voxels[label] += 1
+                        places[label, 0] += z
+                        places[label, 1] += y
+                        places[label, 2] += start + j
+                        total[label] += value
+                        if value > peak[label]:
+                            peak[label] = value

@@ -1,0 +1,128 @@
+"""Exact quantiles of a cohort that does not fit into memory.
+
+Radix selection in two walks over the data: the first counts the upper 16 bits of every value, the second the lower 16
+bits of the values that share their upper half with the two order statistics wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from uadtk.kernels import _dispatch
+
+_BINS = 1 << 16
+_INFINITE = 0x7F80  # upper half of inf; NaN lies above it
+# Upper halves in rising order of the floats they begin: negative ones, which are stored as magnitudes, run backwards.
+_ORDER = np.r_[_BINS - 1 : _BINS // 2 - 1 : -1, 0 : _BINS // 2]
+
+
+def quantile(
+    volumes: Iterable[Any] | Callable[[], Iterable[Any]],
+    q: float,
+    *,
+    masks: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
+) -> float:
+    """The ``q``-quantile of all voxels of all volumes, exactly as ``numpy.quantile`` of their concatenation.
+
+    Parameters
+    ----------
+    volumes : array, sequence of arrays, re-iterable, or callable that returns a fresh iterator
+        Walked twice, one array in memory at a time: arrays of any shape, strides and sign, read as float32. An array
+        is one volume. A callable can load from disk: ``lambda: (read(path) for path in paths)``.
+    q : float
+        In [0, 1]; 0.98 for the 98th percentile.
+    masks : like ``volumes``, optional
+        Arrays of the volumes' shapes, in their order; voxels where it is non-zero count. One array serves all.
+
+    Returns
+    -------
+    float
+        Linear interpolation between the two nearest order statistics, bit-equal to ``numpy.quantile(values, q)`` on
+        float32 values. A zero is always +0.0. Memory beside the volume being read: about 1 MB, whatever the cohort.
+
+    Raises
+    ------
+    ValueError
+        ``q`` outside [0, 1], no voxel at all, NaN or infinite voxels (inside the masks), masks of other shapes or
+        another number, volumes that differ between the two walks.
+    TypeError
+        An iterator, which can be walked only once; some arrays on the host and some on the device.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> quantile([np.arange(5), np.arange(5, 11)], 0.5)
+    5.0
+    """
+    if not 0 <= q <= 1:
+        raise ValueError(f"q must lie in [0, 1], got {q}")
+    upper = np.zeros((2, _BINS), np.int64)
+    for kernels, values, mask in _walk(volumes, masks):
+        kernels.upper_halves(values, mask, upper)
+    counts = upper.sum(0)
+    if counts[_INFINITE : _BINS // 2].any() or counts[_INFINITE + _BINS // 2 :].any():
+        raise ValueError("volumes hold NaN or infinite voxels")
+    cumulative = counts[_ORDER].cumsum()
+    n = int(cumulative[-1])
+    if n == 0:
+        raise ValueError("no voxel to take a quantile of")
+
+    position = (n - 1) * float(q)
+    ranks = math.floor(position), min(math.floor(position) + 1, n - 1)
+    places = np.searchsorted(cumulative, ranks, "right")
+    halves = _ORDER[places]
+    lower = np.zeros((2, _BINS), np.int64)
+    for kernels, values, mask in _walk(volumes, masks):
+        kernels.lower_halves(values, mask, np.uint32(halves[0]), np.uint32(halves[1]), lower)
+    if not np.array_equal(lower.sum(1), counts[halves]):
+        raise ValueError("volumes changed between the first and the second walk")
+
+    below = [int(rank - (cumulative[place] - counts[_ORDER[place]])) for rank, place in zip(ranks, places, strict=True)]
+    low, high = (_value(int(half), rank, count) for half, rank, count in zip(halves, below, lower, strict=True))
+    # numpy's interpolation: weights in float64, arithmetic in float32, from the nearer end.
+    weight = position - ranks[0]
+    step = high - low
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = high - step * (1 - weight) if weight >= 0.5 else low + step * weight
+    return float(result) + 0.0
+
+
+def _value(half: int, rank: int, lower: Any) -> np.float32:
+    """The float32 with this upper half that has ``rank`` of its kind below it."""
+    negative = half >= _BINS // 2
+    ordered = lower[::-1] if negative else lower
+    place = int(np.searchsorted(ordered.cumsum(), rank, "right"))
+    bits = half << 16 | (_BINS - 1 - place if negative else place)
+    return np.float32(np.uint32(bits).view(np.float32))
+
+
+def _walk(volumes: Any, masks: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """(implementation, values as uint32 (n,), mask as uint8 0 or 1 (n,) or None) of each volume."""
+    shared = hasattr(masks, "ndim")
+    mask_iterator = None if masks is None or shared else iter(_fresh("masks", masks))
+    for volume in [volumes] if hasattr(volumes, "ndim") else _fresh("volumes", volumes):
+        mask = masks
+        if mask_iterator is not None:
+            mask = next(mask_iterator, None)
+            if mask is None:
+                raise ValueError("fewer masks than volumes")
+        kernels = _dispatch.implementation("quantiles", volume, mask)
+        xp = kernels.namespace()
+        if mask is not None:
+            if np.shape(mask) != np.shape(volume):
+                raise ValueError(f"mask has shape {np.shape(mask)}, its volume {np.shape(volume)}")
+            mask = xp.ascontiguousarray(mask, dtype=bool).reshape(-1).view(np.uint8)
+        yield kernels, xp.ascontiguousarray(volume, dtype=np.float32).reshape(-1).view(np.uint32), mask
+    if mask_iterator is not None and next(mask_iterator, None) is not None:
+        raise ValueError("more masks than volumes")
+
+
+def _fresh(name: str, source: Any) -> Iterable[Any]:
+    items: Iterable[Any] = source() if callable(source) else source
+    if not callable(source) and iter(items) is items:
+        raise TypeError(f"{name} is an iterator and can be walked once: give a list, or a callable returning iterators")
+    return items
