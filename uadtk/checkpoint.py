@@ -154,7 +154,7 @@ def pack(model: nn.Module) -> bytes:
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    return save(tensors) if tensors else b""
+    return _join(*_split(save(tensors))) if tensors else b""  # one way to write the header, so that bytes compare
 
 
 def open_checkpoint(name_or_path: str) -> Checkpoint:

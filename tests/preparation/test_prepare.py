@@ -89,4 +89,4 @@ def test_deepbet_strips_a_real_head(shared_data: Path) -> None:
     mask, source = find_brain(head)
     expected = read_mask(row.brain_mask, like=head).voxels
     assert source == DEEPBET
-    assert 2 * (mask.voxels & expected).sum() / (mask.voxels.sum() + expected.sum()) > 0.97
+    assert 2 * (mask.voxels & expected).sum() / (mask.voxels.sum() + expected.sum()) > 0.95

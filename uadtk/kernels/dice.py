@@ -45,6 +45,13 @@ class DiceCurve:
     fp: NDArray[np.int64]
     positives: int
 
+    @classmethod
+    def of(
+        cls, thresholds: NDArray[np.float32], tp: NDArray[np.int64], fp: NDArray[np.int64], positives: int
+    ) -> DiceCurve:
+        dice = 2 * tp / (tp + fp + positives) if positives else np.full(tp.shape, np.nan)
+        return cls(thresholds, dice, tp, fp, positives)
+
 
 @dataclass(frozen=True)
 class DetectionSummary:
@@ -160,7 +167,7 @@ def detection_summary(score: Any, truth: Any) -> DetectionSummary:
     average = float((own * (tp / (tp + fp))).sum() / positives)
     pairs_won = own * (negatives - fp) + 0.5 * own * (fp - fp_without)
     auc = float(pairs_won.sum() / (float(positives) * negatives)) if negatives else math.nan
-    best = best_of(_curve(_levels.just_below(cuts), tp, fp, positives))
+    best = best_of(DiceCurve.of(_levels.just_below(cuts), tp, fp, positives))
     return DetectionSummary(average, auc, best, positives, negatives)
 
 
@@ -168,7 +175,7 @@ def curve_at(score: Any, truth: Any, thresholds: NDArray[np.float32]) -> DiceCur
     """:func:`dice_curve` at thresholds that rise."""
     counts = _counts(score, truth, thresholds)
     fp, tp = _levels.at_least(counts).T
-    return _curve(thresholds, tp, fp, int(counts[:, 1].sum()))
+    return DiceCurve.of(thresholds, tp, fp, int(counts[:, 1].sum()))
 
 
 def best_of(curve: DiceCurve) -> BestDice:
@@ -200,13 +207,3 @@ def _counts(score: Any, truth: Any, thresholds: NDArray[np.float32]) -> NDArray[
         if not kernels.count(values, marked, levels, counts):
             raise ValueError("score holds NaN or infinite values")
     return counts
-
-
-def _curve(
-    thresholds: NDArray[np.float32], tp: NDArray[np.int64], fp: NDArray[np.int64], positives: int
-) -> DiceCurve:
-    if positives:
-        dice = 2 * tp / (tp + fp + positives)
-    else:
-        dice = np.full(tp.shape, np.nan)
-    return DiceCurve(thresholds, dice, tp, fp, positives)

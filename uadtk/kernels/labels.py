@@ -103,7 +103,11 @@ def label_stats(labels: Any, score: Any) -> LabelStats:
         raise ValueError(f"score has shape {np.shape(score)}, labels {np.shape(labels)}")
     kernels = implementation("labels", labels, score)
     xp = kernels.namespace()
-    if labels.size and labels.dtype != np.bool_ and (int(labels.min()) < 0 or int(labels.max()) > np.iinfo(np.int32).max):
+    if (
+        labels.size
+        and labels.dtype != np.bool_
+        and (int(labels.min()) < 0 or int(labels.max()) > np.iinfo(np.int32).max)
+    ):
         raise ValueError("labels must lie between 0 and 2^31 - 1")
     voxels, places, peak, total = kernels.label_stats(
         xp.ascontiguousarray(labels, dtype=np.int32), xp.ascontiguousarray(score, dtype=np.float32)

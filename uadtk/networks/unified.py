@@ -1,6 +1,6 @@
 """The unified encoder and decoder of the comparative study (Baur et al. 2021, Fig. 4), and its two bottlenecks.
 
-Stride-2 5x5 convolutions from 32 up to 128 channels, LeakyReLU 0.3, no normalisation (the authors report all results
+Stride-2 5x5 convolutions from 32 up to 128 channels (in general from ``width`` to four times that), LeakyReLU 0.3, no normalisation (the authors report all results
 without it), identity output. At 128 pixels and 8x8 the encoder has 666,752 parameters, the decoder 691,489, the dense
 bottleneck of 128 numbers 267,536.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import itertools
 
 SLOPE = 0.3
-CAP = 128
+GROWTH = 4
 
 
 def stages(side: int, resolution: int = 8) -> int:
@@ -22,7 +22,7 @@ def stages(side: int, resolution: int = 8) -> int:
 
 def widths(n: int, width: int) -> list[int]:
     """Channels after each of ``n`` encoder stages."""
-    return [min(max(CAP, width), width * 2**i) for i in range(n)]
+    return [min(GROWTH * width, width * 2**i) for i in range(n)]
 
 
 def glorot(module: nn.Module) -> None:
@@ -53,7 +53,7 @@ class Decoder(nn.Sequential):
         before = widths(n, width)[-1]
         layers: list[nn.Module] = [nn.ReLU()]
         for i in range(n):
-            after = max(width, max(CAP, width) // 2**i)
+            after = max(width, GROWTH * width // 2**i)
             layers += [nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1), nn.LeakyReLU(SLOPE)]
             before = after
         super().__init__(*layers, nn.Conv2d(before, 1, 1))

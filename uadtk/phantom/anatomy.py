@@ -137,7 +137,7 @@ def _from_maps(
     )
     fourth = _soft(12 - x, 1) * _soft(y + 50, 1) * _soft(-32 - y, 1) * _soft(z + 48, 1) * _soft(-18 - z, 1)
     cerebellum = below_tentorium * (1 - stem)
-    above = 1 - np.maximum(below_tentorium, stem)
+    above = (1 - below_tentorium) * (1 - stem)
     parts = {
         "white": white * above,
         "cortex": grey * above * (1 - deep),

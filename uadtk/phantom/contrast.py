@@ -1,8 +1,8 @@
 """FLAIR: how bright each tissue is, and how that varies from scan to scan and from place to place.
 
-Measured with ``../shared/data`` (kirby113, mslesseg39 and eight training gliomas, the lesion and 8 mm around it left out;
-ICBM's tissues brought over by affine registration, or by the MNI grid the scan is on). Medians, as a share of the brain's
-98th percentile, range over the scans:
+Measured with ``../shared/data``: kirby113, mslesseg39 and eight training gliomas, the lesion and 8 mm around it left
+out; ICBM's tissues brought over by affine registration, or by the MNI grid the scan is on. Medians, as a share of the
+brain's 98th percentile, range over the scans:
 
     white matter 0.72-0.86      cortex 0.73-0.84 (with partial volume)   deep grey 0.76-0.91   brainstem 0.72-0.88
     cerebellum 0.74-0.91, its white matter 0.68-0.84                     ventricles 0.08-0.31, where they are covered

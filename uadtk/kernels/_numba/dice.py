@@ -25,9 +25,7 @@ def positives(values: NDArray[np.float32], truth: NDArray[np.uint8]) -> NDArray[
     return values.reshape(-1)[np.flatnonzero(truth)]
 
 
-def count(
-    values: NDArray[np.float32], truth: NDArray[np.uint8], levels: Levels, counts: NDArray[np.int64]
-) -> bool:
+def count(values: NDArray[np.float32], truth: NDArray[np.uint8], levels: Levels, counts: NDArray[np.int64]) -> bool:
     """Add to ``counts`` (levels, 2) the negatives and positives of each level; False if a score is not finite."""
     zero = levels.of_zero
     # Neighbours often share a level: four counters each, so that one need not wait for the other's store.

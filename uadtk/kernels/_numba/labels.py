@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numba import njit
@@ -22,7 +22,7 @@ def label_components(mask: NDArray[np.generic], connectivity: int, min_size: int
     if not inside.any():
         return np.zeros(inside.shape, np.int32), 0
     found, count = cc3d.connected_components(
-        inside.view(np.uint8), connectivity=connectivity, return_N=True, out_dtype=np.uint32
+        inside.view(np.uint8), connectivity=cast(Any, connectivity), return_N=True, out_dtype=np.uint32, binary_image=True
     )
     labels = np.ascontiguousarray(found).reshape(-1).view(np.int32)
     sizes, first = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
@@ -37,7 +37,7 @@ def label_components(mask: NDArray[np.generic], connectivity: int, min_size: int
 
 def label_stats(
     labels: NDArray[np.int32], score: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
     """Voxels, sums of (z, y, x), peak and sum of scores, per label from 1."""
     count = int(labels.max(initial=0))
     voxels, places = np.zeros(count + 1, np.int64), np.zeros((count + 1, 3), np.int64)

@@ -55,6 +55,17 @@ def _add_tile(image, mask, batch, start, total, square, with_square, low):
 
 
 @njit(nogil=True, cache=True)
+def _one(image, mask, reconstruction, out, low):
+    """The residual of a single reconstruction: no sums, so float32 rounds once as well."""
+    invalid = False
+    for j in range(image.size):
+        d = image[j] - reconstruction[j] if mask[j] else np.float32(0)
+        invalid |= not (abs(d) < np.inf)
+        out[j] = max(d, low * d)
+    return invalid
+
+
+@njit(nogil=True, cache=True)
 def add(image, mask, batch, total, square, with_square, invalid, low):
     """image, mask, total, square (n,), batch (samples, n); ``square`` is read only ``with_square``."""
     for start in range(0, image.size, _TILE):
@@ -74,6 +85,10 @@ def at_once(image, mask, batch, mean, variance, invalid, low):
     for start in range(0, image.size, _TILE):
         stop = min(start + _TILE, image.size)
         if not mask[start:stop].any():
+            continue
+        if samples == 1 and not with_square:
+            found = _one(image[start:stop], mask[start:stop], batch[0, start:stop], mean[start:stop], np.float32(low))
+            invalid[0] |= found
             continue
         totals[:] = 0
         squares[:] = 0

@@ -1,0 +1,154 @@
+"""Training: learns, keeps the best, stops early, resumes bit for bit, refuses what it should."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from uadtk import checkpoint as checkpoints
+from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
+from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.pipeline import train as training
+from uadtk.pipeline.resume import state_path
+from uadtk.pipeline.slices import load_slices, split_rows
+from uadtk.pipeline.train import Schedule, train
+
+SMALL = {"levels": 2, "widths": "4", "latent": 4, "lowpass": 4, "noise": 0.1}
+QUICK = Schedule(epochs=3, batch=16, learning_rate=1e-3)
+
+
+def fresh() -> checkpoints.Checkpoint:
+    return checkpoints.new("scalespace", SMALL, Preparation())
+
+
+@pytest.fixture(scope="module")
+def cohort(small_cohort: Path) -> Cohort:
+    return read_cohort(small_cohort)
+
+
+@pytest.fixture(scope="module")
+def trained(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "model.safetensors"
+    train(fresh(), cohort, QUICK, output, Run())
+    return output
+
+
+def test_training_learns_and_logs(trained: Path) -> None:
+    log = [json.loads(line) for line in trained.with_name("model.log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2, 3]
+    assert log[-1]["train_loss"] < log[0]["train_loss"]
+    assert {"validation_loss", "validation_reconstruction", "learning_rate", "seconds"} <= set(log[0])
+    assert not state_path(trained).exists()
+    facts = checkpoints.load(trained).training
+    assert facts["finished"]
+    assert facts["best_validation_loss"] == min(line["validation_loss"] for line in log)
+    assert facts["scans"] == {"train": 3, "validation": 1}
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    cohort: Cohort, trained: Path, tmp_path: Path
+) -> None:
+    again = train(fresh(), cohort, QUICK, tmp_path / "again.safetensors", Run())
+    other = train(fresh(), cohort, replace(QUICK, epochs=1, seed=1), tmp_path / "other.safetensors", Run())
+    assert again.weights == checkpoints.load(trained).weights != other.weights
+
+
+def test_a_killed_training_resumes_bit_for_bit(
+    cohort: Cohort, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed inside the second epoch, twice; the third run ends with the weights of an undisturbed training."""
+    output = tmp_path / "killed.safetensors"
+    real, steps = training._loss, []
+
+    def dying(model: object) -> object:
+        steps.append(1)
+        if len(steps) in (9, 15):
+            raise KeyboardInterrupt
+        return real(model)
+
+    monkeypatch.setattr(training, "_loss", dying)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(fresh(), cohort, QUICK, output, Run())
+        assert state_path(output).exists()
+        assert not output.exists()
+    said: list[str] = []
+    resumed = train(fresh(), cohort, QUICK, output, Run(say=said.append))
+    assert said[0].startswith("resuming after epoch")
+    assert resumed.weights == checkpoints.load(trained).weights
+
+
+def test_a_pause_saves_and_the_same_command_goes_on(cohort: Cohort, trained: Path, tmp_path: Path) -> None:
+    output = tmp_path / "paused.safetensors"
+    first = train(fresh(), cohort, QUICK, output, Run(), minutes=1e-9)
+    assert not first.training["finished"]
+    assert first.training["epochs"] == 1
+    assert train(fresh(), cohort, QUICK, output, Run()).weights == checkpoints.load(trained).weights
+
+
+def test_another_training_is_not_resumed(cohort: Cohort, tmp_path: Path) -> None:
+    output = tmp_path / "model.safetensors"
+    train(fresh(), cohort, QUICK, output, Run(), minutes=1e-9)
+    with pytest.raises(UsageError, match="other schedule"):
+        train(fresh(), cohort, replace(QUICK, batch=8), output, Run())
+
+
+def test_the_best_weights_are_kept_and_patience_ends_it(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation losses 3, 1, 2, 2: the weights of epoch 2 are saved, and two epochs of patience end it."""
+    weights, losses = [], iter([3.0, 1.0, 2.0, 2.0, 0.0])
+
+    def scripted(model: torch.nn.Module, *_: object) -> dict[str, float]:
+        weights.append(checkpoints.pack(model))
+        return {"loss": next(losses)}
+
+    monkeypatch.setattr(training, "_mean_losses", scripted)
+    done = train(fresh(), cohort, replace(QUICK, epochs=9, patience=2), tmp_path / "model.safetensors", Run())
+    assert done.training["epochs"] == 4
+    assert done.training["best_epoch"] == 2
+    assert done.weights == weights[1]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "model.safetensors"
+    train(fresh(), cohort, QUICK, output, Run(), minutes=1e-9)
+    kept = state_path(output).read_bytes()
+    monkeypatch.setattr(training, "_mean_losses", lambda *_: {"loss": float("nan")})
+    with pytest.raises(UadtkError, match="not finite in epoch 2"):
+        train(fresh(), cohort, QUICK, output, Run())
+    assert state_path(output).read_bytes() == kept
+
+
+def test_the_global_generators_are_left_alone(cohort: Cohort, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    train(fresh(), cohort, replace(QUICK, epochs=1), tmp_path / "model.safetensors", Run())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_splits_are_by_subject_and_held_out_without_a_split_column(cohort: Cohort) -> None:
+    bare = Cohort(tuple(replace(row, split="") for row in cohort), cohort.source)
+    train_rows, held = split_rows(bare, seed=0)
+    assert len(held) == 1
+    assert not {r.subject for r in train_rows} & {r.subject for r in held}
+    assert split_rows(bare, seed=0)[1] == held
+
+
+def test_lesion_slices_are_left_out_or_masked(cohort: Cohort) -> None:
+    patient = [row for row in cohort if row.lesion_mask]
+    free = load_slices(patient, Preparation(), False, Run(), "test")
+    masked = load_slices(patient, Preparation(), True, Run(), "test")
+    assert free.normal.all()
+    assert len(free) < len(masked)
+    assert 0 < (~masked.normal).mean() < 0.1
+    bright = masked.image > 1.3
+    assert bright.any()
+    assert not masked.normal[bright].any()

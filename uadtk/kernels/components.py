@@ -1,0 +1,307 @@
+"""Thresholds with small components removed: the whole curve, its best DICE, and false positives on healthy scans.
+
+Papers drop components of a few voxels after thresholding, which makes the search for a threshold expensive: every
+candidate needs its own labelling. Here voxels enter in falling score and components grow and merge as they do (a
+union-find, as in max-trees: Najman & Couprie, Building the component tree in quasi-linear time, IEEE Transactions on
+Image Processing 2006), so that all thresholds together cost about as much as one.
+
+The sweep is sequential by nature and runs on the CPU: CuPy arrays are refused rather than copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.kernels import _levels
+from uadtk.kernels._volumes import pairs
+from uadtk.kernels.dice import BestDice, DiceCurve, best_of, curve_at, positive_scores
+from uadtk.kernels.labels import check_rule
+
+Unit = Literal["voxels", "ml", "components"]
+_COARSE = 1000
+
+
+@dataclass(frozen=True)
+class ComponentSweep:
+    """What ``score > thresholds[k]`` keeps once components of fewer than ``min_size`` voxels are dropped.
+
+    Arrays of one length, over all volumes: kept ``voxels``, those of them that are positive in the truth, and the
+    number of kept ``components``. ``positives`` counts the truth, ``dice`` is NaN if that is 0.
+    """
+
+    thresholds: NDArray[np.float32]
+    voxels: NDArray[np.int64]
+    true_positives: NDArray[np.int64]
+    components: NDArray[np.int64]
+    positives: int
+
+    @property
+    def dice(self) -> NDArray[np.float64]:
+        return self._curve.dice
+
+    @property
+    def best(self) -> BestDice:
+        """The best DICE of the curve, an oracle; of equal ones the highest threshold."""
+        return best_of(self._curve)
+
+    @property
+    def _curve(self) -> DiceCurve:
+        return DiceCurve.of(self.thresholds, self.true_positives, self.voxels - self.true_positives, self.positives)
+
+
+def component_sweep(
+    score: Any,
+    truth: Any,
+    min_size: int = 8,
+    connectivity: int = 26,
+    *,
+    step: float = 0.001,
+    thresholds: Any = None,
+) -> ComponentSweep:
+    """Kept voxels, kept true positives and number of components at every threshold, components filtered by size.
+
+    At each threshold equal to labelling ``score > threshold``, dropping the components of fewer than ``min_size``
+    voxels and counting what is left; in one sweep.
+
+    Parameters
+    ----------
+    score : array (z, y, x), sequence of them, re-iterable, or callable that returns a fresh iterator
+        NumPy, any strides, read as float32; volumes may differ in shape. One volume is in memory at a time; beside it
+        the sweep takes about 8 bytes per voxel of the volume and 16 per voxel above the lowest threshold.
+    truth : like ``score``
+        Arrays of the scores' shapes, in their order; non-zero is a positive voxel.
+    min_size : int
+        In voxels; 1 keeps every component.
+    connectivity : {6, 18, 26}
+        Neighbours that touch: by a face; a face or an edge; a face, an edge or a corner.
+    step : float
+        Thresholds 0, step, 2 step, ... up to 1, rounded to float32 as NumPy does in ``score > 0.3``.
+    thresholds : array, optional
+        Rising thresholds instead of that grid. ``numpy.unique(score)`` gives every distinct one.
+
+    Raises
+    ------
+    ValueError
+        Volumes not 3-D or of 2^31 voxels and more, non-finite scores, scores and truths that differ in shape or
+        number, thresholds that do not rise, another connectivity, ``min_size`` below 1.
+    TypeError
+        An iterator, which can be walked only once; a CuPy array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score = np.array([[[0.9, 0.6, 0.0, 0.8, 0.0]]])
+    >>> sweep = component_sweep(score, score > 0.5, min_size=2, step=0.25)
+    >>> sweep.thresholds, sweep.voxels, sweep.components
+    (array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32), array([2, 2, 2, 0, 0]), array([1, 1, 1, 0, 0]))
+    """
+    connectivity, min_size = check_rule(connectivity, min_size)
+    at = _levels.grid(step) if thresholds is None else _levels.rising(thresholds)
+    positives = 0
+    kept = np.zeros((3, at.size), np.int64)
+    levels = _levels.prepare(at)
+    for kernels, values, marked in pairs("components", score, truth, ndim=3):
+        positives += int(np.count_nonzero(marked))
+        kept += kernels.sweep(_gather(kernels, values, marked, at[0]), levels, min_size, connectivity)
+    return ComponentSweep(at, kept[0], kept[1], kept[2], positives)
+
+
+def best_component_dice(
+    score: Any, truth: Any, min_size: int = 8, connectivity: int = 26, *, step: float | None = None
+) -> BestDice:
+    """⌈DICE⌉ with small components removed at every threshold. An oracle, as :func:`uadtk.kernels.best_dice`.
+
+    The best of :func:`component_sweep`, from a fraction of the voxels: with P positives and K kept voxels no threshold
+    below can beat 2 P / (K + P), because K only grows; the sweep ends where that falls below the best so far.
+
+    Parameters
+    ----------
+    score, truth, min_size, connectivity
+        As for :func:`component_sweep`; walked two to four times, more where the scores are poor.
+    step : float, optional
+        Only thresholds 0, step, 2 step, ... up to 1. Without it every distinct score counts, and the voxels that were
+        swept are held in memory for all volumes together, 8 bytes each.
+
+    Returns
+    -------
+    BestDice
+        Ties, rounding and NaN as in :func:`uadtk.kernels.best_dice`; equal to it for ``min_size=1``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`component_sweep`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score = np.array([[[0.9, 0.6, 0.0, 0.8, 0.0]]])
+    >>> best_component_dice(score, np.array([[[1, 1, 0, 0, 0]]]), min_size=2, step=0.25)
+    BestDice(dice=1.0, threshold=0.5, tp=2, fp=0, positives=2)
+    """
+    connectivity, min_size = check_rule(connectivity, min_size)
+    if step is not None:
+        coarse = _levels.grid(step)
+    else:
+        cuts = positive_scores(score, truth)
+        lowest = np.full(1, -np.inf, np.float32)
+        coarse = np.concatenate([lowest, _levels.just_below(cuts[:: max(1, cuts.size // _COARSE)])])
+    voxelwise = curve_at(score, truth, coarse)
+    positives = voxelwise.positives
+    if not positives:
+        return best_of(voxelwise)
+    # Were DICE as good with components removed, the sweep could end at this many kept voxels; removal takes some.
+    enough = positives * (2 / max(float(voxelwise.dice.max()), 1e-9) - 1)
+    factor = 1.15
+    while True:
+        reached = np.flatnonzero(voxelwise.tp + voxelwise.fp >= factor * enough)
+        start = int(reached[-1]) if reached.size else 0
+        found: Iterable[Any] = _candidates(score, truth, coarse[start])
+        if step is not None:
+            at = coarse[start:]
+        else:
+            found = list(found)
+            at = _levels.just_below(_distinct(found))
+        kept = _sweep_all(found, at, min_size, connectivity)
+        sweep = ComponentSweep(at, kept[0], kept[1], kept[2], positives)
+        if start == 0 or 2 * positives / (int(sweep.voxels[0]) + positives) <= sweep.best.dice:
+            return sweep.best
+        factor *= 2
+
+
+def healthy_fp_threshold(
+    scores: Any,
+    budget: float,
+    unit: Unit = "voxels",
+    *,
+    voxel_ml: Any = None,
+    min_size: int = 8,
+    connectivity: int = 26,
+) -> float:
+    """The smallest threshold from which on false positives on healthy scans stay within a budget.
+
+    On scans without lesions all that ``score > t`` keeps is false. The result is the smallest t such that at t and at
+    *every* higher threshold the mean per scan is at most ``budget``, once components of fewer than ``min_size`` voxels
+    are dropped. (The number of components does not fall with the threshold: one may split into two. A bisection would
+    miss that.) The limit on false positives replaces the truth in choosing a threshold, as in Konukoglu & Glocker,
+    Reconstructing subject-specific effect maps, NeuroImage 2018, and Baur et al. 2021.
+
+    Parameters
+    ----------
+    scores : array (z, y, x), sequence of them, re-iterable, or callable that returns a fresh iterator
+        One volume per scan; NumPy, any strides, read as float32. Walked twice or more, one in memory at a time. Set
+        voxels that should not count, such as known lesions, to the lowest score.
+    budget : float
+        At least 0, per scan on average.
+    unit : {"voxels", "ml", "components"}
+        What is counted.
+    voxel_ml : float or sequence of floats
+        Volume of a voxel in millilitres, of all scans or of each. For "ml" only.
+    min_size, connectivity
+        As for :func:`component_sweep`.
+
+    Returns
+    -------
+    float
+        A float32 value that occurs in the scores: exact over all distinct scores, no grid. -inf if even keeping
+        every voxel is within the budget.
+
+    Raises
+    ------
+    ValueError
+        Negative budget, unknown unit, ``voxel_ml`` missing or not wanted, no scan; otherwise as
+        :func:`component_sweep`.
+    TypeError
+        An iterator, which can be walked only once; a CuPy array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scans = [np.array([[[0.0, 0.5, 0.7]]]), np.array([[[0.0, 0.2, 0.3]]])]
+    >>> round(healthy_fp_threshold(scans, 1.0, min_size=1), 3)
+    0.3
+    """
+    connectivity, min_size = check_rule(connectivity, min_size)
+    if unit not in ("voxels", "ml", "components"):
+        raise ValueError(f"unit must be 'voxels', 'ml' or 'components', got {unit!r}")
+    if not budget >= 0:
+        raise ValueError(f"budget must be at least 0, got {budget}")
+    if (voxel_ml is not None) != (unit == "ml"):
+        raise ValueError("voxel_ml is needed for unit 'ml', and for no other")
+
+    halves = np.zeros((2, 1 << 16), np.int64)
+    scans = 0
+    for kernels, values, _ in pairs("components", scores, ndim=3):
+        kernels.halves(values, halves)
+        scans += 1
+    if not scans:
+        raise ValueError("no scan to count false positives on")
+    weights = _weights(voxel_ml, scans)
+    edges, voxels_from = _from_halves(halves.sum(0))
+    # Most voxels above the threshold survive the filter where the budget is spent; a first guess that may grow.
+    per_scan = budget * min_size if unit == "components" else budget / float(weights.min())
+    wanted = (2 * per_scan + 500) * scans
+    while True:
+        reached = np.flatnonzero(voxels_from >= wanted)
+        above = _levels.just_below(edges)[reached[-1]] if reached.size else np.float32(-np.inf)
+        found = list(_candidates(scores, None, above))
+        distinct = _distinct(found)
+        if distinct.size:
+            levels = _levels.prepare(_levels.just_below(distinct))
+            spent = np.zeros(distinct.size)
+            for (kernels, candidates), weight in zip(found, weights, strict=True):
+                kept = kernels.sweep(candidates, levels, min_size, connectivity)
+                spent += weight * kept[2 if unit == "components" else 0]
+            over = np.flatnonzero(spent / scans > budget)
+            if over.size:
+                return float(distinct[over[-1]]) + 0.0
+        if not reached.size:
+            return -math.inf
+        wanted *= 4
+
+
+def _candidates(score: Any, truth: Any, above: np.float32) -> Iterator[tuple[Any, Any]]:
+    for kernels, values, marked in pairs("components", score, truth, ndim=3):
+        yield kernels, _gather(kernels, values, marked, above)
+
+
+def _gather(kernels: Any, values: Any, marked: Any, above: np.float32) -> Any:
+    candidates = kernels.gather(values, marked, above)
+    if candidates is None:
+        raise ValueError("score holds NaN or infinite values")
+    return candidates
+
+
+def _sweep_all(
+    found: Iterable[tuple[Any, Any]], thresholds: NDArray[np.float32], min_size: int, connectivity: int
+) -> NDArray[np.int64]:
+    levels = _levels.prepare(thresholds)
+    kept = np.zeros((3, thresholds.size), np.int64)
+    for kernels, candidates in found:
+        kept += kernels.sweep(candidates, levels, min_size, connectivity)
+    return kept
+
+
+def _distinct(found: Iterable[tuple[Any, Any]]) -> NDArray[np.float32]:
+    return np.unique(np.concatenate([candidates.scores for _, candidates in found]))
+
+
+def _weights(voxel_ml: Any, scans: int) -> NDArray[np.float64]:
+    weights = np.asarray(1.0 if voxel_ml is None else voxel_ml, np.float64)
+    if weights.shape not in ((), (scans,)) or not (weights > 0).all():
+        raise ValueError(f"voxel_ml must be a positive number, or one for each of {scans} scans, got {voxel_ml}")
+    return np.broadcast_to(weights, (scans,))
+
+
+def _from_halves(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The lowest float of each upper half, rising, and how many voxels lie at or above it."""
+    bits = np.arange(1 << 16, dtype=np.uint32) << 16
+    bits[1 << 15 :] |= 0xFFFF  # negative floats are stored as magnitudes
+    order = np.r_[(1 << 16) - 1 : (1 << 15) - 1 : -1, 0 : 1 << 15]
+    return bits.view(np.float32)[order], counts[order][::-1].cumsum()[::-1]
