@@ -21,7 +21,7 @@ def rows(quick: bool) -> Iterator[Row]:
         yield _monte_carlo(samples, repeats)
     yield _stream(repeats)
     for name in ["sq"] if quick else SHAPES:
-        yield _plain(name, repeats)
+        yield _plain(name, 2 * repeats)
 
 
 def first_call() -> None:

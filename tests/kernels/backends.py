@@ -3,7 +3,7 @@
 ``UADTK_TEST_BACKENDS=reference,numba,cuda-cpu,cupy`` names them; one that is named and cannot run fails. Unset: the
 first three, where ``cuda-cpu`` (the CUDA source and its host code, on the CPU) is left out on a machine without g++.
 
-Use: ``from backends import Backend, backend  # noqa: F401``, then
+Use: ``from backends import Backend, backend, compiled  # noqa: F401`` (those that the file needs), then
 
     def test_mean(backend: Backend) -> None:
         mean = backend.host(backend.call("aggregate", backend.array(image), backend.array(samples)))
@@ -87,5 +87,12 @@ def opened(name: str) -> Iterator[Backend]:
 @pytest.fixture(scope="module", params=under_test())
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each backend under test in turn; module-wide, so that hypothesis may use it."""
+    with opened(request.param) as one:
+        yield one
+
+
+@pytest.fixture(scope="module", params=[name for name in under_test() if name != "reference"])
+def compiled(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each backend but the definition, which checks no arguments and has no streaming forms."""
     with opened(request.param) as one:
         yield one

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from backends import opened, under_test
 from cuda_on_cpu import cupy_on_cpu
 
 from uadtk.kernels import Aggregate, aggregate
@@ -49,3 +51,20 @@ def test_cupy_arrays_run_cuda_and_stay_on_the_device() -> None:
 def test_mixing_host_and_device_is_an_error(call: Any) -> None:
     with cupy_on_cpu() as cupy, pytest.raises(TypeError, match="host and device"):
         call(VOLUME, cupy.asarray(VOLUME))
+
+
+def test_a_named_backend_that_cannot_run_fails_and_does_not_skip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(pytest.fail.Exception, match="names cupy"), opened("cupy"):
+        pass
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(pytest.fail.Exception, match="names cuda-cpu"), opened("cuda-cpu"):
+        pass
+
+
+def test_backends_are_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UADTK_TEST_BACKENDS", "numba, cupy")
+    assert under_test() == ["numba", "cupy"]
+    monkeypatch.setenv("UADTK_TEST_BACKENDS", "numba,gpu")
+    with pytest.raises(pytest.UsageError, match="unknown gpu"):
+        under_test()

@@ -12,19 +12,8 @@ import pytest
 
 from uadtk import kernels
 
-HEAVY = (
-    "numpy",
-    "numba",
-    "scipy",
-    "nibabel",
-    "cc3d",
-    "torch",
-    "SimpleITK",
-    "sklearn",
-    "cupy",
-    "uadtk.core",
-    "uadtk.io",
-)
+OUTSIDE = ("nibabel", "cc3d", "torch", "SimpleITK", "sklearn", "cupy", "uadtk.core", "uadtk.io")
+HEAVY = ("numpy", "numba", "scipy", *OUTSIDE)
 
 
 def modules_after(code: str) -> set[str]:

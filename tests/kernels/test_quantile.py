@@ -46,7 +46,7 @@ def same(got: float, values: Any, q: float) -> None:
     assert isinstance(got, float)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(volumes=VOLUMES, q=QUANTILES, data=st.data())
 def test_equals_numpy(backend: Backend, volumes: list[Any], q: float, data: st.DataObject) -> None:  # noqa: F811
     masks = [data.draw(hnp.arrays(bool, volume.shape)) for volume in volumes]
@@ -62,7 +62,7 @@ def test_equals_numpy(backend: Backend, volumes: list[Any], q: float, data: st.D
 @pytest.mark.parametrize("kind", ["zeros", "equal", "residual", "signed", "dense"])
 def test_larger_volumes(backend: Backend, kind: str) -> None:  # noqa: F811
     rng = np.random.default_rng(3)
-    volume = rng.standard_normal((23, 31, 37)).astype(np.float32)
+    volume = rng.standard_normal((19, 23, 29)).astype(np.float32)
     volume = {
         "zeros": np.zeros_like(volume),
         "equal": np.full_like(volume, -0.3),
@@ -72,7 +72,7 @@ def test_larger_volumes(backend: Backend, kind: str) -> None:  # noqa: F811
     }[kind]
     mask = rng.random(volume.shape) < 0.4
     mask[:9], mask[9:12] = False, True  # whole blocks outside and inside
-    for q in (0, 0.01, 0.5, 0.933, 0.98, 0.9997, 1):
+    for q in (0, 0.5, 0.933, 0.9997, 1):
         same(backend.call("quantile", [backend.array(volume)] * 2, q), np.stack([volume] * 2), q)
         same(backend.call("quantile", backend.array(volume), q, masks=backend.array(mask)), volume[mask], q)
 
@@ -90,7 +90,7 @@ def test_streams_from_disk_with_a_fixed_state(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{i}.npy" for i in range(12)]
     for path in paths:
-        np.save(path, rng.standard_normal((30, 40, 50)).astype(np.float32))
+        np.save(path, rng.standard_normal((64, 100, 100)).astype(np.float32))
 
     def load() -> Iterator[Any]:
         return (np.load(path) for path in paths)
@@ -103,8 +103,8 @@ def test_streams_from_disk_with_a_fixed_state(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     same(got, np.stack(list(load())), 0.98)
-    volume_bytes = 30 * 40 * 50 * 4
-    assert peak < 4 * volume_bytes + 5 * 2**20  # 12 volumes are 2.9 MB each in float32: 34 MB
+    volume_bytes = 64 * 100 * 100 * 4
+    assert peak < 2 * volume_bytes + 4 * 2**20 < len(paths) * volume_bytes / 3
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])

@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from backends import Backend, backend  # noqa: F401
+from backends import Backend, backend, compiled  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,16 +57,14 @@ def test_equals_float64(
 @settings(max_examples=30, deadline=None)
 @given(data=st.data(), shape=hnp.array_shapes(min_dims=3, max_dims=3, max_side=6), seed=st.integers(0, 99))
 def test_slice_batches_from_every_plane_in_any_order(
-    backend: Backend,  # noqa: F811
+    compiled: Backend,  # noqa: F811
     data: st.DataObject,
     shape: tuple[int, ...],
     seed: int,
 ) -> None:
-    if backend.name == "reference":
-        pytest.skip("the definition has no streaming form")
     rng = np.random.default_rng(seed)
     image, mask = rng.random(shape, np.float32), rng.random(shape) < 0.7
-    running = backend.call("Aggregate", backend.array(image), backend.array(mask), variance=True)
+    running = compiled.call("Aggregate", compiled.array(image), compiled.array(mask), variance=True)
     residuals = np.full((24, *shape), np.nan)  # NaN: not added there
     layer = 0
     for _ in range(data.draw(st.integers(1, 8))):
@@ -76,7 +74,7 @@ def test_slice_batches_from_every_plane_in_any_order(
         samples = data.draw(st.integers(1, 3))
         plane = tuple(n for i, n in enumerate(shape) if i != axis)
         batch = rng.random((samples, slices, *plane), np.float32)
-        running.add(backend.array(batch if samples > 1 else batch[0]), at=at, axis=axis)
+        running.add(compiled.array(batch if samples > 1 else batch[0]), at=at, axis=axis)
         for sample in batch:
             box = (slice(None),) * axis + (slice(at, at + slices),)
             residuals[(layer, *box)] = np.maximum(image[box].astype(float) - np.moveaxis(sample, 0, axis), 0)
@@ -84,7 +82,7 @@ def test_slice_batches_from_every_plane_in_any_order(
     counts = np.maximum((~np.isnan(residuals)).sum(0), 1)
     mean = np.nansum(residuals, 0) / counts * mask
     variance = np.nansum((residuals - mean) ** 2, 0) / counts * mask
-    close(backend.host((running.mean, running.variance)), (mean, variance))
+    close(compiled.host((running.mean, running.variance)), (mean, variance))
 
 
 def test_what_lies_outside_the_mask_does_not_matter(backend: Backend) -> None:  # noqa: F811
@@ -103,19 +101,17 @@ def test_what_lies_outside_the_mask_does_not_matter(backend: Backend) -> None:  
 @pytest.mark.parametrize("polarity", ["positive", "absolute"])
 @pytest.mark.parametrize("samples", [1, 4])
 def test_non_finite_inside_the_mask_is_an_error(
-    backend: Backend,  # noqa: F811
+    compiled: Backend,  # noqa: F811
     bad: float,
     polarity: str,
     samples: int,
 ) -> None:
-    if backend.name == "reference":
-        pytest.skip("the definition takes valid arrays")
     image, batch = np.ones((2, 2, 2), np.float32), np.zeros((samples, 2, 2, 2), np.float32)
     batch[-1, 1, 1, 1] = bad
     with pytest.raises(ValueError, match="non-finite residual inside the mask"):
-        backend.call("aggregate", backend.array(image), backend.array(batch), polarity=polarity)
-    running = backend.call("Aggregate", backend.array(image), polarity=polarity)
-    running.add(backend.array(batch))
+        compiled.call("aggregate", compiled.array(image), compiled.array(batch), polarity=polarity)
+    running = compiled.call("Aggregate", compiled.array(image), polarity=polarity)
+    running.add(compiled.array(batch))
     with pytest.raises(ValueError, match="non-finite residual inside the mask"):
         _ = running.mean
 

@@ -31,7 +31,7 @@ def test_icbm_tissues_are_where_they_belong() -> None:
 
     assert tissue(-26, -20, 30) == tissue(26, 20, 25) == "white"
     assert tissue(24, 6, 2) == tissue(-24, 6, 2) == "deep"  # putamen
-    assert tissue(-9, 8, 14) == tissue(9, 8, 14) == "ventricle"  # frontal horns
+    assert tissue(-6, 12, 12) == tissue(6, 12, 12) == "ventricle"  # frontal horns
     assert tissue(0, -28, -30) == "brainstem"  # pons
     assert tissue(-35, -65, -38) == "cerebellum"
     assert tissue(3, 50, 5) == "cortex"

@@ -15,8 +15,10 @@ from uadtk.io.cohort import read_cohort
 COARSE = {"slice_mm": 5.0, "in_plane_mm": 2.0}
 
 
-def test_writes_scans_masks_and_the_table_that_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    phantom(tmp_path / "out", count=2, lesions="ms", lesion_ml=8.0, seed=4, **COARSE)
+def test_writes_scans_masks_and_the_table_that_lists_them(
+    tmp_path: Path, label_map: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phantom(tmp_path / "out", count=2, lesions="ms", lesion_ml=8.0, seed=4, labels=label_map, **COARSE)
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "cohort.tsv")
     cohort = read_cohort(tmp_path / "out" / "cohort.tsv")
     assert [row.subject for row in cohort] == ["sub-phantom001", "sub-phantom002"]

@@ -19,7 +19,7 @@ from uadtk import checkpoint as checkpoints
 from uadtk import registry
 from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
-from uadtk.core.model import CAPABILITIES, Batch, capabilities, default_scorer
+from uadtk.core.model import Batch, capabilities, default_scorer
 from uadtk.core.preparation import Preparation
 from uadtk.networks.seeded import seeded
 from uadtk.pipeline.train import Schedule
@@ -68,10 +68,8 @@ class Subject:
         if not self.has("training_loss"):
             return self.fresh
         model = self.new(self.side).train()
-        optimiser = torch.optim.Adam(
-            model.parameters(), lr=LEARNING_RATE, betas=getattr(model, "betas", (0.5, 0.999))
-        )
-        with seeded(1):
+        optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=getattr(model, "betas", (0.5, 0.999)))
+        with seeded(1), torch.inference_mode(False), torch.enable_grad():
             for _ in range(STEPS):
                 optimiser.zero_grad(set_to_none=True)
                 model.training_loss(self.healthy)["loss"].backward()

@@ -53,7 +53,7 @@ def score_volume() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     z, y, x = np.mgrid[-1:1:12j, -1:1:32j, -1:1:32j]
     brain = (z**2 + (y / 0.8) ** 2 + (x / 0.7) ** 2) < 1
     score = rng.gamma(2.0, 0.05, brain.shape) * brain
-    score[(z**2 + (y - 0.2) ** 2 + x**2) < 0.04] = 1.0
+    score[(z**2 + (y - 0.1) ** 2 + x**2) < 0.2] = 1.0
     return score.astype(np.float32), brain
 
 
