@@ -91,14 +91,15 @@ class Checkpoint:
         import torch
         from safetensors.torch import load
 
-        model: nn.Module = self.new_model()
+        model = self.new_model()
         try:
             tensors = load(self.weights) if self.weights else {}
             model.load_state_dict(tensors)
         except Exception as error:  # safetensors and torch raise several kinds
             first = " ".join(str(error).split())[:160]
             raise CheckpointError(f"the weights do not fit model '{self.model}' ({first})", self.source) from None
-        return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        built: nn.Module = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        return built
 
     def new_model(self) -> Any:
         """The model with fresh weights (torch's global generator decides them)."""

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import SMALL_AFFINE, small_brain
 from tests.preparation.test_geometry import turned
 from uadtk import checkpoint as checkpoints
-from uadtk.core.errors import UsageError
+from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan, Volume
@@ -140,8 +140,8 @@ def test_one_failure_is_one_outcome(method: Method, small_cohort: Path, tmp_path
     named = [(row, f"s{i}") for i, row in enumerate([rows[0], replace(rows[1], image=bad), rows[2]])]
     point = method.checkpoint.point("p98")
     outcomes = list(segment_cohort(named, method, point, tmp_path / "out", Run(), Rules(), overwrite=False))
-    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
-    assert "bad.nii.gz" in str(outcomes[1].error)
+    assert [not isinstance(outcome.result, UadtkError) for outcome in outcomes] == [True, False, True]
+    assert "bad.nii.gz" in str(outcomes[1].result)
     assert not list((tmp_path / "out").glob("s1_*"))
     assert (tmp_path / "out" / "s2_report.html").exists()
 

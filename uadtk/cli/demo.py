@@ -54,13 +54,15 @@ def demo(
     inside = result.scoring.brain.voxels
     lesions = count_lesions(mask, truth)
     oracle = best_dice(score[inside], truth[inside])
-    for key, path in {"scan": scan_path, "planted": truth_path, **output_paths(output, name), "picture": picture_path}.items():
+    written = {key: path for key, path in output_paths(output, name).items() if path.exists()}
+    for key, path in {"scan": scan_path, "planted": truth_path, **written, "picture": picture_path}.items():
         print(f"{key.replace('_', ' '):<15} {path}")
     print()
     print(f"operating point {point.name}: score > {point.threshold:.4f}")
     print(f"mask            {len(result.findings)} findings, {sum(f.volume_ml for f in result.findings):.2f} ml")
     print(f"planted         {lesions.lesions} lesions, {truth.sum() * phantom.scan.voxel_ml:.2f} ml")
     print(f"found           {lesions.found} of {lesions.lesions} lesions, {lesions.false} false findings")
-    print(f"DICE            {dice(mask, truth):.3f} at the operating point; ⌈DICE⌉ {oracle.dice:.3f} (oracle: best threshold)")
+    print(f"DICE            {dice(mask, truth):.3f} at the operating point")
+    print(f"⌈DICE⌉          {oracle.dice:.3f} at the best threshold, an oracle")
     print(f"AUPRC           {average_precision(score[inside], truth[inside]):.3f} inside the brain")
     print(f"seconds         {', '.join(f'{stage} {s:.2f}' for stage, s in run.timings.items())}")

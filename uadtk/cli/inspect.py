@@ -34,5 +34,6 @@ def inspect(
     for p in found.points:
         interval = f" [{p.interval[0]:.4g}, {p.interval[1]:.4g}]" if p.interval else ""
         print(
-            f"point        {p.name}: score > {p.threshold:.6g}{interval}; {p.strategy}; {p.target}; {p.scans} scans; {p.date}"
+            f"point        {p.name}: score > {p.threshold:.6g}{interval}; {p.strategy}; "
+            f"{p.target}; {p.scans} scans; {p.date}"
         )

@@ -60,12 +60,12 @@ def segment(
     lines = ["name\tstatus\tfindings\tvolume_ml\treport_or_error"]
     print(lines[0])
     for outcome in segment_cohort(named, method, chosen, output, run, Rules(min_voxels, min_volume_ml), overwrite):
-        if outcome.segmentation is None:
-            failures.append(outcome.error)
-            say(f"{outcome.name}: {outcome.error.one_line()}")
-            lines.append(f"{outcome.name}\tfailed\t\t\t{outcome.error.one_line()}")
+        if isinstance(outcome.result, UadtkError):
+            failures.append(outcome.result)
+            say(f"{outcome.name}: {outcome.result.one_line()}")
+            lines.append(f"{outcome.name}\tfailed\t\t\t{outcome.result.one_line()}")
         else:
-            findings = outcome.segmentation.findings
+            findings = outcome.result.findings
             total_ml = sum(finding.volume_ml for finding in findings)
             report = output / f"{outcome.name}_report.html"
             lines.append(f"{outcome.name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{report}")

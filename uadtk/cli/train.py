@@ -92,10 +92,11 @@ def _train(
     from uadtk.core.preparation import Preparation
     from uadtk.io.cohort import read_cohort
     from uadtk.pipeline import train as training
+    from uadtk.pipeline.resume import state_path
 
     if output.suffix != checkpoints.SUFFIX:
         raise UsageError(f"a checkpoint ends in {checkpoints.SUFFIX}", str(output))
-    refuse_file(output, overwrite or training.state_path(output).exists())
+    refuse_file(output, overwrite or state_path(output).exists())
     chosen = {field.name: values.pop(field.name) for field in opts.fields(training.Schedule)}
     schedule = opts.build(training.Schedule, chosen, "training")
     recipe = opts.build(Preparation, opts.parse_spec("prepare:" + prepare)[1], "--prepare")

@@ -18,7 +18,7 @@ def dice(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class LesionCount:
-    """26-connected components. ``found``: true lesions that the mask touches; ``false``: mask components touching none."""
+    """26-connected components. ``found``: lesions the mask touches; ``false``: components that touch no lesion."""
 
     lesions: int
     found: int

@@ -7,7 +7,7 @@ Baur, Wiestler, Albarqouni, Navab: *Scale-Space Autoencoders for Unsupervised An
 The authors published no code. Known from the paper: three bands, no skip between them, the rest passed through.
 Inferred here: the blur, the l1 loss with every scale weighing the same, encoder widths, and halvings down to 8 x 8 per
 band. Two options go beyond the paper: ``lowpass`` models the rest too, so that a lesion larger than one of its pixels
-cannot pass; ``noise`` trains on coarsely noised slices (Kascenas et al. 2022), so that what is not normal is taken away.
+cannot pass; ``noise`` trains on coarsely noised slices (Kascenas et al. 2022), to take away what is not normal.
 """
 
 from __future__ import annotations

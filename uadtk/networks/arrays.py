@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+import torch.utils.dlpack
 from torch import Tensor
 
 
@@ -18,4 +18,5 @@ def to_array(tensor: Tensor) -> Any:
 
 
 def to_tensor(array: Any) -> Tensor:
-    return torch.from_dlpack(array)
+    tensor: Tensor = torch.utils.dlpack.from_dlpack(array)
+    return tensor

@@ -23,6 +23,7 @@ def augmented(batch: Batch) -> Batch:
     grid = F.affine_grid(theta, list(batch.image.shape), align_corners=False)
     image = F.grid_sample(batch.image, grid, mode="bilinear", align_corners=False)
     masks = torch.cat([batch.brain, ~batch.normal], dim=1).to(image.dtype)
-    brain, abnormal = (F.grid_sample(masks, grid, mode="nearest", align_corners=False) > 0.5).split(1, dim=1)
+    sampled = F.grid_sample(masks, grid, mode="nearest", align_corners=False) > 0.5
+    brain, abnormal = sampled[:, :1], sampled[:, 1:]
     gamma = around(1, 0.15).to(image.device)[:, None, None, None]
     return Batch(image.clamp(min=0).pow(gamma) * brain, brain, ~abnormal)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-import itertools
 
 
 class Pyramid(nn.Module):

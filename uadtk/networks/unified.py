@@ -1,15 +1,16 @@
 """The unified encoder and decoder of the comparative study (Baur et al. 2021, Fig. 4), and its two bottlenecks.
 
-Stride-2 5x5 convolutions from 32 up to 128 channels (in general from ``width`` to four times that), LeakyReLU 0.3, no normalisation (the authors report all results
-without it), identity output. At 128 pixels and 8x8 the encoder has 666,752 parameters, the decoder 691,489, the dense
-bottleneck of 128 numbers 267,536.
+Stride-2 5x5 convolutions from 32 up to 128 channels (in general from ``width`` to four times that), LeakyReLU 0.3,
+no normalisation (the authors report all results without it), identity output. At 128 pixels and 8x8 the encoder has
+666,752 parameters, the decoder 691,489, the dense bottleneck of 128 numbers 267,536.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
-import itertools
 
 SLOPE = 0.3
 GROWTH = 4

@@ -79,8 +79,7 @@ class Outcome:
 
     row: Row
     name: str
-    segmentation: Segmentation | None
-    error: UadtkError | None
+    result: Segmentation | UadtkError
 
 
 def segment_cohort(
@@ -96,10 +95,10 @@ def segment_cohort(
     for row, name in run.track(rows, "segmenting"):
         run.timings.clear()
         try:
-            yield Outcome(row, name, segment_file(row, name, method, point, folder, run, rules, overwrite), None)
+            yield Outcome(row, name, segment_file(row, name, method, point, folder, run, rules, overwrite))
         except UadtkError as error:
             registry.notify("uadtk_scan_failed", run.say, path=row.image, error=error)
-            yield Outcome(row, name, None, error)
+            yield Outcome(row, name, error)
 
 
 def check_point(method: Method, point: OperatingPoint) -> None:

@@ -73,12 +73,11 @@ def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run
             parts.append(_scan_slices(row, recipe, masked, run))
         except UadtkError as error:
             run.say(f"{row.subject}: left out: {error.one_line()}")
-    image, brain, normal = (
-        (np.concatenate(arrays) for arrays in zip(*parts, strict=True)) if parts else (np.empty(0),) * 3
-    )
-    if not len(image):
+    parts = [part for part in parts if len(part[0])]
+    if not parts:
         raise DataError(f"no slice to use for {what}", fix="See the lines above; are the scans lesion-free anywhere?")
-    return Slices(image, brain, normal, sum(1 for part in parts if len(part[0])))
+    image, brain, normal = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Slices(image, brain, normal, len(parts))
 
 
 def _scan_slices(

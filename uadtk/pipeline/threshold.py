@@ -100,7 +100,8 @@ def _spool(row: Row, method: Method, labelled: bool, folder: Path, run: Run) -> 
         run.say(f"{row.subject}: left out: no lesion-free slice")
         return None
     file = folder / f"{len(list(folder.iterdir())):06d}.npz"
-    arrays = {"lesion": lesion.voxels} if labelled and lesion is not None else {}
-    subject, voxel_ml = np.array(row.subject), np.array(scan.voxel_ml)
-    np.savez(file, subject=subject, score=scoring.score.voxels, brain=brain, voxel_ml=voxel_ml, **arrays)
+    arrays = {"subject": np.array(row.subject), "score": scoring.score.voxels, "brain": brain}
+    if labelled and lesion is not None:
+        arrays["lesion"] = lesion.voxels
+    np.savez(file, allow_pickle=False, voxel_ml=np.array(scan.voxel_ml), **arrays)
     return file

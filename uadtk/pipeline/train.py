@@ -69,7 +69,7 @@ def train(
     plan |= {"schedule": asdict(schedule), "cohort": cohort.digest()}
     keep_memory()
     with seeded(schedule.seed):
-        model: nn.Module = checkpoint.new_model()
+        model: Any = checkpoint.new_model()
     if "training_loss" not in capabilities(model):
         raise UsageError(
             f"model '{checkpoint.model}' learns nothing", fix="Use it by name: --model " + checkpoint.model

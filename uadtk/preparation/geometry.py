@@ -77,7 +77,8 @@ class SliceGrid:
     def to_slices(self, voxels: NDArray[np.generic]) -> Float:
         """(x, y, z) -> (slices, side, side) float32."""
         chosen = np.ascontiguousarray(voxels[:, :, self.positions].transpose(2, 1, 0), dtype=np.float32)
-        return self.rows @ chosen @ self.columns.T
+        slices: Float = (self.rows @ chosen @ self.columns.T).astype(np.float32, copy=False)
+        return slices
 
     def to_volume(self, slices: Float) -> Float:
         """(slices, side, side) -> (x, y, z) float32, 0 where no slice is."""
@@ -98,4 +99,4 @@ def resampling_matrix(positions: NDArray[np.floating], size: int) -> Float:
     weights = np.maximum(0.0, 1.0 - np.abs(np.arange(-margin, size + margin)[None, :] - positions[:, None]) / width)
     total = weights.sum(axis=1, keepdims=True)
     inside = weights[:, margin : margin + size] / np.where(total > 0, total, 1.0)
-    return np.ascontiguousarray(inside, dtype=np.float32)
+    return np.ascontiguousarray(inside).astype(np.float32)

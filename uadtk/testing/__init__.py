@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
+
+import torch
 
 from uadtk import registry
 from uadtk.core.errors import UsageError, did_you_mean
@@ -52,21 +54,17 @@ def checks(kind: registry.Kind, name: str) -> list[Check]:
         raise UsageError(f"no contract for '{kind}'", fix=did_you_mean(kind, KINDS))
     module = _MODULES[kind]
     subject = module.Subject(name)
-    functions = [
-        entry_can_be_shown,
-        *(f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__),
-    ]
-    return [
-        Check(kind, name, f.__name__, inspect.getdoc(f) or "", f, subject)
-        for f in functions
-        if not f.__name__.startswith("_")
-    ]
+    functions = (f for f in vars(module).values() if isinstance(f, FunctionType) and f.__module__ == module.__name__)
+    public = [f for f in (entry_can_be_shown, *functions) if not f.__name__.startswith("_")]
+    return [Check(kind, name, f.__name__, inspect.getdoc(f) or "", f, subject) for f in public]
 
 
 def run_check(check: Check) -> Outcome:
     """Run it; never raises, whatever the thing under test does."""
     excuse = getattr(check.subject.cls, "exempt", {}).get(check.title)
+    threads = torch.get_num_threads()
     try:
+        torch.set_num_threads(1)  # the batches are tiny
         check.function(check.subject)
     except NotApplicable as reason:
         return Outcome(check, "exempt", str(reason))
@@ -74,6 +72,8 @@ def run_check(check: Check) -> Outcome:
         seen = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
         seen = " ".join(seen.split())
         return Outcome(check, "exempt", excuse) if excuse else Outcome(check, "failed", seen)
+    finally:
+        torch.set_num_threads(threads)
     if excuse:
         return Outcome(check, "failed", f"it holds; take it out of exempt ('{excuse}')")
     return Outcome(check, "ok")

@@ -47,13 +47,10 @@ class Outcome:
 @contextmanager
 def generators_untouched() -> Iterator[None]:
     """The generators of torch, NumPy and Python are afterwards as they were."""
-    before = torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()
+    before = _generators()
     yield
-    after = torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()
-    require(torch.equal(before[0], after[0]), "it draws from torch's global generator")
-    same = all(np.array_equal(a, b) for a, b in zip(before[1], after[1], strict=True))
-    require(same, "it draws from NumPy's global generator")
-    require(before[2] == after[2], "it draws from Python's global generator")
+    for name, state in _generators().items():
+        require(state == before[name], f"it draws from {name}'s global generator")
 
 
 def require(condition: bool, otherwise: str) -> None:
@@ -64,8 +61,15 @@ def require(condition: bool, otherwise: str) -> None:
 def require_options(cls: Any, owner: str) -> None:
     """Options are a frozen dataclass; each has help, and a default that is a valid value."""
     options = cls.Options
-    require(is_dataclass(options) and options.__dataclass_params__.frozen, "Options is not a frozen dataclass")
+    frozen = is_dataclass(options) and getattr(options, "__dataclass_params__").frozen  # noqa: B009
+    require(frozen, "Options is not a frozen dataclass")
     for field in opts.fields(options):
         require(bool(field.help), f"option '{field.name}' has no help")
     require(all(f.name.islower() for f in fields(options)), "an option's name is not lower_case")
     require(opts.build(options, opts.as_dict(options()), owner) == options(), "a default is not a valid value")
+
+
+def _generators() -> dict[str, object]:
+    _, keys, *rest = np.random.get_state(legacy=True)
+    numpy_state = (np.asarray(keys).tobytes(), *rest)
+    return {"torch": torch.get_rng_state().tolist(), "NumPy": numpy_state, "Python": random.getstate()}

@@ -19,7 +19,7 @@ LESION = 1.6  # normal tissue stays below 1
 
 
 def healthy_slices(n: int, side: int) -> Batch:
-    """``n`` axial slices: a rim of grey around white matter, dark ventricles, smooth texture, all (n, 1, side, side)."""
+    """``n`` axial slices, (n, 1, side, side): a rim of grey around white matter, dark ventricles, smooth texture."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     images, brains = [], []
@@ -32,9 +32,9 @@ def healthy_slices(n: int, side: int) -> Batch:
         waves = np.sin(6 * y + rng.uniform(0, 6)) * np.sin(5 * x + rng.uniform(0, 6))
         images.append((image + 0.05 * waves) * (radius < 1))
         brains.append(radius < 1)
-    image = torch.from_numpy(np.stack(images).astype(np.float32))[:, None]
     brain = torch.from_numpy(np.stack(brains))[:, None]
-    return Batch(image, brain, torch.ones_like(brain))
+    slices = torch.from_numpy(np.stack(images).astype(np.float32))[:, None]
+    return Batch(slices, brain, torch.ones_like(brain))
 
 
 def planted(healthy: Batch) -> tuple[Tensor, Tensor]:

@@ -69,8 +69,11 @@ def advance_row(mm, mo, mp, om, oo, op, pm, po, pp, out, time_step, kz, ky, kx):
         fzz = kz * kz * (above - 2 * here + below)
         fxy = 0.25 * kx * ky * (np.float64(om[x]) - np.float64(op[x]) - np.float64(om[x + 2]) + np.float64(op[x + 2]))
         fxz = 0.25 * kx * kz * (np.float64(mo[x]) - np.float64(po[x]) - np.float64(mo[x + 2]) + np.float64(po[x + 2]))
-        fyz = 0.25 * ky * kz * (
-            np.float64(mm[x + 1]) - np.float64(pm[x + 1]) - np.float64(mp[x + 1]) + np.float64(pp[x + 1])
+        fyz = (
+            0.25
+            * ky
+            * kz
+            * (np.float64(mm[x + 1]) - np.float64(pm[x + 1]) - np.float64(mp[x + 1]) + np.float64(pp[x + 1]))
         )
         steepness = fx * fx + fy * fy + fz * fz
         speed = (fyy + fzz) * fx * fx + (fxx + fzz) * fy * fy + (fxx + fyy) * fz * fz

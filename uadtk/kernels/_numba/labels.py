@@ -22,7 +22,11 @@ def label_components(mask: NDArray[np.generic], connectivity: int, min_size: int
     if not inside.any():
         return np.zeros(inside.shape, np.int32), 0
     found, count = cc3d.connected_components(
-        inside.view(np.uint8), connectivity=cast(Any, connectivity), return_N=True, out_dtype=np.uint32, binary_image=True
+        inside.view(np.uint8),
+        connectivity=cast(Any, connectivity),
+        return_N=True,
+        out_dtype=np.uint32,
+        binary_image=True,
     )
     labels = np.ascontiguousarray(found).reshape(-1).view(np.int32)
     sizes, first = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)

@@ -11,6 +11,7 @@ from typing import Any
 
 Op = Callable[[Any, Any], Any]
 
+
 class Network:
     """Networks built from the two halves of an exchange."""
 

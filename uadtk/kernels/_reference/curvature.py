@@ -24,7 +24,9 @@ def curvature_flow(
         def at(*steps: tuple[int, int], padded: NDArray[np.float64] = padded) -> NDArray[np.float64]:
             """The volume shifted by (axis, +-1) steps."""
             shift = dict(steps)
-            return padded[tuple(slice(1 + shift.get(i, 0), n - 1 + shift.get(i, 0)) for i, n in enumerate(padded.shape))]
+            return padded[
+                tuple(slice(1 + shift.get(i, 0), n - 1 + shift.get(i, 0)) for i, n in enumerate(padded.shape))
+            ]
 
         first = [(at((i, 1)) - at((i, -1))) / 2 / h for i, h in enumerate(spacing_mm)]
         second = [(at((i, 1)) - 2 * at() + at((i, -1))) / h**2 for i, h in enumerate(spacing_mm)]
