@@ -69,8 +69,10 @@ class Checkpoint:
         if found is not None:
             return found
         if not names:
-            fix = f"Make one: uadtk threshold --strategy p98 --model {self.source or self.model} --healthy cohort.tsv."
-            raise UsageError("has no operating point", self.source or self.model, fix)
+            source = self.source or self.model
+            target = "" if source.endswith(SUFFIX) else f" -o {self.model}{SUFFIX}, then --model {self.model}{SUFFIX}"
+            fix = f"Make one: uadtk threshold --strategy p98 --model {source} --healthy cohort.tsv{target}."
+            raise UsageError("has no operating point", source, fix)
         what = f"no operating point '{name}'" if name else "has several operating points"
         raise UsageError(what, self.source or self.model, f"--point: {did_you_mean(name or '', names)}")
 
@@ -133,17 +135,33 @@ class Checkpoint:
 
 
 def new(
-    model: str, options: dict[str, Any], preparation: Preparation, scorer: str = "", cleaners: tuple[str, ...] = ()
+    model: str,
+    options: dict[str, Any],
+    preparation: Preparation,
+    scorer: str = "",
+    cleaners: tuple[str, ...] | None = None,
 ) -> Checkpoint:
-    """A checkpoint without weights; options are checked and completed by their defaults."""
+    """A checkpoint without weights; options are checked and completed by their defaults.
+
+    Raises
+    ------
+    UsageError
+        No such model, scorer or cleaner, or not such an option of it; now, and not when the training is done.
+    """
     registered = registry.find("models", model)
     cls = registry.load("models", model)
+    scorer = scorer or default_scorer(cls)
+    cleaners = DEFAULT_CLEANERS if cleaners is None else cleaners
+    kinds: list[tuple[registry.Kind, str]] = [("scorers", scorer), *(("cleaners", cleaner) for cleaner in cleaners)]
+    for kind, spec in kinds:
+        name, values = opts.parse_spec(spec)
+        opts.build(registry.load(kind, name).Options, values, name)
     return Checkpoint(
         model=registered.entry.name,
         options=opts.as_dict(opts.build(cls.Options, options, model)),
         preparation=preparation,
-        scorer=scorer or default_scorer(cls),
-        cleaners=cleaners or DEFAULT_CLEANERS,
+        scorer=scorer,
+        cleaners=cleaners,
         dist=registered.dist,
         version=registered.version,
         source=model,
@@ -168,7 +186,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     UsageError
         Nothing of that name.
     """
-    if name_or_path.endswith(SUFFIX) or ("/" in name_or_path and Path(name_or_path).exists()):
+    if name_or_path.endswith(SUFFIX):
         return load(Path(name_or_path))
     shipped = {path.stem: path for path in SHIPPED.glob(f"*{SUFFIX}")}
     if name_or_path in shipped:
@@ -177,6 +195,8 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     try:
         registry.find("models", name)
     except UsageError as error:
+        if Path(name_or_path).is_file():
+            return load(Path(name_or_path))
         known = {*shipped, *(r.entry.name for r in registry.entries("models"))}
         raise UsageError(f"no model '{name}'", fix=did_you_mean(name, known)) from error
     if "training_loss" in capabilities(registry.load("models", name)):

@@ -152,3 +152,17 @@ def test_lesion_slices_are_left_out_or_masked(cohort: Cohort) -> None:
     bright = masked.image > 1.3
     assert bright.any()
     assert not masked.normal[bright].any()
+
+
+def test_cosine_decay_falls_from_the_learning_rate_to_two_percent() -> None:
+    schedule = Schedule(epochs=10, learning_rate=1.0, decay="cosine")
+    rates = [training._learning_rate(schedule, epoch) for epoch in range(1, 11)]
+    assert rates[0] == 1.0
+    assert rates == sorted(rates, reverse=True)
+    assert 0.02 < rates[-1] < 0.06
+    assert training._learning_rate(Schedule(learning_rate=0.5), 7) == 0.5
+
+
+def test_bfloat16_trains_float32_weights(cohort: Cohort, tmp_path: Path) -> None:
+    done = train(fresh(), cohort, replace(QUICK, epochs=1, precision="bfloat16"), tmp_path / "m.safetensors", Run())
+    assert all(p.dtype == torch.float32 for p in done.build().parameters())

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 import uadtk
-from uadtk.cli._lazy import LazyGroup, group
-from uadtk.core.errors import UadtkError, UsageError, did_you_mean
+from uadtk.cli._lazy import LazyGroup, group, run
+from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
 
 _ORDER = ("segment", "train", "threshold", "demo", "phantom", "inspect", "models", "plugins", "check", "doctor")
 
@@ -52,7 +52,9 @@ def _root(
     config: Annotated[
         Path | None, typer.Option(help="TOML file of defaults: [segment] model = ..., [train.scalespace] levels = 3.")
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version)] = False,
+    version: Annotated[  # container images like to set UADTK_VERSION, which is no wish to see it
+        bool, typer.Option("--version", help="Print the version.", callback=_version, allow_from_autoenv=False)
+    ] = False,
 ) -> None:
     """Unsupervised anomaly detection in brain MRI. For research, not a medical device."""
     if config is not None:
@@ -77,7 +79,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with the code of the error (see ``uadtk.core.errors``)."""
     try:
-        group(Root, "uadtk", _root)(args=argv, prog_name="uadtk", auto_envvar_prefix="UADTK")
+        code = run(group(Root, "uadtk", _root), argv, "uadtk")
     except UadtkError as error:
         print(f"uadtk: {error.one_line()}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -87,3 +89,6 @@ def main(argv: list[str] | None = None) -> None:
             file=sys.stderr,
         )
         raise
+    if code == INTERRUPTED:
+        print("uadtk: interrupted", file=sys.stderr)
+    sys.exit(code)

@@ -54,9 +54,13 @@ def open_method(model: str, scorer: str | None, cleaner: list[str] | None) -> Ch
     checkpoint = open_checkpoint(model)
     if scorer:
         checkpoint = replace(checkpoint, scorer=scorer)
-    if cleaner:
-        checkpoint = replace(checkpoint, cleaners=() if cleaner == ["none"] else tuple(cleaner))
-    return checkpoint
+    cleaners = chosen_cleaners(cleaner)
+    return checkpoint if cleaners is None else replace(checkpoint, cleaners=cleaners)
+
+
+def chosen_cleaners(cleaner: list[str] | None) -> tuple[str, ...] | None:
+    """What ``--cleaner`` names, in order; None if it was not given."""
+    return None if not cleaner else () if cleaner == ["none"] else tuple(cleaner)
 
 
 def refuse_file(path: Path, overwrite: bool) -> None:

@@ -18,6 +18,7 @@ from uadtk.core.errors import UsageError, did_you_mean
 from uadtk.core.options import Field
 
 Function = Callable[..., Any]
+_Misuse: Any = typer.BadParameter.__base__  # what typer raises for any wrong option; it has no public name
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -30,8 +31,9 @@ class Stub(typer.core.TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         command = as_command(self.build(), str(self.name))
-        config = (parent.default_map or {}).get(info_name) if parent is not None else None
-        _check_config(command, config, str(info_name))
+        if parent is not None:
+            section = ".".join([*parent.command_path.split()[1:], str(info_name)])
+            _check_config(command, (parent.default_map or {}).get(info_name), section)
         return command.make_context(info_name, args, parent, **extra)
 
 
@@ -63,6 +65,20 @@ def group(cls: type[LazyGroup], name: str, callback: Function) -> Any:
     built = typer.main.get_group(app)
     built.name = name
     return built
+
+
+def run(command: Any, argv: list[str] | None, name: str) -> int:
+    """Run a command and return its exit code; what typer says of options in four lines becomes one ``UsageError``."""
+    try:
+        return command(args=argv, prog_name=name, auto_envvar_prefix=name.upper(), standalone_mode=False) or 0
+    except _Misuse as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            return int(error.exit_code)
+        if possible := set(getattr(error, "possibilities", None) or ()) - {"--help"}:
+            raise UsageError(error.message, fix=did_you_mean(error.option_name, possible)) from None
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        raise UsageError(message, fix=f"See {error.ctx.command_path} --help." if error.ctx else "") from None
 
 
 def as_command(function: Any, name: str) -> Any:
@@ -113,10 +129,14 @@ def _written(value: Any) -> str:
     return "none" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _check_config(command: Any, config: Any, name: str) -> None:
-    if config is None or isinstance(command, typer.core.TyperGroup):
+def _check_config(command: Any, config: Any, section: str) -> None:
+    if config is None:
         return
-    known = {param.name for param in command.params}
+    where = f"--config [{section}]"
+    if not isinstance(config, Mapping):
+        raise UsageError("is not a table", where, f"Write [{section}] on one line and the options below it.")
+    sub = isinstance(command, typer.core.TyperGroup)
+    known = set(command.list_commands(None)) if sub else {param.name for param in command.params} - {"help"}
     for key in config:
         if key not in known:
-            raise UsageError(f"no option '{key}'", f"--config [{name}]", did_you_mean(key, known))
+            raise UsageError(f"no {'section' if sub else 'option'} '{key}'", where, did_you_mean(key, known))

@@ -36,8 +36,8 @@ def check(
             outcome = run_check(one)
             failed += outcome.status == "failed"
             status = "FAILED" if outcome.status == "failed" else outcome.status
-            reason = f" ({outcome.reason})" if outcome.reason else ""
-            print(f"{status:<7} {one.title}: {one.sentence}{reason}", flush=True)
+            text = {"ok": one.sentence, "exempt": outcome.reason, "failed": f"{one.sentence} Seen: {outcome.reason}"}
+            print(f"{status:<7} {one.title}: {text[outcome.status]}", flush=True)
     if failed:
         print(f"{failed} failed", file=sys.stderr)
         sys.exit(1)

@@ -27,7 +27,7 @@ def inspect(
         ("preparation", header["preparation"]),
         ("training", found.training),
     ):
-        print(f"{title:<12} " + "\n             ".join(f"{key} = {value}" for key, value in values.items()))
+        print(f"{title:<12} " + ("\n             ".join(f"{key} = {value}" for key, value in values.items()) or "none"))
     print(f"scorer       {found.scorer}")
     print(f"cleaners     {', '.join(found.cleaners) or 'none'}")
     print(f"weights      {len(found.weights) / 1e6:.2f} MB, digest {found.digest[:16]}")

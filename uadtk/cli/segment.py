@@ -36,7 +36,7 @@ def segment(
 
     from uadtk import registry
     from uadtk.io.cohort import output_names, read_cohort
-    from uadtk.io.write import write_text
+    from uadtk.io.write import refuse_existing, write_text
     from uadtk.pipeline.score import build_method
     from uadtk.pipeline.segment import Rules, check_point, segment_cohort
 
@@ -55,6 +55,9 @@ def segment(
     run = make_run(device, threads)
     method = build_method(checkpoint, run)
     check_point(method, chosen)
+    summary = output / "summary.tsv"
+    if len(rows) > 1:
+        refuse_existing([summary], overwrite)
     named = list(zip(rows, output_names(rows), strict=True))
     failures: list[UadtkError] = []
     lines = ["name\tstatus\tfindings\tvolume_ml\treport_or_error"]
@@ -62,7 +65,8 @@ def segment(
     for outcome in segment_cohort(named, method, chosen, output, run, Rules(min_voxels, min_volume_ml), overwrite):
         if isinstance(outcome.result, UadtkError):
             failures.append(outcome.result)
-            say(f"{outcome.name}: {outcome.result.one_line()}")
+            if len(rows) > 1:
+                say(f"{outcome.name}: {outcome.result.one_line()}")
             lines.append(f"{outcome.name}\tfailed\t\t\t{outcome.result.one_line()}")
         else:
             findings = outcome.result.findings
@@ -71,6 +75,8 @@ def segment(
             lines.append(f"{outcome.name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{report}")
         print(lines[-1], flush=True)
     if len(rows) > 1:
-        write_text(output / "summary.tsv", "\n".join(lines) + "\n")
+        write_text(summary, "\n".join(lines) + "\n")
+    if failures and len(rows) == 1:
+        raise failures[0]
     if failures:
-        sys.exit(failures[0].exit_code if len(rows) == 1 else UadtkError.exit_code)
+        sys.exit(UadtkError.exit_code)

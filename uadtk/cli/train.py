@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, make_run, refuse_file
+from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners, make_run, refuse_file
 from uadtk.cli._lazy import LazyGroup, group, parameter, with_parameters
 from uadtk.core.errors import UsageError
 
@@ -100,8 +100,7 @@ def _train(
     chosen = {field.name: values.pop(field.name) for field in opts.fields(training.Schedule)}
     schedule = opts.build(training.Schedule, chosen, "training")
     recipe = opts.build(Preparation, opts.parse_spec("prepare:" + prepare)[1], "--prepare")
-    cleaners = () if not cleaner else tuple(cleaner)
-    fresh = checkpoints.new(name, values, recipe, scorer or "", cleaners)
+    fresh = checkpoints.new(name, values, recipe, scorer or "", chosen_cleaners(cleaner))
     run = make_run(device, threads, schedule.seed)
     trained = training.train(fresh, read_cohort(cohort), schedule, output, run, minutes)
     state = "" if trained.training["finished"] else " (paused: repeat the command to go on)"

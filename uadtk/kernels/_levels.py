@@ -70,7 +70,8 @@ def rising(thresholds: Any) -> NDArray[np.float32]:
 
 def just_below(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The largest float32 below each value: ``score > just_below(c)`` is ``score >= c``."""
-    return np.nextafter(values, np.float32(-np.inf))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.nextafter(values, np.float32(-np.inf))
 
 
 def at_least(counts: NDArray[np.int64]) -> NDArray[np.int64]:

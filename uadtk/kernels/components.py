@@ -10,9 +10,11 @@ The sweep is sequential by nature and runs on the CPU: CuPy arrays are refused r
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -103,12 +105,7 @@ def component_sweep(
     """
     connectivity, min_size = check_rule(connectivity, min_size)
     at = _levels.grid(step) if thresholds is None else _levels.rising(thresholds)
-    positives = 0
-    kept = np.zeros((3, at.size), np.int64)
-    levels = _levels.prepare(at)
-    for kernels, values, marked in pairs("components", score, truth, ndim=3):
-        positives += int(np.count_nonzero(marked))
-        kept += kernels.sweep(_gather(kernels, values, marked, at[0]), levels, min_size, connectivity)
+    kept, positives = _sweep(_candidates(score, truth, at[0]), at, min_size, connectivity)
     return ComponentSweep(at, kept[0], kept[1], kept[2], positives)
 
 
@@ -162,13 +159,12 @@ def best_component_dice(
     while True:
         reached = np.flatnonzero(voxelwise.tp + voxelwise.fp >= factor * enough)
         start = int(reached[-1]) if reached.size else 0
-        found: Iterable[Any] = _candidates(score, truth, coarse[start])
-        if step is not None:
-            at = coarse[start:]
+        if step is None:
+            distinct, kept = _sweep_distinct(score, truth, coarse[start], min_size, connectivity)
+            at = _levels.just_below(distinct)
         else:
-            found = list(found)
-            at = _levels.just_below(_distinct(found))
-        kept = _sweep_all(found, at, min_size, connectivity)
+            at = coarse[start:]
+            kept, _ = _sweep(_candidates(score, truth, at[0]), at, min_size, connectivity)
         sweep = ComponentSweep(at, kept[0], kept[1], kept[2], positives)
         if start == 0 or 2 * positives / (int(sweep.voxels[0]) + positives) <= sweep.best.dice:
             return sweep.best
@@ -250,46 +246,80 @@ def healthy_fp_threshold(
     while True:
         reached = np.flatnonzero(voxels_from >= wanted)
         above = _levels.just_below(edges)[reached[-1]] if reached.size else np.float32(-np.inf)
-        found = list(_candidates(scores, None, above))
-        distinct = _distinct(found)
-        if distinct.size:
-            levels = _levels.prepare(_levels.just_below(distinct))
-            spent = np.zeros(distinct.size)
-            for (kernels, candidates), weight in zip(found, weights, strict=True):
-                kept = kernels.sweep(candidates, levels, min_size, connectivity)
-                spent += weight * kept[2 if unit == "components" else 0]
-            over = np.flatnonzero(spent / scans > budget)
-            if over.size:
-                return float(distinct[over[-1]]) + 0.0
+        distinct, kept = _sweep_distinct(scores, None, above, min_size, connectivity, weights)
+        over = np.flatnonzero(kept[2 if unit == "components" else 0] / scans > budget)
+        if over.size:
+            return float(distinct[over[-1]]) + 0.0
         if not reached.size:
             return -math.inf
         wanted *= 4
 
 
-def _candidates(score: Any, truth: Any, above: np.float32) -> Iterator[tuple[Any, Any]]:
+def _candidates(score: Any, truth: Any, above: np.float32) -> Iterator[tuple[ModuleType, Any]]:
     for kernels, values, marked in pairs("components", score, truth, ndim=3):
-        yield kernels, _gather(kernels, values, marked, above)
+        candidates = kernels.gather(values, marked, above)
+        if candidates is None:
+            raise ValueError("score holds NaN or infinite values")
+        yield kernels, candidates
 
 
-def _gather(kernels: Any, values: Any, marked: Any, above: np.float32) -> Any:
-    candidates = kernels.gather(values, marked, above)
-    if candidates is None:
-        raise ValueError("score holds NaN or infinite values")
-    return candidates
+def _sweep(
+    found: Iterable[tuple[ModuleType, Any]],
+    thresholds: NDArray[np.float32],
+    min_size: int,
+    connectivity: int,
+    weights: Iterable[float] = itertools.repeat(1),
+) -> tuple[NDArray[Any], int]:
+    """(3, thresholds): voxels, positives and number of kept components, summed over volumes of some weight.
 
-
-def _sweep_all(
-    found: Iterable[tuple[Any, Any]], thresholds: NDArray[np.float32], min_size: int, connectivity: int
-) -> NDArray[np.int64]:
+    And the number of positives in the truth, unweighted.
+    """
     levels = _levels.prepare(thresholds)
-    kept = np.zeros((3, thresholds.size), np.int64)
-    for kernels, candidates in found:
-        kept += kernels.sweep(candidates, levels, min_size, connectivity)
-    return kept
+    total: NDArray[Any] = np.zeros((3, thresholds.size), np.int64)
+    positives = 0
+    for (kernels, candidates), weight in zip(found, weights):  # noqa: B905, weights may go on for ever
+        total = total + weight * kernels.sweep(candidates, levels, min_size, connectivity)
+        positives += candidates.positives
+    return total, positives
 
 
-def _distinct(found: Iterable[tuple[Any, Any]]) -> NDArray[np.float32]:
-    return np.unique(np.concatenate([candidates.scores for _, candidates in found]))
+def _sweep_distinct(
+    score: Any,
+    truth: Any,
+    above: np.float32,
+    min_size: int,
+    connectivity: int,
+    weights: Iterable[float] = itertools.repeat(1),
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """The distinct scores above some score and, for each, what is kept of the voxels that score no less."""
+    lowest = np.zeros(0, np.float32)
+    everything: NDArray[Any] = np.zeros((3, 0), np.int64)
+    if above == -np.inf:
+        # The lowest score keeps every voxel, one component per volume: the background need not be swept for that.
+        lowest, everything = _everything(score, truth, min_size, weights)
+        above = lowest[0] if lowest.size else above
+    found = list(_candidates(score, truth, above))
+    distinct = np.unique(np.concatenate([np.zeros(0, np.float32), *(candidates.scores for _, candidates in found)]))
+    kept: NDArray[Any] = np.zeros((3, 0), np.int64)
+    if distinct.size:
+        kept, _ = _sweep(found, _levels.just_below(distinct), min_size, connectivity, weights)
+    return np.concatenate([lowest, distinct]), np.concatenate([everything, kept], 1)
+
+
+def _everything(
+    score: Any, truth: Any, min_size: int, weights: Iterable[float]
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """The lowest score of all, (1,) or (0,) if there is no voxel; and what is kept with every voxel, (3, 1)."""
+    lowest = math.inf
+    kept: NDArray[Any] = np.zeros((3, 1), np.int64)
+    for (_, values, marked), weight in zip(pairs("components", score, truth, ndim=3), weights):  # noqa: B905
+        if values.size:
+            lowest = min(lowest, float(values.min()))
+        if values.size >= min_size:
+            positives = 0 if marked is None else np.count_nonzero(marked)
+            kept = kept + weight * np.array([[values.size], [positives], [1]])
+    found = math.isfinite(lowest)
+    return np.full(int(found), lowest, np.float32), kept[:, : int(found)]
 
 
 def _weights(voxel_ml: Any, scans: int) -> NDArray[np.float64]:

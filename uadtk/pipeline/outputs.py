@@ -59,6 +59,11 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
             write_text(paths["findings_tsv"], findings_table(result.findings))
             write_text(paths["report"], page)
         write_json(paths["provenance"], result.provenance)
+        written = {path.name for path in stage.iterdir()}
+    if overwrite:  # a reconstruction of the model before must not stay beside the mask of this one
+        for path in output_paths(folder, name).values():
+            if path.name not in written:
+                path.unlink(missing_ok=True)
     _describe(folder)
 
 

@@ -21,8 +21,9 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Row
 from uadtk.io.read import read_mask, read_scan
+from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
-from uadtk.pipeline.outputs import write_outputs
+from uadtk.pipeline.outputs import output_paths, write_outputs
 from uadtk.pipeline.score import Method, score_map
 
 
@@ -63,6 +64,7 @@ def segment_file(
     row: Row, name: str, method: Method, point: OperatingPoint, folder: Path, run: Run, rules: Rules, overwrite: bool
 ) -> Segmentation:
     """Read, segment, write, tell the observers."""
+    refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work, and again before writing
     with run.stage("read"):
         scan = read_scan(row.image)
         brain_mask = read_mask(row.brain_mask, like=scan) if row.brain_mask else None

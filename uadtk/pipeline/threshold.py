@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +42,11 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
     if not rows:
         raise UsageError(f"'{short}' needs lesion masks, the cohort names none", str(cohort.source))
     method = build_method(checkpoint, run)
-    with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
+    with _scratch() as folder:
         files = []
         for row in run.track(rows, "scoring"):
             try:
-                files.append(_spool(row, method, thresholder.needs_lesions, Path(folder), run))
+                files.append(_spool(row, method, thresholder.needs_lesions, folder, run))
             except UadtkError as error:
                 run.say(f"{row.subject}: left out: {error.one_line()}")
         kept = [file for file in files if file is not None]
@@ -67,6 +68,17 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
         measured=choice.measured,
         interval=choice.interval,
     )
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder. Raises UadtkError if it cannot be made or is full: no scan may be lost to that unseen."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        what = f"the scores cannot be kept there while calibrating ({error.strerror or error})"
+        raise UadtkError(what, tempfile.gettempdir(), "Set TMPDIR to a folder with room.") from error
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class Schedule:
     patience: int = option(5, "Stop after this many epochs without a lower validation loss.", ge=1)
     batch: int = option(8, "Slices per step.", ge=1)
     learning_rate: float = option(1e-4, "Adam's learning rate.", ge=1e-8, le=1)
+    decay: Literal["none", "cosine"] = option("none", "Learning rate over the epochs: as it is, or falling to 2 %.")
+    precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the forward pass.")
     augment: bool = option(True, "Flip, rotate, shift, resize and change the contrast a little.")
     masked: bool = option(False, "Learn from all slices with known lesions left out of the loss.")
     seed: int = option(0, "Decides weights, order and noise.", ge=0)
@@ -87,14 +89,17 @@ def train(
     held = load_slices(held_rows, checkpoint.preparation, schedule.masked, run, "validation scans")
     run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
 
+    autocast: dict[str, Any] = {"dtype": torch.bfloat16, "enabled": schedule.precision == "bfloat16"}
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     while len(state.log) < schedule.epochs and state.waited < schedule.patience:
         if state.log and time.monotonic() >= deadline:
             break
         epoch, start = len(state.log) + 1, time.monotonic()
-        with seeded(hash((schedule.seed, epoch)) % 2**31):
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(schedule, epoch)
+        with seeded(hash((schedule.seed, epoch)) % 2**31), torch.autocast(run.device, **autocast):
             train_loss = _train_epoch(model, optimiser, slices, schedule, epoch, run)
-        with seeded(VALIDATION_SEED):
+        with seeded(VALIDATION_SEED), torch.autocast(run.device, **autocast):
             losses = _mean_losses(model, held, schedule.batch, run.device)
         if not math.isfinite(train_loss) or not math.isfinite(losses["loss"]):
             raise UadtkError(
@@ -103,7 +108,7 @@ def train(
                 "The state of the epoch before is kept; try a lower --learning-rate.",
             )
         record = {"epoch": epoch, "train_loss": train_loss, **{f"validation_{k}": v for k, v in losses.items()}}
-        record |= {"learning_rate": schedule.learning_rate, "seconds": round(time.monotonic() - start, 2)}
+        record |= {"learning_rate": _learning_rate(schedule, epoch), "seconds": round(time.monotonic() - start, 2)}
         state = _judged(state, model, record)
         save_state(output, plan, model, optimiser, state)
         write_text(log_path, "".join(json.dumps(line) + "\n" for line in state.log))
@@ -129,6 +134,13 @@ def train(
     if finished:
         forget(output)
     return trained
+
+
+def _learning_rate(schedule: Schedule, epoch: int) -> float:
+    if schedule.decay == "none":
+        return schedule.learning_rate
+    left = 0.5 * (1 + math.cos(math.pi * (epoch - 1) / schedule.epochs))
+    return schedule.learning_rate * (0.02 + 0.98 * left)
 
 
 def _train_epoch(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -54,8 +54,9 @@ def checks(kind: registry.Kind, name: str) -> list[Check]:
         raise UsageError(f"no contract for '{kind}'", fix=did_you_mean(kind, KINDS))
     module = _MODULES[kind]
     subject = module.Subject(name)
-    functions = (f for f in vars(module).values() if isinstance(f, FunctionType) and f.__module__ == module.__name__)
-    public = [f for f in (entry_can_be_shown, *functions) if not f.__name__.startswith("_")]
+    functions: list[Any] = [entry_can_be_shown]
+    functions += [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
+    public = [f for f in functions if not f.__name__.startswith("_")]
     return [Check(kind, name, f.__name__, inspect.getdoc(f) or "", f, subject) for f in public]
 
 

@@ -26,6 +26,6 @@ def curvature_flow(
     shape = [np.int32(n) for n in source.shape]
     grid = (-(-source.size // _BLOCK),)
     for _ in range(iterations):
-        kernel("curvature", "advance")(grid, (_BLOCK,), (source, target, np.float64(time_step), *scales, *shape))
+        kernel("curvature", "curvature_flow")(grid, (_BLOCK,), (source, target, np.float64(time_step), *scales, *shape))
         source, target = target, source
     return source

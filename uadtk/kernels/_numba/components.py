@@ -33,6 +33,7 @@ class Candidates(NamedTuple):
     """Voxels above some score. ``places``: index in the padded volume, the upper bit set for a positive."""
 
     shape: tuple[int, int, int]
+    positives: int  # of the volume, above or not
     places: NDArray[np.uint32]
     scores: NDArray[np.float32]
 
@@ -49,16 +50,16 @@ def halves(values: NDArray[np.float32], counts: NDArray[np.int64]) -> None:
 def gather(values: NDArray[np.float32], truth: NDArray[np.uint8] | None, above: np.float32) -> Candidates | None:
     """The voxels with scores > ``above``; None if a score is not finite."""
     depth, height, width = values.shape
-    rows, row_truth = values.reshape(depth * height, width), None
+    rows, row_truth, positives = values.reshape(depth * height, width), None, 0
     if truth is not None:
-        row_truth = truth.reshape(rows.shape)
+        row_truth, positives = truth.reshape(rows.shape), int(np.count_nonzero(truth))
     size = _size_above(rows.reshape(-1), above)
     if size < 0:
         return None
     _, row, plane = padded(values.shape)
     places, scores = np.empty(size, np.uint32), np.empty(size, np.float32)
     _gather(rows, row_truth, above, height, row, plane, places, scores)
-    return Candidates((depth, height, width), places, scores)
+    return Candidates((depth, height, width), positives, places, scores)
 
 
 def sweep(candidates: Candidates, levels: Levels, min_size: int, connectivity: int) -> NDArray[np.int64]:

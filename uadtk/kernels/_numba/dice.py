@@ -22,7 +22,7 @@ def namespace() -> Any:
 
 def positives(values: NDArray[np.float32], truth: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Scores of the positive voxels."""
-    return values.reshape(-1)[np.flatnonzero(truth)]
+    return values.reshape(-1)[np.flatnonzero(truth.view(bool))]  # as bool ten times as fast as uint8
 
 
 def count(values: NDArray[np.float32], truth: NDArray[np.uint8], levels: Levels, counts: NDArray[np.int64]) -> bool:
@@ -49,7 +49,8 @@ def _count(values, truth, thresholds, first, low, scale, steps, zero, counts):
     bits = values.view(np.uint32)
     last_bin = np.float32(first.size - 1)
     level = np.empty(_BLOCK, np.int32)
-    copies = np.uint32(counts.shape[0] - 1)
+    copies = counts.shape[0] - 1
+    counts0, counts1, counts2, counts3 = counts[0], counts[1 & copies], counts[2 & copies], counts[3 & copies]
     wrong = np.uint32(0)
     zeros, zero_positives = np.int64(0), np.int64(0)
     for b in range(values.shape[0]):
@@ -65,15 +66,22 @@ def _count(values, truth, thresholds, first, low, scale, steps, zero, counts):
             continue
         for j in range(_BLOCK):
             wrong |= np.uint32((bits[b, j] & _MAGNITUDE) >= _INFINITE)
+        for j in range(_BLOCK):
             place = min(max((values[b, j] - low) * scale, np.float32(0)), last_bin)
             level[j] = first[np.uint32(np.int32(place))]
-        for step in range(steps - 1, -1, -1):
-            half = np.int32(1 << step)
+        for step in range(1, steps):
+            half = np.int32(1) << np.int32(steps - step)
             for j in range(_BLOCK):
                 above = values[b, j] > thresholds[np.uint32(level[j] + half - np.int32(1))]
                 level[j] += np.int32(above) * half
         for j in range(_BLOCK):
-            counts[np.uint32(j) & copies, np.uint32(2 * level[j] + np.int32(truth[b, j]))] += 1
-    counts[0, 2 * zero + 1] += zero_positives
-    counts[0, 2 * zero] += zeros - zero_positives
+            above = values[b, j] > thresholds[np.uint32(level[j])]
+            level[j] = np.int32(2) * (level[j] + np.int32(above)) + np.int32(truth[b, j])
+        for j in range(0, _BLOCK, 4):
+            counts0[np.uint32(level[j])] += 1
+            counts1[np.uint32(level[j + 1])] += 1
+            counts2[np.uint32(level[j + 2])] += 1
+            counts3[np.uint32(level[j + 3])] += 1
+    counts0[2 * zero + 1] += zero_positives
+    counts0[2 * zero] += zeros - zero_positives
     return wrong == 0

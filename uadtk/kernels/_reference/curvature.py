@@ -17,7 +17,7 @@ def curvature_flow(
     *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    flow = volume.astype(np.float32)
+    flow = volume.astype(np.float32, order="C")
     for _ in range(iterations):
         padded = np.pad(flow.astype(np.float64), 1, mode="edge")
 

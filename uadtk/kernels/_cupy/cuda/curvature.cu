@@ -1,7 +1,7 @@
 // One step of curvature flow, one thread per voxel. Beyond the border the nearest voxel counts: zero flux.
 
-extern "C" __global__ void advance(const float* source, float* target, double time_step, double kz, double ky,
-                                   double kx, int depth, int height, int width) {
+extern "C" __global__ void curvature_flow(const float* source, float* target, double time_step, double kz, double ky,
+                                          double kx, int depth, int height, int width) {
     const long long place = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (place >= (long long)depth * height * width) return;
     const int x = place % width, y = place / width % height, z = place / width / height;

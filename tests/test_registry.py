@@ -1,0 +1,268 @@
+"""Finding things: ours, those of plugins that work, and plugins in every state of disrepair."""
+
+import sys
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uadtk import registry
+from uadtk.cli import main
+from uadtk.core.errors import DataError, PluginError, UsageError
+from uadtk.core.volume import Volume
+from uadtk.io.read import read_scan
+from uadtk.testing import installed
+
+HEAD = "from uadtk.api import Entry, hookimpl\n"
+
+
+def offering(*names, module="json:loads", kind="models", api=1):
+    entries = ", ".join(f"Entry({name!r}, {module!r}, 'From a plugin.', api={api})" for name in names)
+    return f"{HEAD}@hookimpl\ndef uadtk_{kind}():\n    return [{entries}]\n"
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """install("dist", source): a plugin of one module; everything is gone after the test."""
+    monkeypatch.delenv("UADTK_PLUGINS", raising=False)
+    every = metadata.entry_points
+    here = lambda point: tmp_path in Path(point.dist.locate_file("")).parents  # noqa: E731, not what happens to be there
+    monkeypatch.setattr(metadata, "entry_points", lambda **group: [p for p in every(**group) if here(p)])
+    with ExitStack() as stack:
+
+        def add(dist, source, version="1.2"):
+            folder = tmp_path / dist
+            folder.mkdir()
+            module = f"{dist.replace('-', '_')}_entry"
+            (folder / f"{module}.py").write_text(source)
+            stack.enter_context(installed(folder, dist, {"plugin": module}, version))
+            return folder
+
+        yield add
+    registry.reload()
+
+
+def test_built_in_names_are_found_without_looking_at_installed_packages(monkeypatch):
+    monkeypatch.delenv("UADTK_PLUGINS", raising=False)
+    registry.reload()
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: pytest.fail("scanned"))
+    assert registry.find("models", "scalespace").dist == "uadtk"
+    assert registry.find("models", "uadtk/histeq").entry.target == "uadtk.models.histeq:Model"
+    assert registry.load("scorers", "residual").needs == ("reconstruct",)
+
+
+def test_a_summary_is_the_first_line_of_the_file():
+    for kind in ("models", "scorers", "thresholders", "cleaners"):
+        for found in registry.entries(kind):
+            module, _, attribute = found.entry.target.partition(":")
+            assert registry.load(kind, found.entry.name).__name__ == attribute
+            assert sys.modules[module].__doc__.splitlines()[0] == found.entry.summary
+
+
+def test_a_plugin_is_found_by_name_and_by_distribution(install):
+    install("alpha", offering("thing"))
+    assert registry.find("models", "thing").dist == registry.find("models", "alpha/thing").dist == "alpha"
+    assert registry.load("models", "thing").__name__ == "loads"
+    assert [p.problem for p in registry.plugins()] == [""]
+    assert registry.warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("import no_such_module_anywhere", "ModuleNotFoundError"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+        ("def broken(:", "SyntaxError"),
+        (HEAD + "@hookimpl\ndef uadtk_scan_done(segmentaton): pass", "PluginValidationError"),
+    ],
+)
+def test_a_broken_plugin_costs_one_line_and_nothing_else(install, source, cause):
+    install("broken", source)
+    install("good", offering("thing"))
+    (line,) = registry.warnings()
+    assert line.startswith("plugin broken 1.2: cannot be loaded (")
+    assert cause in line
+    assert "\n" not in line
+    assert registry.find("models", "thing").dist == "good"
+    registry.notify("uadtk_scan_done", pytest.fail, segmentation=None)
+
+
+def test_who_asks_for_a_broken_plugin_is_told_why(install):
+    install("broken", "import no_such_module_anywhere")
+    with pytest.raises(PluginError, match=r"broken 1\.2: cannot be loaded .*no_such_module_anywhere"):
+        registry.find("models", "broken/thing")
+    with pytest.raises(UsageError, match=r"no model 'thing'.*plugin broken 1\.2: cannot be loaded"):
+        registry.find("models", "thing")
+
+
+@pytest.mark.parametrize(
+    ("target", "cause"), [("no_such_module:Model", "ModuleNotFoundError"), ("json:Model", "AttributeError")]
+)
+def test_an_entry_whose_class_is_not_there(install, target, cause):
+    install("alpha", offering("thing", module=target))
+    with pytest.raises(PluginError, match=rf"alpha 1\.2, model 'thing': cannot be loaded \({cause}") as caught:
+        registry.load("models", "thing")
+    assert caught.value.exit_code == 5
+
+
+def test_two_plugins_with_one_name(install):
+    install("alpha", offering("thing", module="json:loads"))
+    install("beta", offering("thing", module="json:dumps"))
+    with pytest.raises(UsageError, match=r"two plugins offer it: alpha and beta\. Name one: alpha/thing"):
+        registry.find("models", "thing")
+    assert registry.load("models", "beta/thing").__name__ == "dumps"
+    with pytest.raises(UsageError, match="no model 'gamma/thing'"):
+        registry.find("models", "gamma/thing")
+
+
+def test_a_plugin_cannot_take_a_built_in_name(install):
+    install("alpha", offering("scalespace"))
+    assert registry.find("models", "scalespace").dist == "uadtk"
+    assert registry.find("models", "alpha/scalespace").dist == "alpha"
+
+
+def test_an_entry_for_a_newer_uadtk_is_left_out(install):
+    install("alpha", offering("new", api=2) + offering("old", kind="scorers"))
+    assert registry.warnings() == ["plugin alpha 1.2: 'new' needs a newer uadtk (api 2, this is 1)"]
+    assert registry.find("scorers", "old").dist == "alpha"
+    with pytest.raises(UsageError, match=r"no model 'new'.*needs a newer uadtk"):
+        registry.find("models", "new")
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        (HEAD + "@hookimpl\ndef uadtk_modls(): return []", "unknown hook 'uadtk_modls'. Did you mean 'uadtk_models'?"),
+        ("def uadtk_models(): return []", "'uadtk_models' lacks @hookimpl"),
+        (HEAD + "@hookimpl\ndef uadtk_models(): return ['vqvae']", "uadtk_models offers 'vqvae', which is no Entry"),
+        (HEAD + "@hookimpl\ndef uadtk_models(): 1 / 0", "uadtk_models fails (ZeroDivisionError: division by zero)"),
+    ],
+)
+def test_what_is_wrong_with_a_part_of_a_plugin_is_said(install, source, problem):
+    install("alpha", source + "\n" + offering("fine", kind="cleaners"))
+    assert registry.warnings() == [f"plugin alpha 1.2: {problem}"]
+    assert registry.find("cleaners", "fine").dist == "alpha"
+
+
+def test_half_removed_distributions_do_not_stop_anything(install):
+    folder = install("alpha", offering("thing"))
+    leftover = folder / "beta-1.0.dist-info"
+    leftover.mkdir()
+    (leftover / "entry_points.txt").write_text("[uadtk]\nplugin = gone\nworse = not a module!\n")
+    registry.reload()
+    assert registry.find("models", "thing").dist == "alpha"
+    assert [p.dist for p in registry.plugins() if p.problem] == ["unknown", "unknown"]
+
+
+def test_plugins_can_be_switched_off_and_chosen(install, monkeypatch):
+    install("plugin-alpha", offering("one"))
+    install("beta", "import no_such_module_anywhere")
+    for value, dists in ((None, ["beta", "plugin-alpha"]), ("", []), ("Plugin_Alpha", ["plugin-alpha"])):
+        monkeypatch.delenv("UADTK_PLUGINS", raising=False)
+        if value is not None:
+            monkeypatch.setenv("UADTK_PLUGINS", value)
+        registry.reload()
+        assert [p.dist for p in registry.plugins()] == dists
+    monkeypatch.setenv("UADTK_PLUGINS", "plugin-alpha, gamma")
+    registry.reload()
+    assert registry.warnings() == ["plugin gamma: named in UADTK_PLUGINS, not installed"]
+    monkeypatch.setenv("UADTK_PLUGINS", "")
+    registry.reload()
+    with pytest.raises(UsageError, match="no model 'one'"):
+        registry.find("models", "one")
+
+
+def test_trace_prints_every_hook_call(install, monkeypatch, capsys):
+    install("alpha", offering("thing"))
+    monkeypatch.setenv("UADTK_TRACE", "1")
+    registry.reload()
+    registry.find("models", "thing")
+    registry.notify("uadtk_epoch_done", pytest.fail, record={"epoch": 7})
+    err = capsys.readouterr().err
+    assert "uadtk_models" in err
+    assert "uadtk_epoch_done" in err
+    assert "{'epoch': 7}" in err
+
+
+def test_observers_are_told_and_a_failing_one_harms_nobody(install):
+    observer = HEAD + "seen = []\n@hookimpl\ndef uadtk_epoch_done(record):\n    seen.append(record['epoch'])\n"
+    install("alpha", observer)
+    install("broken", HEAD + "@hookimpl\ndef uadtk_epoch_done(record):\n    raise ValueError('no\\nnetwork')\n")
+    install("zeta", observer)
+    said = []
+    registry.notify("uadtk_epoch_done", said.append, record={"epoch": 3})
+    assert said == ["warning: plugin broken 1.2: uadtk_epoch_done fails (ValueError: no network)"]
+    assert sys.modules["alpha_entry"].seen == sys.modules["zeta_entry"].seen == [3]
+
+
+READER = (
+    HEAD
+    + """
+@hookimpl
+def uadtk_read(path):
+    if path.suffix != ".raw":
+        return None
+    import numpy as np
+    from uadtk.api import Volume
+    voxels = np.frombuffer(path.read_bytes(), np.uint8).reshape(2, 3, 4)
+    return Volume(voxels, np.eye(4))
+"""
+)
+
+
+def test_a_reader_adds_a_format(install, tmp_path):
+    install("alpha", READER)
+    path = tmp_path / "scan.raw"
+    path.write_bytes(bytes(range(24)))
+    scan = read_scan(path)
+    assert scan.voxels.dtype == np.float32
+    assert scan.voxels[1, 2, 3] == 23
+    path.rename(tmp_path / "scan.other")
+    with pytest.raises(DataError, match="no installed plugin reads it"):
+        read_scan(tmp_path / "scan.other")
+
+
+def test_nifti_is_read_before_any_plugin_is_asked(install, small_cohort):
+    install("alpha", HEAD + "@hookimpl\ndef uadtk_read(path):\n    raise AssertionError(path)\n")
+    volume = read_scan(small_cohort.parent / "s0.nii.gz")
+    assert isinstance(volume, Volume)
+
+
+COMMAND = """
+def count(to: int = 3) -> None:
+    print(*range(to))
+"""
+
+
+def test_a_plugin_adds_a_command(install, capsys):
+    folder = install("alpha", offering("count", module="alpha_commands:count", kind="commands"))
+    (folder / "alpha_commands.py").write_text(COMMAND)
+    with pytest.raises(SystemExit) as end:
+        main(["count", "--to", "4"])
+    assert end.value.code in (None, 0)
+    assert capsys.readouterr().out == "0 1 2 3\n"
+
+
+def test_the_command_line_lists_plugins_and_their_problems(install, capsys):
+    install("alpha", offering("thing", kind="models"))
+    install("broken", "import no_such_module_anywhere")
+    for command in ("models", "plugins"):
+        with pytest.raises(SystemExit):
+            main([command])
+    out = capsys.readouterr().out
+    assert "thing       From a plugin. [alpha 1.2]" in out
+    assert "broken 1.2  problem: cannot be loaded (ModuleNotFoundError" in out
+
+
+def test_the_kit_cleans_up_after_itself(install, tmp_path):
+    before = list(sys.path)
+    folder = tmp_path / "omega"
+    folder.mkdir()
+    (folder / "omega_entry.py").write_text(offering("thing"))
+    with installed(folder, "omega", {"plugin": "omega_entry"}):
+        assert [p.dist for p in registry.plugins()] == ["omega"]
+    assert sys.path == before
+    assert "omega_entry" not in sys.modules
+    assert registry.plugins() == []
