@@ -4,8 +4,8 @@
 
 Pooled over the voxels of a collection on each scan's own grid, inside the brain mask. Intervals are 95 % bootstrap
 over scans (200 draws for the pooled measures, 2,000 for DICE at the point; seed 0), where there are at least three.
-⌈DICE⌉ is an oracle: the best threshold, chosen on the scans it is reported on. DICE at the operating point is the mean over scans,
-small components removed.
+⌈DICE⌉ is an oracle: the best threshold, chosen on the scans it is reported on. DICE at the operating point is the mean
+over scans, small components removed.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ def _root(
         bool, typer.Option("--version", help="Print the version.", callback=_version, allow_from_autoenv=False)
     ] = False,
 ) -> None:
-    """Unsupervised anomaly detection in brain MRI. For research, not a medical device."""
+    """Unsupervised anomaly detection in brain MRI. For research, not a medical device.
+
+    Any option may also come from the environment (UADTK_SEGMENT_MODEL=...) or from --config.
+    """
     if config is not None:
         ctx.default_map = _read_config(config)
 

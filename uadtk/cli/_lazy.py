@@ -89,7 +89,10 @@ def as_command(function: Any, name: str) -> Any:
         return typer.main.get_command(function)
     app = _app()
     app.command(name, context_settings=CONTEXT, help=inspect.getdoc(function))(function)
-    return typer.main.get_command(app)
+    command = typer.main.get_command(app)
+    for option in command.params:
+        option.show_envvar = False  # type: ignore[attr-defined]  # one rule in the root help, not a line per option
+    return command
 
 
 def parameter(field: Field) -> inspect.Parameter:
