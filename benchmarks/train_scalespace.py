@@ -30,18 +30,8 @@ COLUMNS = (
 )
 PHANTOMS = {"5mm": ("--count", "20", "--slice-mm", "5", "--seed", "5000"), "3mm": ("--count", "20", "--slice-mm", "3")}
 MODEL = ("--widths", "8,16,48", "--lowpass", "128", "--noise", "0.3")
-TRAINING = (
-    "--masked",
-    "--batch",
-    "16",
-    "--learning-rate",
-    "1e-3",
-    "--decay",
-    "cosine",
-    "--precision",
-    "bfloat16",
-    "--threads",
-    "1",
+TRAINING = tuple(
+    "--masked --batch 16 --learning-rate 7e-4 --decay cosine --precision bfloat16 --threads 1".split()  # noqa: SIM905
 )
 
 
@@ -49,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--epochs", default="36")
+    parser.add_argument("--epochs", default="34")
     arguments = parser.parse_args()
     data, work = arguments.data.resolve(), arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)

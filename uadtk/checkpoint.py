@@ -214,7 +214,7 @@ def load(path: Path) -> Checkpoint:
     header = _header(tensors, str(path))
     tensors.pop("__metadata__")
     weights = _join(tensors, data) if tensors else b""
-    if hashlib.sha256(weights).hexdigest() != header["weights_sha256"]:
+    if hashlib.sha256(weights).hexdigest() != header.get("weights_sha256"):
         raise CheckpointError("the weights are damaged (checksum differs)", str(path), "Copy or download it again.")
     try:
         return Checkpoint(

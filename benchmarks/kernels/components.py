@@ -51,7 +51,7 @@ def _curve(name: str, score: Any, truth: Any, connectivity: int, repeats: int) -
         return sizes[kept].sum(), hits, np.count_nonzero(kept)
 
     def dusted(threshold: Any) -> tuple[int, int]:
-        kept = cc3d.dust(score > threshold, threshold=_MIN, connectivity=connectivity)
+        kept = cc3d.dust(score > threshold, threshold=_MIN, connectivity=connectivity, in_place=True)
         return np.count_nonzero(kept), np.count_nonzero(kept & truth)
 
     for k in range(0, 1001, 25):
@@ -92,13 +92,14 @@ def _exact(name: str, sample: Any, repeats: int) -> Iterator[Row]:
 
 def _healthy(score: Any, budget: int, repeats: int) -> Row:
     def bisection() -> float:
-        """Over the bits of positive floats, which rise with them: exact, because kept voxels fall with the threshold."""
-        low, high = -1, int(score.max().view(np.uint32))
+        """Over the distinct scores: exact, because kept voxels never rise with the threshold."""
+        distinct = np.unique(score)
+        low, high = -1, distinct.size - 1
         while high - low > 1:
             middle = (low + high) // 2
-            kept = cc3d.dust(score > np.uint32(middle).view(np.float32), threshold=_MIN, connectivity=26)
+            kept = cc3d.dust(score > distinct[middle], threshold=_MIN, connectivity=26, in_place=True)
             low, high = (middle, high) if np.count_nonzero(kept) > budget else (low, middle)
-        return float(np.uint32(high).view(np.float32))
+        return float(distinct[high])
 
     assert healthy_fp_threshold(score, budget) == bisection()
     medians = interleave({"ours": lambda: healthy_fp_threshold(score, budget), BISECTION: bisection}, repeats)

@@ -154,12 +154,13 @@ def test_lesion_slices_are_left_out_or_masked(cohort: Cohort) -> None:
     assert not masked.normal[bright].any()
 
 
-def test_cosine_decay_falls_from_the_learning_rate_to_two_percent() -> None:
+def test_the_cosine_rises_for_an_epoch_and_falls_to_two_percent() -> None:
     schedule = Schedule(epochs=10, learning_rate=1.0, decay="cosine")
-    rates = [training._learning_rate(schedule, epoch) for epoch in range(1, 11)]
-    assert rates[0] == 1.0
-    assert rates == sorted(rates, reverse=True)
-    assert 0.02 < rates[-1] < 0.06
+    rates = [training._learning_rate(schedule, passed / 2) for passed in range(20)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == rates[2] > 0.95
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert 0.02 < rates[-1] < 0.04
     assert training._learning_rate(Schedule(learning_rate=0.5), 7) == 0.5
 
 

@@ -26,6 +26,10 @@ class Cleaner:
         self.options = options
 
     def clean(
-        self, score: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+        self,
+        score: NDArray[np.float32],
+        image: NDArray[np.float32],
+        brain: NDArray[np.bool_],
+        spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
         return score * erode(brain, self.options.iterations, per_slice=True)

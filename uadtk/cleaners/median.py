@@ -37,6 +37,10 @@ class Cleaner:
         return z, y, x
 
     def clean(
-        self, score: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+        self,
+        score: NDArray[np.float32],
+        image: NDArray[np.float32],
+        brain: NDArray[np.bool_],
+        spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
         return median3d(score, self.window(spacing_mm))

@@ -17,7 +17,11 @@ class Cleaner(Protocol):
     def __init__(self, options: Any) -> None: ...
 
     def clean(
-        self, score: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+        self,
+        score: NDArray[np.float32],
+        image: NDArray[np.float32],
+        brain: NDArray[np.bool_],
+        spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        """``score`` and ``brain`` are (z, y, x), z along the axial slices; ``spacing_mm`` in the same order."""
+        """``score``, prepared ``image`` and ``brain``: (z, y, x), z along the axial slices; ``spacing_mm`` likewise."""
         ...

@@ -75,7 +75,7 @@ def component_sweep(
     ----------
     score : array (z, y, x), sequence of them, re-iterable, or callable that returns a fresh iterator
         NumPy, any strides, read as float32; volumes may differ in shape. One volume is in memory at a time; beside it
-        the sweep takes about 8 bytes per voxel of the volume and 16 per voxel above the lowest threshold.
+        the sweep takes half a byte per voxel and 24 bytes per voxel above the lowest threshold.
     truth : like ``score``
         Arrays of the scores' shapes, in their order; non-zero is a positive voxel.
     min_size : int

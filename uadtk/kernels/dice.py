@@ -90,7 +90,7 @@ def best_dice(score: Any, truth: Any, *, step: float | None = None) -> BestDice:
     Raises
     ------
     ValueError
-        Non-finite scores, scores and truths that differ in shape or number, ``step`` outside (0, 1].
+        Non-finite scores, scores and truths that differ in shape or number, ``step`` outside [1e-6, 1].
     TypeError
         An iterator, which can be walked only once; some arrays on the host and some on the device.
 

@@ -54,7 +54,7 @@ def median3d(volume: Any, size: int | Sequence[int] = 5, mask: Any = None, *, th
     A sorting network over whole vectors of neighbouring voxels, after A. Adams, *Fast median filters using separable
     sorting networks*, ACM Transactions on Graphics 40(4), 2021.
 
-    The first call for a box compiles it: about 1 s for 3x3x3, 4 s for 7x7x7; afterwards it is read from Numba's cache.
+    The first call for a box compiles it, which takes seconds; afterwards it is read from Numba's cache.
 
     Examples
     --------

@@ -56,7 +56,7 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
         score, maps = _score_slices(prepared, method, run)
     with run.stage("clean"):
         for cleaner in method.cleaners:
-            score = cleaner.clean(score, prepared.brain, prepared.spacing_mm)
+            score = cleaner.clean(score, prepared.image, prepared.brain, prepared.spacing_mm)
     with run.stage("return"):
         brain = prepared.own_brain.voxels
         unit = {"reconstruction": np.float32(prepared.intensity)}

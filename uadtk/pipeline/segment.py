@@ -20,7 +20,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Row
-from uadtk.io.read import read_mask, read_scan
+from uadtk.io.read import located, read_mask, read_scan
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
 from uadtk.pipeline.outputs import output_paths, write_outputs
@@ -68,7 +68,8 @@ def segment_file(
     with run.stage("read"):
         scan = read_scan(row.image)
         brain_mask = read_mask(row.brain_mask, like=scan) if row.brain_mask else None
-    result = segment(scan, method, point, run, brain_mask, rules)
+    with located(row.image):  # what is wrong with a scan is said of that scan
+        result = segment(scan, method, point, run, brain_mask, rules)
     result = replace(result, provenance=provenance(row, method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)

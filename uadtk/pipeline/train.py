@@ -45,7 +45,7 @@ class Schedule:
     patience: int = option(5, "Stop after this many epochs without a lower validation loss.", ge=1)
     batch: int = option(8, "Slices per step.", ge=1)
     learning_rate: float = option(1e-4, "Adam's learning rate.", ge=1e-8, le=1)
-    decay: Literal["none", "cosine"] = option("none", "Learning rate over the epochs: as it is, or falling to 2 %.")
+    decay: Literal["none", "cosine"] = option("none", "Learning rate: as it is, or up for an epoch and then down.")
     precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the forward pass.")
     augment: bool = option(True, "Flip, rotate, shift, resize and change the contrast a little.")
     masked: bool = option(False, "Learn from all slices with known lesions left out of the loss.")
@@ -95,8 +95,6 @@ def train(
         if state.log and time.monotonic() >= deadline:
             break
         epoch, start = len(state.log) + 1, time.monotonic()
-        for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(schedule, epoch)
         with seeded(hash((schedule.seed, epoch)) % 2**31), torch.autocast(run.device, **autocast):
             train_loss = _train_epoch(model, optimiser, slices, schedule, epoch, run)
         with seeded(VALIDATION_SEED), torch.autocast(run.device, **autocast):
@@ -108,7 +106,7 @@ def train(
                 "The state of the epoch before is kept; try a lower --learning-rate.",
             )
         record = {"epoch": epoch, "train_loss": train_loss, **{f"validation_{k}": v for k, v in losses.items()}}
-        record |= {"learning_rate": _learning_rate(schedule, epoch), "seconds": round(time.monotonic() - start, 2)}
+        record |= {"learning_rate": optimiser.param_groups[0]["lr"], "seconds": round(time.monotonic() - start, 2)}
         state = _judged(state, model, record)
         save_state(output, plan, model, optimiser, state)
         write_text(log_path, "".join(json.dumps(line) + "\n" for line in state.log))
@@ -136,11 +134,12 @@ def train(
     return trained
 
 
-def _learning_rate(schedule: Schedule, epoch: int) -> float:
+def _learning_rate(schedule: Schedule, passed: float) -> float:
+    """The rate after ``passed`` epochs. Cosine: linearly up during the first, then down to 2 % at the last."""
     if schedule.decay == "none":
         return schedule.learning_rate
-    left = 0.5 * (1 + math.cos(math.pi * (epoch - 1) / schedule.epochs))
-    return schedule.learning_rate * (0.02 + 0.98 * left)
+    left = 0.5 * (1 + math.cos(math.pi * passed / schedule.epochs))
+    return schedule.learning_rate * min(1.0, passed + 0.01) * (0.02 + 0.98 * left)
 
 
 def _train_epoch(
@@ -152,7 +151,9 @@ def _train_epoch(
     order = np.random.default_rng([schedule.seed, epoch]).permutation(len(slices))
     steps = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
     total = 0.0
-    for rows in run.track(steps, f"epoch {epoch}"):
+    for step, rows in enumerate(run.track(steps, f"epoch {epoch}")):
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(schedule, epoch - 1 + step / len(steps))
         batch = slices.batch(rows, run.device)
         loss = _loss(model)(augmented(batch) if schedule.augment else batch)["loss"]
         optimiser.zero_grad(set_to_none=True)

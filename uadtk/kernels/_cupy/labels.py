@@ -36,20 +36,21 @@ def label_components(mask, connectivity, min_size):
 
 def label_stats(labels, score):
     import cupy
+    from cupyx.scipy import ndimage
 
     count = int(labels.max()) if labels.size else 0
-    flat = labels.ravel()
-    inside = cupy.flatnonzero(flat)
-    names, values = flat[inside], score.ravel()[inside]
-    voxels = cupy.bincount(names, minlength=count + 1)[1:]
-    places = [
-        cupy.bincount(names, weights=at.astype(np.float64), minlength=count + 1)[1:]
-        for at in cupy.unravel_index(inside, labels.shape)
-    ]
-    total = cupy.bincount(names, weights=values.astype(np.float64), minlength=count + 1)[1:]
-    peak = cupy.full(count + 1, -np.inf, np.float32)
-    cupy.maximum.at(peak, names, values)
-    return voxels.astype(np.int64), cupy.stack(places, 1), peak[1:], total
+    if count == 0:
+        return cupy.zeros(0, np.int64), cupy.zeros((0, 3)), cupy.zeros(0, np.float32), cupy.zeros(0)
+    inside = cupy.flatnonzero(labels)
+    names, values = labels.ravel()[inside], score.ravel()[inside]
+
+    def sums(weights):
+        return cupy.bincount(names, weights=weights.astype(np.float64), minlength=count + 1)[1:]
+
+    voxels = cupy.bincount(names, minlength=count + 1)[1:].astype(np.int64)
+    places = cupy.stack([sums(at) for at in cupy.unravel_index(inside, labels.shape)], 1)
+    peak = cupy.asarray(ndimage.maximum(values, names, cupy.arange(1, count + 1))).astype(np.float32)
+    return voxels, places, peak, sums(values)
 
 
 def _touching(connectivity: int) -> Any:

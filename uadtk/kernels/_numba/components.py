@@ -5,7 +5,8 @@ A level costs as much as it has voxels, so a thousand thresholds cost what one d
 * Which voxels are in is a bitset with rows padded to whole bytes: nine two-byte reads give all 27 neighbours.
 * Neighbours that touch each other are in one component already, so after joining one, all that touch it are struck
   from the list; beginning with a face neighbour, one or two joins remain of up to 26.
-* A root holds size and positives of its component in the very word that holds the parent in other nodes.
+* A root holds size and positives of its component in the very word that holds the parent in other nodes, and there
+  are nodes for candidates alone: one's number is the number of candidates before it, a look-up and a population count.
 """
 
 from __future__ import annotations
@@ -67,10 +68,12 @@ def sweep(candidates: Candidates, levels: Levels, min_size: int, connectivity: i
     kept = np.zeros((3, levels.size), np.int64)
     order, counts = _sort(candidates.places, candidates.scores, *levels)
     size, row, plane = padded(candidates.shape)
-    nodes, present = np.empty(size, np.int64), np.zeros(size // 8 + 2, np.uint8)
+    nodes, present = np.empty(order.size, np.int64), np.zeros(size // 8 + 2, np.uint8)
+    numbers = np.zeros((size // 64 + 1, 2), np.uint64)
+    _number(candidates.places, numbers)
     neighbours = _neighbours(connectivity)
     offsets = np.array([z * plane + y * row + x for z, y, x in _BOX])
-    _sweep(order, counts, nodes, present, *neighbours, offsets, row // 8, plane // 8, min_size, kept)
+    _sweep(order, counts, nodes, numbers, present, *neighbours, offsets, row // 8, plane // 8, min_size, kept)
     return kept
 
 
@@ -171,8 +174,36 @@ def _lowest_bit(typing_context, word):
     return types.int64(types.uint32), generate
 
 
+@intrinsic
+def _bits_set(typing_context, word):
+    """Number of bits that are set, of a uint64."""
+
+    def generate(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), generate
+
+
 @njit(nogil=True, cache=True)
-def _sweep(order, counts, nodes, present, neighbours, faces, apart, offsets, row, plane, min_size, kept):
+def _number(places, numbers):
+    """Per 64 places of the padded volume: which are candidates, and how many candidates came before."""
+    for i in range(places.size):
+        place = places[i] & _MAGNITUDE
+        word = place >> np.uint32(6)
+        if numbers[word, 0] == 0:
+            numbers[word, 1] = i
+        numbers[word, 0] |= np.uint64(1) << np.uint64(place & np.uint32(63))
+
+
+@njit(nogil=True, cache=True)
+def _number_of(place, numbers):
+    word = np.uint64(place >> 6)
+    before = (np.uint64(1) << np.uint64(place & 63)) - np.uint64(1)
+    return np.int64(numbers[word, 1] + _bits_set(numbers[word, 0] & before))  # type: ignore[call-arg]
+
+
+@njit(nogil=True, cache=True)
+def _sweep(order, counts, nodes, numbers, present, neighbours, faces, apart, offsets, row, plane, min_size, kept):
     """``nodes``: parent's place, or for a root ~(size << 32 | positives)."""
     voxels, positives, components = np.int64(0), np.int64(0), np.int64(0)
     entered = np.int64(0)
@@ -191,7 +222,8 @@ def _sweep(order, counts, nodes, present, neighbours, faces, apart, offsets, row
             around &= neighbours
             present[place >> 3] |= np.uint8(1 << (place & 7))
 
-            root, total = place, _ONE | np.int64(word >> np.uint32(31))
+            root = _number_of(place, numbers)
+            total = _ONE | np.int64(word >> np.uint32(31))
             nodes[root] = ~total
             if min_size == 1:
                 voxels += 1
@@ -201,7 +233,7 @@ def _sweep(order, counts, nodes, present, neighbours, faces, apart, offsets, row
                 near = around & faces
                 n = _lowest_bit(near if near != 0 else around)  # type: ignore[call-arg, var-annotated]
                 around &= apart[n]
-                other = place + offsets[n]
+                other = _number_of(place + offsets[n], numbers)
                 other_total = nodes[other]
                 while other_total >= 0:  # up to the root, halving the path
                     up = nodes[other_total]

@@ -16,12 +16,12 @@ def curvature_flow(
     spacing: tuple[float, float, float],
     threads: int,
 ) -> NDArray[np.float32]:
-    volume = np.asarray(volume, dtype=np.float32)
-    if not np.isfinite(volume).all():
+    flow = np.array(volume, dtype=np.float32, order="C")
+    if not np.isfinite(flow).all():
         raise ValueError("volume is not finite")
-    if volume.size == 0 or iterations == 0:
-        return volume.copy(order="C")
-    source = np.pad(volume, 1, mode="edge")
+    if flow.size == 0 or iterations == 0:
+        return flow
+    source = np.pad(flow, 1, mode="edge")
     target = np.empty_like(source)
     ends = np.linspace(1, len(source) - 1, threads + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:

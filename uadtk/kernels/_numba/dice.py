@@ -51,7 +51,6 @@ def _count(values, truth, thresholds, first, low, scale, steps, zero, counts):
     level = np.empty(_BLOCK, np.int32)
     copies = counts.shape[0] - 1
     counts0, counts1, counts2, counts3 = counts[0], counts[1 & copies], counts[2 & copies], counts[3 & copies]
-    wrong = np.uint32(0)
     zeros, zero_positives = np.int64(0), np.int64(0)
     for b in range(values.shape[0]):
         seen = np.uint32(0)
@@ -64,8 +63,11 @@ def _count(values, truth, thresholds, first, low, scale, steps, zero, counts):
             zero_positives += marked
             zeros += _BLOCK
             continue
+        wrong = np.uint32(0)
         for j in range(_BLOCK):
             wrong |= np.uint32((bits[b, j] & _MAGNITUDE) >= _INFINITE)
+        if wrong != 0:  # NaN has no bin
+            return False
         for j in range(_BLOCK):
             place = min(max((values[b, j] - low) * scale, np.float32(0)), last_bin)
             level[j] = first[np.uint32(np.int32(place))]
@@ -84,4 +86,4 @@ def _count(values, truth, thresholds, first, low, scale, steps, zero, counts):
             counts3[np.uint32(level[j + 3])] += 1
     counts0[2 * zero + 1] += zero_positives
     counts0[2 * zero] += zeros - zero_positives
-    return wrong == 0
+    return True

@@ -20,7 +20,7 @@ def erode(mask: NDArray[np.generic], iterations: int, per_slice: bool) -> NDArra
 
 @njit(nogil=True, cache=True)
 def erode_once(mask, out, per_slice):
-    depth, height, width = mask.shape
+    _, height, width = mask.shape
     flat = mask.reshape(-1)
     flat_out = out.reshape(-1)
     # A shift of the flat array wraps at the end of a row, a slice: those voxels are faces, and faces always go.

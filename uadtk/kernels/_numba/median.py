@@ -51,7 +51,7 @@ def median3d(
     starts = range(0, depth, step)
 
     def work(start: int) -> bool:
-        return filter_planes(bits, inside, out, *box, start, min(start + step, depth))
+        return bool(filter_planes(bits, inside, out, *box, start, min(start + step, depth)))  # type: ignore[call-arg]
 
     if len(starts) == 1:
         valid = work(0)
@@ -144,15 +144,15 @@ def filter_column(values, lists, pairs, pair, count, box_z, box_y, box_x, slot, 
             offset = mirror(row, height) * source_stride
             for i in range(slots):
                 offsets[i] = planes[i] + offset
-            sort_row(box_z, box_x, values, offsets, lists, row)
+            sort_row(box_z, box_x, values, offsets, lists, row)  # type: ignore[call-arg]
             row += 1
         while 2 * entry <= y - top + 2 * reach - 2:
             for plane in range(count):
-                merge_pair(box_z, box_x, lists, pairs, plane, top - reach + 1 + 2 * entry, entry)
+                merge_pair(box_z, box_x, lists, pairs, plane, top - reach + 1 + 2 * entry, entry)  # type: ignore[call-arg]
             entry += 1
         for plane in range(count):
             place = (plane * (height + 1) + y) * stride + x
-            select_medians(box_z, box_y, box_x, lists, pairs, plane, y, (y - top) // 2, medians, place, stride)
+            select_medians(box_z, box_y, box_x, lists, pairs, plane, y, (y - top) // 2, medians, place, stride)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True)

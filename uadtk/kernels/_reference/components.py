@@ -64,8 +64,5 @@ def _listed(volumes: Any) -> list[Any]:
 
 def _kept(score: Any, truth: NDArray[Any] | None, threshold: Any, min_size: int, connectivity: int) -> list[int]:
     labels, count = label_components(np.asarray(score, np.float32) > threshold, connectivity, min_size)
-    return [
-        np.count_nonzero(labels),
-        0 if truth is None else np.count_nonzero((labels > 0) & (np.asarray(truth) != 0)),
-        count,
-    ]
+    hits = 0 if truth is None else int(np.count_nonzero((labels > 0) & (np.asarray(truth) != 0)))
+    return [int(np.count_nonzero(labels)), hits, count]

@@ -57,7 +57,9 @@ def detection_summary(score: Any, truth: Any) -> DetectionSummary:
 
 
 def pooled(score: Any, truth: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    scores, truths = ([one] if hasattr(one, "ndim") else list(one() if callable(one) else one) for one in (score, truth))
+    scores, truths = (
+        [one] if hasattr(one, "ndim") else list(one() if callable(one) else one) for one in (score, truth)
+    )
     values = np.concatenate([np.asarray(one, np.float32).ravel() for one in scores])
     return values, np.concatenate([np.asarray(one).ravel() != 0 for one in truths])
 
