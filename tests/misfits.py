@@ -316,19 +316,19 @@ class GoodCleaner:
     def __init__(self, options):
         pass
 
-    def clean(self, score, brain, spacing_mm):
+    def clean(self, score, image, brain, spacing_mm):
         return score * brain
 
 
 @breaks("cleaners", "score_stays_a_score")
 class CleanerDoubles(GoodCleaner):
-    def clean(self, score, brain, spacing_mm):
+    def clean(self, score, image, brain, spacing_mm):
         return score.astype(np.float64)
 
 
 @breaks("cleaners", "input_is_not_modified")
 class CleanerInPlace(GoodCleaner):
-    def clean(self, score, brain, spacing_mm):
+    def clean(self, score, image, brain, spacing_mm):
         if score.flags.writeable:
             score[score < 0.5] = 0
         return score
@@ -336,32 +336,38 @@ class CleanerInPlace(GoodCleaner):
 
 @breaks("cleaners", "input_is_not_modified")
 class CleanerNeedsToWrite(GoodCleaner):
-    def clean(self, score, brain, spacing_mm):
+    def clean(self, score, image, brain, spacing_mm):
         score *= 1
         return score
 
 
 @breaks("cleaners", "nothing_comes_from_nothing")
 class FromNothing(GoodCleaner):
-    def clean(self, score, brain, spacing_mm):
+    def clean(self, score, image, brain, spacing_mm):
         return np.maximum(score, np.float32(0.01) * brain)
+
+
+@breaks("cleaners", "an_empty_brain_is_no_error")
+class NeedsABrain(GoodCleaner):
+    def clean(self, score, image, brain, spacing_mm):
+        return np.minimum(score, image[brain].max())
 
 
 @breaks("cleaners", "nothing_rises_above_the_highest")
 class Louder(GoodCleaner):
-    def clean(self, score, brain, spacing_mm):
+    def clean(self, score, image, brain, spacing_mm):
         return score * np.float32(2)
 
 
 @breaks("cleaners", "something_remains")
 class Nothing(GoodCleaner):
-    def clean(self, score, brain, spacing_mm):
+    def clean(self, score, image, brain, spacing_mm):
         return score * np.float32(0)
 
 
 @breaks("cleaners", "deterministic")
 class CleanerDraws(GoodCleaner):
-    def clean(self, score, brain, spacing_mm):
+    def clean(self, score, image, brain, spacing_mm):
         return score * (np.random.rand(*score.shape) < 0.9).astype(np.float32)
 
 

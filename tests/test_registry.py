@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 
 from uadtk import registry
+from uadtk.checkpoint import new
 from uadtk.cli import main
 from uadtk.core.errors import DataError, PluginError, UsageError
+from uadtk.core.finding import Segmentation
+from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
+from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Volume
+from uadtk.io.cohort import Row
 from uadtk.io.read import read_scan
+from uadtk.pipeline.score import build_method
+from uadtk.pipeline.segment import Rules, segment_cohort
 from uadtk.testing import installed
 
 HEAD = "from uadtk.api import Entry, hookimpl\n"
@@ -28,8 +36,14 @@ def install(tmp_path, monkeypatch):
     """install("dist", source): a plugin of one module; everything is gone after the test."""
     monkeypatch.delenv("UADTK_PLUGINS", raising=False)
     every = metadata.entry_points
-    here = lambda point: tmp_path in Path(point.dist.locate_file("")).parents  # noqa: E731, not what happens to be there
-    monkeypatch.setattr(metadata, "entry_points", lambda **group: [p for p in every(**group) if here(p)])
+
+    def only_ours(**wanted):  # and not what happens to be installed
+        points = every(**wanted)
+        if wanted != {"group": "uadtk"}:
+            return points
+        return [p for p in points if tmp_path in Path(p.dist.locate_file("")).parents]
+
+    monkeypatch.setattr(metadata, "entry_points", only_ours)
     with ExitStack() as stack:
 
         def add(dist, source, version="1.2"):
@@ -195,6 +209,37 @@ def test_observers_are_told_and_a_failing_one_harms_nobody(install):
     registry.notify("uadtk_epoch_done", said.append, record={"epoch": 3})
     assert said == ["warning: plugin broken 1.2: uadtk_epoch_done fails (ValueError: no network)"]
     assert sys.modules["alpha_entry"].seen == sys.modules["zeta_entry"].seen == [3]
+
+
+FAILING_OBSERVER = (
+    HEAD
+    + """
+@hookimpl
+def uadtk_scan_done(segmentation):
+    raise OSError("no network")
+@hookimpl
+def uadtk_scan_failed(path, error):
+    raise OSError("no network")
+"""
+)
+
+
+def test_a_failing_observer_loses_no_segmentation(install, small_cohort, tmp_path):
+    install("broken", FAILING_OBSERVER)
+    said = []
+    run = Run(say=said.append)
+    checkpoint = new("histeq", {}, Preparation())
+    point = OperatingPoint("p98", 0.98, "p98", "", checkpoint.scorer, checkpoint.cleaners, 1, "", "2026-01-01")
+    rows = [(Row("s4", small_cohort.parent / "s4.nii.gz"), "s4"), (Row("gone", tmp_path / "gone.nii.gz"), "gone")]
+    out = tmp_path / "out"
+    done, gone = segment_cohort(rows, build_method(checkpoint, run), point, out, run, Rules(), overwrite=False)
+    assert isinstance(done.result, Segmentation)
+    assert (out / "s4_label-lesion_mask.nii.gz").exists()
+    assert "no such file" in str(gone.result)
+    assert [line for line in said if line.startswith("warning")] == [
+        "warning: plugin broken 1.2: uadtk_scan_done fails (OSError: no network)",
+        "warning: plugin broken 1.2: uadtk_scan_failed fails (OSError: no network)",
+    ]
 
 
 READER = (

@@ -86,14 +86,18 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            The weights do not fit the model.
+            The options or the weights do not fit the model.
         PluginError
             The model belongs to a plugin that is not installed or does not load.
         """
         import torch
         from safetensors.torch import load
 
-        model = self.new_model()
+        try:
+            model = self.new_model()
+        except UsageError as error:  # nobody typed these options: the checkpoint says them
+            what = f"model '{self.model}' does not take its options ({error.one_line().rstrip('.')})"
+            raise CheckpointError(what, self.source, f"It was made with {self.dist} {self.version}.") from None
         try:
             tensors = load(self.weights) if self.weights else {}
             model.load_state_dict(tensors)

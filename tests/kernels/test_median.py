@@ -183,7 +183,7 @@ def test_networks_merge_and_select(sizes: list[int], data: st.DataObject) -> Non
     for n in sizes:
         zeros = data.draw(st.integers(0, n))
         lists.append([0] * zeros + [1] * (n - zeros))
-    union = sorted(sum(lists, []))
+    union = sorted(value for values in lists for value in values)
     assert NETWORK.merge_all(lists) == union
     last = data.draw(st.integers(0, len(union) - 1))
     first = data.draw(st.integers(0, last))

@@ -21,7 +21,7 @@ def doctor() -> None:
     print(f"torch        {torch.__version__}, CUDA device: {device}")
     for module, dist, what in (
         ("deepbet", "deepbet", "skull stripping"),
-        ("SimpleITK", "SimpleITK", "registration, N4, denoising"),
+        ("SimpleITK", "SimpleITK", "registration, N4"),
         ("nilearn", "nilearn", "atlas, phantoms without label maps"),
         ("cupy", "cupy-cuda13x", "kernels on a GPU"),
     ):

@@ -19,7 +19,7 @@ class Preparation:
     field_mm: float = option(208.0, "Field of view of a slice, centred on the brain.", ge=100, le=400)
     register: Literal["none", "rigid", "affine"] = option("none", "Register to the ICBM 2009a atlas (SimpleITK).")
     n4: bool = option(False, "N4 bias field correction (SimpleITK).")
-    denoise: bool = option(False, "Curvature-flow denoising (SimpleITK), 5 iterations.")
+    denoise: bool = option(False, "Curvature-flow denoising, 5 iterations.")
     percentile: float = option(98.0, "Brain intensity percentile that becomes 1.", ge=50, le=100)
 
     @property

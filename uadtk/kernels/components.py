@@ -120,7 +120,7 @@ def best_component_dice(
     Parameters
     ----------
     score, truth, min_size, connectivity
-        As for :func:`component_sweep`; walked two to four times, more where the scores are poor.
+        As for :func:`component_sweep`, arrays (z, y, x); walked two to four times, more where the scores are poor.
     step : float, optional
         Only thresholds 0, step, 2 step, ... up to 1. Without it every distinct score counts, and the voxels that were
         swept are held in memory for all volumes together, 8 bytes each.
@@ -185,8 +185,8 @@ def healthy_fp_threshold(
     On scans without lesions all that ``score > t`` keeps is false. The result is the smallest t such that at t and at
     *every* higher threshold the mean per scan is at most ``budget``, once components of fewer than ``min_size`` voxels
     are dropped. (The number of components does not fall with the threshold: one may split into two. A bisection would
-    miss that.) The limit on false positives replaces the truth in choosing a threshold, as in Konukoglu & Glocker,
-    Reconstructing subject-specific effect maps, NeuroImage 2018, and Baur et al. 2021.
+    miss that.) The limit stands in for the truth in choosing a threshold, like the false positive rate in You et al.,
+    Unsupervised lesion detection via image restoration with a normative prior, MIDL 2019.
 
     Parameters
     ----------

@@ -54,10 +54,10 @@ def segment(
     scoring = score_map(scan, method, run, brain_mask)
     with run.stage("components"):
         above = scoring.score.voxels > np.float32(point.threshold)
-        labels, _ = label_components(above, connectivity=26, min_size=rules.smallest(scan.voxel_ml))
-        components = Volume(labels, scan.affine)
+        labels, _ = label_components(above.T, connectivity=26, min_size=rules.smallest(scan.voxel_ml))
+        components = Volume(labels.T, scan.affine)
         findings = _findings(components, scoring.score.voxels)
-    return Segmentation(scoring, point, Mask(labels > 0, scan.affine), components, findings)
+    return Segmentation(scoring, point, Mask(components.voxels > 0, scan.affine), components, findings)
 
 
 def segment_file(
@@ -116,8 +116,8 @@ def check_point(method: Method, point: OperatingPoint) -> None:
 
 
 def _findings(components: Volume, score: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Finding, ...]:
-    stats = label_stats(components.voxels, score)
-    centroids_mm = stats.centroid @ components.affine[:3, :3].T + components.affine[:3, 3]
+    stats = label_stats(components.voxels.T, score.T)
+    centroids_mm = stats.centroid[:, ::-1] @ components.affine[:3, :3].T + components.affine[:3, 3]
     return tuple(
         Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean)
         for label, voxels, (x, y, z), peak, mean in zip(

@@ -39,7 +39,8 @@ class Reorientation:
     def to_own(self, voxels: NDArray[np.float32]) -> NDArray[np.float32]:
         from nibabel.orientations import apply_orientation
 
-        return np.ascontiguousarray(apply_orientation(voxels, self.backward))
+        turned: NDArray[np.float32] = apply_orientation(voxels, self.backward)
+        return turned
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,15 @@ class SliceGrid:
 
     def to_slices(self, voxels: NDArray[np.generic]) -> Float:
         """(x, y, z) -> (slices, side, side) float32."""
-        chosen = np.ascontiguousarray(voxels[:, :, self.positions].transpose(2, 1, 0), dtype=np.float32)
+        chosen = np.ascontiguousarray(voxels.T[self.positions], dtype=np.float32)
         slices: Float = (self.rows @ chosen @ self.columns.T).astype(np.float32, copy=False)
         return slices
 
     def to_volume(self, slices: Float) -> Float:
         """(slices, side, side) -> (x, y, z) float32, 0 where no slice is."""
-        volume = np.zeros(self.shape, dtype=np.float32)
-        volume[:, :, self.positions] = (self.back_rows @ slices @ self.back_columns.T).transpose(2, 1, 0)
-        return volume
+        volume = np.zeros(self.shape[::-1], dtype=np.float32)
+        volume[self.positions] = self.back_rows @ slices @ self.back_columns.T
+        return volume.T
 
 
 def resampling_matrix(positions: NDArray[np.floating], size: int) -> Float:

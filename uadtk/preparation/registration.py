@@ -1,4 +1,4 @@
-"""What SimpleITK does for us: registration to the atlas, N4, curvature flow."""
+"""Optional steps on the whole scan: N4 and registration to the atlas by SimpleITK, denoising."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError
 from uadtk.core.volume import Affine, Mask, Scan, Volume
+from uadtk.kernels import curvature_flow
 
 Float = NDArray[np.float32]
 
@@ -23,7 +24,7 @@ def _sitk() -> Any:
         import SimpleITK
     except ImportError:
         raise BackendError(
-            "registration, N4 and denoising need SimpleITK", fix='Install it: pip install "uadtk[preprocess]".'
+            "registration and N4 need SimpleITK", fix='Install it: pip install "uadtk[preprocess]".'
         ) from None
     return SimpleITK
 
@@ -44,9 +45,8 @@ def n4(scan: Scan, brain: Mask) -> Scan:
 
 def denoise(scan: Scan) -> Scan:
     """Curvature flow, 5 iterations of 0.125, as the thesis' pre-processing."""
-    sitk = _sitk()
-    flow = sitk.CurvatureFlow(_to_itk(sitk, scan), timeStep=0.125, numberOfIterations=5)
-    return Scan(_to_array(sitk, flow), scan.affine)
+    flow = curvature_flow(scan.voxels.T, 5, 0.125, scan.spacing_mm[::-1])
+    return Scan(flow.T, scan.affine)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from uadtk import registry
 from uadtk.testing.contract import generators_untouched, require, require_options
-from uadtk.testing.specimens import score_volume
+from uadtk.testing.specimens import Stack, score_stack
 
 SPACINGS = ((1.6, 1.6, 1.6), (5.0, 0.8, 0.8))
 
@@ -21,13 +23,9 @@ class Subject:
         self.name = name
         self.cls: Any = registry.load("cleaners", name)
 
-    def clean(
-        self,
-        score: NDArray[np.float32],
-        brain: NDArray[np.bool_],
-        spacing_mm: tuple[float, float, float] = SPACINGS[0],
-    ) -> NDArray[np.float32]:
-        cleaned: NDArray[np.float32] = self.cls(self.cls.Options()).clean(score, brain, spacing_mm)
+    def clean(self, stack: Stack, spacing_mm: tuple[float, float, float] = SPACINGS[0]) -> NDArray[np.float32]:
+        cleaner = self.cls(self.cls.Options())
+        cleaned: NDArray[np.float32] = cleaner.clean(stack.score, stack.image, stack.brain, spacing_mm)
         return cleaned
 
 
@@ -38,54 +36,60 @@ def options_have_help_and_valid_defaults(subject: Subject) -> None:
 
 def score_stays_a_score(subject: Subject) -> None:
     """Scores stay float32, finite, at least 0 and shaped as they were, for isotropic, thick and single slices."""
-    score, brain = score_volume()
-    middle = slice(len(score) // 2, len(score) // 2 + 1)
-    for spacing in SPACINGS:
-        for part in (slice(None), middle):
-            cleaned = subject.clean(score[part], brain[part], spacing)
-            require(cleaned.shape == score[part].shape, f"shape {score[part].shape} became {cleaned.shape}")
+    stack = score_stack()
+    middle = len(stack.score) // 2
+    for part in (stack, _each(stack, lambda array: array[middle : middle + 1])):
+        for spacing in SPACINGS:
+            cleaned = subject.clean(part, spacing)
+            require(cleaned.shape == part.score.shape, f"shape {part.score.shape} became {cleaned.shape}")
             require(cleaned.dtype == np.float32, f"dtype is {cleaned.dtype}")
             require(bool(np.isfinite(cleaned).all()), "not finite")
             require(bool((cleaned >= 0).all()), f"lowest is {cleaned.min():.3g}")
 
 
 def input_is_not_modified(subject: Subject) -> None:
-    """It leaves score and brain as they were; read-only ones will do."""
-    score, brain = score_volume()
-    given = score.copy(), brain.copy()
-    for array in given:
+    """It leaves score, image and brain as they were; read-only ones will do."""
+    given = _each(score_stack(), np.copy)
+    subject.clean(given)
+    for name, array in vars(score_stack()).items():
+        require(np.array_equal(getattr(given, name), array), f"it changes {name}")
+    for array in vars(given).values():
         array.flags.writeable = False
     try:
-        subject.clean(*given)
+        subject.clean(given)
     except ValueError as error:
         raise AssertionError(f"read-only arrays are refused ({error})") from None
-    given[0].flags.writeable = given[1].flags.writeable = True
-    subject.clean(*given)
-    require(np.array_equal(given[0], score) and np.array_equal(given[1], brain), "it changes what it was given")
 
 
 def nothing_comes_from_nothing(subject: Subject) -> None:
     """Where all scores are 0 they stay 0."""
-    score, brain = score_volume()
-    require(not subject.clean(score * 0, brain).any(), "there are scores now")
+    stack = score_stack()
+    require(not subject.clean(replace(stack, score=stack.score * 0)).any(), "there are scores now")
 
 
 def nothing_rises_above_the_highest(subject: Subject) -> None:
     """No voxel scores higher than the highest did before."""
-    score, brain = score_volume()
-    cleaned = subject.clean(score, brain)
-    require(cleaned.max() <= score.max() * (1 + 1e-6), f"{score.max():.4g} became {cleaned.max():.4g}")
+    highest, cleaned = score_stack().score.max(), subject.clean(score_stack())
+    require(bool(cleaned.max() <= highest * (1 + 1e-6)), f"{highest:.4g} became {cleaned.max():.4g}")
 
 
 def something_remains(subject: Subject) -> None:
-    """A bright lesion in the middle of the brain keeps a score."""
-    score, brain = score_volume()
-    require(subject.clean(score, brain)[score == 1].max() > 0.5, "nothing of it is left")
+    """A bright lesion in the middle of the brain keeps half of its score at least."""
+    highest = subject.clean(score_stack())[score_stack().lesion].max()
+    require(bool(highest >= 0.5), f"1 became {highest:.3g}")
+
+
+def an_empty_brain_is_no_error(subject: Subject) -> None:
+    """Without a brain nothing scores."""
+    require(not subject.clean(_each(score_stack(), np.zeros_like)).any(), "there are scores")
 
 
 def deterministic(subject: Subject) -> None:
     """The same scores give the same result twice, and no global generator is drawn from."""
-    score, brain = score_volume()
     with generators_untouched():
-        one, two = (subject.clean(score, brain) for _ in range(2))
+        one, two = (subject.clean(score_stack()) for _ in range(2))
     require(np.array_equal(one, two), "results differ")
+
+
+def _each(stack: Stack, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Stack:
+    return Stack(**{name: change(array) for name, array in vars(stack).items()})

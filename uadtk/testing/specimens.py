@@ -47,14 +47,25 @@ def planted(healthy: Batch) -> tuple[Tensor, Tensor]:
     return torch.where(lesion, torch.tensor(LESION), healthy.image), lesion
 
 
-def score_volume() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Scores (z, y, x) >= 0 with one bright blob, 0 outside the brain, and the brain."""
+@dataclass(frozen=True)
+class Stack:
+    """The slices of one scan as cleaners see them, all (z, y, x): score >= 0, prepared image, brain, lesion."""
+
+    score: NDArray[np.float32]
+    image: NDArray[np.float32]
+    brain: NDArray[np.bool_]
+    lesion: NDArray[np.bool_]
+
+
+def score_stack() -> Stack:
+    """Low scores everywhere in the brain, and one lesion that is bright and scores 1."""
     rng = np.random.default_rng(0)
     z, y, x = np.mgrid[-1:1:12j, -1:1:32j, -1:1:32j]
     brain = (z**2 + (y / 0.8) ** 2 + (x / 0.7) ** 2) < 1
-    score = rng.gamma(2.0, 0.05, brain.shape) * brain
-    score[(z**2 + (y - 0.1) ** 2 + x**2) < 0.2] = 1.0
-    return score.astype(np.float32), brain
+    lesion = (z**2 + (y - 0.1) ** 2 + x**2) < 0.2
+    score = np.where(lesion, 1.0, rng.gamma(2.0, 0.05, brain.shape)) * brain
+    image = np.where(lesion, LESION, rng.uniform(0.4, 0.9, brain.shape)) * brain
+    return Stack(score.astype(np.float32), image.astype(np.float32), brain, lesion)
 
 
 def calibration_scans(factor: float = 1.0, lesions: bool = False) -> list[CalibrationScan]:

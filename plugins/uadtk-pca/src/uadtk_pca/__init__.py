@@ -1,0 +1,12 @@
+"""Principal components for uadtk. This module is imported at start-up, so it stays light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from uadtk.api import Entry, hookimpl
+
+
+@hookimpl
+def uadtk_models() -> Iterable[Entry]:
+    return [Entry("pca", "uadtk_pca.model:Model", "Principal components of normal slices, the linear baseline.")]

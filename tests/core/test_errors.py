@@ -1,0 +1,48 @@
+"""Errors: one line each, an exit code each, and the tree that the docstring draws."""
+
+import re
+
+import pytest
+
+from uadtk.core import errors
+from uadtk.core.errors import DataError, UadtkError, did_you_mean
+
+
+def test_the_tree_in_the_docstring_is_the_truth():
+    drawn = dict(re.findall(r"(\w+Error) +(\d)", errors.__doc__))
+    classes = {c.__name__: str(c.exit_code) for c in (UadtkError, *UadtkError.__subclasses__())}
+    assert drawn == classes
+    assert f"interrupted         {errors.INTERRUPTED}" in errors.__doc__
+
+
+def test_every_error_has_its_own_exit_code():
+    codes = [c.exit_code for c in (UadtkError, *UadtkError.__subclasses__())]
+    assert sorted(codes) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        (("is empty",), "is empty"),
+        (("is empty", "a.nii"), "a.nii: is empty"),
+        (("is empty", "a.nii", "Copy it again."), "a.nii: is empty. Copy it again."),
+        (("is empty", "", "Copy it again."), "is empty. Copy it again."),
+        (("is\n  empty", "a\nb.nii", "Copy\tit."), "a b.nii: is empty. Copy it."),
+    ],
+)
+def test_what_where_and_what_to_do_on_one_line(parts, line):
+    error = DataError(*parts)
+    assert error.one_line() == str(error) == line
+
+
+@pytest.mark.parametrize(
+    ("wrong", "known", "text"),
+    [
+        ("scalespce", ["histeq", "scalespace"], "Did you mean 'scalespace'?"),
+        ("vae", ["histeq", "scalespace"], "Known: histeq, scalespace."),
+        ("vae", [], "Known: none."),
+        ("b", iter(["c", "a"]), "Known: a, c."),
+    ],
+)
+def test_did_you_mean(wrong, known, text):
+    assert did_you_mean(wrong, known) == text
