@@ -31,7 +31,7 @@ COLUMNS = (
 PHANTOMS = {"5mm": ("--count", "20", "--slice-mm", "5", "--seed", "5000"), "3mm": ("--count", "20", "--slice-mm", "3")}
 MODEL = ("--widths", "8,16,48", "--lowpass", "128", "--noise", "0.3")
 TRAINING = tuple(
-    "--masked --batch 16 --learning-rate 7e-4 --decay cosine --precision bfloat16 --threads 1".split()  # noqa: SIM905
+    "--masked --batch 16 --learning-rate 1e-3 --decay cosine --precision bfloat16 --threads 1".split()  # noqa: SIM905
 )
 
 

@@ -64,15 +64,15 @@ def test_a_killed_training_resumes_bit_for_bit(
 ) -> None:
     """Killed inside the second epoch, twice; the third run ends with the weights of an undisturbed training."""
     output = tmp_path / "killed.safetensors"
-    real, steps = training._loss, []
+    real, steps = training._losses, []
 
-    def dying(model: object) -> object:
+    def dying(*batch: object) -> object:
         steps.append(1)
         if len(steps) in (9, 15):
             raise KeyboardInterrupt
-        return real(model)
+        return real(*batch)
 
-    monkeypatch.setattr(training, "_loss", dying)
+    monkeypatch.setattr(training, "_losses", dying)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(fresh(), cohort, QUICK, output, Run())
@@ -164,6 +164,8 @@ def test_the_cosine_rises_for_an_epoch_and_falls_to_two_percent() -> None:
     assert training._learning_rate(Schedule(learning_rate=0.5), 7) == 0.5
 
 
-def test_bfloat16_trains_float32_weights(cohort: Cohort, tmp_path: Path) -> None:
-    done = train(fresh(), cohort, replace(QUICK, epochs=1, precision="bfloat16"), tmp_path / "m.safetensors", Run())
+def test_bfloat16_learns_as_float32_does(cohort: Cohort, trained: Path, tmp_path: Path) -> None:
+    done = train(fresh(), cohort, replace(QUICK, precision="bfloat16"), tmp_path / "m.safetensors", Run())
     assert all(p.dtype == torch.float32 for p in done.build().parameters())
+    expected = checkpoints.load(trained).training["best_validation_loss"]
+    assert done.training["best_validation_loss"] == pytest.approx(expected, rel=0.1)

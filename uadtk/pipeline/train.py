@@ -10,7 +10,6 @@ import datetime as dt
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ import uadtk
 from uadtk import registry
 from uadtk.checkpoint import SUFFIX, Checkpoint, pack
 from uadtk.core.errors import UadtkError, UsageError
-from uadtk.core.model import capabilities
+from uadtk.core.model import Batch, capabilities
 from uadtk.core.options import option
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort
@@ -89,16 +88,15 @@ def train(
     held = load_slices(held_rows, checkpoint.preparation, schedule.masked, run, "validation scans")
     run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
 
-    autocast: dict[str, Any] = {"dtype": torch.bfloat16, "enabled": schedule.precision == "bfloat16"}
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     while len(state.log) < schedule.epochs and state.waited < schedule.patience:
         if state.log and time.monotonic() >= deadline:
             break
         epoch, start = len(state.log) + 1, time.monotonic()
-        with seeded(hash((schedule.seed, epoch)) % 2**31), torch.autocast(run.device, **autocast):
+        with seeded(hash((schedule.seed, epoch)) % 2**31):
             train_loss = _train_epoch(model, optimiser, slices, schedule, epoch, run)
-        with seeded(VALIDATION_SEED), torch.autocast(run.device, **autocast):
-            losses = _mean_losses(model, held, schedule.batch, run.device)
+        with seeded(VALIDATION_SEED):
+            losses = _mean_losses(model, held, schedule, run.device)
         if not math.isfinite(train_loss) or not math.isfinite(losses["loss"]):
             raise UadtkError(
                 f"the loss is not finite in epoch {epoch}",
@@ -155,7 +153,7 @@ def _train_epoch(
         for group in optimiser.param_groups:
             group["lr"] = _learning_rate(schedule, epoch - 1 + step / len(steps))
         batch = slices.batch(rows, run.device)
-        loss = _loss(model)(augmented(batch) if schedule.augment else batch)["loss"]
+        loss = _losses(model, augmented(batch) if schedule.augment else batch, schedule)["loss"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -164,19 +162,22 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def _mean_losses(model: nn.Module, slices: Slices, size: int, device: str) -> dict[str, float]:
+def _mean_losses(model: nn.Module, slices: Slices, schedule: Schedule, device: str) -> dict[str, float]:
     model.eval()
     sums: dict[str, float] = {}
-    for start in range(0, len(slices), size):
-        rows = np.arange(start, min(start + size, len(slices)))
-        for name, value in _loss(model)(slices.batch(rows, device)).items():
+    for start in range(0, len(slices), schedule.batch):
+        rows = np.arange(start, min(start + schedule.batch, len(slices)))
+        for name, value in _losses(model, slices.batch(rows, device), schedule).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(rows)
     return {name: value / len(slices) for name, value in sums.items()}
 
 
-def _loss(model: Any) -> Callable[..., dict[str, Tensor]]:
-    loss: Callable[..., dict[str, Tensor]] = model.training_loss
-    return loss
+def _losses(model: Any, batch: Batch, schedule: Schedule) -> dict[str, Tensor]:
+    """Autocast is entered anew for every batch: inside one context it keeps the casts of weights that have changed."""
+    reduced = schedule.precision == "bfloat16"
+    with torch.autocast(batch.image.device.type, dtype=torch.bfloat16, enabled=reduced):
+        losses: dict[str, Tensor] = model.training_loss(batch)
+        return losses
 
 
 def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
