@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
 
 
 @pytest.fixture(scope="session")

@@ -209,3 +209,15 @@ def test_the_golden_checkpoint_without_weights_still_ranks() -> None:
     brain = torch.tensor([[[[True, True], [True, False]]]])
     score = loaded.build().score(torch.tensor([[[[0.3, 0.1], [0.2, 0.9]]]]), brain)
     torch.testing.assert_close(score, torch.tensor([[[[1.0, 1 / 3], [2 / 3, 0.0]]]]))
+
+
+def test_a_digit_of_a_threshold_cannot_change_unnoticed(tmp_path: Path) -> None:
+    path = tmp_path / "h.safetensors"
+    checkpoint = checkpoints.new("histeq", {}, checkpoints.Preparation())
+    point = OperatingPoint("p98", 0.125, "p98", "t", "own", checkpoint.cleaners, 3, "0" * 64, "2026-01-01")
+    checkpoint.with_point(point).save(path)
+    raw = path.read_bytes()
+    assert b"0.125" in raw
+    path.write_bytes(raw.replace(b"0.125", b"0.135"))
+    with pytest.raises(CheckpointError, match="header is damaged"):
+        checkpoints.load(path)

@@ -7,6 +7,8 @@ Header key ``uadtk``::
      "preparation": {...}, "scorer": "residual", "cleaners": ["erode:iterations=3", ...],
      "training": {...}, "points": [{operating point}, ...], "weights_sha256": "..."}
 
+and ``uadtk_sha256``, the checksum of that JSON text.
+
 Nothing is pickled, and the header can be read without torch. Operating points live beside the weights: adding one
 rewrites the header and copies the weights byte for byte.
 """
@@ -93,8 +95,11 @@ class Checkpoint:
         import torch
         from safetensors.torch import load
 
+        from uadtk.networks.seeded import seeded
+
         try:
-            model = self.new_model()
+            with seeded(0):  # weights that are replaced at once must not move torch's generator
+                model = self.new_model()
         except UsageError as error:  # nobody typed these options: the checkpoint says them
             what = f"model '{self.model}' does not take its options ({error.one_line().rstrip('.')})"
             raise CheckpointError(what, self.source, f"It was made with {self.dist} {self.version}.") from None
@@ -134,7 +139,8 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write atomically."""
         tensors, data = _split(self.weights) if self.weights else ({}, b"")
-        tensors["__metadata__"] = {"uadtk": json.dumps(self.header(), sort_keys=True)}
+        header = json.dumps(self.header(), sort_keys=True)
+        tensors["__metadata__"] = {"uadtk": header, "uadtk_sha256": hashlib.sha256(header.encode()).hexdigest()}
         write_bytes(path, _join(tensors, data))
 
 
@@ -252,6 +258,9 @@ def _header(tensors: dict[str, Any], where: str) -> dict[str, Any]:
             where,
             "Update: pip install -U uadtk.",
         )
+    told = tensors["__metadata__"].get("uadtk_sha256")
+    if told is not None and told != hashlib.sha256(tensors["__metadata__"]["uadtk"].encode()).hexdigest():
+        raise CheckpointError("the header is damaged (checksum differs)", where, "Copy or download it again.")
     return header
 
 

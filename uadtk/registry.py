@@ -66,8 +66,8 @@ def find(kind: Kind, name: str) -> Registered:
         ``dist/name`` names a plugin that cannot be loaded.
     """
     dist, _, short = name.rpartition("/")
-    if dist in ("", OWN) and (own := _own(kind).get(short)):
-        return own
+    if dist in ("", OWN) and (mine := own(kind).get(short)):
+        return mine
     found = [r for r in entries(kind) if r.entry.name == short and dist in ("", r.dist)]
     if len(found) == 1:
         return found[0]
@@ -101,7 +101,7 @@ def load(kind: Kind, name: str) -> Any:
 def entries(kind: Kind) -> list[Registered]:
     """All entries of a kind: ours by name, then the plugins' by name."""
     third_party = [r for plugin in _installed()[1] if not plugin.problem for r in _offers(plugin, kind)[0]]
-    return [*_own(kind).values(), *sorted(third_party, key=lambda r: (r.entry.name, r.dist))]
+    return [*own(kind).values(), *sorted(third_party, key=lambda r: (r.entry.name, r.dist))]
 
 
 def plugins() -> list[Plugin]:
@@ -136,12 +136,12 @@ def notify(hook: str, say: Callable[[str], None], **event: Any) -> None:
 
 def reload() -> None:
     """Forget what was found; for tests and for sessions that install plugins while running."""
-    for cached in (_own, _installed):
+    for cached in (own, _installed):
         cached.cache_clear()
 
 
 @cache
-def _own(kind: Kind) -> dict[str, Registered]:
+def own(kind: Kind) -> dict[str, Registered]:
     offer = getattr(builtin, f"uadtk_{kind}", list)
     return {entry.name: Registered(entry, OWN, uadtk.__version__) for entry in offer()}
 

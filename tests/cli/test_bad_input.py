@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import resource
@@ -137,6 +138,7 @@ def rewritten(source: Path, target: Path, change: Callable[[dict], None]) -> Pat
     inner = json.loads(outer["__metadata__"]["uadtk"])
     change(inner)
     outer["__metadata__"]["uadtk"] = json.dumps(inner)
+    outer["__metadata__"]["uadtk_sha256"] = hashlib.sha256(outer["__metadata__"]["uadtk"].encode()).hexdigest()
     text = json.dumps(outer).encode()
     target.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
     return target
@@ -366,7 +368,7 @@ def test_training_that_cannot_start(histeq: Path, small_cohort: Path, tmp_path: 
     call(*train, "-o", new, "--widths", "wide").refused(2, "scalespace: widths=wide: not a list of whole numbers")
     call(*train, "-o", new, "--widths", "8,8").refused(2, "2 widths for 3 levels")
     call(*train, "-o", new, "--prepare", "sde=128").refused(2, "--prepare: no option 'sde'. Did you mean 'side'?")
-    call(*train, "-o", new, "--prepare", "side=100").refused(2, "--prepare: side=100: not a choice. Known: 128, 256.")
+    call(*train, "-o", new, "--prepare", "side=100").refused(2, "--prepare: side=100: not a choice. Choose 128 or 256.")
     call(*train, "-o", new, "--epochs", "0").refused(2, "--epochs")
     call(*train, "-o", new, "--scorer", "resdual").refused(2, "no scorer 'resdual'. Did you mean 'residual'?")
     call(*train, "-o", new, "--cleaner", "median:size=x").refused(2, "median: size=x: not a number")

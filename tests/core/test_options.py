@@ -72,7 +72,7 @@ def test_values_are_converted(name, said, meant):
         ("widths", "8/x", "thing: widths=8/x: not a list of whole numbers"),
         ("widths", 8, "thing: widths=8: not a list of whole numbers"),
         ("widths", "8/2", "thing: widths=8/2: must be at least 4"),
-        ("loss", "l22", "thing: loss=l22: not a choice. Did you mean 'l2'?"),
+        ("loss", "l22", "thing: loss=l22: not a choice. Choose l1 or l2."),
         ("noise", "maybe", "thing: noise=maybe: not a true/false"),
         ("noise", [], "thing: noise=[]: not a true/false"),
         ("limit", "far", "thing: limit=far: not a number or none"),

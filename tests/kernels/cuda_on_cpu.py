@@ -32,6 +32,8 @@ ROOT = HERE.parents[1]
 CUDA = ROOT / "uadtk" / "kernels" / "_cupy" / "cuda"
 HEADER = HERE / "cuda_cpu.hpp"
 CACHE = ROOT / ".cache" / "cuda_on_cpu"
+# -Bsymbolic: a kernel may be named as a function of the C library, such as `advance` or `index`.
+_FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off", "-Wl,-Bsymbolic")
 _GUARD = 256  # bytes watched on either side of an array; 0xff is NaN as float32 and -1 as an integer
 _SYNCHRONISES = re.compile(r"__sync|__shfl_|__ballot_sync|__any_sync|__all_sync")
 _BOUNDS = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
@@ -56,8 +58,8 @@ def compile_source(code: str, *options: str) -> Source:
     if gxx is None:
         pytest.skip("g++ is not installed: it compiles the CUDA source for the CPU")
     defines = [option for option in options if option.startswith("-D")]
-    key = hashlib.sha256("\0".join([code, HEADER.read_text(), _version(gxx), *defines]).encode()).hexdigest()[:24]
-    library = CACHE / f"{key}.so"
+    key = hashlib.sha256("\0".join([code, HEADER.read_text(), _version(gxx), *_FLAGS, *defines]).encode()).hexdigest()
+    library = CACHE / f"{key[:24]}.so"
     if not library.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         expanded = _run([gxx, "-E", "-P", "-x", "c++", *defines, "-"], code)
@@ -66,8 +68,7 @@ def compile_source(code: str, *options: str) -> Source:
         body = _DYNAMIC.sub(r"\1* \2 = reinterpret_cast<\1*>(cu_shared.data());", code)
         unit = f'#include "{HEADER}"\n#line 1 "source.cu"\n{body}\n{exports}'
         partial = library.with_suffix(f".{os.getpid()}")
-        flags = ["-std=c++20", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
-        _run([gxx, *flags, *defines, "-", "-o", str(partial)], unit)
+        _run([gxx, *_FLAGS, *defines, "-x", "c++", "-", "-o", str(partial)], unit)
         partial.replace(library)
     return Source(ctypes.CDLL(str(library)))
 

@@ -72,7 +72,7 @@ def test_the_way_back_has_the_own_shape_and_keeps_a_smooth_image(
 
 
 def test_the_way_there_and_back_is_close_for_a_smooth_image() -> None:
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (60, 70, 9)), indexing="ij")
+    x, y, _ = np.meshgrid(*(np.linspace(-1, 1, n) for n in (60, 70, 9)), indexing="ij")
     smooth = np.exp(-3 * (x**2 + y**2)).astype(np.float32)
     brain = x**2 + y**2 < 0.8
     grid = SliceGrid.around(brain, (3.0, 2.5, 5.0), 128, 1.625)

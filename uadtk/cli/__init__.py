@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,17 +11,19 @@ from typing import Annotated, Any
 import typer
 
 import uadtk
-from uadtk.cli._lazy import LazyGroup, group, run
+from uadtk.cli._lazy import Children, LazyGroup, group, run
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
 
 _ORDER = ("segment", "train", "threshold", "demo", "phantom", "inspect", "models", "plugins", "check", "doctor")
 
 
 class Root(LazyGroup):
-    def children(self) -> Mapping[str, tuple[str, Callable[[], Any]]]:
+    def own(self) -> Children:
         here = Path(__file__).parent
-        own = {name: (_summary(here / f"{name}.py"), partial(_command, name)) for name in _ORDER}
-        return {**own, **{n: c for n, c in _plugin_commands().items() if n not in own}}
+        return {name: (_summary(here / f"{name}.py"), partial(_command, name)) for name in _ORDER}
+
+    def third_party(self) -> Children:
+        return _plugin_commands()
 
 
 def _summary(path: Path) -> str:
@@ -34,7 +35,7 @@ def _command(name: str) -> Any:
     return getattr(importlib.import_module(f"uadtk.cli.{name}"), name)
 
 
-def _plugin_commands() -> dict[str, tuple[str, Callable[[], Any]]]:
+def _plugin_commands() -> Children:
     from uadtk import registry
 
     found = registry.entries("commands")

@@ -31,8 +31,11 @@ def make_run(device: str = "auto", threads: int = 0, seed: int = 0) -> Run:
     """Device and threads chosen once; progress bars on a terminal, lines elsewhere."""
     import torch
 
+    from uadtk import registry
     from uadtk.core.run import Run
 
+    for warning in registry.warnings():
+        say(f"warning: {warning}")
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendError("no CUDA device is available", "--device cuda", "Use --device cpu.")
     chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -18,6 +18,7 @@ from uadtk.core.errors import UsageError, did_you_mean
 from uadtk.core.options import Field
 
 Function = Callable[..., Any]
+Children = Mapping[str, tuple[str, Callable[[], Any]]]
 _Misuse: Any = typer.BadParameter.__base__  # what typer raises for any wrong option; it has no public name
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -42,15 +43,23 @@ class LazyGroup(typer.core.TyperGroup):
 
     what = "command"
 
-    def children(self) -> Mapping[str, tuple[str, Callable[[], Any]]]:
-        """name -> (summary, build)"""
+    def own(self) -> Children:
+        """name -> (summary, build) of what uadtk brings itself."""
         raise NotImplementedError
+
+    def third_party(self) -> Children:
+        """The same of what plugins bring; looking for it costs a scan of the installed packages."""
+        raise NotImplementedError
+
+    def children(self) -> Children:
+        own = self.own()
+        return {**own, **{name: child for name, child in self.third_party().items() if name not in own}}
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.children())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        child = self.children().get(cmd_name)
+        child = self.own().get(cmd_name) or self.third_party().get(cmd_name)
         return Stub(cmd_name, *child) if child else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -34,14 +34,11 @@ def segment(
     """
     from dataclasses import replace
 
-    from uadtk import registry
     from uadtk.io.cohort import output_names, read_cohort
     from uadtk.io.write import refuse_existing, write_text
     from uadtk.pipeline.score import build_method
     from uadtk.pipeline.segment import Rules, check_point, segment_cohort
 
-    for warning in registry.warnings():
-        say(f"warning: {warning}")
     checkpoint = open_method(model, scorer, cleaner)
     chosen = checkpoint.point(point)
     cohort = read_cohort(scans[0] if len(scans) == 1 else scans)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners, make_run, refuse_file
-from uadtk.cli._lazy import LazyGroup, group, parameter, with_parameters
+from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
 from uadtk.core.errors import UsageError
 
 
@@ -20,17 +21,23 @@ class Models(LazyGroup):
 
     what = "model"
 
-    def children(self) -> Mapping[str, tuple[str, Callable[[], Any]]]:
+    def own(self) -> Children:
         from uadtk import registry
 
-        names = [r.entry.name for r in registry.entries("models")]
-        return {
-            (r.entry.name if names.count(r.entry.name) == 1 else f"{r.dist}/{r.entry.name}"): (
-                r.entry.summary,
-                partial(_command, r.entry.name if names.count(r.entry.name) == 1 else f"{r.dist}/{r.entry.name}"),
-            )
-            for r in registry.entries("models")
+        return {name: (r.entry.summary, partial(_command, name)) for name, r in registry.own("models").items()}
+
+    def third_party(self) -> Children:
+        """By name, and by ``dist/name`` where several offer it."""
+        from uadtk import registry
+
+        offered = registry.entries("models")
+        often = Counter(r.entry.name for r in offered)
+        named = {
+            r.entry.name if often[r.entry.name] == 1 else f"{r.dist}/{r.entry.name}": r
+            for r in offered
+            if r.dist != registry.OWN
         }
+        return {name: (r.entry.summary, partial(_command, name)) for name, r in named.items()}
 
 
 def _callback() -> None:
@@ -88,11 +95,13 @@ def _train(
     **values: Any,
 ) -> None:
     from uadtk import checkpoint as checkpoints
+    from uadtk import registry
     from uadtk.core import options as opts
     from uadtk.core.preparation import Preparation
     from uadtk.io.cohort import read_cohort
     from uadtk.pipeline import train as training
     from uadtk.pipeline.resume import state_path
+    from uadtk.pipeline.score import check_scorer, from_spec
 
     if output.suffix != checkpoints.SUFFIX:
         raise UsageError(f"a checkpoint ends in {checkpoints.SUFFIX}", str(output))
@@ -101,6 +110,7 @@ def _train(
     schedule = opts.build(training.Schedule, chosen, "training")
     recipe = opts.build(Preparation, opts.parse_spec("prepare:" + prepare)[1], "--prepare")
     fresh = checkpoints.new(name, values, recipe, scorer or "", chosen_cleaners(cleaner))
+    check_scorer(from_spec("scorers", fresh.scorer), registry.load("models", name), fresh)
     run = make_run(device, threads, schedule.seed)
     trained = training.train(fresh, read_cohort(cohort), schedule, output, run, minutes)
     state = "" if trained.training["finished"] else " (paused: repeat the command to go on)"

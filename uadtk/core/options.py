@@ -90,7 +90,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
         if not equals:
-            raise UsageError(f"'{part}' is not key=value", text, "Write it like median:size=5,unit=voxel.")
+            raise UsageError(f"'{part}' is not key=value", text, f"Write it like {name}:key=value,key=value.")
         values[key.strip().replace("-", "_")] = value.strip()
     return name.strip(), values
 
@@ -99,7 +99,7 @@ def _convert(value: Any, field: Field, owner: str) -> Any:
     where = f"{owner}: {field.name}={value}"
     if field.choices:
         if value not in field.choices:
-            raise UsageError("not a choice", where, did_you_mean(str(value), field.choices))
+            raise UsageError("not a choice", where, f"Choose {' or '.join(field.choices)}.")
         return value
     try:
         converted = _cast(value, field.type)

@@ -38,7 +38,9 @@ class Volume:
         if self.voxels.ndim != 3 or 0 in self.voxels.shape:
             raise DataError(f"needs three axes with voxels in them, has shape {self.voxels.shape}")
         affine = np.array(self.affine, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        if affine.shape != (4, 4):
+            raise DataError(f"the affine has shape {affine.shape}", fix="It maps voxel indices to mm and is (4, 4).")
+        if not np.isfinite(affine).all():
             raise DataError("the affine has values that are not finite", fix="Repair the header (sform/qform).")
         affine.flags.writeable = False
         object.__setattr__(self, "affine", affine)

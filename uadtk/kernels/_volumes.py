@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
@@ -11,30 +12,41 @@ import numpy as np
 from uadtk.kernels._dispatch import implementation
 
 
-def pairs(module: str, score: Any, truth: Any = None, ndim: int | None = None) -> Iterator[tuple[ModuleType, Any, Any]]:
-    """(implementation of ``module``, scores as float32, truth as uint8 0 or 1 or None), C-contiguous, volume by volume.
+def pairs(
+    module: str,
+    values: Any,
+    marks: Any = None,
+    *,
+    ndim: int | None = None,
+    names: tuple[str, str] = ("score", "truth"),
+    one_mark_for_all: bool = False,
+) -> Iterator[tuple[ModuleType, Any, Any]]:
+    """(implementation of ``module``, values as float32, marks as uint8 0 or 1 or None), C-contiguous, volume by volume.
 
-    Raises ValueError for scores and truths that differ in shape or number, or volumes without ``ndim`` axes; TypeError
-    for an iterator.
+    Raises ValueError for values and marks that differ in shape or number, or volumes without ``ndim`` axes; TypeError
+    for an iterator. ``names`` are what messages call the two; with ``one_mark_for_all``, ``marks`` is a single array.
     """
-    truths = iter(_items("truth", truth)) if truth is not None else None
-    for one_score in _items("score", score):
-        one_truth = None
-        if truths is not None:
-            one_truth = next(truths, None)
-            if one_truth is None:
-                raise ValueError("fewer truths than scores")
-            if np.shape(one_truth) != np.shape(one_score):
-                raise ValueError(f"truth has shape {np.shape(one_truth)}, its score {np.shape(one_score)}")
-        if ndim is not None and np.ndim(one_score) != ndim:
-            raise ValueError(f"score must be {ndim}-D (z, y, x), got {np.ndim(one_score)} dimensions")
-        kernels = implementation(module, one_score, one_truth)
+    name, mark_name = names
+    marks_left = None
+    if marks is not None:
+        marks_left = itertools.repeat(marks) if one_mark_for_all else iter(_items(mark_name, marks))
+    for one in _items(name, values):
+        mark = None
+        if marks_left is not None:
+            mark = next(marks_left, None)
+            if mark is None:
+                raise ValueError(f"fewer {mark_name}s than {name}s")
+            if np.shape(mark) != np.shape(one):
+                raise ValueError(f"{mark_name} has shape {np.shape(mark)}, its {name} {np.shape(one)}")
+        if ndim is not None and np.ndim(one) != ndim:
+            raise ValueError(f"{name} must be {ndim}-D (z, y, x), got {np.ndim(one)} dimensions")
+        kernels = implementation(module, one, mark)
         xp = kernels.namespace()
-        if one_truth is not None:
-            one_truth = xp.ascontiguousarray(one_truth, dtype=bool).view(np.uint8)
-        yield kernels, xp.ascontiguousarray(one_score, dtype=np.float32), one_truth
-    if truths is not None and next(truths, None) is not None:
-        raise ValueError("more truths than scores")
+        if mark is not None:
+            mark = xp.ascontiguousarray(mark, dtype=bool).view(np.uint8)
+        yield kernels, xp.ascontiguousarray(one, dtype=np.float32), mark
+    if marks_left is not None and not one_mark_for_all and next(marks_left, None) is not None:
+        raise ValueError(f"more {mark_name}s than {name}s")
 
 
 def _items(name: str, source: Any) -> Iterable[Any]:

@@ -24,6 +24,7 @@ from uadtk.kernels import _levels
 from uadtk.kernels._volumes import pairs
 from uadtk.kernels.dice import BestDice, DiceCurve, best_of, curve_at, positive_scores
 from uadtk.kernels.labels import check_rule
+from uadtk.kernels.quantiles import RISING
 
 Unit = Literal["voxels", "ml", "components"]
 _COARSE = 1000
@@ -233,8 +234,8 @@ def healthy_fp_threshold(
 
     halves = np.zeros((2, 1 << 16), np.int64)
     scans = 0
-    for kernels, values, _ in pairs("components", scores, ndim=3):
-        kernels.halves(values, halves)
+    for kernels, values, _ in pairs("quantiles", scores, ndim=3):
+        kernels.upper_halves(values.reshape(-1).view(np.uint32), None, halves)
         scans += 1
     if not scans:
         raise ValueError("no scan to count false positives on")
@@ -333,5 +334,4 @@ def _from_halves(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArra
     """The lowest float of each upper half, rising, and how many voxels lie at or above it."""
     bits = np.arange(1 << 16, dtype=np.uint32) << 16
     bits[1 << 15 :] |= 0xFFFF  # negative floats are stored as magnitudes
-    order = np.r_[(1 << 16) - 1 : (1 << 15) - 1 : -1, 0 : 1 << 15]
-    return bits.view(np.float32)[order], counts[order][::-1].cumsum()[::-1]
+    return bits.view(np.float32)[RISING], counts[RISING][::-1].cumsum()[::-1]

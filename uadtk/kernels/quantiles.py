@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from uadtk.kernels import _dispatch
+from uadtk.kernels._volumes import pairs
 
 _BINS = 1 << 16
 _INFINITE = 0x7F80  # upper half of inf; NaN lies above it
 # Upper halves in rising order of the floats they begin: negative ones, which are stored as magnitudes, run backwards.
-_ORDER = np.r_[_BINS - 1 : _BINS // 2 - 1 : -1, 0 : _BINS // 2]
+RISING = np.r_[_BINS - 1 : _BINS // 2 - 1 : -1, 0 : _BINS // 2]
 
 
 def quantile(
@@ -66,7 +66,7 @@ def quantile(
     counts = upper.sum(0)
     if counts[_INFINITE : _BINS // 2].any() or counts[_INFINITE + _BINS // 2 :].any():
         raise ValueError("volumes hold NaN or infinite voxels")
-    cumulative = counts[_ORDER].cumsum()
+    cumulative = counts[RISING].cumsum()
     n = int(cumulative[-1])
     if n == 0:
         raise ValueError("no voxel to take a quantile of")
@@ -74,14 +74,14 @@ def quantile(
     position = (n - 1) * float(q)
     ranks = math.floor(position), min(math.floor(position) + 1, n - 1)
     places = np.searchsorted(cumulative, ranks, "right")
-    halves = _ORDER[places]
+    halves = RISING[places]
     lower = np.zeros((2, _BINS), np.int64)
     for kernels, values, mask in _walk(volumes, masks):
         kernels.lower_halves(values, mask, np.uint32(halves[0]), np.uint32(halves[1]), lower)
     if not np.array_equal(lower.sum(1), counts[halves]):
         raise ValueError("volumes changed between the first and the second walk")
 
-    below = [int(rank - (cumulative[place] - counts[_ORDER[place]])) for rank, place in zip(ranks, places, strict=True)]
+    below = [int(rank - (cumulative[place] - counts[RISING[place]])) for rank, place in zip(ranks, places, strict=True)]
     low, high = (_value(int(half), rank, count) for half, rank, count in zip(halves, below, lower, strict=True))
     # numpy's interpolation: weights in float64, arithmetic in float32, from the nearer end.
     weight = position - ranks[0]
@@ -101,28 +101,7 @@ def _value(half: int, rank: int, lower: Any) -> np.float32:
 
 
 def _walk(volumes: Any, masks: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """(implementation, values as uint32 (n,), mask as uint8 0 or 1 (n,) or None) of each volume."""
+    """(implementation, bits of the values (n,), mask as uint8 0 or 1 (n,) or None) of each volume."""
     shared = hasattr(masks, "ndim")
-    mask_iterator = None if masks is None or shared else iter(_fresh("masks", masks))
-    for volume in [volumes] if hasattr(volumes, "ndim") else _fresh("volumes", volumes):
-        mask = masks
-        if mask_iterator is not None:
-            mask = next(mask_iterator, None)
-            if mask is None:
-                raise ValueError("fewer masks than volumes")
-        kernels = _dispatch.implementation("quantiles", volume, mask)
-        xp = kernels.namespace()
-        if mask is not None:
-            if np.shape(mask) != np.shape(volume):
-                raise ValueError(f"mask has shape {np.shape(mask)}, its volume {np.shape(volume)}")
-            mask = xp.ascontiguousarray(mask, dtype=bool).reshape(-1).view(np.uint8)
-        yield kernels, xp.ascontiguousarray(volume, dtype=np.float32).reshape(-1).view(np.uint32), mask
-    if mask_iterator is not None and next(mask_iterator, None) is not None:
-        raise ValueError("more masks than volumes")
-
-
-def _fresh(name: str, source: Any) -> Iterable[Any]:
-    items: Iterable[Any] = source() if callable(source) else source
-    if not callable(source) and iter(items) is items:
-        raise TypeError(f"{name} is an iterator and can be walked once: give a list, or a callable returning iterators")
-    return items
+    for kernels, values, mask in pairs("quantiles", volumes, masks, names=("volume", "mask"), one_mark_for_all=shared):
+        yield kernels, values.reshape(-1).view(np.uint32), None if mask is None else mask.reshape(-1)

@@ -37,16 +37,21 @@ class Method:
 def build_method(checkpoint: Checkpoint, run: Run) -> Method:
     """Raises UsageError if the model lacks what the scorer needs."""
     keep_memory()
-    scorer = _from_spec("scorers", checkpoint.scorer)
-    cleaners = tuple(_from_spec("cleaners", spec) for spec in checkpoint.cleaners)
+    scorer = from_spec("scorers", checkpoint.scorer)
+    cleaners = tuple(from_spec("cleaners", spec) for spec in checkpoint.cleaners)
     model = checkpoint.build(run.device)
+    check_scorer(scorer, model, checkpoint)
+    return Method(checkpoint, model, scorer, cleaners)
+
+
+def check_scorer(scorer: Any, model: Any, checkpoint: Checkpoint) -> None:
+    """Raises UsageError if the model (class or instance) lacks a method that the scorer calls."""
     missing = set(scorer.needs) - capabilities(model)
     if missing:
         raise UsageError(
             f"scorer '{checkpoint.scorer}' needs {', '.join(sorted(missing))}, model '{checkpoint.model}' has not",
             fix=f"It has: {', '.join(sorted(capabilities(model)))}.",
         )
-    return Method(checkpoint, model, scorer, cleaners)
 
 
 def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = None) -> Scoring:
@@ -89,7 +94,18 @@ def _score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, 
     return score, {name: torch.cat([part[name] for part in maps]).numpy() for name in maps[0]}
 
 
-def _from_spec(kind: registry.Kind, spec: str) -> Any:
+def from_spec(kind: registry.Kind, spec: str) -> Any:
+    """The scorer or cleaner that a spec names."""
     name, values = opts.parse_spec(spec)
     cls = registry.load(kind, name)
     return cls(opts.build(cls.Options, values, name))
+
+
+def same_spec(kind: registry.Kind, one: str, other: str) -> bool:
+    """True if both name the same thing with the same options, spelled out or left at their defaults."""
+
+    def meaning(spec: str) -> tuple[str, Any]:
+        name, values = opts.parse_spec(spec)
+        return name, opts.build(registry.load(kind, name).Options, values, name)
+
+    return one == other or meaning(one) == meaning(other)

@@ -24,7 +24,7 @@ from uadtk.io.read import located, read_mask, read_scan
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
 from uadtk.pipeline.outputs import output_paths, write_outputs
-from uadtk.pipeline.score import Method, score_map
+from uadtk.pipeline.score import Method, same_spec, score_map
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,25 @@ def segment_cohort(
         run.timings.clear()
         try:
             yield Outcome(row, name, segment_file(row, name, method, point, folder, run, rules, overwrite))
-        except UadtkError as error:
-            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=error)
-            yield Outcome(row, name, error)
+        except Exception as error:
+            if len(rows) == 1 and not isinstance(error, UadtkError):
+                raise  # a bug: with a traceback, where there is nothing else to lose
+            told = error if isinstance(error, UadtkError) else _unexpected(error, row)
+            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=told)
+            yield Outcome(row, name, told)
+
+
+def _unexpected(error: Exception, row: Row) -> UadtkError:
+    what = f"failed unexpectedly ({type(error).__name__}: {error})"
+    return UadtkError(what, str(row.image), "Run it alone for the traceback, and report it.")
 
 
 def check_point(method: Method, point: OperatingPoint) -> None:
     """A threshold holds only for scores made the way its calibration made them."""
-    made, now = (point.scorer, *point.cleaners), (method.checkpoint.scorer, *method.checkpoint.cleaners)
-    if made != now:
+    checkpoint = method.checkpoint
+    made, now = (point.scorer, *point.cleaners), (checkpoint.scorer, *checkpoint.cleaners)
+    kinds: list[registry.Kind] = ["scorers", *(["cleaners"] * len(point.cleaners))]  # type: ignore[list-item]
+    if len(made) != len(now) or not all(map(same_spec, kinds, made, now)):
         raise UsageError(
             f"was calibrated for {' '.join(made)}, not for {' '.join(now)}",
             f"operating point '{point.name}'",

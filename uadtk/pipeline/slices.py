@@ -43,7 +43,7 @@ class Slices:
 def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
     """Training and validation rows: by the table's split column, else a fifth of the subjects held out by ``seed``."""
     if any(row.split for row in cohort):
-        train, held = list(cohort.split("train")), list(cohort.split("validation"))
+        train, held = [[row for row in cohort if row.split == name] for name in ("train", "validation")]
     else:
         train, held = list(cohort), []
     if not train:

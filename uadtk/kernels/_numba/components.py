@@ -21,7 +21,6 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from uadtk.kernels._levels import Levels
-from uadtk.kernels._numba.quantiles import upper_halves
 
 _BLOCK = 32
 _INFINITE = np.uint32(0x7F800000)
@@ -41,11 +40,6 @@ class Candidates(NamedTuple):
 
 def namespace() -> Any:
     return np
-
-
-def halves(values: NDArray[np.float32], counts: NDArray[np.int64]) -> None:
-    """Add to ``counts`` (2, 65536) the voxels per upper half of their bits."""
-    upper_halves(values.reshape(-1).view(np.uint32), None, counts)
 
 
 def gather(values: NDArray[np.float32], truth: NDArray[np.uint8] | None, above: np.float32) -> Candidates | None:

@@ -51,13 +51,18 @@ def label_stats(
 
 
 @njit(nogil=True, cache=True)
+def _is_background(block):
+    union = np.int32(0)
+    for j in range(block.size):
+        union |= block[j]
+    return union == 0
+
+
+@njit(nogil=True, cache=True)
 def _measure(labels, sizes, first):
     for start in range(0, labels.size, _BLOCK):
         block = labels[start : start + _BLOCK]
-        seen = np.int32(0)
-        for j in range(block.size):
-            seen |= block[j]
-        if seen == 0:
+        if _is_background(block):
             continue
         for j in range(block.size):
             label = block[j]
@@ -71,10 +76,7 @@ def _measure(labels, sizes, first):
 def _rename(labels, new):
     for start in range(0, labels.size, _BLOCK):
         block = labels[start : start + _BLOCK]
-        seen = np.int32(0)
-        for j in range(block.size):
-            seen |= block[j]
-        if seen == 0:
+        if _is_background(block):
             continue
         for j in range(block.size):
             block[j] = new[block[j]]
@@ -88,10 +90,7 @@ def _accumulate(labels, score, voxels, places, peak, total):
             row = labels[z, y]
             for start in range(0, width, _BLOCK):
                 block = row[start : start + _BLOCK]
-                seen = np.int32(0)
-                for j in range(block.size):
-                    seen |= block[j]
-                if seen == 0:
+                if _is_background(block):
                     continue
                 for j in range(block.size):
                     label = block[j]
