@@ -38,26 +38,26 @@ def output_paths(folder: Path, name: str, maps: Sequence[str] = ()) -> dict[str,
 
 
 def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overwrite: bool) -> None:
-    """Write everything beside its place, then move it there at once. ``run.timings`` gains ``report`` and ``write``."""
+    """Write everything beside its place, then move it there at once; ``run.timings`` gains ``write``."""
     maps = result.scoring.maps
     refuse_existing(output_paths(folder, name, tuple(maps)).values(), overwrite)
-    with run.stage("report"):
-        page = report_html(result)
     with staged(folder, overwrite) as stage:
         paths = output_paths(stage, name, tuple(maps))
-        with run.stage("write"):
-            volumes: dict[str, Volume] = {
-                "mask": result.mask,
-                "score": result.scoring.score,
-                "components": result.components,
-                "brain": result.scoring.brain,
-                **maps,
-            }
-            with ThreadPoolExecutor(2) as pool:  # zlib lets go of the interpreter
-                list(pool.map(lambda item: write_nifti(paths[item[0]], item[1]), volumes.items()))
+        volumes: dict[str, Volume] = {
+            "mask": result.mask,
+            "score": result.scoring.score,
+            "components": result.components,
+            "brain": result.scoring.brain,
+            **maps,
+        }
+        with run.stage("write"), ThreadPoolExecutor(2) as pool:
+            # compressing lets go of the interpreter, so the report is drawn meanwhile
+            jobs = [pool.submit(write_nifti, paths[key], volume) for key, volume in volumes.items()]
+            write_text(paths["report"], report_html(result))
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))
-            write_text(paths["report"], page)
+            for job in jobs:
+                job.result()
         write_json(paths["provenance"], result.provenance)
         written = {path.name for path in stage.iterdir()}
     if overwrite:  # a reconstruction of the model before must not stay beside the mask of this one

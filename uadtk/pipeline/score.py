@@ -64,17 +64,11 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
             score = cleaner.clean(score, prepared.image, prepared.brain, prepared.spacing_mm)
     with run.stage("return"):
         brain = prepared.own_brain.voxels
-        unit = {"reconstruction": np.float32(prepared.intensity)}
-        return Scoring(
-            scan,
-            prepared.own_brain,
-            prepared.brain_source,
-            ScoreMap(np.maximum(prepared.to_own_grid(score), 0) * brain, scan.affine),
-            {
-                name: Volume(prepared.to_own_grid(values) * brain * unit.get(name, np.float32(1)), scan.affine)
-                for name, values in maps.items()
-            },
-        )
+        if "reconstruction" in maps:  # back to the scan's intensity
+            maps["reconstruction"] *= np.float32(prepared.intensity)
+        own = {name: Volume(prepared.to_own_grid(values) * brain, scan.affine) for name, values in maps.items()}
+        own_score = ScoreMap(prepared.to_own_grid(score) * brain, scan.affine)
+    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own)
 
 
 def _score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:

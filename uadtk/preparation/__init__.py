@@ -26,13 +26,12 @@ class Prepared:
     """Slices of one scan.
 
     ``image`` (n, side, side) float32, 0 outside the brain, brain p98 = 1; ``brain`` bool of the same shape;
-    ``positions`` (n,) the z index of each slice in the RAS+ volume; ``spacing_mm`` (z, y, x) of the slice stack;
+    ``spacing_mm`` (z, y, x) of the slice stack;
     ``intensity`` the scan intensity that became 1.
     """
 
     image: Float
     brain: NDArray[np.bool_]
-    positions: NDArray[np.intp]
     spacing_mm: tuple[float, float, float]
     intensity: float
     own_brain: Mask
@@ -68,22 +67,21 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
     with run.stage("prepare"):
         upright = upright_of(image.voxels)
         mask = Mask(upright_of(own_brain.voxels).voxels > 0.5, upright.affine)
-        grid = SliceGrid.around(mask.voxels, upright.spacing_mm, recipe.pixels, recipe.pixel_mm)
         _fits(mask, recipe.field_mm)
-        intensity = _white_point(upright.voxels[mask.voxels], recipe.percentile)
-        inside = grid.to_slices(mask.voxels) > 0.5
-        stripped = np.maximum(np.where(mask.voxels, upright.voxels, 0), 0) / np.float32(intensity)
-        slices = grid.to_slices(stripped) * inside
+        grid = SliceGrid.around(mask.voxels, upright.spacing_mm, recipe.pixels, recipe.pixel_mm)
+        brain, box = grid.cut(mask.voxels), grid.cut(upright.voxels)
+        intensity = _white_point(box[brain > 0], recipe.percentile)
+        inside = grid.to_slices(brain) > 0.5
+        slices = grid.to_slices(np.maximum(box, 0) * brain / np.float32(intensity)) * inside
     return Prepared(
-        image=np.ascontiguousarray(slices, dtype=np.float32),
+        image=slices,
         brain=inside,
-        positions=grid.positions,
         spacing_mm=(upright.spacing_mm[2], recipe.pixel_mm, recipe.pixel_mm),
         intensity=intensity,
         own_brain=own_brain,
         brain_source=source,
         to_own_grid=lambda slices: frame.home(turn.to_own(grid.to_volume(slices))),
-        to_slices=lambda own: grid.to_slices(upright_of(own).voxels) > 0,
+        to_slices=lambda own: grid.to_slices(grid.cut(upright_of(own).voxels)) > 0,
     )
 
 

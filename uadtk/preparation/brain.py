@@ -31,7 +31,7 @@ def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tu
     if given is not None:
         mask, source = given, GIVEN
     elif is_stripped(scan):
-        mask, source = Mask(_filled(scan.voxels > 0), scan.affine), STRIPPED
+        mask, source = Mask(_filled((scan.voxels > 0).T).T, scan.affine), STRIPPED
     else:
         mask, source = Mask(_deepbet(scan, device), scan.affine), DEEPBET
     volume_ml = int(np.count_nonzero(mask.voxels)) * mask.voxel_ml

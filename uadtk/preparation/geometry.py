@@ -47,12 +47,14 @@ class Reorientation:
 class SliceGrid:
     """Square axial slices over a RAS+ volume: rows run from anterior to posterior, columns from left to right.
 
-    ``positions`` are the z indices of the slices; ``rows`` (side, y) and ``columns`` (side, x) resample one slice,
-    ``back_rows`` (y, side) and ``back_columns`` (x, side) bring it home.
+    Only the bounding box of the brain is read and written: ``z``, ``y`` and ``x`` are its ranges. ``rows`` (side, y)
+    and ``columns`` (side, x) resample one slice, ``back_rows`` (y, side) and ``back_columns`` (x, side) bring it home.
     """
 
-    shape: tuple[int, int, int]
-    positions: NDArray[np.intp]
+    shape: tuple[int, ...]
+    z: slice
+    y: slice
+    x: slice
     rows: Float
     columns: Float
     back_rows: Float
@@ -62,29 +64,35 @@ class SliceGrid:
     def around(cls, brain: NDArray[np.bool_], spacing_mm: Spacing, side: int, pixel_mm: float) -> SliceGrid:
         """Centre the field of view on the bounding box of ``brain`` (x, y, z)."""
         box = [np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        x, y, z = (slice(int(found[0]), int(found[-1]) + 1) for found in box)
+        size_x, size_y = x.stop - x.start, y.stop - y.start
         offsets_mm = (np.arange(side) - (side - 1) / 2) * pixel_mm
-        x = (box[0][0] + box[0][-1]) / 2 + offsets_mm / spacing_mm[0]
-        y = (box[1][0] + box[1][-1]) / 2 - offsets_mm / spacing_mm[1]
-        size_x, size_y, _ = brain.shape
+        at_x = (size_x - 1) / 2 + offsets_mm / spacing_mm[0]
+        at_y = (size_y - 1) / 2 - offsets_mm / spacing_mm[1]
         return cls(
-            shape=brain.shape,  # type: ignore[arg-type]
-            positions=np.arange(box[2][0], box[2][-1] + 1),
-            rows=resampling_matrix(y, size_y),
-            columns=resampling_matrix(x, size_x),
-            back_rows=resampling_matrix((np.arange(size_y) - y[0]) / (y[1] - y[0]), side),
-            back_columns=resampling_matrix((np.arange(size_x) - x[0]) / (x[1] - x[0]), side),
+            shape=brain.shape,
+            z=z,
+            y=y,
+            x=x,
+            rows=resampling_matrix(at_y, size_y),
+            columns=resampling_matrix(at_x, size_x),
+            back_rows=resampling_matrix((np.arange(size_y) - at_y[0]) / (at_y[1] - at_y[0]), side),
+            back_columns=resampling_matrix((np.arange(size_x) - at_x[0]) / (at_x[1] - at_x[0]), side),
         )
 
-    def to_slices(self, voxels: NDArray[np.generic]) -> Float:
-        """(x, y, z) -> (slices, side, side) float32."""
-        chosen = np.ascontiguousarray(voxels.T[self.positions], dtype=np.float32)
-        slices: Float = (self.rows @ chosen @ self.columns.T).astype(np.float32, copy=False)
+    def cut(self, voxels: NDArray[np.generic]) -> Float:
+        """(x, y, z) -> the brain's box (z, y, x), float32."""
+        return np.ascontiguousarray(voxels.T[self.z, self.y, self.x], dtype=np.float32)
+
+    def to_slices(self, box: Float) -> Float:
+        """The brain's box (z, y, x) -> (slices, side, side)."""
+        slices: Float = (self.rows @ box @ self.columns.T).astype(np.float32, copy=False)
         return slices
 
     def to_volume(self, slices: Float) -> Float:
-        """(slices, side, side) -> (x, y, z) float32, 0 where no slice is."""
+        """(slices, side, side) -> (x, y, z), 0 outside the brain's box."""
         volume = np.zeros(self.shape[::-1], dtype=np.float32)
-        volume[self.positions] = self.back_rows @ slices @ self.back_columns.T
+        volume[self.z, self.y, self.x] = self.back_rows @ slices @ self.back_columns.T
         return volume.T
 
 

@@ -11,31 +11,28 @@ def erode(mask: NDArray[np.generic], iterations: int, per_slice: bool) -> NDArra
     eroded = np.array(mask, dtype=np.bool_, order="C")
     if eroded.size == 0 or iterations == 0:
         return eroded
+    _, height, width = eroded.shape
+    # A shift of the flat array wraps at the end of a row, a slice: those voxels are faces, and faces always go.
+    step = width if per_slice else width * height
     source, target = eroded, np.empty_like(eroded)
     for _ in range(iterations):
-        erode_once(source.view(np.uint8), target.view(np.uint8), per_slice)
+        erode_flat(source.reshape(-1).view(np.uint8), target.reshape(-1).view(np.uint8), width, step)
+        target[:, 0] = target[:, -1] = False
+        target[:, :, 0] = target[:, :, -1] = False
         source, target = target, source
     return source
 
 
 @njit(nogil=True, cache=True)
-def erode_once(mask, out, per_slice):
-    _, height, width = mask.shape
-    flat = mask.reshape(-1)
-    flat_out = out.reshape(-1)
-    # A shift of the flat array wraps at the end of a row, a slice: those voxels are faces, and faces always go.
-    step = width if per_slice else width * height
-    out[:] = 0
-    inside = flat.size - 2 * step
-    if inside <= 0:
-        return
-    centre = flat_out[step : step + inside]
-    c, l, r = flat[step : step + inside], flat[step - 1 : step - 1 + inside], flat[step + 1 : step + 1 + inside]
-    u, d = flat[step - width : step - width + inside], flat[step + width : step + width + inside]
-    b, f = flat[:inside], flat[2 * step : 2 * step + inside]
+def erode_flat(mask, out, width, step):
+    """AND of a voxel, its neighbours and those ``step`` away; False within ``step`` of either end."""
+    inside = max(0, mask.size - 2 * step)
+    for i in range(min(step, mask.size)):
+        out[i] = 0
+        out[mask.size - 1 - i] = 0
+    centre = out[step : step + inside]
+    c, l, r = mask[step : step + inside], mask[step - 1 : step - 1 + inside], mask[step + 1 : step + 1 + inside]
+    u, d = mask[step - width : step - width + inside], mask[step + width : step + width + inside]
+    b, f = mask[:inside], mask[2 * step : 2 * step + inside]
     for i in range(inside):
         centre[i] = c[i] & l[i] & r[i] & u[i] & d[i] & b[i] & f[i]
-    out[:, 0] = 0
-    out[:, height - 1] = 0
-    out[:, :, 0] = 0
-    out[:, :, width - 1] = 0

@@ -17,6 +17,7 @@ Numba's cache does not notice an edit of ``networks.py``: delete ``__pycache__``
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -39,8 +40,8 @@ MAGNITUDE = np.uint32(0x7FFFFFFF)
 def median3d(
     volume: NDArray[np.generic], size: tuple[int, int, int], mask: NDArray[np.generic] | None, threads: int
 ) -> NDArray[np.float32]:
-    bits = np.ascontiguousarray(volume, dtype=np.float32).view(np.uint32)
-    inside = None if mask is None else np.ascontiguousarray(mask, dtype=np.bool_)
+    bits = np.require(volume, np.float32, "CW").view(np.uint32)  # writable: Numba compiles anew for what is not
+    inside = np.empty((0, 0, 0), np.bool_) if mask is None else np.require(mask, np.bool_, "CW")
     out = np.zeros(bits.shape, np.float32)
     if bits.size == 0:
         return out
@@ -51,7 +52,8 @@ def median3d(
     starts = range(0, depth, step)
 
     def work(start: int) -> bool:
-        return bool(filter_planes(bits, inside, out, *box, start, min(start + step, depth)))  # type: ignore[call-arg]
+        stop = min(start + step, depth)
+        return bool(filter_planes(bits, inside, out, *box, start, stop, scratch(bits.shape, size)))  # type: ignore[call-arg]
 
     if len(starts) == 1:
         valid = work(0)
@@ -63,24 +65,55 @@ def median3d(
     return out
 
 
-@njit(nogil=True, cache=True)
-def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop):
-    """Filter planes start to stop; False at the first NaN.
+class Scratch(NamedTuple):
+    """Memory of one thread, made outside compiled code, where it would take half a second more to compile.
 
     ``planes`` is a ring of the input planes in use, masked and mirrored in x; plane z - kz // 2 + i is in slot
-    (z + i) % (kz + 1). ``first`` and ``last`` are the ends of what is not zero in each of their rows. ``pair`` takes
-    two planes of output while they are made column by column: writing those to memory would wait for every line.
+    (z + i) % (kz + 1). ``first`` and ``last`` are the ends of what is not zero in each of their rows, ``left`` and
+    ``right`` those of what a row of output may hold. ``pair`` takes two planes of output while they are made column by
+    column: writing those to memory would wait for every line. ``values`` and ``medians`` are ``planes`` and ``pair``.
     """
+
+    planes: NDArray[np.uint32]
+    values: NDArray[np.float32]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    made: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    pair: NDArray[np.float32]
+    medians: NDArray[np.float32]
+    lists: NDArray[np.float32]
+    pairs: NDArray[np.float32]
+
+
+def scratch(shape: tuple[int, ...], size: tuple[int, int, int]) -> Scratch:
+    _, height, width = shape
+    slots, pad, length = size[0] + 1, size[2] // 2, size[0] * size[2] * LANES
+    planes = np.zeros((slots, height, width + 2 * pad + LANES), np.uint32)
+    first, last = np.empty((2, slots, height), np.int64)
+    left, right = np.empty((2, height), np.int64)
+    made, offsets = np.empty(((width - 1) // LANES + 1, 2), np.int64), np.empty(slots, np.int64)
+    pair = np.empty((2, height + 1, width + LANES), np.float32)
+    lists, pairs = aligned(2 * ROWS * length), aligned(2 * PAIRS * 2 * length)
+    values = planes.view(np.float32).reshape(-1)
+    return Scratch(planes, values, first, last, left, right, made, offsets, pair, pair.reshape(-1), lists, pairs)
+
+
+def aligned(size: int) -> NDArray[np.float32]:
+    """At a cache line, so that no vector straddles two."""
+    memory = np.empty(size + LANES, np.float32)
+    start = -(memory.ctypes.data // 4) % LANES
+    return memory[start : start + size]
+
+
+@njit(nogil=True, cache=True)
+def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop, memory):
+    """Filter planes start to stop; False at the first NaN. An empty mask is none."""
     depth, height, width = bits.shape
     slots, reach, pad = len(box_z) + 1, len(box_z) // 2, len(box_x) // 2
-    planes = np.zeros((slots, height, width + 2 * pad + LANES), np.uint32)
-    values = planes.view(np.float32).reshape(-1)
-    first = np.empty((slots, height), np.int64)
-    last = np.empty((slots, height), np.int64)
-    made = np.empty(((width - 1) // LANES + 1, 2), np.int64)
-    pair = np.empty((2, height + 1, width + LANES), np.float32)
-    lists = aligned(2 * ROWS * len(box_z) * len(box_x) * LANES)
-    pairs = aligned(2 * PAIRS * 2 * len(box_z) * len(box_x) * LANES)
+    planes, first, last = memory.planes, memory.first, memory.last
     ready = start
     for z in range(start, stop, 2):
         while ready < z + slots:
@@ -91,29 +124,30 @@ def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop):
                 first[slot, y], last[slot, y] = span(planes[slot, y], pad, width)
             ready += 1
         count = min(2, stop - z)
-        origin = filter_pair(values, first, last, lists, pairs, pair, count, made, box_z, box_y, box_x, z % slots)
+        origin = filter_pair(memory, count, box_z, box_y, box_x, z % slots)
         for i in range(count):
-            copy_plane(pair[i], made, origin, mask, out, z + i)
+            copy_plane(memory.pair[i], memory.made, origin, mask, out, z + i)
     return True
 
 
-@njit(nogil=True, cache=True)
-def filter_pair(values, first, last, lists, pairs, pair, count, made, box_z, box_y, box_x, slot):
+@njit(nogil=True, inline="always")  # compiled once, as part of filter_planes
+def filter_pair(memory, count, box_z, box_y, box_x, slot):
     """Make ``count`` planes of output in columns of 16 voxels, where a box can hold anything but zeros.
 
     Returns the x of the first column; column i is valid in rows made[i, 0] to made[i, 1].
     """
+    first, last, left, right, made = memory.first, memory.last, memory.left, memory.right, memory.made
     slots, height = first.shape
-    width = pair.shape[2] - LANES
+    width = memory.pair.shape[2] - LANES
     reach, pad = len(box_y) // 2, len(box_x) // 2
-    left = np.empty(height, np.int64)
-    right = np.empty(height, np.int64)
+    origin, end = width, 0
     for y in range(height):
         left[y], right[y] = width, -1
         for i in range(slots):
             left[y] = min(left[y], first[i, y] - pad)
             right[y] = max(right[y], last[i, y] + pad)
-    origin, end = max(0, left.min()), min(width, right.max() + 1)
+        origin, end = min(origin, left[y]), max(end, right[y] + 1)
+    origin, end = max(origin, 0), min(end, width)
     made[:] = 0
     for x in range(origin, end, LANES):
         top, bottom = height, -1
@@ -122,28 +156,26 @@ def filter_pair(values, first, last, lists, pairs, pair, count, made, box_z, box
                 top, bottom = min(top, y), y
         if bottom >= 0:
             top, bottom = max(0, top - reach), min(height, bottom + reach + 1)
-            filter_column(values, lists, pairs, pair, count, box_z, box_y, box_x, slot, x, top, bottom)
-            made[(x - origin) // LANES] = top, bottom
+            filter_column(memory, count, box_z, box_y, box_x, slot, x, top, bottom)
+            column = (x - origin) // LANES
+            made[column, 0], made[column, 1] = top, bottom
     return origin
 
 
-@njit(nogil=True, cache=True)
-def filter_column(values, lists, pairs, pair, count, box_z, box_y, box_x, slot, x, top, bottom):
+@njit(nogil=True, inline="always")
+def filter_column(memory, count, box_z, box_y, box_x, slot, x, top, bottom):
     """Make pair[:count, top:bottom, x : x + 16]; a row more if their number is odd."""
     slots, reach, pad = len(box_z) + 1, len(box_y) // 2, len(box_x) // 2
-    height, stride = pair.shape[1] - 1, pair.shape[2]
+    height, stride = memory.pair.shape[1] - 1, memory.pair.shape[2]
     source_stride = stride + 2 * pad
-    medians = pair.reshape(-1)
-    planes = np.empty(slots, np.int64)
-    for i in range(slots):
-        planes[i] = (slot + i) % slots * height * source_stride + x
-    offsets = np.empty(slots, np.int64)
+    values, medians, lists, pairs = memory.values, memory.medians, memory.lists, memory.pairs
+    offsets = memory.offsets
     row, entry = top - reach, 0
     for y in range(top, bottom, 2):
         while row <= y + reach + 1:
             offset = mirror(row, height) * source_stride
             for i in range(slots):
-                offsets[i] = planes[i] + offset
+                offsets[i] = ((slot + i) % slots * height) * source_stride + offset + x
             sort_row(box_z, box_x, values, offsets, lists, row)  # type: ignore[call-arg]
             row += 1
         while 2 * entry <= y - top + 2 * reach - 2:
@@ -164,7 +196,7 @@ def copy_plane(plane, made, origin, mask, out, z):
             if made[i, 0] <= y < made[i, 1]:
                 begin = np.uint64(origin + i * LANES)  # unsigned: no test for indices from the end
                 for x in range(begin, min(begin + np.uint64(LANES), np.uint64(width))):
-                    if mask is None:
+                    if mask.size == 0:
                         out[z, y, x] = plane[y, x]
                     else:
                         out[z, y, x] = plane[y, x] if mask[z, y, x] else np.float32(0)
@@ -176,7 +208,7 @@ def load_row(bits, mask, z, y, row, pad):
     source = bits[z, y]
     width = source.size
     middle = row[pad : pad + width]
-    if mask is None:
+    if mask.size == 0:
         for x in range(width):
             middle[x] = source[x]
     else:
@@ -224,14 +256,6 @@ def mirror(i, n):
     while i < 0 or i >= n:
         i = -1 - i if i < 0 else 2 * n - 1 - i
     return i
-
-
-@njit(nogil=True, cache=True)
-def aligned(size):
-    """Scratch memory at a cache line, so that no vector straddles two."""
-    memory = np.empty(size + LANES, np.float32)
-    start = -(memory.ctypes.data // 4) % LANES
-    return memory[start : start + size]
 
 
 class Vectors:

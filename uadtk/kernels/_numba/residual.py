@@ -55,14 +55,11 @@ def _add_tile(image, mask, batch, start, total, square, with_square, low):
 
 
 @njit(nogil=True, cache=True)
-def _one(image, mask, reconstruction, out, low):
-    """The residual of a single reconstruction: no sums, so float32 rounds once as well."""
-    invalid = False
-    for j in range(image.size):
-        d = image[j] - reconstruction[j] if mask[j] else np.float32(0)
-        invalid |= not (abs(d) < np.inf)
-        out[j] = max(d, low * d)
-    return invalid
+def _any(mask):
+    found = False
+    for j in range(mask.size):
+        found |= mask[j]
+    return found
 
 
 @njit(nogil=True, cache=True)
@@ -70,25 +67,44 @@ def add(image, mask, batch, total, square, with_square, invalid, low):
     """image, mask, total, square (n,), batch (samples, n); ``square`` is read only ``with_square``."""
     for start in range(0, image.size, _TILE):
         tile = slice(start, min(start + _TILE, image.size))
-        if mask[tile].any():
+        if _any(mask[tile]):
             found = _add_tile(image[tile], mask[tile], batch, start, total[tile], square[tile], with_square, low)
             invalid[0] |= found
 
 
-@njit(nogil=True, cache=True)
 def at_once(image, mask, batch, mean, variance, invalid, low):
     """image, mask, mean (n,), batch (samples, n), variance (n,) or (0,); both zero on entry."""
+    if len(batch) == 1 and not variance.size:
+        _one(image, mask, batch[0], mean, invalid, np.float32(low))
+    else:
+        _several(image, mask, batch, mean, variance, invalid, low)
+
+
+@njit(nogil=True, cache=True)
+def _one(image, mask, reconstruction, out, invalid, low):
+    """The residual of a single reconstruction: no sums, so float32 rounds once as well."""
+    for start in range(0, image.size, _TILE):
+        stop = min(start + _TILE, image.size)
+        x, keep, other, to = image[start:stop], mask[start:stop], reconstruction[start:stop], out[start:stop]
+        if not _any(keep):
+            continue
+        wrong = False
+        for j in range(x.size):
+            d = x[j] - other[j] if keep[j] else np.float32(0)
+            wrong |= not (abs(d) < np.inf)
+            to[j] = max(d, low * d)
+        invalid[0] |= wrong
+
+
+@njit(nogil=True, cache=True)
+def _several(image, mask, batch, mean, variance, invalid, low):
     samples = batch.shape[0]
     with_square = variance.size > 0
     totals = np.empty(_TILE, np.float64)
     squares = np.empty(_TILE, np.float64)
     for start in range(0, image.size, _TILE):
         stop = min(start + _TILE, image.size)
-        if not mask[start:stop].any():
-            continue
-        if samples == 1 and not with_square:
-            found = _one(image[start:stop], mask[start:stop], batch[0, start:stop], mean[start:stop], np.float32(low))
-            invalid[0] |= found
+        if not _any(mask[start:stop]):
             continue
         totals[:] = 0
         squares[:] = 0
