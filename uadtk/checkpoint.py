@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 SUFFIX = ".safetensors"
 SHIPPED = Path(__file__).parent / "weights"
-DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=5,unit=mm")
+DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=6,unit=mm")
 
 
 @dataclass(frozen=True)

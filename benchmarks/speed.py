@@ -1,0 +1,83 @@
+"""How long people wait: ``uadtk --help`` against ``import torch``, and the stages of ``segment``.
+
+    python benchmarks/speed.py [--threads 1]
+
+Start-up is the median of nine fresh processes of each, interleaved. The stages are the medians of five runs on phantoms
+(1 mm and 5 mm slices) with the shipped model, after one run that compiles the kernels. Fails if ``--help`` takes more
+than a tenth of ``import torch``, or if in ``segment`` the rest takes longer than the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from uadtk.checkpoint import open_checkpoint
+from uadtk.core.run import Run
+from uadtk.io.cohort import Row
+from uadtk.io.write import write_nifti
+from uadtk.phantom import make
+from uadtk.pipeline.score import build_method
+from uadtk.pipeline.segment import Rules, segment_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch in segment")
+    threads = parser.parse_args().threads
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    )
+    good = [start_up(), *(stages(slice_mm, threads) for slice_mm in (1.0, 5.0))]
+    sys.exit(0 if all(good) else 1)
+
+
+def start_up() -> bool:
+    commands = {
+        "uadtk --help": [str(Path(sys.executable).parent / "uadtk"), "--help"],
+        "import torch": [sys.executable, "-c", "import torch"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(9):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds[name].append(time.perf_counter() - start)
+    help_s, torch_s = (median(values) for values in seconds.values())
+    print(f"uadtk --help {help_s:.3f} s, import torch {torch_s:.3f} s: {torch_s / help_s:.1f} times as long")
+    return help_s < torch_s / 10
+
+
+def stages(slice_mm: float, threads: int) -> bool:
+    torch.set_num_threads(threads)
+    checkpoint, run = open_checkpoint("scalespace"), Run()
+    method, point = build_method(checkpoint, run), checkpoint.point(None)
+    times: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scan.nii.gz"
+        phantom = make(3, lesions="ms", slice_mm=slice_mm)
+        write_nifti(path, phantom.scan)
+        for _ in range(6):
+            run.timings.clear()
+            segment_file(Row("scan", path), "scan", method, point, Path(folder) / "out", run, Rules(), overwrite=True)
+            times.append(dict(run.timings))
+    middle = {stage: median(t[stage] for t in times[1:]) for stage in times[0]}
+    network = middle.pop("network")
+    rest = ", ".join(f"{stage} {s:.3f}" for stage, s in middle.items())
+    shape = " x ".join(map(str, phantom.scan.shape))
+    print(
+        f"segment {shape}, {threads} thread(s): network {network:.3f} s, all else {sum(middle.values()):.3f} s ({rest})"
+    )
+    return sum(middle.values()) < network
+
+
+if __name__ == "__main__":
+    main()
