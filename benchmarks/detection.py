@@ -95,7 +95,7 @@ def _row(collection: str, model: str, scans: list[Scored]) -> str:
     auprc = _with_interval(scans, lambda chosen: average_precision(*_pooled(chosen)))
     oracle = _with_interval(scans, lambda chosen: best_dice(*_pooled(chosen)).dice)
     at_point = _with_interval(scans, lambda chosen: float(np.mean([s.dice for s in chosen])), draws=DRAWS)
-    return f"| {collection} | {len(scans)} | {share:.1%} | {model} | {auprc} | {oracle} | {at_point} |"
+    return f"| {collection} | {len(scans)} | {share:.1%} | {Path(model).stem} | {auprc} | {oracle} | {at_point} |"
 
 
 def _pooled(scans: list[Scored]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]]]:

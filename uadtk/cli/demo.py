@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,13 +15,16 @@ def demo(
         "uadtk-demo"
     ),
     model: Model = "scalespace",
+    lesions: Annotated[
+        Literal["tumour", "ms"], typer.Option(help="What is planted: one large or many small.")
+    ] = "tumour",
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another patient.")] = 1,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
     """Make a phantom patient, segment it with the shipped model, and say how well that went.
 
-    The phantom is synthetic (MS-like lesions in deformed ICBM anatomy): it shows that everything works, not how well
+    The phantom is synthetic (lesions planted in deformed ICBM anatomy): it shows that everything works, not how well
     the model does on patients. For that see the model card: uadtk inspect scalespace.
     """
     from uadtk.checkpoint import open_checkpoint
@@ -39,7 +42,7 @@ def demo(
     run = make_run(device, threads)
     checkpoint = open_checkpoint(model)
     run.say(f"making a phantom patient (seed {seed})")
-    phantom = make(seed, lesions="ms")
+    phantom = make(seed, lesions=lesions)
     scan_path, truth_path = output / f"{name}_FLAIR.nii.gz", output / f"{name}_desc-planted_mask.nii.gz"
     write_nifti(scan_path, phantom.scan)
     write_nifti(truth_path, phantom.lesion)
@@ -52,7 +55,7 @@ def demo(
 
     mask, truth, score = result.mask.voxels, phantom.lesion.voxels, result.scoring.score.voxels
     inside = result.scoring.brain.voxels
-    lesions = count_lesions(mask, truth)
+    counted = count_lesions(mask, truth)
     oracle = best_dice(score[inside], truth[inside])
     written = {key: path for key, path in output_paths(output, name).items() if path.exists()}
     for key, path in {"scan": scan_path, "planted": truth_path, **written, "picture": picture_path}.items():
@@ -60,8 +63,8 @@ def demo(
     print()
     print(f"operating point {point.name}: score > {point.threshold:.4f}")
     print(f"mask            {len(result.findings)} findings, {sum(f.volume_ml for f in result.findings):.2f} ml")
-    print(f"planted         {lesions.lesions} lesions, {truth.sum() * phantom.scan.voxel_ml:.2f} ml")
-    print(f"found           {lesions.found} of {lesions.lesions} lesions, {lesions.false} false findings")
+    print(f"planted         {counted.lesions} lesions, {truth.sum() * phantom.scan.voxel_ml:.2f} ml")
+    print(f"found           {counted.found} of {counted.lesions} lesions, {counted.false} false findings")
     print(f"DICE            {dice(mask, truth):.3f} at the operating point")
     print(f"⌈DICE⌉          {oracle.dice:.3f} at the best threshold, an oracle")
     print(f"AUPRC           {average_precision(score[inside], truth[inside]):.3f} inside the brain")
