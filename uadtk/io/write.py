@@ -60,6 +60,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
+        if any(part.startswith(_HIDDEN) for part in place.parent.parts):  # staged: flushed and renamed with the others
+            place.write_bytes(data)
+            return
         with _hidden(place.parent) as hidden:
             beside = hidden / "data"
             beside.write_bytes(data)
