@@ -1,7 +1,8 @@
-"""Torch tensors to the arrays the kernels take, and back, without copies: the one place where this happens."""
+"""Torch tensors to the arrays the kernels take, and back: the one place where this happens."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch.utils.dlpack
@@ -9,9 +10,11 @@ from torch import Tensor
 
 
 def to_array(tensor: Tensor) -> Any:
-    """NumPy for a tensor on the CPU, CuPy (by DLPack) for one on a GPU."""
+    """NumPy for a tensor on the CPU, CuPy (by DLPack) for one on a GPU; without CuPy its copy on the host."""
     if tensor.device.type == "cpu":
         return tensor.detach().numpy()
+    if find_spec("cupy") is None:
+        return tensor.detach().cpu().numpy()
     import cupy
 
     return cupy.from_dlpack(tensor.detach())
