@@ -63,16 +63,19 @@ class Brain:
 
 
 def interleave(functions: Mapping[str, Callable[[], object]], repeats: int = 5, warmup: int = 1) -> dict[str, float]:
-    """Median seconds of each function; the functions take turns, so that load on the machine hits all alike."""
+    """Median CPU seconds of each function; they take turns, so that load on the machine hits all alike.
+
+    CPU time, not wall time: every side runs on one thread, and a busy machine must not count against the short one.
+    """
     for _ in range(warmup):
         for function in functions.values():
             function()
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = time.process_time()
             function()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -23,7 +23,7 @@ def rows(quick: bool) -> Iterator[Row]:
         sample = brain(name)
         mask = sample.residual > 0.1
         yield _components(name, mask, repeats)
-        yield _stats(name, label_components(mask, 26, _MIN)[0], sample.residual, repeats)
+        yield _stats(name, label_components(mask, 26, _MIN)[0], sample.residual, 3)
 
 
 def first_call() -> None:
@@ -78,12 +78,14 @@ def _stats(name: str, labels: Any, score: Any, repeats: int) -> Row:
         ndimage.mean(score, labels, numbers)
 
     stats = label_stats(labels, score)
-    for theirs in (loop(), statistics()):
+    for theirs in (loop(), statistics()) if name == "sq" else (statistics(),):
         for row, size, centroid, peak, mean in zip(theirs, *stats, strict=True):
             assert row[0] == size
             assert row[2] == peak
             assert abs(row[3] - mean) < 1e-9
             assert np.allclose(row[1], centroid, atol=1e-3)  # cc3d's are of lower precision
-    functions = {"ours": lambda: label_stats(labels, score), STATISTICS: statistics, SCIPY: scipy, LOOP: loop}
+    functions = {"ours": lambda: label_stats(labels, score), STATISTICS: statistics, SCIPY: scipy}
+    if name == "sq":  # it takes as many passes over the volume as there are labels
+        functions[LOOP] = loop
     medians = interleave(functions, repeats)
     return Row("label_stats", f"{len(stats.voxels)} labels, {name}", medians.pop("ours"), medians, 3, 1.5)

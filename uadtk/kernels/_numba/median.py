@@ -40,8 +40,8 @@ MAGNITUDE = np.uint32(0x7FFFFFFF)
 def median3d(
     volume: NDArray[np.generic], size: tuple[int, int, int], mask: NDArray[np.generic] | None, threads: int
 ) -> NDArray[np.float32]:
-    bits = np.require(volume, np.float32, "CW").view(np.uint32)  # writable: Numba compiles anew for what is not
-    inside = np.empty((0, 0, 0), np.bool_) if mask is None else np.require(mask, np.bool_, "CW")
+    bits = np.require(volume, np.float32, ["C", "W"]).view(np.uint32)  # writable: Numba compiles anew for what is not
+    inside = np.empty((0, 0, 0), np.bool_) if mask is None else np.require(mask, np.bool_, ["C", "W"])
     out = np.zeros(bits.shape, np.float32)
     if bits.size == 0:
         return out
