@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.constant import constant, count
+from uadtk.api import Batch
+from uadtk.core.model import capabilities
+from uadtk.models.ae import Model, Options
+from uadtk.networks.seeded import seeded
+from uadtk.testing.specimens import healthy_slices
+
+BATCH = healthy_slices(2, 32)
+
+
+def model(**options: float) -> Model:
+    with seeded(1):
+        return Model(Options(**{"latent": 8, **options}), 32).eval()
+
+
+def test_parameters_and_sizes_of_the_study() -> None:
+    full = Model(Options(), 128)
+    assert count(full) == 1_625_777
+    assert full.net.encoder(torch.zeros(1, 1, 128, 128)).shape == (1, 128, 8, 8)
+    assert full.net.encode(torch.zeros(1, 1, 128, 128))[0].shape == (1, 128)
+    assert Model(Options(), 256).net.encoder(torch.zeros(1, 1, 256, 256)).shape == (1, 128, 8, 8)
+
+
+def test_loss_is_the_sum_over_normal_pixels_and_the_mean_over_slices() -> None:
+    grey = constant(model(), 0.25)
+    error = (BATCH.image - 0.25).abs()
+    torch.testing.assert_close(grey.training_loss(BATCH)["loss"], error.sum() / 2)
+    half = Batch(BATCH.image, BATCH.brain, BATCH.image > 0.5)
+    torch.testing.assert_close(grey.training_loss(half)["loss"], error[BATCH.image > 0.5].sum() / 2)
+    torch.testing.assert_close(grey.objective(BATCH.image), error.flatten(1).sum(1))
+
+
+def test_dropout_acts_on_z_in_training_only() -> None:
+    ae = model(dropout=0.5)
+    with seeded(2):
+        dropped = ae.train().training_loss(BATCH)["loss"]
+    with seeded(2):
+        z = F.dropout(ae.net.encode(BATCH.image)[0], 0.5)
+    expected = (BATCH.image - ae.net.decode(z)).abs().sum() / 2
+    torch.testing.assert_close(dropped, expected)
+    kept = ae.eval().training_loss(BATCH)["loss"]
+    torch.testing.assert_close(kept, ae.objective(BATCH.image).mean())
+    assert kept != dropped
+
+
+def test_samples_drop_numbers_of_z_and_scale_the_others() -> None:
+    ae = model(dropout=0.5)
+    ae.net.decode = lambda z: z[:, None, None]  # type: ignore[method-assign]
+    (z,) = ae.net.encode(BATCH.image)
+    with seeded(3):
+        drawn = ae.sample(BATCH.image, 40)[:, :, 0, 0]
+    zero = drawn == 0
+    assert torch.allclose(drawn, torch.where(zero, 0.0, z / 0.5))
+    assert 0.4 < zero.float().mean() < 0.6
+    assert len(set(map(tuple, zero.flatten(1).tolist()))) > 1
+
+
+@pytest.mark.parametrize(("dropout", "has"), [(0.2, True), (0.0, False)])
+def test_only_a_model_with_dropout_offers_samples(dropout: float, has: bool) -> None:
+    assert ("sample" in capabilities(model(dropout=dropout))) == has

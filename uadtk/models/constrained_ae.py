@@ -1,0 +1,70 @@
+"""Constrained autoencoder: image and reconstruction must have the same latent.
+
+Chen, Konukoglu: *Unsupervised Detection of Lesions in Brain MRI using constrained adversarial auto-encoders* (2018),
+without the adversary, as in Baur et al. 2021 (arXiv 2004.03271): x̂ goes through the encoder again, and what comes out
+is to equal z. Gradients flow through both passes.
+
+``loss=l1`` is the study's text: Σ|x − x̂| + weight · Σ(z(x̂) − z)². ``loss=l2`` is its code: means of squares in place of
+both sums. As in the code, dropout acts on either z by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uadtk.api import Batch, option
+from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.distances import l1, l2
+
+
+@dataclass(frozen=True)
+class Options:
+    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Share of z dropped in training and for samples.", ge=0, le=0.9)
+    loss: Literal["l1", "l2"] = option("l1", "Reconstruction error: summed l1 (paper) or mean squares (code).")
+    weight: float = option(1.0, "Weight of the distance between the latents.", ge=0)
+
+
+class Model(nn.Module):
+    Options = Options
+
+    def __init__(self, options: Options, side: int) -> None:
+        super().__init__()
+        self.options = options
+        self.net = DenseAutoencoder(side, options.latent)
+        if not options.dropout:
+            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        reconstruction, latent = self._distances(batch.image, batch.normal)
+        loss = reconstruction + self.options.weight * latent
+        return {"loss": loss.mean(), "reconstruction": reconstruction.mean(), "latent": latent.mean()}
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.net.decode(self.net.encode(x)[0])
+
+    def sample(self, x: Tensor, n: int) -> Tensor:
+        (z,) = self.net.encode(x)
+        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+
+    def objective(self, x: Tensor) -> Tensor:
+        """What training minimises, per slice."""
+        reconstruction, latent = self._distances(x)
+        return reconstruction + self.options.weight * latent
+
+    def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Between the images, and between the latents; both (B,)."""
+        z = self._encode(x)
+        rebuilt = self.net.decode(z)
+        latent = (self._encode(rebuilt) - z).square()
+        if self.options.loss == "l1":
+            return l1(x, rebuilt, normal), latent.sum(1)
+        return l2(x, rebuilt, normal) / x[0].numel(), latent.mean(1)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return F.dropout(self.net.encode(x)[0], self.options.dropout, self.training)

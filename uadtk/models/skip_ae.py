@@ -1,0 +1,63 @@
+"""Skip autoencoder: skip connections that drop out, in training and for samples.
+
+Baur, Wiestler, Albarqouni, Navab: *Bayesian Skip-Autoencoders for Unsupervised Hyperintense Anomaly Detection in
+High Resolution Brain MRI* (ISBI 2020). Skip connections carry detail; Bernoulli dropout on them keeps the network from
+copying its input. With the dropout left on (``sample``) the mean of many reconstructions, and their variance, make the
+Bayesian skip-AE; without (``reconstruct``) more of a lesion is copied. So score it with ``montecarlo``.
+
+The authors published no code. Known from the paper: skips, and dropout on them at test time too. Inferred here: the
+unified encoder and decoder with the latent at 8 x 8, a skip by concatenation at every size between (64, 32 and 16
+pixels of 128), the rate, and the summed l1 loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uadtk.api import Batch, option
+from uadtk.networks.dense import halvings
+from uadtk.networks.distances import l1
+from uadtk.networks.skips import SkipDecoder, stage_outputs
+from uadtk.networks.unified import Encoder
+
+
+@dataclass(frozen=True)
+class Options:
+    dropout: float = option(0.2, "Share of each skip connection dropped.", ge=0, le=0.9)
+    drop: Literal["numbers", "channels"] = option("numbers", "Drop single numbers or whole channels.")
+
+
+class Model(nn.Module):
+    Options = Options
+
+    def __init__(self, options: Options, side: int) -> None:
+        super().__init__()
+        self.options = options
+        n = halvings(side, least=2)
+        self.encoder, self.decoder = Encoder(n), SkipDecoder(n)
+        if not options.dropout:
+            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        rebuilt = self._decode(stage_outputs(self.encoder, batch.image), dropping=self.training)
+        return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self._decode(stage_outputs(self.encoder, x), dropping=False)
+
+    def sample(self, x: Tensor, n: int) -> Tensor:
+        outputs = stage_outputs(self.encoder, x)
+        return torch.stack([self._decode(outputs, dropping=True) for _ in range(n)])
+
+    def objective(self, x: Tensor) -> Tensor:
+        """Σ|x − x̂| per slice, nothing dropped."""
+        return l1(x, self.reconstruct(x))
+
+    def _decode(self, outputs: list[Tensor], dropping: bool) -> Tensor:
+        dropout = F.dropout2d if self.options.drop == "channels" else F.dropout
+        return self.decoder(outputs, lambda skip: dropout(skip, self.options.dropout, dropping))
