@@ -120,3 +120,35 @@ def test_impossible_options_are_refused() -> None:
         Model(Options(levels=3), 32)
     with pytest.raises(UsageError, match="2 widths for 3 levels"):
         Model(Options(widths=(4, 4)), 128)
+
+
+@pytest.mark.parametrize("band", ["ae", "vae"])
+@pytest.mark.parametrize("lowpass", [0, 4])
+def test_objective_is_the_loss_of_each_image(band: str, lowpass: int) -> None:
+    """In eval mode the training loss is its mean; one image's does not depend on the others, and it has a gradient."""
+    b = batch()
+    with seeded(1):
+        model = Model(Options(**SMALL, band=band, lowpass=lowpass, kl_weight=0.3), 32).eval().requires_grad_(False)
+    x = b.image.clone().requires_grad_()
+    objective = model.objective(x)
+    assert objective.shape == (2,)
+    torch.testing.assert_close(objective.mean(), model.training_loss(b)["loss"])
+    torch.testing.assert_close(objective[1:], model.objective(b.image[1:]))
+    assert torch.autograd.grad(objective.sum(), x)[0].any()
+
+
+def test_vae_bands_are_sampled_around_their_mean_and_ae_bands_cannot_be() -> None:
+    from uadtk.core.model import capabilities
+
+    x = batch().image
+    with seeded(1):
+        model = Model(Options(**SMALL, band="vae"), 32).eval().requires_grad_(False)
+        drawn = model.sample(x, 3)
+    assert drawn.shape == (3, 2, 1, 32, 32)
+    assert not torch.equal(drawn[0], drawn[1])
+    for band in model.bands:
+        torch.nn.init.constant_(band.latent.heads[1].weight, 0)
+        torch.nn.init.constant_(band.latent.heads[1].bias, -50)
+    torch.testing.assert_close(model.sample(x, 2)[1], model.reconstruct(x))
+    assert "sample" in capabilities(model)
+    assert "sample" not in capabilities(Model(Options(**SMALL), 32))

@@ -13,8 +13,9 @@ cannot pass; ``noise`` trains on coarsely noised slices (Kascenas et al. 2022), 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -66,6 +67,7 @@ class BandAutoencoder(nn.Module):
 
 class Model(nn.Module):
     Options = Options
+    exempt: ClassVar = {"samples_are_reconstructions": "The default bands, autoencoders, have nothing to draw."}
 
     def __init__(self, options: Options, side: int) -> None:
         super().__init__()
@@ -79,6 +81,8 @@ class Model(nn.Module):
         widths = options.widths if len(options.widths) > 1 else options.widths * options.levels
         self.pyramid = Pyramid(options.levels, options.sigma)
         variational = options.band == "vae"
+        if not variational:
+            self.sample = None  # type: ignore[method-assign, assignment]  # says that it cannot
         self.bands = nn.ModuleList(
             BandAutoencoder(side >> k, width, options.latent, options.bottleneck == "dense", variational)
             for k, width in enumerate(widths)
@@ -94,22 +98,36 @@ class Model(nn.Module):
         seen = batch.image
         if self.options.noise and self.training:
             seen = (seen + coarse_noise(batch.brain, self.options.noise)).clamp(min=0)
-        rebuilt, kls = self._rebuild(seen, draw=self.training)
-        wanted = self.pyramid.scales(batch.image)
-        pixels = batch.image.shape[-1] ** 2
-        error = F.l1_loss if self.options.loss == "l1" else F.mse_loss
-        reconstruction = batch.image.new_zeros(())
-        normal = batch.normal.to(batch.image.dtype)
-        for k in range(len(wanted) if self.rest is not None else self.options.levels):
-            reconstruction = reconstruction + pixels * (error(rebuilt[k], wanted[k], reduction="none") * normal).mean()
-            normal = -F.max_pool2d(-normal, 2)  # a coarse pixel is normal if all of it is
-        losses = {"reconstruction": reconstruction}
-        if kls:
-            losses["kl"] = sum(kls, start=batch.image.new_zeros(())).mean()
-        return {"loss": reconstruction + self.options.kl_weight * losses.get("kl", 0.0), **losses}
+        reconstruction, kl = (t.mean() for t in self._misfit(batch.image, seen, batch.normal, draw=self.training))
+        losses = {"loss": reconstruction + self.options.kl_weight * kl, "reconstruction": reconstruction}
+        return {**losses, "kl": kl} if self.options.band == "vae" else losses
+
+    def objective(self, x: Tensor) -> Tensor:
+        """The training loss of each image, nothing masked, at the mean of z."""
+        reconstruction, kl = self._misfit(x, x, torch.ones_like(x, dtype=torch.bool), draw=False)
+        return reconstruction + self.options.kl_weight * kl
+
+    def sample(self, x: Tensor, n: int) -> Tensor:
+        """Reconstructions from drawn z, all n at once."""
+        drawn: Tensor = self._rebuild(x.repeat(n, 1, 1, 1), draw=True)[0][0]
+        return drawn.unflatten(0, (n, len(x)))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self._rebuild(x, draw=False)[0][0]
+
+    def _misfit(self, image: Tensor, seen: Tensor, normal: Tensor, draw: bool) -> tuple[Tensor, Tensor]:
+        """Each image's distance from what is rebuilt of ``seen``, and the KL divergence of all its bands: (B,)."""
+        rebuilt, kls = self._rebuild(seen, draw)
+        wanted = self.pyramid.scales(image)
+        pixels = image.shape[-1] ** 2
+        error = F.l1_loss if self.options.loss == "l1" else F.mse_loss
+        reconstruction = image.new_zeros(len(image))
+        weight = normal.to(image.dtype)
+        for k in range(len(wanted) if self.rest is not None else self.options.levels):
+            missed = error(rebuilt[k], wanted[k], reduction="none") * weight
+            reconstruction = reconstruction + pixels * missed.flatten(1).mean(1)
+            weight = -F.max_pool2d(-weight, 2)  # a coarse pixel is normal if all of it is
+        return reconstruction, sum(kls, start=image.new_zeros(len(image)))
 
     def _rebuild(self, x: Tensor, draw: bool) -> tuple[list[Tensor], list[Tensor]]:
         """Î_0 (full size) to Î_levels, and the KL divergences."""

@@ -1,0 +1,51 @@
+"""Gradient: how strongly each pixel moves the model's objective.
+
+Baur et al. 2021, Eq. 4, after Zimmerer et al. 2018 (context VAE): |d objective / dx| alone, from one backward pass. The
+authors' code multiplies it by the residual instead: ``form=product`` (its constant factor only rescales thresholds).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from uadtk.api import Scored, option
+from uadtk.kernels import aggregate
+from uadtk.networks.arrays import to_array, to_tensor
+from uadtk.networks.seeded import seeded
+
+
+@dataclass(frozen=True)
+class Options:
+    form: Literal["paper", "product"] = option("paper", "The gradient alone, or residual times |gradient|.")
+    polarity: Literal["positive", "absolute"] = option(
+        "absolute", "Which sign is abnormal: of the gradient (paper), of the residual (product). Positive: too bright."
+    )
+
+
+class Scorer:
+    Options = Options
+    needs: tuple[str, ...] = ("objective",)
+    needs_gradient = True
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        if options.form == "product":
+            self.needs = ("objective", "reconstruct")
+
+    def score(self, model: Any, x: Tensor, brain: Tensor) -> Scored:
+        """Slices do not mix: the gradient of the batch's summed objective is each slice's own."""
+        seen = x.detach().requires_grad_()
+        with seeded(0):  # an objective may draw its latent numbers
+            (gradient,) = torch.autograd.grad(model.objective(seen).sum(), seen)
+        if self.options.form == "paper":
+            signed = gradient.abs() if self.options.polarity == "absolute" else gradient.clamp(min=0)
+            return Scored(signed * brain)
+        with torch.no_grad():
+            reconstruction = model.reconstruct(x)
+        arrays = (to_array(t[:, 0].contiguous()) for t in (x, reconstruction, brain))
+        residual = to_tensor(aggregate(*arrays, polarity=self.options.polarity))[:, None]
+        return Scored(residual * gradient.abs(), {"reconstruction": reconstruction * brain})
