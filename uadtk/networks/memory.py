@@ -1,5 +1,5 @@
-"""Keep freed memory: glibc hands large activations back to the kernel after every operation, and the page faults of
-taking them again double the time of a batched forward pass on a CPU (benchmarked in ``benchmarks/README.md``)."""
+"""Keep freed memory: glibc hands large activations back to the kernel after every operation, and taking them again
+costs page faults, most of all with many slices in a batch on a CPU."""
 
 from __future__ import annotations
 
