@@ -297,7 +297,7 @@ def test_the_command_line_lists_plugins_and_their_problems(install, capsys):
         with pytest.raises(SystemExit):
             main([command])
     out = capsys.readouterr().out
-    assert "thing       From a plugin. [alpha 1.2]" in out
+    assert "thing From a plugin. [alpha 1.2]" in " ".join(out.split())
     assert "broken 1.2  problem: cannot be loaded (ModuleNotFoundError" in out
 
 

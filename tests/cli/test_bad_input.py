@@ -239,7 +239,7 @@ def test_unknown_commands_and_missing_arguments() -> None:
     call("threshold", "--model", "histeq").refused(2, "Missing option '--healthy'")
     call("--verison").refused(2, "Did you mean '--version'?")
     call("train", "scalspace").refused(2, "no model 'scalspace'. Did you mean 'scalespace'?")
-    call("inspect", "nothing").refused(2, "no model 'nothing'. Known: histeq")
+    call("inspect", "nothing").refused(2, "no model 'nothing'. Known: ae,", "scalespace")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

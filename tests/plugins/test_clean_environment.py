@@ -52,7 +52,9 @@ def environment(tmp_path):
 def test_a_plugin_from_installation_to_removal(environment, small_cohort):
     uadtk = environment.ok
     listed = uadtk("uadtk", "models")
-    assert "pca         Principal components of normal slices, the linear baseline. [uadtk-pca 0.1.0]" in listed
+    assert "pca Principal components of normal slices, the linear baseline. [uadtk-pca 0.1.0]" in " ".join(
+        listed.split()
+    )
     assert uadtk("uadtk", "plugins").startswith("uadtk-pca 0.1.0\n")
 
     model, out = environment.folder / "pca.safetensors", environment.folder / "out"
