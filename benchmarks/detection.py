@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from uadtk.checkpoint import Checkpoint, open_checkpoint
 from uadtk.core.errors import UsageError
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort
-from uadtk.io.read import read_mask, read_scan
+from uadtk.io.cohort import Cohort, read_cohort, read_row
+from uadtk.io.read import read_mask
 from uadtk.kernels import average_precision, best_dice, label_components
 from uadtk.metrics.overlap import dice
 from uadtk.pipeline.score import build_method, score_map
@@ -78,9 +78,9 @@ def _score(cohort: Cohort, checkpoint: Checkpoint) -> list[Scored]:
     for row in cohort:
         if row.lesion_mask is None:
             continue
-        scan = read_scan(row.image)
+        scan, brain_mask = read_row(row)
         truth = read_mask(row.lesion_mask, like=scan).voxels
-        scoring = score_map(scan, method, run, read_mask(row.brain_mask, like=scan) if row.brain_mask else None)
+        scoring = score_map(scan, method, run, brain_mask)
         score, brain = scoring.score.voxels, scoring.brain.voxels
         at_point = float("nan")
         if point is not None:

@@ -25,7 +25,7 @@ def breaks(kind, *checks):
 
 @dataclass(frozen=True)
 class Options:
-    level: float = option(0.2, "Where to start.", ge=0, le=1)
+    level: float = option(0.5, "Where to start.", ge=0, le=1)
 
 
 class GoodModel(nn.Module):

@@ -12,8 +12,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
+from uadtk.core.volume import Mask, Scan
 from uadtk.io.nifti import read_grid
-from uadtk.io.read import located
+from uadtk.io.read import located, read_mask, read_scan
 
 PathLike = str | os.PathLike[str]
 
@@ -150,6 +151,12 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
         what = "no such file" if len(rows) == 1 else f"none of the {len(rows)} images exists, such as {rows[0].image}"
         raise DataError(what, shown, "Check the paths; those in a table are relative to the table's folder.")
     return Cohort(tuple(rows), shown)
+
+
+def read_row(row: Row) -> tuple[Scan, Mask | None]:
+    """The scan of a row, and its brain mask where the row names one. Raises as ``read_scan`` and ``read_mask``."""
+    scan = read_scan(row.image)
+    return scan, read_mask(row.brain_mask, like=scan) if row.brain_mask else None
 
 
 def output_name(item: Row | PathLike) -> str:

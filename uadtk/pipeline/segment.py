@@ -19,8 +19,8 @@ from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.cohort import Row
-from uadtk.io.read import located, read_mask, read_scan
+from uadtk.io.cohort import Row, read_row
+from uadtk.io.read import located
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
 from uadtk.pipeline.outputs import output_paths, write_outputs
@@ -66,8 +66,7 @@ def segment_file(
     """Read, segment, write, tell the observers."""
     refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work, and again before writing
     with run.stage("read"):
-        scan = read_scan(row.image)
-        brain_mask = read_mask(row.brain_mask, like=scan) if row.brain_mask else None
+        scan, brain_mask = read_row(row)
     with located(row.image):  # what is wrong with a scan is said of that scan
         result = segment(scan, method, point, run, brain_mask, rules)
     result = replace(result, provenance=provenance(row, method, point, rules, result, run))

@@ -13,8 +13,7 @@ from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, Row
-from uadtk.io.read import read_mask, read_scan
+from uadtk.io.cohort import Cohort, Row, read_row
 from uadtk.pipeline.normal import lesion_free, lesion_of, outside_lesion
 from uadtk.preparation import prepare
 
@@ -83,8 +82,8 @@ def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run
 def _scan_slices(
     row: Row, recipe: Preparation, masked: bool, run: Run
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    scan = read_scan(row.image)
-    prepared = prepare(scan, recipe, run, read_mask(row.brain_mask, like=scan) if row.brain_mask else None)
+    scan, brain_mask = read_row(row)
+    prepared = prepare(scan, recipe, run, brain_mask)
     lesion = lesion_of(row, scan)
     usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)
     abnormal = prepared.to_slices(~usable)

@@ -17,8 +17,7 @@ from uadtk.core import options as opts
 from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.run import Run
 from uadtk.core.thresholder import CalibrationScan, OperatingPoint
-from uadtk.io.cohort import Cohort, Row
-from uadtk.io.read import read_mask, read_scan
+from uadtk.io.cohort import Cohort, Row, read_row
 from uadtk.pipeline.normal import lesion_free, lesion_of
 from uadtk.pipeline.score import Method, build_method, score_map
 
@@ -104,8 +103,8 @@ class Spooled:
 
 def _spool(row: Row, method: Method, labelled: bool, folder: Path, run: Run) -> Path | None:
     """Score one scan into a file; None if it has no voxel to calibrate on."""
-    scan = read_scan(row.image)
-    scoring = score_map(scan, method, run, read_mask(row.brain_mask, like=scan) if row.brain_mask else None)
+    scan, brain_mask = read_row(row)
+    scoring = score_map(scan, method, run, brain_mask)
     lesion = lesion_of(row, scan)
     brain = scoring.brain.voxels if labelled else scoring.brain.voxels & lesion_free(row, scan, lesion)
     if not brain.any():

@@ -15,7 +15,7 @@ from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.kernels import quantile
 from uadtk.preparation.brain import find_brain
-from uadtk.preparation.geometry import Reorientation, SliceGrid
+from uadtk.preparation.geometry import Reorientation, SliceGrid, bounding_box
 from uadtk.preparation.registration import Registration, denoise, n4, register
 
 Float = NDArray[np.float32]
@@ -100,9 +100,9 @@ def _white_point(brain: Float, percentile: float) -> float:
 
 
 def _fits(brain: Mask, field_mm: float) -> None:
+    box = bounding_box(brain.voxels)
     for axis, name in ((0, "left-right"), (1, "front-back")):
-        present = np.flatnonzero(brain.voxels.any(axis=tuple({0, 1, 2} - {axis})))
-        extent_mm = (present[-1] - present[0] + 1) * brain.spacing_mm[axis]
+        extent_mm = (box[axis].stop - box[axis].start) * brain.spacing_mm[axis]
         if extent_mm > field_mm:
             raise DataError(
                 f"the brain is {extent_mm:.0f} mm {name}, the model sees {field_mm:g} mm",

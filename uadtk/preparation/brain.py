@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.preparation.geometry import Reorientation
+from uadtk.preparation.geometry import Reorientation, bounding_box
 
 GIVEN, STRIPPED, DEEPBET = "given", "already skull-stripped", "deepbet"
 
@@ -45,13 +45,13 @@ def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tu
 
 def is_stripped(scan: Scan) -> bool:
     """True if all that is not zero could be a brain: zero border, at most a brain's volume, width and length."""
-    foreground: NDArray[np.bool_] = Reorientation.of(scan.affine).to_ras(Volume(scan.voxels > 0, scan.affine)).voxels
+    upright = Reorientation.of(scan.affine).to_ras(Volume(scan.voxels > 0, scan.affine))
+    foreground: NDArray[np.bool_] = upright.voxels
     border = np.concatenate([foreground[[0, -1]].ravel(), foreground[:, [0, -1]].ravel()])
     if not foreground.any() or border.mean() > 0.02 or foreground.sum() * scan.voxel_ml > MAX_BRAIN_ML:
         return False
-    spacing = Reorientation.of(scan.affine).to_ras(Volume(foreground, scan.affine)).spacing_mm
-    x, y = (np.flatnonzero(foreground.any(axis=axes)) for axes in ((1, 2), (0, 2)))
-    width_mm, length_mm = (x[-1] - x[0] + 1) * spacing[0], (y[-1] - y[0] + 1) * spacing[1]
+    x, y, _ = bounding_box(foreground)
+    width_mm, length_mm = (x.stop - x.start) * upright.spacing_mm[0], (y.stop - y.start) * upright.spacing_mm[1]
     return bool(width_mm <= MAX_BRAIN_WIDTH_MM and length_mm <= MAX_BRAIN_LENGTH_MM)
 
 

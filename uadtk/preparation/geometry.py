@@ -63,8 +63,7 @@ class SliceGrid:
     @classmethod
     def around(cls, brain: NDArray[np.bool_], spacing_mm: Spacing, side: int, pixel_mm: float) -> SliceGrid:
         """Centre the field of view on the bounding box of ``brain`` (x, y, z)."""
-        box = [np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        x, y, z = (slice(int(found[0]), int(found[-1]) + 1) for found in box)
+        x, y, z = bounding_box(brain)
         size_x, size_y = x.stop - x.start, y.stop - y.start
         offsets_mm = (np.arange(side) - (side - 1) / 2) * pixel_mm
         at_x = (size_x - 1) / 2 + offsets_mm / spacing_mm[0]
@@ -94,6 +93,12 @@ class SliceGrid:
         volume = np.zeros(self.shape[::-1], dtype=np.float32)
         volume[self.z, self.y, self.x] = self.back_rows @ slices @ self.back_columns.T
         return volume.T
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The range of a mask that is not empty along each of its three axes."""
+    present = (np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
+    return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in present)
 
 
 def resampling_matrix(positions: NDArray[np.floating], size: int) -> Float:
