@@ -22,7 +22,7 @@ from uadtk.hookspecs import hookimpl
 if TYPE_CHECKING:
     from uadtk.core.cleaner import Cleaner
     from uadtk.core.finding import Finding, Segmentation
-    from uadtk.core.model import Batch, Model
+    from uadtk.core.model import Batch, Model, Turn
     from uadtk.core.scorer import Scored, Scorer
     from uadtk.core.thresholder import CalibrationScan, CalibrationSet, Choice, OperatingPoint, Thresholder
     from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
@@ -44,6 +44,7 @@ _LAZY = {
     "Scorer": "scorer",
     "Segmentation": "finding",
     "Thresholder": "thresholder",
+    "Turn": "model",
     "Volume": "volume",
 }
 
@@ -70,6 +71,7 @@ __all__ = [
     "Scorer",
     "Segmentation",
     "Thresholder",
+    "Turn",
     "UadtkError",
     "UsageError",
     "Volume",

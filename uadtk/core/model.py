@@ -13,6 +13,19 @@ A model is one file with one class ``Model`` and its ``Options``. What it can do
 ``score(x, brain) -> (B, 1, S, S)``
     For models without a reconstruction: abnormality itself. Sees all slices of one scan at once.
 
+Adversarial models have several players, each with an optimiser of its own:
+
+``players() -> {name: parameters}``
+    Whose parameters are whose; one may belong to several. Absent: one player, ``model``, that has them all.
+``turns(epoch) -> [Turn, ...]``
+    What the players do on every batch of that epoch (counted from 1), in this order. ``training_loss`` is then what is
+    measured on held-out slices alone: it decides when to stop and which weights are kept.
+``judged_from: float``
+    Epoch from which it does so, by default 1; ``math.inf``: never, all epochs are run and the last weights kept.
+
+``conclude(batches) -> None``
+    Called once after training, with the weights that are kept and all training slices: to fit what gradients do not.
+
 Images are float32, about [0, 1] (brain intensity divided by its 98th percentile), 0 outside the brain.
 """
 
@@ -22,6 +35,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 CAPABILITIES = ("training_loss", "reconstruct", "sample", "objective", "score")
@@ -38,6 +53,15 @@ class Batch:
     image: Tensor
     brain: Tensor
     normal: Tensor
+
+
+@dataclass(frozen=True)
+class Turn:
+    """``times`` steps of one player on a batch, down the gradient of ``loss(batch)["loss"]`` in its own parameters."""
+
+    player: str
+    loss: Callable[[Batch], dict[str, Tensor]]
+    times: int = 1
 
 
 @runtime_checkable

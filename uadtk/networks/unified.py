@@ -34,28 +34,37 @@ def glorot(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class Encoder(nn.Sequential):
-    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n)."""
+def _norm(side: int) -> list[nn.Module]:
+    """Layer norm over the pixels of each channel by itself, as the study's critics and generators have it."""
+    return [nn.LayerNorm([side, side], eps=1e-3)] if side else []
 
-    def __init__(self, n: int, width: int = 32) -> None:
+
+class Encoder(nn.Sequential):
+    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n); ``normed`` is S if each convolution is followed by a layer norm."""
+
+    def __init__(self, n: int, width: int = 32, normed: int = 0) -> None:
         channels = [1, *widths(n, width)]
         layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(channels):
-            layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(SLOPE)]
+        for i, (before, after) in enumerate(itertools.pairwise(channels)):
+            layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), *_norm(normed >> (i + 1)), nn.LeakyReLU(SLOPE)]
         super().__init__(*layers)
         self.channels = channels[-1]
         self.apply(glorot)
 
 
 class Decoder(nn.Sequential):
-    """(B, C, S / 2^n, S / 2^n) -> (B, 1, S, S), ReLU on what comes in, no activation on what goes out."""
+    """(B, C, S / 2^n, S / 2^n) -> (B, 1, S, S), ReLU on what comes in, no activation on what goes out.
 
-    def __init__(self, n: int, width: int = 32) -> None:
+    ``normed`` as in the encoder, and then what comes in is normed too.
+    """
+
+    def __init__(self, n: int, width: int = 32, normed: int = 0) -> None:
         before = widths(n, width)[-1]
-        layers: list[nn.Module] = [nn.ReLU()]
+        layers: list[nn.Module] = [*_norm(normed >> n), nn.ReLU()]
         for i in range(n):
             after = max(width, GROWTH * width // 2**i)
-            layers += [nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1), nn.LeakyReLU(SLOPE)]
+            up = nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1)
+            layers += [up, *_norm(normed >> (n - i - 1)), nn.LeakyReLU(SLOPE)]
             before = after
         super().__init__(*layers, nn.Conv2d(before, 1, 1))
         self.apply(glorot)

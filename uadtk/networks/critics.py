@@ -1,0 +1,64 @@
+"""Critics of Wasserstein GANs: one number per image or per latent vector, kept smooth by a gradient penalty.
+
+Gulrajani et al., *Improved Training of Wasserstein GANs* (2017). The reference code of the comparative study takes the
+norm of the gradient over one axis of the image, and for latent vectors leaves the line between real and fake; here the
+norm is over all of a sample, and the point between the two.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from uadtk.networks.dense import halvings
+from uadtk.networks.unified import Encoder, glorot
+
+LATENT_SLOPE = 0.2
+
+
+class ImageCritic(nn.Module):
+    """(B, 1, S, S) -> (B,): the study's encoder with layer norms, and a linear map at each place, averaged."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.features = Encoder(halvings(side), normed=side)
+        self.judge = nn.Conv2d(self.features.channels, 1, 1).apply(glorot)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value: Tensor = self.judge(self.features(x)).flatten(1).mean(1)
+        return value
+
+
+class LatentCritic(nn.Sequential):
+    """(B, latent) -> (B,): linear maps with LeakyReLU 0.2 between them."""
+
+    def __init__(self, latent: int, widths: Sequence[int] = (50, 50)) -> None:
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise([latent, *widths]):
+            layers += [nn.Linear(before, after), nn.LeakyReLU(LATENT_SLOPE)]
+        super().__init__(*layers, nn.Linear(widths[-1], 1), nn.Flatten(0))
+        self.apply(glorot)
+
+
+def critic_loss(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, penalty: float) -> dict[str, Tensor]:
+    """What a critic minimises: E[D(fake)] - E[D(real)] + ``penalty`` * gradient penalty. No gradient leaves it.
+
+    ``distance`` beside it is its estimate of the Wasserstein distance.
+    """
+    real, fake = real.detach(), fake.detach()
+    distance = critic(real).mean() - critic(fake).mean()
+    steepness = gradient_penalty(critic, real, fake)
+    return {"loss": penalty * steepness - distance, "distance": distance.detach(), "penalty": steepness.detach()}
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """E[(|grad D|_2 - 1)^2] at points drawn uniformly between each real and its fake sample. In float32 throughout."""
+    share = torch.rand(len(real), *[1] * (real.ndim - 1)).to(real.device)
+    between = (real + share * (fake - real)).detach().float().requires_grad_()
+    with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    norm = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()  # a root has no slope at 0
+    return (norm - 1).square().mean()
