@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.pipeline import train as training
 from uadtk.pipeline.resume import state_path
-from uadtk.pipeline.slices import load_slices, split_rows
+from uadtk.pipeline.slices import split_rows
 from uadtk.pipeline.train import Schedule, train
 
 SMALL = {"levels": 2, "widths": "4", "latent": 4, "lowpass": 4, "noise": 0.1}
@@ -64,15 +67,15 @@ def test_a_killed_training_resumes_bit_for_bit(
 ) -> None:
     """Killed inside the second epoch, twice; the third run ends with the weights of an undisturbed training."""
     output = tmp_path / "killed.safetensors"
-    real, steps = training._losses, []
+    real, steps = training.take_turns, []
 
-    def dying(*batch: object) -> object:
+    def dying(*turn: object) -> object:
         steps.append(1)
-        if len(steps) in (9, 15):
+        if len(steps) in (6, 10):
             raise KeyboardInterrupt
-        return real(*batch)
+        return real(*turn)
 
-    monkeypatch.setattr(training, "_losses", dying)
+    monkeypatch.setattr(training, "take_turns", dying)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(fresh(), cohort, QUICK, output, Run())
@@ -142,18 +145,6 @@ def test_splits_are_by_subject_and_held_out_without_a_split_column(cohort: Cohor
     assert split_rows(bare, seed=0)[1] == held
 
 
-def test_lesion_slices_are_left_out_or_masked(cohort: Cohort) -> None:
-    patient = [row for row in cohort if row.lesion_mask]
-    free = load_slices(patient, Preparation(), False, Run(), "test")
-    masked = load_slices(patient, Preparation(), True, Run(), "test")
-    assert free.normal.all()
-    assert len(free) < len(masked)
-    assert 0 < (~masked.normal).mean() < 0.1
-    bright = masked.image > 1.3
-    assert bright.any()
-    assert not masked.normal[bright].any()
-
-
 def test_the_cosine_rises_for_an_epoch_and_falls_to_two_percent() -> None:
     schedule = Schedule(epochs=10, learning_rate=1.0, decay="cosine")
     rates = [training._learning_rate(schedule, passed / 2) for passed in range(20)]
@@ -169,3 +160,103 @@ def test_bfloat16_learns_as_float32_does(cohort: Cohort, trained: Path, tmp_path
     assert all(p.dtype == torch.float32 for p in done.build().parameters())
     expected = checkpoints.load(trained).training["best_validation_loss"]
     assert done.training["best_validation_loss"] == pytest.approx(expected, rel=0.1)
+
+
+DUEL = {"latent": 8, "warm_up": 1, "critic_steps": 2}
+
+
+def duel() -> checkpoints.Checkpoint:
+    return checkpoints.new("aae", DUEL, Preparation())
+
+
+def test_an_adversarial_model_resumes_bit_for_bit_with_all_its_optimisers(cohort: Cohort, tmp_path: Path) -> None:
+    schedule = replace(QUICK, epochs=2)
+    whole = train(duel(), cohort, schedule, tmp_path / "whole.safetensors", Run())
+    output = tmp_path / "paused.safetensors"
+    train(duel(), cohort, schedule, output, Run(), minutes=1e-9)
+    with safe_open(state_path(output), "pt") as file:
+        players = {name.split("/")[1] for name in file.keys() if name.startswith("optimiser/")}  # noqa: SIM118
+    assert players == {"autoencoder", "critic", "encoder"}
+    assert train(duel(), cohort, schedule, output, Run()).weights == whole.weights
+    log = json.loads((tmp_path / "whole.log.jsonl").read_text().splitlines()[-1])
+    assert {"train_autoencoder", "train_critic", "train_encoder", "train_distance", "validation_loss"} <= set(log)
+
+
+def test_epochs_before_the_first_judged_one_are_not_compared(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses 1, 2, 9, 8, 8, 8 and judged from the third: the fourth is the best, and patience starts at the third."""
+    losses, weights = iter([1.0, 2.0, 9.0, 8.0, 8.0, 8.0, 0.0]), []
+
+    def scripted(model: torch.nn.Module, *_: object) -> dict[str, float]:
+        weights.append(checkpoints.pack(model))
+        return {"loss": next(losses)}
+
+    monkeypatch.setattr(training, "_mean_losses", scripted)
+    monkeypatch.setattr(training, "judged_from", lambda _: 3)
+    done = train(fresh(), cohort, replace(QUICK, epochs=9, patience=2), tmp_path / "model.safetensors", Run())
+    assert done.training["best_epoch"] == 4
+    assert done.training["epochs"] == 6
+    assert done.weights == weights[3]
+
+
+def test_what_is_never_judged_keeps_its_last_weights(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "judged_from", lambda _: math.inf)
+    output = tmp_path / "model.safetensors"
+    train(fresh(), cohort, replace(QUICK, patience=1), output, Run(), minutes=1e-9)  # its state can be read again
+    done = train(fresh(), cohort, replace(QUICK, patience=1), output, Run())
+    assert done.training["best_epoch"] == done.training["epochs"] == QUICK.epochs
+    assert math.isfinite(done.training["best_validation_loss"])
+
+
+def test_accumulated_parts_learn_as_the_whole_batch_does(cohort: Cohort, tmp_path: Path) -> None:
+    calm = checkpoints.new("scalespace", {**SMALL, "noise": 0}, Preparation())
+    schedule = replace(QUICK, epochs=2, augment=False)
+    losses = [
+        train(calm, cohort, replace(schedule, accumulate=n), tmp_path / f"{n}.safetensors", Run()).training[
+            "best_validation_loss"
+        ]
+        for n in (1, 3)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("guard", [{"trim": 80.0}, {"discriminate": 0.1}], ids=["trim", "discriminate"])
+def test_contamination_is_looked_for_after_the_epochs_of_trust(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: dict[str, float]
+) -> None:
+    """From the second epoch on fewer pixels, or slices, are learned from; and training goes on."""
+    learned: list[int] = []
+    real = training.take_turns
+
+    def counting(turns: object, optimisers: object, parts: list[Batch], *rest: object) -> object:
+        learned.append(sum(int(part.normal.sum()) for part in parts))
+        return real(turns, optimisers, parts, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "take_turns", counting)
+    schedule = replace(QUICK, epochs=2, trust=1, augment=False, **guard)  # type: ignore[arg-type]
+    train(fresh(), cohort, schedule, tmp_path / "model.safetensors", Run())
+    half = len(learned) // 2
+    assert set(learned[:half]) == {16 * 128 * 128}
+    assert max(learned[half:]) < 16 * 128 * 128
+
+
+def test_ways_that_do_not_go_together_are_refused(cohort: Cohort, tmp_path: Path) -> None:
+    output = tmp_path / "model.safetensors"
+    with pytest.raises(UsageError, match="a batch of 2 slices cannot be shared out to 4 parts on 1 processes"):
+        train(fresh(), cohort, replace(QUICK, batch=2, accumulate=4), output, Run())
+    with pytest.raises(UsageError, match="learns nothing"):
+        train(checkpoints.new("histeq", {}, Preparation()), cohort, QUICK, output, Run())
+    assert not list(tmp_path.iterdir())
+
+
+def test_prepared_slices_are_kept_where_asked_and_nowhere_else(cohort: Cohort, tmp_path: Path) -> None:
+    one = replace(QUICK, epochs=1)
+    train(fresh(), cohort, one, tmp_path / "a.safetensors", Run(), cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    train(fresh(), cohort, one, tmp_path / "b.safetensors", Run())
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.safetensors", "a.log.jsonl", "b.safetensors", "b.log.jsonl", "cache"
+    }  # fmt: skip

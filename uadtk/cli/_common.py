@@ -28,7 +28,10 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint 
 
 
 def make_run(device: str = "auto", threads: int = 0, seed: int = 0) -> Run:
-    """Device and threads chosen once; progress bars on a terminal, lines elsewhere."""
+    """Device and threads chosen once; progress bars on a terminal, lines elsewhere.
+
+    Of several processes that ``torchrun`` started each takes its own GPU or its share of the cores.
+    """
     import torch
 
     from uadtk import registry
@@ -39,13 +42,23 @@ def make_run(device: str = "auto", threads: int = 0, seed: int = 0) -> Run:
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendError("no CUDA device is available", "--device cuda", "Use --device cpu.")
     chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    here, beside = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if chosen == "cuda" and beside > 1:
+        torch.cuda.set_device(here)
+        chosen = f"cuda:{here}"
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // beside))
     return Run(device=chosen, seed=seed, say=say, track=_track)
+
+
+def leads() -> bool:
+    """False in all but the first of the processes that ``torchrun`` started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def say(line: str) -> None:
     """A line for people."""
-    print(line, file=sys.stderr, flush=True)
+    if leads():
+        print(line, file=sys.stderr, flush=True)
 
 
 def open_method(model: str, scorer: str | None, cleaner: list[str] | None) -> Checkpoint:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners, make_run, refuse_file
+from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners, leads, make_run, refuse_file
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
 from uadtk.core.errors import UsageError
 
@@ -56,6 +56,9 @@ def _settings(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Pause after this long; the same command goes on.")
     ] = None,
+    slices: Annotated[
+        Path | None, typer.Option(help="Folder to keep prepared slices in, for other trainings on the same scans.")
+    ] = None,
     device: Device = "auto",
     threads: Threads = 0,
     overwrite: Overwrite = False,
@@ -89,6 +92,7 @@ def _train(
     scorer: str | None,
     cleaner: list[str] | None,
     minutes: float | None,
+    slices: Path | None,
     device: str,
     threads: int,
     overwrite: bool,
@@ -112,6 +116,7 @@ def _train(
     fresh = checkpoints.new(name, values, recipe, scorer or "", chosen_cleaners(cleaner))
     check_scorer(from_spec("scorers", fresh.scorer), registry.load("models", name), fresh)
     run = make_run(device, threads, schedule.seed)
-    trained = training.train(fresh, read_cohort(cohort), schedule, output, run, minutes)
+    trained = training.train(fresh, read_cohort(cohort), schedule, output, run, minutes, slices)
     state = "" if trained.training["finished"] else " (paused: repeat the command to go on)"
-    print(f"{output}{state}")
+    if leads():
+        print(f"{output}{state}")

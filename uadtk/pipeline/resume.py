@@ -13,11 +13,15 @@ from torch import Tensor, nn
 
 from uadtk.core.errors import CheckpointError, UsageError
 from uadtk.io.write import write_bytes
+from uadtk.pipeline.players import Optimisers
 
 
 @dataclass(frozen=True)
 class State:
-    """``log`` has one record per epoch; ``best`` the weights of the epoch with the lowest validation loss."""
+    """``log`` has one record per epoch; ``best`` the weights of the epoch with the lowest validation loss.
+
+    Before the first epoch that is judged, ``best`` are the latest weights and ``best_loss`` is infinite.
+    """
 
     log: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -34,23 +38,23 @@ def state_path(output: Path) -> Path:
     return output.with_name(output.name + ".resume")
 
 
-def save_state(
-    output: Path, plan: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, state: State
-) -> None:
+def save_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers: Optimisers, state: State) -> None:
     """Write atomically everything the next epoch depends on."""
     from safetensors.torch import save
 
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
-    facts = {"plan": plan, "log": state.log, "best_epoch": state.best_epoch, "best_loss": state.best_loss}
+    for player, optimiser in optimisers.items():
+        for index, moments in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{player}/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    best_loss = state.best_loss if math.isfinite(state.best_loss) else None
+    facts = {"plan": plan, "log": state.log, "best_epoch": state.best_epoch, "best_loss": best_loss}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(state_path(output), save(contiguous, {"uadtk-resume": json.dumps(facts)}))
 
 
-def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer) -> State:
-    """Fill ``model`` and ``optimiser`` and return the state; an empty one if no training was interrupted.
+def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers: Optimisers) -> State:
+    """Fill ``model`` and ``optimisers`` and return the state; an empty one if no training was interrupted.
 
     Raises
     ------
@@ -77,17 +81,19 @@ def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimiser: 
             str(path),
             "Repeat its command to go on, or delete the file to start again.",
         )
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition("/")
-        parts[part][rest] = tensor
-    model.load_state_dict(parts["model"])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimiser"].items():
-        index, _, key = name.partition("/")
-        moments.setdefault(int(index), {})[key] = tensor
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
-    return State(facts["log"], parts["best"], facts["best_epoch"], facts["best_loss"])
+    model.load_state_dict(_under("model/", tensors))
+    for player, optimiser in optimisers.items():
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under(f"optimiser/{player}/", tensors).items():
+            index, _, key = name.partition("/")
+            moments.setdefault(int(index), {})[key] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
+    return State(facts["log"], _under("best/", tensors), facts["best_epoch"], best_loss)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def forget(output: Path) -> None:

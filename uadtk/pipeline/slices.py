@@ -1,42 +1,57 @@
-"""The slices a model learns from, prepared once from the scans of a cohort."""
+"""The slices a model learns from: prepared once, kept in a file that is mapped into memory.
+
+A training reads them in random order, batch by batch, so a cohort may be larger than memory; what fits stays in the
+system's page cache.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import uadtk
+from uadtk.core import options as opts
 from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, Row, read_row
+from uadtk.io.write import staged, write_json
 from uadtk.pipeline.normal import lesion_free, lesion_of, outside_lesion
 from uadtk.preparation import prepare
 
 MIN_BRAIN_SHARE = 0.02  # of a slice: less is the tip of the vertex or the end of the spinal cord
 HELD_OUT = 0.2
+BRAIN, NORMAL = 1, 2  # bits of the masks' file
 
 
 @dataclass(frozen=True)
 class Slices:
-    """(n, side, side): ``image`` float32, ``brain`` and ``normal`` bool; ``subjects`` how many scans they are from."""
+    """``image`` float32 and ``masks`` uint8 (n, side, side); ``subjects`` how many scans they are from."""
 
     image: NDArray[np.float32]
-    brain: NDArray[np.bool_]
-    normal: NDArray[np.bool_]
+    masks: NDArray[np.uint8]
     subjects: int
 
     def __len__(self) -> int:
         return len(self.image)
 
     def batch(self, rows: NDArray[np.intp], device: str) -> Batch:
-        image, brain, normal = (torch.from_numpy(a[rows])[:, None] for a in (self.image, self.brain, self.normal))
-        to_device = image.to(device, memory_format=torch.channels_last)
-        return Batch(to_device, brain.to(device), normal.to(device))
+        order = np.argsort(rows)  # the files are read in one direction
+        back = np.argsort(order)
+        image, masks = (torch.from_numpy(np.asarray(a[rows[order]])[back])[:, None] for a in (self.image, self.masks))
+        bits = masks.to(device)
+        on_device = image.to(device, memory_format=torch.channels_last)
+        return Batch(on_device, (bits & BRAIN) > 0, (bits & NORMAL) > 0)
 
 
 def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
@@ -58,30 +73,82 @@ def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
     return train, held
 
 
-def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str) -> Slices:
-    """Prepare every scan. ``masked``: all slices, known lesions marked not normal; else lesion-free slices only.
+def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, cache: Path) -> Slices:
+    """The slices of every scan, from ``cache`` (a folder) if they were prepared before, else prepared into it.
+
+    ``masked``: all slices, known lesions marked not normal; else lesion-free slices only.
 
     Raises
     ------
     DataError
         No scan gave a slice. Single scans that cannot be used are said and left out.
+    UadtkError
+        The disk is full.
     """
-    parts: list[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]] = []
-    for row in run.track(rows, what):
-        try:
-            parts.append(_scan_slices(row, recipe, masked, run))
-        except UadtkError as error:
-            run.say(f"{row.subject}: left out: {error.one_line()}")
-    parts = [part for part in parts if len(part[0])]
-    if not parts:
+    folder = cache / slices_key(rows, recipe, masked)
+    facts = _read_facts(folder)
+    if facts is None:
+        with staged(folder, overwrite=True) as stage, _room(cache):
+            facts = _prepare_all(rows, recipe, masked, run, what, stage)
+            write_json(stage / "slices.json", facts)
+    for line in facts["left_out"]:
+        run.say(line)
+    shape = (facts["slices"], recipe.pixels, recipe.pixels)
+    image = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
+    return Slices(image, np.memmap(folder / "masks.u8", "u1", "r", shape=shape), facts["scans"])
+
+
+def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> str:
+    """Names what the slices of these rows, and their order, depend on."""
+    facts = [Cohort(tuple(rows), "").digest(), [row.image.name for row in rows], opts.as_dict(recipe), masked, uadtk.__version__]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_facts(folder: Path) -> dict[str, Any] | None:
+    """What was written last, and says that all else is whole."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / "slices.json").read_text(encoding="utf-8"))
+        sizes = [(folder / name).stat().st_size for name in ("image.f32", "masks.u8")]
+    except (OSError, ValueError):
+        return None
+    return facts if sizes == [facts["pixels"] * 4, facts["pixels"]] else None
+
+
+def _prepare_all(
+    rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, folder: Path
+) -> dict[str, Any]:
+    """Write the slices of scan after scan, so that one scan is in memory."""
+    slices, scans, left_out = 0, 0, []
+    with (folder / "image.f32").open("wb") as images, (folder / "masks.u8").open("wb") as masks:
+        for row in run.track(rows, what):
+            try:
+                image, bits = _scan_slices(row, recipe, masked, run)
+            except UadtkError as error:
+                left_out.append(f"{row.subject}: left out: {error.one_line()}")
+                continue
+            images.write(np.ascontiguousarray(image, "<f4").data)
+            masks.write(np.ascontiguousarray(bits).data)
+            slices, scans = slices + len(image), scans + (len(image) > 0)
+    if not slices:
+        for line in left_out:
+            run.say(line)
         raise DataError(f"no slice to use for {what}", fix="See the lines above; are the scans lesion-free anywhere?")
-    image, brain, normal = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Slices(image, brain, normal, len(parts))
+    return {"slices": slices, "scans": scans, "pixels": slices * recipe.pixels**2, "left_out": left_out}
+
+
+@contextmanager
+def _room(cache: Path) -> Iterator[None]:
+    """Reading a scan raises UadtkErrors, so that what is left are the files written here."""
+    try:
+        yield
+    except OSError as error:
+        what = f"the prepared slices cannot be kept there ({error.strerror or error})"
+        raise UadtkError(what, str(cache), "Make room or name another folder: --slices.") from error
 
 
 def _scan_slices(
     row: Row, recipe: Preparation, masked: bool, run: Run
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     scan, brain_mask = read_row(row)
     prepared = prepare(scan, recipe, run, brain_mask)
     lesion = lesion_of(row, scan)
@@ -90,4 +157,5 @@ def _scan_slices(
     wanted = prepared.brain.mean(axis=(1, 2)) >= MIN_BRAIN_SHARE
     if not masked:
         wanted &= ~abnormal.any(axis=(1, 2))
-    return prepared.image[wanted], prepared.brain[wanted], ~abnormal[wanted]
+    bits = prepared.brain * np.uint8(BRAIN) | ~abnormal * np.uint8(NORMAL)
+    return prepared.image[wanted], bits[wanted]

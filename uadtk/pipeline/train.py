@@ -1,6 +1,6 @@
 """Training: one loop that reads from top to bottom.
 
-An epoch depends on nothing but the weights, the optimiser's state, the seed and its number, so an interrupted training
+An epoch depends on nothing but the weights, the optimisers' states, the seed and its number, so an interrupted training
 continues bit for bit: after each epoch all of that is in ``<output>.resume`` beside the output.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import shutil
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +24,7 @@ import uadtk
 from uadtk import registry
 from uadtk.checkpoint import SUFFIX, Checkpoint, pack
 from uadtk.core.errors import UadtkError, UsageError
-from uadtk.core.model import Batch, capabilities
+from uadtk.core.model import Batch, Turn, capabilities
 from uadtk.core.options import option
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort
@@ -30,6 +32,9 @@ from uadtk.io.write import write_text
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
+from uadtk.pipeline.contamination import inliers, pushing_apart, trimmed
+from uadtk.pipeline.parallel import World, joined
+from uadtk.pipeline.players import Optimisers, judged_from, make_optimisers, take_turns, turns_of
 from uadtk.pipeline.resume import State, forget, load_state, save_state
 from uadtk.pipeline.slices import Slices, load_slices, split_rows
 
@@ -43,20 +48,34 @@ class Schedule:
     epochs: int = option(1000, "At most this many passes over the slices.", ge=1)
     patience: int = option(5, "Stop after this many epochs without a lower validation loss.", ge=1)
     batch: int = option(8, "Slices per step.", ge=1)
+    accumulate: int = option(1, "Parts a batch is computed in, one after the other, to save memory.", ge=1)
     learning_rate: float = option(1e-4, "Adam's learning rate.", ge=1e-8, le=1)
     decay: Literal["none", "cosine"] = option("none", "Learning rate: as it is, or up for an epoch and then down.")
     precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the forward pass.")
     augment: bool = option(True, "Flip, rotate, shift, resize and change the contrast a little.")
     masked: bool = option(False, "Learn from all slices with known lesions left out of the loss.")
+    trim: float = option(
+        100.0, "Leave errors above this percentile of a batch out of the loss (You et al.: 98).", ge=1, le=100
+    )
+    discriminate: float = option(0.0, "Weight of discriminative reconstruction (Xia et al.: 0.1); 0 is off.", ge=0)
+    trust: int = option(5, "Epochs before trimming or discriminating: errors of an untrained model mean nothing.", ge=0)
     seed: int = option(0, "Decides weights, order and noise.", ge=0)
 
 
 def train(
-    checkpoint: Checkpoint, cohort: Cohort, schedule: Schedule, output: Path, run: Run, minutes: float | None = None
+    checkpoint: Checkpoint,
+    cohort: Cohort,
+    schedule: Schedule,
+    output: Path,
+    run: Run,
+    minutes: float | None = None,
+    cache: Path | None = None,
 ) -> Checkpoint:
     """Train ``checkpoint.model`` and save it, with the weights of the best validation loss, to ``output``.
 
     ``minutes`` ends training early; what was reached is saved and the state is kept, so that the same command goes on.
+    ``cache`` is a folder for prepared slices that other trainings may share; without it they lie beside the output
+    until the training is finished. Started by ``torchrun``, each process takes its share of every batch.
 
     Raises
     ------
@@ -65,71 +84,124 @@ def train(
     UadtkError
         The loss is not finite; the state of the last good epoch is kept.
     """
-    log_path = output.with_name(output.name.removesuffix(SUFFIX) + ".log.jsonl")
+    with joined(run) as world:
+        return _train(
+            checkpoint, cohort, schedule, output, run if world.leads else Run(run.device), minutes, cache, world
+        )
+
+
+def _train(
+    checkpoint: Checkpoint,
+    cohort: Cohort,
+    schedule: Schedule,
+    output: Path,
+    run: Run,
+    minutes: float | None,
+    cache: Path | None,
+    world: World,
+) -> Checkpoint:
     plan = {"model": checkpoint.header()["model"], "preparation": checkpoint.header()["preparation"]}
     plan |= {"schedule": asdict(schedule), "cohort": cohort.digest()}
     keep_memory()
     with seeded(schedule.seed):
         model: Any = checkpoint.new_model()
-    if "training_loss" not in capabilities(model):
-        raise UsageError(
-            f"model '{checkpoint.model}' learns nothing", fix="Use it by name: --model " + checkpoint.model
-        )
+    check_trainable(model, checkpoint.model, schedule, world)
     model.to(run.device, memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=schedule.learning_rate, betas=getattr(model, "betas", (0.5, 0.999))
-    )
-    state = load_state(output, plan, model, optimiser)
+    optimisers = make_optimisers(model, schedule.learning_rate)
+    state = load_state(output, plan, model, optimisers)
     if state.log:
         run.say(f"resuming after epoch {len(state.log)}")
-
-    rows, held_rows = split_rows(cohort, schedule.seed)
-    slices = load_slices(rows, checkpoint.preparation, schedule.masked, run, "training scans")
-    held = load_slices(held_rows, checkpoint.preparation, schedule.masked, run, "validation scans")
-    run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
+    slices, held = _slices(checkpoint, cohort, schedule, cache or _cache_beside(output), run, world)
 
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
-    while len(state.log) < schedule.epochs and state.waited < schedule.patience:
-        if state.log and time.monotonic() >= deadline:
+    while not _finished(state, schedule):
+        if state.log and world.agreed(time.monotonic() >= deadline):
             break
         epoch, start = len(state.log) + 1, time.monotonic()
-        with seeded(hash((schedule.seed, epoch)) % 2**31):
-            train_loss = _train_epoch(model, optimiser, slices, schedule, epoch, run)
+        with seeded(hash((schedule.seed, epoch, world.rank)) % 2**31):
+            train_losses = _train_epoch(model, optimisers, slices, schedule, epoch, run, world)
         with seeded(VALIDATION_SEED):
-            losses = _mean_losses(model, held, schedule, run.device)
-        if not math.isfinite(train_loss) or not math.isfinite(losses["loss"]):
+            losses = _mean_losses(model, held, schedule, run.device, world)
+        if not all(map(math.isfinite, (*train_losses.values(), losses["loss"]))):
             raise UadtkError(
                 f"the loss is not finite in epoch {epoch}",
                 str(output),
                 "The state of the epoch before is kept; try a lower --learning-rate.",
             )
-        record = {"epoch": epoch, "train_loss": train_loss, **{f"validation_{k}": v for k, v in losses.items()}}
-        record |= {"learning_rate": optimiser.param_groups[0]["lr"], "seconds": round(time.monotonic() - start, 2)}
+        record = {"epoch": epoch, **{f"train_{k}": v for k, v in train_losses.items()}}
+        record |= {f"validation_{k}": v for k, v in losses.items()}
+        rate = _learning_rate(schedule, epoch)
+        record |= {"learning_rate": rate, "seconds": round(time.monotonic() - start, 2)}
         state = _judged(state, model, record)
-        save_state(output, plan, model, optimiser, state)
-        write_text(log_path, "".join(json.dumps(line) + "\n" for line in state.log))
-        run.say(_line(record, state))
-        registry.notify("uadtk_epoch_done", run.say, record=record)
+        if world.leads:
+            save_state(output, plan, model, optimisers, state)
+            write_text(log_path(output), "".join(json.dumps(line) + "\n" for line in state.log))
+            run.say(_line(record, state))
+            registry.notify("uadtk_epoch_done", run.say, record=record)
 
-    finished = len(state.log) >= schedule.epochs or state.waited >= schedule.patience
+    finished = _finished(state, schedule)
     model.load_state_dict(state.best)
+    if hasattr(model, "conclude"):
+        model.eval()
+        with torch.no_grad(), seeded(schedule.seed):
+            model.conclude(_in_order(slices, schedule.batch, run.device))
     facts = {
         "date": dt.date.today().isoformat(),
         "uadtk": uadtk.__version__,
         "schedule": asdict(schedule),
         "epochs": len(state.log),
         "best_epoch": state.best_epoch,
-        "best_validation_loss": state.best_loss,
+        "best_validation_loss": state.log[state.best_epoch - 1]["validation_loss"],
         "finished": finished,
         "slices": {"train": len(slices), "validation": len(held)},
         "scans": {"train": slices.subjects, "validation": held.subjects},
         "cohort_digest": cohort.digest(),
     }
     trained = replace(checkpoint, weights=pack(model), training=facts, source=str(output))
-    trained.save(output)
-    if finished:
-        forget(output)
+    if world.leads:
+        trained.save(output)
+        if finished:
+            forget(output)
+            shutil.rmtree(_cache_beside(output), ignore_errors=True)
     return trained
+
+
+def log_path(output: Path) -> Path:
+    return output.with_name(output.name.removesuffix(SUFFIX) + ".log.jsonl")
+
+
+def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> None:
+    """Raises UsageError if there is nothing to train, or not in this way."""
+    if "training_loss" not in capabilities(model):
+        raise UsageError(f"model '{name}' learns nothing", fix="Use it by name: --model " + name)
+    if (schedule.trim < 100 or schedule.discriminate) and "reconstruct" not in capabilities(model):
+        raise UsageError(f"model '{name}' does not reconstruct", "--trim, --discriminate", "They go by its errors.")
+    if schedule.batch < schedule.accumulate * world.size:
+        parts = f"{schedule.accumulate} parts on {world.size} processes"
+        raise UsageError(f"a batch of {schedule.batch} slices cannot be shared out to {parts}", "--batch")
+
+
+def _slices(
+    checkpoint: Checkpoint, cohort: Cohort, schedule: Schedule, cache: Path, run: Run, world: World
+) -> tuple[Slices, Slices]:
+    """To train on and to validate on; the others wait until process 0 has prepared them."""
+    if not world.leads:
+        world.wait()
+    rows, held_rows = split_rows(cohort, schedule.seed)
+    slices = load_slices(rows, checkpoint.preparation, schedule.masked, run, "training scans", cache)
+    held = load_slices(held_rows, checkpoint.preparation, schedule.masked, run, "validation scans", cache)
+    if world.leads:
+        world.wait()
+    run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
+    return slices, held
+
+
+def _cache_beside(output: Path) -> Path:
+    return output.with_name(output.name + ".slices")
+
+
+def _finished(state: State, schedule: Schedule) -> bool:
+    return len(state.log) >= schedule.epochs or state.waited >= schedule.patience
 
 
 def _learning_rate(schedule: Schedule, passed: float) -> float:
@@ -141,55 +213,90 @@ def _learning_rate(schedule: Schedule, passed: float) -> float:
 
 
 def _train_epoch(
-    model: nn.Module, optimiser: torch.optim.Optimizer, slices: Slices, schedule: Schedule, epoch: int, run: Run
-) -> float:
-    """One pass in a random order; returns the mean loss. The remainder of an uneven division is dropped."""
+    model: Any, optimisers: Optimisers, slices: Slices, schedule: Schedule, epoch: int, run: Run, world: World
+) -> dict[str, float]:
+    """One pass in a random order; returns mean losses. The remainder of an uneven division is dropped."""
     model.train()
     size = min(schedule.batch, len(slices))
     order = np.random.default_rng([schedule.seed, epoch]).permutation(len(slices))
     steps = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
-    total = 0.0
+    sums: dict[str, float] = {}
     for step, rows in enumerate(run.track(steps, f"epoch {epoch}")):
-        for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(schedule, epoch - 1 + step / len(steps))
-        batch = slices.batch(rows, run.device)
-        loss = _losses(model, augmented(batch) if schedule.augment else batch, schedule)["loss"]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        total += float(loss.detach())
-    return total / len(steps)
+        for optimiser in optimisers.values():
+            optimiser.param_groups[0]["lr"] = _learning_rate(schedule, epoch - 1 + step / len(steps))
+        batch = slices.batch(world.share(rows), run.device)
+        batch = augmented(batch) if schedule.augment else batch
+        turns, batch = _decontaminated(model, turns_of(model, epoch), batch, schedule, epoch)
+        share = len(world.share(rows)) / len(rows)
+        turns = [replace(turn, loss=_at_precision(turn.loss, schedule)) for turn in turns]
+        for name, value in take_turns(turns, optimisers, _parts(batch, schedule), share, world.total).items():
+            sums[name] = sums.get(name, 0.0) + share * float(value)
+    return {name: value / len(steps) for name, value in world.total_of(sums, run.device).items()}
+
+
+def _decontaminated(
+    model: Any, turns: Sequence[Turn], batch: Batch, schedule: Schedule, epoch: int
+) -> tuple[Sequence[Turn], Batch]:
+    """Without what a model that has learned for a while cannot reconstruct, where the schedule says so."""
+    if epoch <= schedule.trust:
+        return turns, batch
+    if schedule.trim < 100:
+        batch = trimmed(model, batch, schedule.trim)
+    if not schedule.discriminate:
+        return turns, batch
+    first, *others = turns
+    return [pushing_apart(model, batch, first, schedule.discriminate), *others], inliers(model, batch)
+
+
+def _parts(batch: Batch, schedule: Schedule) -> list[Batch]:
+    """The batch in pieces of nearly one size."""
+    pieces = (torch.tensor_split(t, schedule.accumulate) for t in (batch.image, batch.brain, batch.normal))
+    return [Batch(*part) for part in zip(*pieces, strict=True) if len(part[0])]
 
 
 @torch.no_grad()
-def _mean_losses(model: nn.Module, slices: Slices, schedule: Schedule, device: str) -> dict[str, float]:
+def _mean_losses(model: Any, slices: Slices, schedule: Schedule, device: str, world: World) -> dict[str, float]:
     model.eval()
+    loss = _at_precision(model.training_loss, schedule)
     sums: dict[str, float] = {}
-    for start in range(0, len(slices), schedule.batch):
-        rows = np.arange(start, min(start + schedule.batch, len(slices)))
-        for name, value in _losses(model, slices.batch(rows, device), schedule).items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(rows)
-    return {name: value / len(slices) for name, value in sums.items()}
+    for batch in _in_order(slices, schedule.batch, device, world):
+        for name, value in loss(batch).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(batch.image)
+    return {name: value / len(slices) for name, value in world.total_of(sums, device).items()}
 
 
-def _losses(model: Any, batch: Batch, schedule: Schedule) -> dict[str, Tensor]:
+def _in_order(slices: Slices, size: int, device: str, world: World | None = None) -> Iterator[Batch]:
+    """All slices in batches, or ours among those of several processes."""
+    rows = (world or World()).share(np.arange(len(slices)))
+    for start in range(0, len(rows), size):
+        yield slices.batch(rows[start : start + size], device)
+
+
+def _at_precision(
+    loss: Callable[[Batch], dict[str, Tensor]], schedule: Schedule
+) -> Callable[[Batch], dict[str, Tensor]]:
     """Autocast is entered anew for every batch: inside one context it keeps the casts of weights that have changed."""
-    reduced = schedule.precision == "bfloat16"
-    with torch.autocast(batch.image.device.type, dtype=torch.bfloat16, enabled=reduced):
-        losses: dict[str, Tensor] = model.training_loss(batch)
-        return losses
+    if schedule.precision == "float32":
+        return loss
+
+    def reduced(batch: Batch) -> dict[str, Tensor]:
+        with torch.autocast(batch.image.device.type, dtype=torch.bfloat16):
+            return loss(batch)
+
+    return reduced
 
 
 def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
-    """The state with this epoch in its log, and with its weights if they are the best so far."""
-    log = [*state.log, record]
-    if record["validation_loss"] < state.best_loss:
-        best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        return State(log, best, record["epoch"], record["validation_loss"])
-    return replace(state, log=log)
+    """The state with this epoch in its log, and with its weights if they are the best so far or none counts yet."""
+    log, counts = [*state.log, record], record["epoch"] >= judged_from(model)
+    if counts and record["validation_loss"] >= state.best_loss:
+        return replace(state, log=log)
+    best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return State(log, best, record["epoch"], record["validation_loss"] if counts else math.inf)
 
 
 def _line(record: dict[str, Any], state: State) -> str:
+    losses = [f"{k.removeprefix('train_')} {record[k]:.5g}" for k in record if k.startswith("train_")]
     best = "best" if state.best_epoch == record["epoch"] else f"best {state.best_loss:.5g} in epoch {state.best_epoch}"
-    losses = f"train {record['train_loss']:.5g}  validation {record['validation_loss']:.5g}"
-    return f"epoch {record['epoch']:4d}  {losses}  ({best})  {record['seconds']:.1f} s"
+    told = f"train {', '.join(losses)}; validation {record['validation_loss']:.5g} ({best})"
+    return f"epoch {record['epoch']:4d}  {told}  {record['seconds']:.1f} s"

@@ -1,11 +1,12 @@
 """What every model keeps to; ``uadtk.core.model`` says what a model is.
 
-Models are built with their default options at the smallest side they admit, and trained for a few steps on a batch of
-made-up slices, so that the whole list takes seconds.
+Models are built at the smallest side they admit, with their default options or, where these are slow, with what a class
+names instead: ``quick = {"steps": 10}``. They are trained for a few steps on made-up slices: the list takes seconds.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.model import Batch, capabilities, default_scorer
 from uadtk.core.preparation import Preparation
 from uadtk.networks.seeded import seeded
+from uadtk.pipeline.players import judged_from, make_optimisers, take_turns, turns_of
 from uadtk.pipeline.train import Schedule
 from uadtk.testing.contract import NotApplicable, generators_untouched, require, require_options
 from uadtk.testing.specimens import healthy_slices, planted
@@ -49,9 +51,13 @@ class Subject:
             return side
         return SIDES[-1]
 
+    @cached_property
+    def options(self) -> Any:
+        return opts.build(self.cls.Options, getattr(self.cls, "quick", {}), self.name)
+
     def new(self, side: int) -> Any:
         with seeded(0):
-            model: nn.Module = self.cls(self.cls.Options(), side)
+            model: nn.Module = self.cls(self.options, side)
         return model.eval()
 
     @cached_property
@@ -64,17 +70,25 @@ class Subject:
 
     @cached_property
     def trained(self) -> Any:
-        """After ``STEPS`` steps on the healthy slices; fresh if there is nothing to train."""
+        """After ``STEPS`` steps on the healthy slices in each stage of training; fresh if there is nothing to train."""
         if not self.has("training_loss"):
             return self.fresh
         model = self.new(self.side).train()
-        optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=getattr(model, "betas", (0.5, 0.999)))
+        optimisers = make_optimisers(model, LEARNING_RATE)
         with seeded(1), torch.inference_mode(False), torch.enable_grad():
-            for _ in range(STEPS):
-                optimiser.zero_grad(set_to_none=True)
-                model.training_loss(self.healthy)["loss"].backward()
-                optimiser.step()
-        return model.eval().requires_grad_(False)
+            for epoch in self.stages(model):
+                for _ in range(STEPS):
+                    take_turns(turns_of(model, epoch), optimisers, [self.healthy])
+        model.eval().requires_grad_(False)
+        if hasattr(model, "conclude"):
+            with torch.no_grad():
+                model.conclude([self.healthy])
+        return model
+
+    def stages(self, model: Any) -> list[int]:
+        """The first epoch, and the first that is judged: where the two differ, a model trains in two stages."""
+        judged = judged_from(model)
+        return [1, int(judged)] if 1 < judged < math.inf else [1]
 
     def has(self, method: str) -> bool:
         return method in capabilities(self.cls)
@@ -201,18 +215,32 @@ def objective_has_a_gradient(subject: Subject) -> None:
 
 
 def loss_is_finite_with_a_gradient(subject: Subject) -> None:
-    """training_loss gives finite scalars, and "loss" has a finite gradient in every parameter."""
+    """Losses are finite scalars, and each player's "loss" has a finite gradient in all that it learns."""
     subject.needs("training_loss")
     model = subject.new(subject.side).train()
-    losses = subject.loss(model, subject.healthy)
+    _require_finite(subject.loss(model, subject.healthy))
+    names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    own = {name: optimiser.param_groups[0]["params"] for name, optimiser in make_optimisers(model, 1.0).items()}
+    nobodys = set(names) - {parameter for player in own.values() for parameter in player}
+    require(not nobodys, f"no player has {', '.join(sorted(names[p] for p in nobodys))}")
+    reached = set()
+    for epoch in subject.stages(model):
+        for turn in turns_of(model, epoch):
+            with seeded(2):
+                losses = turn.loss(subject.healthy)
+            _require_finite(losses)
+            gradients = torch.autograd.grad(losses["loss"], own[turn.player], allow_unused=True)
+            for parameter, gradient in zip(own[turn.player], gradients, strict=True):
+                require(gradient is not None, f"no gradient in {names[parameter]}")
+                require(bool(gradient.isfinite().all()), f"the gradient in {names[parameter]} is not finite")
+                reached.add(parameter)
+    require(reached == set(names), f"no turn moves {', '.join(sorted(names[p] for p in set(names) - reached))}")
+
+
+def _require_finite(losses: dict[str, Tensor]) -> None:
     require("loss" in losses, f"there is no 'loss' among {', '.join(losses)}")
     for name, value in losses.items():
         require(value.ndim == 0 and bool(value.isfinite()), f"'{name}' is not a finite scalar")
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            require(parameter.grad is not None, f"no gradient in {name}")
-            require(bool(parameter.grad.isfinite().all()), f"the gradient in {name} is not finite")
 
 
 def loss_is_decided_by_the_seed(subject: Subject) -> None:
@@ -236,7 +264,7 @@ def known_lesions_are_not_learned(subject: Subject) -> None:
 
 
 def loss_falls(subject: Subject) -> None:
-    """A few steps of Adam on one batch lower the loss."""
+    """A few steps of training on one batch lower the loss."""
     subject.needs("training_loss")
     with torch.no_grad():
         before, after = (float(subject.loss(m, subject.healthy)["loss"]) for m in (subject.fresh, subject.trained))
@@ -256,7 +284,7 @@ def planted_lesion_outscores_the_brain(subject: Subject) -> None:
 
 def checkpoint_keeps_every_bit(subject: Subject) -> None:
     """Saved and loaded, its weights and its results are the same to the last bit."""
-    checkpoint = checkpoints.new(subject.name, {}, Preparation())
+    checkpoint = checkpoints.new(subject.name, opts.as_dict(subject.options), Preparation())
     side = checkpoint.preparation.pixels
     checkpoint = replace(checkpoint, weights=checkpoints.pack(subject.new(side)))
     with TemporaryDirectory() as folder:
