@@ -239,7 +239,7 @@ def test_unknown_commands_and_missing_arguments() -> None:
     call("threshold", "--model", "histeq").refused(2, "Missing option '--healthy'")
     call("--verison").refused(2, "Did you mean '--version'?")
     call("train", "scalspace").refused(2, "no model 'scalspace'. Did you mean 'scalespace'?")
-    call("inspect", "nothing").refused(2, "no model 'nothing'. Known: ae,", "scalespace")
+    call("inspect", "nothing").refused(2, "no model 'nothing'. Known: aae, ae,", "scalespace")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -396,13 +396,17 @@ def full_disk(room: int = 4096) -> Iterator[None]:
 
 def test_a_full_disk(segment: Segment, weighted: Path, small_cohort: Path, tmp_path: Path) -> None:
     assert segment("-o", tmp_path / "before").code == 0  # everything that is compiled and cached is so now
+    tiny = ["scalespace", small_cohort, *(f"--{name}={value}" for name, value in {**TINY, "epochs": 1}.items())]
+    ready = ["--slices", tmp_path / "before" / "slices"]
+    assert call("train", *tiny, "-o", tmp_path / "before" / "m.safetensors", *ready).code == 0
     with full_disk():
         segmented = segment()
         calibrated = call("threshold", "--model", "histeq", "--healthy", small_cohort, "-o", tmp_path / "h.safetensors")
-        tiny = [f"--{name}={value}" for name, value in {**TINY, "epochs": 1}.items()]
-        trained = call("train", "scalespace", small_cohort, "-o", tmp_path / "m.safetensors", *tiny)
+        prepared = call("train", *tiny, "-o", tmp_path / "m.safetensors")
+        trained = call("train", *tiny, "-o", tmp_path / "m.safetensors", *ready)
     segmented.refused(1, f"{tmp_path / 'out'}", "cannot be written (File too large). Make room")
     calibrated.refused(1, "the scores cannot be kept there while calibrating", "Set TMPDIR")
+    prepared.refused(1, f"{tmp_path / 'm.safetensors.slices'}: the prepared slices cannot be kept there", "--slices")
     assert trained.code == 1
     assert trained.err.splitlines()[-1].startswith(f"uadtk: {tmp_path / 'm.safetensors.resume'}: cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["before"]

@@ -14,13 +14,25 @@ import uadtk
 from uadtk.cli._lazy import Children, LazyGroup, group, run
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
 
-_ORDER = ("segment", "train", "threshold", "demo", "phantom", "inspect", "models", "plugins", "check", "doctor")
+_ORDER = (
+    "segment",
+    "train",
+    "report-training",
+    "threshold",
+    "demo",
+    "phantom",
+    "inspect",
+    "models",
+    "plugins",
+    "check",
+    "doctor",
+)
 
 
 class Root(LazyGroup):
     def own(self) -> Children:
         here = Path(__file__).parent
-        return {name: (_summary(here / f"{name}.py"), partial(_command, name)) for name in _ORDER}
+        return {name: (_summary(here / f"{_module(name)}.py"), partial(_command, name)) for name in _ORDER}
 
     def third_party(self) -> Children:
         return _plugin_commands()
@@ -32,7 +44,11 @@ def _summary(path: Path) -> str:
 
 
 def _command(name: str) -> Any:
-    return getattr(importlib.import_module(f"uadtk.cli.{name}"), name)
+    return getattr(importlib.import_module(f"uadtk.cli.{_module(name)}"), _module(name))
+
+
+def _module(command: str) -> str:
+    return command.replace("-", "_")
 
 
 def _plugin_commands() -> Children:

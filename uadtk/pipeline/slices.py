@@ -100,7 +100,13 @@ def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run
 
 def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> str:
     """Names what the slices of these rows, and their order, depend on."""
-    facts = [Cohort(tuple(rows), "").digest(), [row.image.name for row in rows], opts.as_dict(recipe), masked, uadtk.__version__]
+    facts = [
+        Cohort(tuple(rows), "").digest(),
+        [row.image.name for row in rows],
+        opts.as_dict(recipe),
+        masked,
+        uadtk.__version__,
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

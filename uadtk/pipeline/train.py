@@ -7,7 +7,6 @@ continues bit for bit: after each epoch all of that is in ``<output>.resume`` be
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 import shutil
 import time
@@ -22,17 +21,17 @@ from torch import Tensor, nn
 
 import uadtk
 from uadtk import registry
-from uadtk.checkpoint import SUFFIX, Checkpoint, pack
+from uadtk.checkpoint import Checkpoint, pack
 from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.model import Batch, Turn, capabilities
 from uadtk.core.options import option
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort
-from uadtk.io.write import write_text
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
 from uadtk.pipeline.contamination import inliers, pushing_apart, trimmed
+from uadtk.pipeline.logs import write_log
 from uadtk.pipeline.parallel import World, joined
 from uadtk.pipeline.players import Optimisers, judged_from, make_optimisers, take_turns, turns_of
 from uadtk.pipeline.resume import State, forget, load_state, save_state
@@ -135,7 +134,7 @@ def _train(
         state = _judged(state, model, record)
         if world.leads:
             save_state(output, plan, model, optimisers, state)
-            write_text(log_path(output), "".join(json.dumps(line) + "\n" for line in state.log))
+            write_log(output, state.log)
             run.say(_line(record, state))
             registry.notify("uadtk_epoch_done", run.say, record=record)
 
@@ -164,10 +163,6 @@ def _train(
             forget(output)
             shutil.rmtree(_cache_beside(output), ignore_errors=True)
     return trained
-
-
-def log_path(output: Path) -> Path:
-    return output.with_name(output.name.removesuffix(SUFFIX) + ".log.jsonl")
 
 
 def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> None:
@@ -296,7 +291,9 @@ def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
 
 
 def _line(record: dict[str, Any], state: State) -> str:
-    losses = [f"{k.removeprefix('train_')} {record[k]:.5g}" for k in record if k.startswith("train_")]
+    """The loss, or what each player of several says."""
+    said = {key.removeprefix("train_"): value for key, value in record.items() if key.startswith("train_")}
+    shown = f"{said['loss']:.5g}" if "loss" in said else ", ".join(f"{name} {v:.4g}" for name, v in said.items())
     best = "best" if state.best_epoch == record["epoch"] else f"best {state.best_loss:.5g} in epoch {state.best_epoch}"
-    told = f"train {', '.join(losses)}; validation {record['validation_loss']:.5g} ({best})"
-    return f"epoch {record['epoch']:4d}  {told}  {record['seconds']:.1f} s"
+    losses = f"train {shown}  validation {record['validation_loss']:.5g}"
+    return f"epoch {record['epoch']:4d}  {losses}  ({best})  {record['seconds']:.1f} s"

@@ -1,0 +1,33 @@
+"""Draw the losses and the learning rate of a training, running or done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uadtk.cli._common import Overwrite
+
+
+def report_training(
+    log: Annotated[Path, typer.Argument(help="A training's .log.jsonl, or the checkpoint that lies beside it.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Page to write; by default beside the log.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw the losses and the learning rate of a training, running or done."""
+    from uadtk.checkpoint import SUFFIX
+    from uadtk.cli._common import refuse_file
+    from uadtk.io.write import write_text
+    from uadtk.pipeline.logs import log_path, read_log
+    from uadtk.report.curves import curves_html
+
+    source = log_path(log) if log.suffix == SUFFIX else log
+    records = read_log(source)
+    name = source.name.removesuffix(".log.jsonl")
+    page = output or source.with_name(f"{name}.training.html")
+    refuse_file(page, overwrite)
+    write_text(page, curves_html(name, records))
+    print(page)
