@@ -1,0 +1,120 @@
+"""Constrained adversarial autoencoder: image and reconstruction have the same latent, and it looks standard normal.
+
+Chen, Konukoglu: *Unsupervised Detection of Lesions in Brain MRI using constrained adversarial auto-encoders* (2018,
+arXiv 1806.04972), in the size of the comparative study of Baur et al. 2021 (arXiv 2004.03271): ``constrained-ae``, with
+gradients through both passes of the encoder, and the critic, turns and players of ``aae``. As there, each player's own
+Adam makes a weight of the adversary unnecessary, everything that leads to z learns from the critic, the critic sees z
+without dropout, and training is judged from epoch 7 (the last two are inferred). As in the study's code, dropout acts
+on either z by itself.
+
+``loss=l1`` is the study's text: Σ|x − x̂| + weight · Σ(z(x̂) − z)². ``loss=l2`` is its code: means of squares in place of
+both sums. ``loss=norm`` is the authors' code: √Σ(x − x̂)² in place of Σ|x − x̂|; with it go ``weight=0.5``,
+``warm_up=1``, ``network=chen`` (their residual network and larger critic), batches of 64 and learning rate 2e-5. Their
+critic takes ten times its steps in the first 20 epochs; here it does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uadtk.api import Batch, Turn, option
+from uadtk.networks.critics import LatentCritic, critic_loss
+from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.distances import l1, l2
+from uadtk.networks.residual_blocks import ResidualAutoencoder
+
+WARM_UP_EPOCHS = 6
+
+
+@dataclass(frozen=True)
+class Options:
+    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Share of z dropped in training and for samples.", ge=0, le=0.9)
+    loss: Literal["l1", "l2", "norm"] = option("l1", "Summed l1 (paper), mean squares (code) or l2 norm (Chen's).")
+    weight: float = option(1.0, "Weight of the distance between the latents.", ge=0)
+    network: Literal["unified", "chen"] = option("unified", "The study's network or the residual original.")
+    warm_up: int = option(20, "Steps of the autoencoder per batch in the first 6 epochs; then 1.", ge=1)
+    critic_steps: int = option(20, "Steps of the critic per batch.", ge=1)
+    penalty: float = option(10.0, "Weight of the critic's gradient penalty.", ge=0)
+
+
+class Model(nn.Module):
+    Options = Options
+    quick: ClassVar = {"warm_up": 2, "critic_steps": 2}
+    betas = (0.5, 0.9)
+    judged_from = WARM_UP_EPOCHS + 1
+    net: DenseAutoencoder | ResidualAutoencoder
+
+    def __init__(self, options: Options, side: int) -> None:
+        super().__init__()
+        self.options = options
+        if options.network == "chen":
+            self.net = ResidualAutoencoder(side, options.latent)
+            self.critic = LatentCritic(options.latent, (200, 400))
+        else:
+            self.net = DenseAutoencoder(side, options.latent)
+            self.critic = LatentCritic(options.latent, (100, 50))
+        if not options.dropout:
+            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        to_z: list[nn.Module] = [self.net.encoder]  # the residual network's ends in z
+        if isinstance(self.net, DenseAutoencoder):
+            to_z += [self.net.latent.squeeze, self.net.latent.heads]
+        return {
+            "autoencoder": list(self.net.parameters()),
+            "critic": list(self.critic.parameters()),
+            "encoder": list(nn.ModuleList(to_z).parameters()),
+        }
+
+    def turns(self, epoch: int) -> list[Turn]:
+        return [
+            Turn("autoencoder", self.training_loss, self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1),
+            Turn("critic", self._critic_loss, self.options.critic_steps),
+            Turn("encoder", self._encoder_loss),
+        ]
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        reconstruction, latent = self._distances(batch.image, batch.normal)
+        loss = reconstruction + self.options.weight * latent
+        return {"loss": loss.mean(), "reconstruction": reconstruction.mean(), "latent": latent.mean()}
+
+    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            (z,) = self.net.encode(batch.image)
+        return critic_loss(self.critic, torch.randn_like(z), z, self.options.penalty)
+
+    def _encoder_loss(self, batch: Batch) -> dict[str, Tensor]:
+        (z,) = self.net.encode(batch.image)
+        return {"loss": -self.critic(z).mean()}
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.net.decode(self.net.encode(x)[0])
+
+    def sample(self, x: Tensor, n: int) -> Tensor:
+        (z,) = self.net.encode(x)
+        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+
+    def objective(self, x: Tensor) -> Tensor:
+        """What the autoencoder minimises, per slice."""
+        reconstruction, latent = self._distances(x)
+        return reconstruction + self.options.weight * latent
+
+    def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Between the images, and between the latents; both (B,)."""
+        z = self._encode(x)
+        rebuilt = self.net.decode(z)
+        latent = (self._encode(rebuilt) - z).square()
+        if self.options.loss == "l1":
+            return l1(x, rebuilt, normal), latent.sum(1)
+        if self.options.loss == "norm":
+            return (l2(x, rebuilt, normal) + 1e-8).sqrt(), latent.sum(1)
+        return l2(x, rebuilt, normal) / x[0].numel(), latent.mean(1)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return F.dropout(self.net.encode(x)[0], self.options.dropout, self.training)
