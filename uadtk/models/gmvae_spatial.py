@@ -1,0 +1,107 @@
+"""Spatial Gaussian mixture VAE: every place of the latent is held close to a mixture of its own.
+
+"GMVAE (spatial)" of Baur et al. 2021 (arXiv 2004.03271), after You et al., *Unsupervised lesion detection via image
+restoration with a normative prior* (2019). z and w are maps, by default of one number at each of 8 x 8 places, and the
+components' means and precisions come from w through a layer of 64 ReLUs. Loss, inference and departures from the
+authors' codes are those of ``gmvae``, the divergences summed over places and ``c_lambda`` the least at each.
+
+**Published rows are not comparable.** The study's code decodes from the encoder's features, not from z: what it trains
+is a spatial autoencoder of 8 x 8 x 128 numbers, with a mixture that only restoration gets to see. Here x̂ comes from z,
+which at ``dim_z=1`` is 64 numbers; take more for a reconstruction that is less coarse.
+
+``network=you`` is the network of You et al. 2019, which does decode from z: six 3x3 convolutions of 64 channels with
+ReLU, every third halving, so that z has 32 x 32 places at 128 pixels. Its decoder mirrors that with nearest-neighbour
+upsampling; how many convolutions it has is inferred. Theirs are unpadded, start from N(0, 0.01), and model each pixel's
+variance too; here they are padded, start as all networks here do, and the reconstruction error is Σ|x − x̂|. They take
+``components=6,c_lambda=0.5``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from uadtk.api import Batch, UsageError, option
+from uadtk.networks.dense import halvings
+from uadtk.networks.distances import l1
+from uadtk.networks.mixture import MixtureLatent
+from uadtk.networks.unified import Decoder, Encoder, glorot
+
+WIDTH = 64  # channels of You et al., in their network and between w and the components
+
+
+@dataclass(frozen=True)
+class Options:
+    components: int = option(9, "Components of the mixture.", ge=1, le=256)
+    dim_z: int = option(1, "Numbers in z at each place.", ge=1, le=4096)
+    dim_w: int = option(1, "Numbers in w, which shapes the mixture, at each place.", ge=1, le=4096)
+    c_lambda: float = option(1.0, "Divergence of the component that costs nothing more, at each place.", ge=0)
+    responsibilities: Literal["correct", "legacy"] = option(
+        "correct", "Gaussian densities of the components at z, or the authors' codes'."
+    )
+    network: Literal["unified", "you"] = option("unified", "The study's network or the shallower original.")
+
+
+class Model(nn.Module):
+    Options = Options
+
+    def __init__(self, options: Options, side: int) -> None:
+        super().__init__()
+        self.options = options
+        if options.network == "you":
+            self.encoder, self.decoder, channels = *_you(options.dim_z, side), WIDTH
+        else:
+            n = halvings(side)
+            self.encoder = Encoder(n)
+            channels = self.encoder.channels
+            self.decoder = nn.Sequential(nn.Conv2d(options.dim_z, channels, 1).apply(glorot), Decoder(n))
+        self.latent = MixtureLatent(
+            channels,
+            options.dim_z,
+            options.dim_w,
+            options.components,
+            options.c_lambda,
+            options.responsibilities,
+            hidden=WIDTH,
+        )
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss and its four terms; w and z are drawn once."""
+        z, terms = self.latent(self.encoder(batch.image), draw=True)
+        terms = {"reconstruction": l1(batch.image, self.decoder(z), batch.normal), **terms}
+        means = {name: term.mean() for name, term in terms.items()}
+        return {"loss": torch.stack(list(means.values())).sum(), **means}
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        _, q_z = self.latent.encode(self.encoder(x))
+        return self.decoder(q_z.mean)
+
+    def sample(self, x: Tensor, n: int) -> Tensor:
+        """From draws of z; x̂ does not depend on w."""
+        _, q_z = self.latent.encode(self.encoder(x))
+        return torch.stack([self.decoder(q_z.draw()) for _ in range(n)])
+
+    def objective(self, x: Tensor) -> Tensor:
+        """The loss per slice at the means of w and z: the negative evidence lower bound, but for ``c_lambda``."""
+        z, terms = self.latent(self.encoder(x), draw=False)
+        return l1(x, self.decoder(z)) + torch.stack(list(terms.values())).sum(0)
+
+
+def _you(dim_z: int, side: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """(B, 1, S, S) -> (B, 64, S/4, S/4), and (B, dim_z, S/4, S/4) -> (B, 1, S, S)."""
+    if side % 4:
+        raise UsageError(f"slices of {side} pixels cannot be halved twice", fix="Take 128 or 256 pixels.")
+    down: list[nn.Module] = []
+    for before, stride in zip((1, *[WIDTH] * 5), (2, 1, 1, 2, 1, 1), strict=True):
+        down += [nn.Conv2d(before, WIDTH, 3, stride, padding=1), nn.ReLU()]
+    up: list[nn.Module] = []
+    for i, (before, after) in enumerate(itertools.pairwise((dim_z, *[WIDTH] * 6))):
+        up += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+        if i % 3 == 2:
+            up.append(nn.Upsample(scale_factor=2))
+    up.append(nn.Conv2d(WIDTH, 1, 3, padding=1))
+    return nn.Sequential(*down).apply(glorot), nn.Sequential(*up).apply(glorot)

@@ -1,0 +1,109 @@
+"""The latents of a Gaussian mixture VAE: z of an image is held close to a mixture, whose shape depends on w.
+
+Dilokthanakul et al., *Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders* (2016). w is from
+N(0, 1), a component c is any of K alike, and z is from N(mean, variance) of that component, both functions of w. The
+image tells q(w) and q(z); which component z is from follows by Bayes.
+
+All are maps with one number per place (B, n, h, w); a vector is a map with one place. Every place has a mixture of its
+own, made by the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from uadtk.networks.unified import gaussian_kl, glorot, sampled
+
+Responsibilities = Literal["correct", "legacy"]
+
+LOG_PRECISION = 0.1  # of every component before training
+
+
+class Gaussian(NamedTuple):
+    """Independent normal distributions, one per number; the logarithm is of the variance, not of σ."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def draw(self) -> Tensor:
+        """One draw of each, differentiable."""
+        return sampled(self.mean, self.log_variance / 2)
+
+
+class MixtureLatent(nn.Module):
+    """Features (B, F, h, w) -> z (B, dim_z, h, w), and how far q(w), q(z) and q(c) are from their priors.
+
+    ``hidden`` puts a layer of so many ReLUs between w and the components; 0: means and log precisions are linear in w.
+    ``floor`` is the divergence of q(c) below which it costs no more and has no gradient, at every place.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        dim_z: int,
+        dim_w: int,
+        components: int,
+        floor: float,
+        responsibilities: Responsibilities,
+        hidden: int = 0,
+    ) -> None:
+        super().__init__()
+        self.components, self.floor, self.responsibilities = components, floor, responsibilities
+        self.heads = nn.ModuleList(nn.Conv2d(features, n, 1) for n in (dim_w, dim_w, dim_z, dim_z))
+        self.hidden = nn.Sequential(nn.Conv2d(dim_w, hidden, 1), nn.ReLU()) if hidden else nn.Identity()
+        self.means = nn.Conv2d(hidden or dim_w, components * dim_z, 1)
+        self.log_precisions = nn.Conv2d(hidden or dim_w, components * dim_z, 1)
+        self.apply(glorot)
+        nn.init.constant_(self.log_precisions.bias, LOG_PRECISION)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, draw: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """z and the three divergences, each (B,); w and z are drawn, or are the means of q(w) and q(z)."""
+        q_w, q_z = self.encode(features)
+        w, z = (q_w.draw(), q_z.draw()) if draw else (q_w.mean, q_z.mean)
+        prior = self.prior(w)
+        log_q = log_responsibilities(z, prior, self.responsibilities)
+        return z, {
+            "conditional": conditional_divergence(q_z, prior, log_q),
+            "w": gaussian_kl(q_w.mean, q_w.log_variance / 2),
+            "component": component_divergence(log_q, self.floor),
+        }
+
+    def encode(self, features: Tensor) -> tuple[Gaussian, Gaussian]:
+        """q(w) and q(z)."""
+        w_mean, w_log_variance, z_mean, z_log_variance = (head(features) for head in self.heads)
+        return Gaussian(w_mean, w_log_variance), Gaussian(z_mean, z_log_variance)
+
+    def prior(self, w: Tensor) -> Gaussian:
+        """p(z|w,c) of every component, (B, K, dim_z, h, w)."""
+        hidden = self.hidden(w)
+        mean, log_precision = (m(hidden).unflatten(1, (self.components, -1)) for m in (self.means, self.log_precisions))
+        return Gaussian(mean, -log_precision)
+
+
+def log_responsibilities(z: Tensor, components: Gaussian, form: Responsibilities = "correct") -> Tensor:
+    """log q(c|z,w) (B, K, h, w): each component's share of the density at z (B, dim_z, h, w).
+
+    ``legacy`` is the published codes' density: the logarithm of the precision enters as -1 times itself, not as half.
+    """
+    mean, log_variance = components
+    distance = (z[:, None] - mean).square() * (-log_variance).exp()
+    volume = log_variance if form == "correct" else -2 * log_variance
+    return (-0.5 * (distance + volume)).sum(2).log_softmax(1)
+
+
+def conditional_divergence(q_z: Gaussian, components: Gaussian, log_q: Tensor) -> Tensor:
+    """Σ_c q(c) KL(q(z) || p(z|w,c)), summed over the numbers of z and over places -> (B,)."""
+    mean, log_variance = (t[:, None] for t in q_z)
+    offset = log_variance - components.log_variance
+    distance = (mean - components.mean).square() * (-components.log_variance).exp()
+    divergence = 0.5 * (offset.exp() + distance - offset - 1).sum(2)
+    return (log_q.exp() * divergence).flatten(1).sum(1)
+
+
+def component_divergence(log_q: Tensor, floor: float) -> Tensor:
+    """KL(q(c) || uniform), at most log K and at least ``floor`` at each place, summed over places -> (B,)."""
+    divergence = (log_q.exp() * (log_q + math.log(log_q.shape[1]))).sum(1)
+    return divergence.clamp(min=floor).flatten(1).sum(1)
