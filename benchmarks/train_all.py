@@ -1,0 +1,253 @@
+"""Train every model on the glioma scans, and see what each has learned.
+
+    python benchmarks/train_all.py ../shared/data build/models                    # the real runs: hours on two cores
+    python benchmarks/train_all.py ../shared/data build/models --smoke            # one epoch each: minutes
+    python benchmarks/train_all.py ../shared/data build/models --models vae ae    # some of them
+
+Trains on ``lgg`` train, known lesions and 6 mm around them left out of the loss, and stops on ``lgg`` validation. Each
+training is a uadtk command, printed before it runs; one whose checkpoint is there is not repeated, and an interrupted
+one goes on. Plugins that are installed take part. The table that is printed has, per model,
+
+* the mean |x - x̂| over the normal brain of held-out slices without lesions (``lgg`` validation), beside that of the
+  mean training slice and of as many principal components of the training slices as the model's z has numbers;
+* AUPRC and ⌈DICE⌉ (an oracle) on ``lgg`` validation, of the positive residual (or the model's own score) cleaned by
+  default, and of the same times the intensity rank (``prior``), beside the no-learning ``histeq``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uadtk.checkpoint import DEFAULT_CLEANERS, Checkpoint, load, open_checkpoint
+from uadtk.core.errors import UsageError
+from uadtk.core.model import Batch, capabilities
+from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
+from uadtk.io.cohort import Cohort, read_cohort, read_row
+from uadtk.io.read import read_mask
+from uadtk.kernels import average_precision, best_dice
+from uadtk.pipeline.logs import log_path, read_log
+from uadtk.pipeline.score import build_method, score_map
+from uadtk.pipeline.slices import Slices, load_slices
+
+SHARED = "--masked --batch 16 --learning-rate 3e-4 --decay cosine --precision bfloat16 --threads 1".split()  # noqa: SIM905
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``epochs`` of the real run, options beside ``SHARED``, and how many numbers z has."""
+
+    epochs: int
+    options: str = ""
+    z: int = 128
+
+
+SPATIAL = 128 * 8 * 8
+PLANS = {
+    "vae": Plan(40),
+    "context-vae": Plan(40),
+    "ae-spatial": Plan(30, z=SPATIAL),
+    "skip-ae": Plan(30, z=SPATIAL),
+    "fanogan": Plan(60, "--gan-epochs 35"),
+    "scalespace": Plan(30, "--widths 8,16,48 --lowpass 128 --noise 0.3", z=3 * SPATIAL + 128),
+    "ae": Plan(40),
+    "context-ae": Plan(40),
+    "constrained-ae": Plan(30),
+    "gmvae": Plan(40),
+    "gmvae-spatial": Plan(30, "--dim-z 8", z=8 * 64),
+    "aae": Plan(16, "--warm-up 3 --critic-steps 10"),
+    "constrained-aae": Plan(16, "--warm-up 2 --critic-steps 10"),
+    "anovaegan": Plan(25),
+    "anogan": Plan(35, "--steps 100"),
+    "steganomaly": Plan(12, "--width 16 --blocks 3", z=0),
+    "ocsvm": Plan(40),
+    "dae": Plan(20, "--width 32", z=0),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--models", nargs="+", choices=PLANS, default=list(PLANS))
+    parser.add_argument("--smoke", action="store_true", help="one epoch per model")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time, one thread each")
+    parser.add_argument("-o", "--output", type=Path, help="where to write the table, beside standard output")
+    arguments = parser.parse_args()
+    work: Path = arguments.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    table = work / "lgg.tsv"
+    write_cohort(table, arguments.data.resolve())
+    wanted = [name for name in arguments.models if is_installed(name)]
+    bench = Bench(read_cohort(table), work)
+    _ = bench.train  # prepared once, before the trainings
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda name: train(name, table, work, arguments.smoke), wanted))
+    lines = [
+        f"`python {shlex.join(sys.argv)}`",
+        f"({len(bench.train)} training slices of {bench.train.subjects} scans, {len(bench.held)} held-out slices "
+        f"without lesions, AUPRC on {len(bench.labelled)} scans)",
+        "",
+        "| model | parameters, M | epochs | minutes | mean abs. error | of the mean image | of PCA (components) |"
+        " AUPRC | ⌈DICE⌉ | AUPRC, prior | ⌈DICE⌉, prior |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in [*wanted, "histeq"]:
+        lines.append(bench.row(name))
+        print(lines[-1], file=sys.stderr, flush=True)
+    print("\n".join(lines))
+    if arguments.output:
+        arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def is_installed(name: str) -> bool:
+    from uadtk import registry
+
+    try:
+        registry.find("models", name)
+    except UsageError:
+        print(f"{name}: not installed, left out (pip install plugins/uadtk-{name})", file=sys.stderr)
+        return False
+    return True
+
+
+def write_cohort(path: Path, data: Path) -> None:
+    """The rows of ``lgg``, with absolute paths."""
+    with (data / "cohort.tsv").open(encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines, delimiter="\t") if row["collection"] == "lgg"]
+    for row in rows:
+        row |= {key: str(data / row[key]) for key in ("image", "brain_mask", "lesion_mask") if row.get(key)}
+    with path.open("w", encoding="utf-8", newline="") as out:
+        table = csv.DictWriter(out, list(rows[0]), delimiter="\t", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def train(name: str, table: Path, work: Path, smoke: bool) -> None:
+    output = work / f"{name}.safetensors"
+    if output.exists() and load(output).training.get("finished"):
+        return
+    plan = PLANS[name]
+    epochs = ["--epochs", "1"] if smoke else ["--epochs", str(plan.epochs), "--patience", str(plan.epochs)]
+    options = plan.options.replace("--gan-epochs 35", "--gan-epochs 1") if smoke else plan.options
+    command = ["train", name, table, "-o", output, "--slices", work / "slices", *SHARED, *epochs, *options.split()]
+    words = [Path(sys.executable).parent / "uadtk", *map(str, command), *(["--overwrite"] if output.exists() else [])]
+    print("+", shlex.join(["uadtk", *map(str, command)]), file=sys.stderr, flush=True)
+    with (work / f"{name}.txt").open("w", encoding="utf-8") as said:
+        subprocess.run(words, check=True, stdout=said, stderr=subprocess.STDOUT)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The slices that were learned, the ones that were not, and the labelled scans."""
+
+    cohort: Cohort
+    work: Path
+
+    @cached_property
+    def train(self) -> Slices:
+        return self._load("train", masked=True)
+
+    @cached_property
+    def held(self) -> Slices:
+        return self._load("validation", masked=False)
+
+    @cached_property
+    def labelled(self) -> Cohort:
+        return self.cohort.split("validation")
+
+    def _load(self, split: str, masked: bool) -> Slices:
+        rows = list(self.cohort.split(split))
+        run = Run(say=lambda line: print(line, file=sys.stderr))
+        return load_slices(rows, Preparation(), masked, run, f"{split} scans", self.work / "slices")
+
+    @cached_property
+    def components(self) -> tuple[Tensor, Tensor]:
+        """The mean training slice (P,) and the principal components (P, n - 1), strongest first.
+
+        What is not normal in a training slice is put at the mean, so that it draws no component.
+        """
+        batch = whole(self.train)
+        image, normal = batch.image.flatten(1), batch.normal.flatten(1)
+        mean = (image * normal).sum(0) / normal.sum(0).clamp(min=1)
+        centred = (image - mean) * normal
+        mean, centred = mean + centred.mean(0), centred - centred.mean(0)
+        _, vectors = torch.linalg.eigh(centred @ centred.T)
+        directions = centred.T @ vectors[:, 1:].flip(1)
+        return mean, directions / directions.norm(dim=0).clamp(min=1e-6)
+
+    def pca_error(self, components: int) -> tuple[float, int]:
+        mean, directions = self.components
+        directions = directions[:, :components]
+        batch = whole(self.held)
+        centred = batch.image.flatten(1) - mean
+        rebuilt = (mean + centred @ directions @ directions.T).view_as(batch.image)
+        return error_of(batch, rebuilt), directions.shape[1]
+
+    def row(self, name: str) -> str:
+        path = self.work / f"{name}.safetensors"
+        checkpoint = load(path) if path.exists() else open_checkpoint(name)
+        log = read_log(log_path(path)) if path.exists() else []
+        model = checkpoint.build()
+        parameters = sum(p.numel() for p in model.parameters()) / 1e6
+        minutes = sum(record["seconds"] for record in log) / 60
+        cells = [name, f"{parameters:.2f}", str(len(log)), f"{minutes:.1f}", *self._errors(name, model)]
+        for cleaners in (DEFAULT_CLEANERS, (DEFAULT_CLEANERS[0], "prior", *DEFAULT_CLEANERS[1:])):
+            cells += [f"{value:.3f}" for value in self._detection(replace(checkpoint, cleaners=cleaners))]
+        return f"| {' | '.join(cells)} |"
+
+    def _errors(self, name: str, model: torch.nn.Module) -> list[str]:
+        if "reconstruct" not in capabilities(model):
+            return ["-", "-", "-"]
+        batch = whole(self.held)
+        with torch.inference_mode():
+            parts = [model.reconstruct(x) for x in batch.image.split(32)]  # type: ignore[operator]
+        ours, mean = error_of(batch, torch.cat(parts)), self.pca_error(0)[0]
+        if not PLANS[name].z:
+            return [f"{ours:.4f}", f"{mean:.4f}", "-"]
+        pca, components = self.pca_error(PLANS[name].z)
+        return [
+            f"**{ours:.4f}**" if ours < min(pca, mean) else f"{ours:.4f}",
+            f"{mean:.4f}",
+            f"{pca:.4f} ({components})",
+        ]
+
+    def _detection(self, checkpoint: Checkpoint) -> tuple[float, float]:
+        """Pooled over the brain voxels of all scans on their own grids."""
+        run = Run()
+        method = build_method(checkpoint, run)
+        scores, truths = [], []
+        for row in self.labelled:
+            scan, brain_mask = read_row(row)
+            truth = read_mask(row.lesion_mask, like=scan, may_be_empty=True).voxels  # type: ignore[arg-type]
+            scoring = score_map(scan, method, run, brain_mask)
+            brain = scoring.brain.voxels
+            scores.append(scoring.score.voxels[brain])
+            truths.append(truth[brain])
+        return average_precision(scores, truths), best_dice(scores, truths).dice
+
+
+def whole(slices: Slices) -> Batch:
+    return slices.batch(np.arange(len(slices)), "cpu")
+
+
+def error_of(batch: Batch, rebuilt: Tensor) -> float:
+    """Mean |x - x̂| over the normal brain pixels."""
+    return float((batch.image - rebuilt).abs()[batch.normal & batch.brain].mean())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
