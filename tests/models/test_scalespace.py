@@ -105,6 +105,16 @@ def test_kl_divergence_against_torch_distributions() -> None:
     torch.testing.assert_close(gaussian_kl(mean, log_std), expected)
 
 
+def test_kl_of_half_precision_is_no_less_than_nothing() -> None:
+    """In bfloat16, which has eight bits, it would come out below 0 close to the prior."""
+    with seeded(3):
+        mean, log_std = 1e-2 * torch.randn(2, 64, 128).bfloat16()
+    kl = gaussian_kl(mean, log_std)
+    assert kl.dtype == torch.float32
+    torch.testing.assert_close(kl, gaussian_kl(mean.double(), log_std.double()).float(), atol=1e-4, rtol=1e-2)
+    assert (kl > 0).all()
+
+
 def test_loss_is_the_sum_over_scales_of_mean_error_times_pixels() -> None:
     b = batch()
     with seeded(1):

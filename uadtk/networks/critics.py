@@ -49,7 +49,7 @@ def critic_loss(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, 
     ``distance`` beside it is its estimate of the Wasserstein distance.
     """
     real, fake = real.detach(), fake.detach()
-    distance = critic(real).mean() - critic(fake).mean()
+    distance = critic(real).float().mean() - critic(fake).float().mean()
     steepness = gradient_penalty(critic, real, fake)
     return {"loss": penalty * steepness - distance, "distance": distance.detach(), "penalty": steepness.detach()}
 

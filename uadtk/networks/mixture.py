@@ -72,14 +72,16 @@ class MixtureLatent(nn.Module):
         }
 
     def encode(self, features: Tensor) -> tuple[Gaussian, Gaussian]:
-        """q(w) and q(z)."""
-        w_mean, w_log_variance, z_mean, z_log_variance = (head(features) for head in self.heads)
+        """q(w) and q(z), in float32: their divergences are small differences."""
+        w_mean, w_log_variance, z_mean, z_log_variance = (head(features).float() for head in self.heads)
         return Gaussian(w_mean, w_log_variance), Gaussian(z_mean, z_log_variance)
 
     def prior(self, w: Tensor) -> Gaussian:
         """p(z|w,c) of every component, (B, K, dim_z, h, w)."""
         hidden = self.hidden(w)
-        mean, log_precision = (m(hidden).unflatten(1, (self.components, -1)) for m in (self.means, self.log_precisions))
+        mean, log_precision = (
+            m(hidden).float().unflatten(1, (self.components, -1)) for m in (self.means, self.log_precisions)
+        )
         return Gaussian(mean, -log_precision)
 
 

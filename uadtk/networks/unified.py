@@ -111,7 +111,8 @@ class SpatialLatent(nn.Module):
 
 
 def gaussian_kl(mean: Tensor, log_std: Tensor) -> Tensor:
-    """KL(N(mean, std²) || N(0, 1)), summed over everything but the batch -> (B,)."""
+    """KL(N(mean, std²) || N(0, 1)), summed over everything but the batch -> (B,). In float32: small differences."""
+    mean, log_std = mean.float(), log_std.float()
     return 0.5 * (mean.square() + (2 * log_std).exp() - 2 * log_std - 1).flatten(1).sum(1)
 
 

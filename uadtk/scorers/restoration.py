@@ -44,6 +44,7 @@ class Options:
         0.0, f"A slice is done when its mean over {WINDOW} late steps changes by less than this share; 0: never.", ge=0
     )
     polarity: Literal["positive", "absolute"] = option("positive", "Which sign of the change is abnormal.")
+    hold: int = option(1, "Steps that a gradient of the model serves; that of TV is taken anew for each.", ge=1)
     precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the model.")
 
 
@@ -69,9 +70,12 @@ class Scorer:
         going = torch.arange(len(x), device=x.device)
         start, now, inside = x, x, brain
         before, total = x, torch.zeros_like(x)
+        uphill = x
         for step in range(options.steps):
             rate = options.rate if step < EARLY_STEPS else options.late_rate
-            gradient = self._objective_gradient(model, now) + options.tv * tv_gradient(now - start)
+            if step % options.hold == 0:
+                uphill = self._objective_gradient(model, now)
+            gradient = uphill + options.tv * tv_gradient(now - start)
             now = now - rate * inside * gradient.clamp(-options.clip, options.clip)
             total = total + now
             if (step + 1) % WINDOW:
@@ -82,8 +86,8 @@ class Scorer:
             settled = moved < options.tolerance * size
             if step >= EARLY_STEPS + WINDOW and settled.any():
                 restored[going] = now
-                going, start, now, inside, before, total = (
-                    t[~settled] for t in (going, start, now, inside, before, total)
+                going, start, now, inside, before, total, uphill = (
+                    t[~settled] for t in (going, start, now, inside, before, total, uphill)
                 )
                 if not len(going):
                     break
