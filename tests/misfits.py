@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from uadtk.api import Choice, NoOptions, Scored, option
+from uadtk.api import Choice, NoOptions, Scored, Turn, option
 
 MISFITS = {"models": {}, "scorers": {}, "cleaners": {}, "thresholders": {}}
 
@@ -59,6 +59,44 @@ class GoodRanker(nn.Module):
 
     def score(self, x, brain):
         return x.clamp(min=0) * brain
+
+
+class GoodDuel(GoodModel):
+    """Has an adversary, of which little is left when judging begins."""
+
+    judged_from = 3
+
+    def __init__(self, options, side):
+        super().__init__(options, side)
+        self.doubt = nn.Parameter(torch.tensor(1.0))
+
+    def players(self):
+        return {"level": [self.level], "doubt": [self.doubt]}
+
+    def turns(self, epoch):
+        doubting = [Turn("doubt", lambda _: {"loss": self.doubt.square()}, times=2)]
+        return [Turn("level", self.training_loss)] if epoch >= self.judged_from else doubting
+
+
+@breaks("models", "loss_is_finite_with_a_gradient")
+class NobodysParameter(GoodDuel):
+    def players(self):
+        return {"level": [self.level]}
+
+    def turns(self, epoch):
+        return [Turn("level", self.training_loss)]
+
+
+@breaks("models", "loss_is_finite_with_a_gradient")
+class NobodysTurn(GoodDuel):
+    def turns(self, epoch):
+        return [Turn("level", self.training_loss)]
+
+
+@breaks("models", "planted_lesion_outscores_the_brain")
+class ConcludesBadly(GoodModel):
+    def conclude(self, batches):
+        self.level.fill_(2 + sum(float(batch.image.mean()) for batch in batches))
 
 
 @breaks("models", "options_have_help_and_valid_defaults")
@@ -450,7 +488,7 @@ class ExcusedFromNothing(GoodModel):
 
 
 GOOD = {
-    "models": [GoodModel, GoodRanker, Excused],
+    "models": [GoodModel, GoodDuel, GoodRanker, Excused],
     "scorers": [GoodScorer],
     "cleaners": [GoodCleaner],
     "thresholders": [GoodThresholder, GoodSupervised],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 QUICK = ["--components", "6", "--epochs", "12", "--learning-rate", "0.01", "--patience", "12", "--no-augment"]
 
 
@@ -40,12 +41,13 @@ class Environment:
 
 
 @pytest.fixture
-def environment(tmp_path):
-    """With uadtk-pca installed in it, from a copy of its source."""
+def environment(tmp_path, request):
+    """With a plugin, uadtk-pca if none is named, installed in it from a copy of its source."""
     made = Environment(tmp_path)
-    source = tmp_path / "uadtk-pca"
-    shutil.copytree(ROOT / "plugins" / "uadtk-pca", source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
-    made.ok("pip", "install", "--quiet", "--no-deps", "--no-build-isolation", source)
+    name = getattr(request, "param", "uadtk-pca")
+    made.plugin = tmp_path / name
+    shutil.copytree(ROOT / "plugins" / name, made.plugin, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    made.ok("pip", "install", "--quiet", "--no-deps", "--no-build-isolation", made.plugin)
     return made
 
 
@@ -82,5 +84,6 @@ def test_a_plugin_from_installation_to_removal(environment, small_cohort):
     assert uadtk("uadtk", "inspect", model) == shown
 
 
+@pytest.mark.parametrize("environment", PLUGINS, indirect=True)
 def test_the_plugins_own_tests_pass(environment):
-    environment.ok("pytest", "-q", "-p", "no:cacheprovider", environment.folder / "uadtk-pca")
+    environment.ok("pytest", "-q", "-p", "no:cacheprovider", environment.plugin)

@@ -75,6 +75,12 @@ def test_everything_in_the_guide_keeps_its_contract(plugin, kind):
 
 
 @whole
+def test_the_adversarial_model_keeps_its_contract(plugin):
+    outcomes = [run_check(check) for check in checks("models", "duel")]
+    assert {o.check.title: o.reason for o in outcomes if o.status == "failed"} == {}
+
+
+@whole
 def test_the_guides_test_passes(plugin):
     code = (plugin / "tests" / "test_contract.py").read_text()
     module: dict = {}

@@ -1,0 +1,98 @@
+"""Is training bound by the network, and in what memory does a cohort larger than it train?
+
+    python benchmarks/loading.py [--gib 8] [--limit-gib 2] [--steps 200]
+
+Writes a file of made-up slices of that size, forbids the process more private memory than the limit (``RLIMIT_DATA``;
+pages of a mapped file are not private and can be dropped), and trains ``ae`` on slices drawn at random from all of it,
+timing what fetches and augments a batch apart from what the network does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import resource
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from uadtk.checkpoint import new
+from uadtk.core.preparation import Preparation
+from uadtk.networks.augment import augmented
+from uadtk.networks.memory import keep_memory
+from uadtk.pipeline.players import make_optimisers, take_turns, turns_of
+from uadtk.pipeline.slices import BRAIN, NORMAL, Slices
+from uadtk.testing.specimens import healthy_slices
+
+SIDE, BATCH = 128, 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gib", type=float, default=8)
+    parser.add_argument("--limit-gib", type=float, default=2)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--folder", type=Path, help="where to write the slices (default: the temporary folder)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(arguments.limit_gib * 2**30),) * 2)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        slices = write_slices(Path(folder), round(arguments.gib * 2**30 / (SIDE * SIDE * 5)))
+        fetching, computing = train(slices, arguments.steps)
+    each = 1000 / arguments.steps
+    print(f"python {shlex.join(sys.argv)} ({platform.machine()}, torch {torch.__version__}, one thread)")
+    print(f"{len(slices)} slices in {arguments.gib:g} GiB, at most {arguments.limit_gib:g} GiB of private memory")
+    print(
+        f"per batch of {BATCH}: fetch {fetching[0] * each:.1f} ms, augment {fetching[1] * each:.1f} ms, network ",
+        end="",
+    )
+    print(f"{computing * each:.1f} ms: {computing / (sum(fetching) + computing):.1%} of the time")
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    peak, private = (int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) / 2**20 for key in ("VmHWM", "RssAnon"))  # type: ignore[index]
+    print(f"private memory at the end {private:.2f} GiB; peak with file pages {peak:.2f} GiB")
+
+
+def write_slices(folder: Path, n: int) -> Slices:
+    """The same few slices over and over, so that the disk holds real numbers."""
+    batch = healthy_slices(64, SIDE)
+    image = batch.image[:, 0].numpy()
+    masks = (batch.brain[:, 0].numpy() * np.uint8(BRAIN)) | np.uint8(NORMAL)
+    for name, values in (("image.f32", image), ("masks.u8", masks)):
+        with (folder / name).open("wb") as file:
+            for start in range(0, n, len(values)):
+                file.write(values[: n - start].tobytes())
+    shape = (n, SIDE, SIDE)
+    image_map = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
+    return Slices(image_map, np.memmap(folder / "masks.u8", "u1", "r", shape=shape), 1)
+
+
+def train(slices: Slices, steps: int) -> tuple[list[float], float]:
+    """Seconds to fetch and to augment, and seconds in the network."""
+    keep_memory()
+    model = new("ae", {}, Preparation()).new_model().to(memory_format=torch.channels_last).train()
+    optimisers = make_optimisers(model, 3e-4)
+    order = np.random.default_rng(0).choice(len(slices), steps * BATCH, replace=False)
+    fetching, computing = [0.0, 0.0], 0.0
+    for rows in np.split(order, steps):
+        times = [time.perf_counter()]
+        batch = slices.batch(rows, "cpu")
+        times.append(time.perf_counter())
+        batch = augmented(batch)
+        times.append(time.perf_counter())
+        with torch.autocast("cpu", torch.bfloat16):
+            take_turns(turns_of(model, 1), optimisers, [batch])
+        times.append(time.perf_counter())
+        fetched, changed, computed = np.diff(times)
+        fetching = [fetching[0] + fetched, fetching[1] + changed]
+        computing += computed
+    return fetching, computing
+
+
+if __name__ == "__main__":
+    main()
