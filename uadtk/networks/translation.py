@@ -1,0 +1,104 @@
+"""Pieces of the CycleGAN: a generator that translates images, a discriminator of patches, and their least squares.
+
+Zhu, Park, Isola, Efros: *Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks* (2017). Left
+out are biases before an instance norm, which takes them away again. The generator's output has no activation instead of
+their tanh: images here have no highest value.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.2
+
+
+class Generator(nn.Sequential):
+    """(B, 1, S, S) -> the same: two halvings, ``blocks`` residual blocks of ``4 * width`` channels, and back."""
+
+    def __init__(self, width: int = 64, blocks: int = 6) -> None:
+        deep = 4 * width
+        super().__init__(
+            *_activated(_same(1, width, 7)),
+            *_activated(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)),
+            *_activated(nn.Conv2d(2 * width, deep, 3, stride=2, padding=1, bias=False)),
+            *(ResidualBlock(deep) for _ in range(blocks)),
+            *_activated(_doubling(deep, 2 * width)),
+            *_activated(_doubling(2 * width, width)),
+            nn.Conv2d(width, 1, 7, padding=3, padding_mode="reflect"),
+        )
+        self.apply(_small)
+
+
+class ResidualBlock(nn.Module):
+    """(B, C, S, S) -> the same: x + norm(conv(relu(norm(conv(x)))))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        last = [_same(channels, channels, 3), nn.InstanceNorm2d(channels)]
+        self.residual = nn.Sequential(*_activated(_same(channels, channels, 3)), *last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.residual(x)
+        return out
+
+
+class Discriminator(nn.Sequential):
+    """(B, 1, S, S) -> (B, 1, S/8 - 2, S/8 - 2): near 1 where the 70x70 pixels around look real, near 0 where not."""
+
+    def __init__(self, width: int = 64) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+        for times, stride in ((1, 2), (2, 2), (4, 1)):
+            before, after = times * width, 2 * times * width
+            layers += [
+                nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False),
+                nn.InstanceNorm2d(after),
+                nn.LeakyReLU(SLOPE),
+            ]
+        super().__init__(*layers, nn.Conv2d(8 * width, 1, 4, padding=1))
+        self.apply(_small)
+
+
+def deceit(judged: Tensor) -> Tensor:
+    """What a generator minimises: mean (D(fake) - 1)², of D's verdicts in any shape."""
+    return (judged.float() - 1).square().mean()
+
+
+def misjudgement(real: Tensor, fake: Tensor) -> Tensor:
+    """What a discriminator minimises: half of mean (D(real) - 1)² + mean D(fake)²."""
+    return 0.5 * (deceit(real) + fake.float().square().mean())
+
+
+def low_pass(image: Tensor, sigma: float) -> Tensor:
+    """``image`` (B, 1, S, S) under a Gaussian of ``sigma`` pixels, in float32; 0 leaves it as it is."""
+    if not sigma:
+        return image
+    radius = math.ceil(3 * sigma)
+    line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1.0, device=image.device) / sigma).square())
+    line = line / line.sum()
+    with torch.autocast(image.device.type, enabled=False):
+        padded = F.pad(image.float(), [radius] * 4, mode="reflect")
+        return F.conv2d(F.conv2d(padded, line.view(1, 1, 1, -1)), line.view(1, 1, -1, 1))
+
+
+def _activated(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
+    return [conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU()]
+
+
+def _same(before: int, after: int, size: int) -> nn.Conv2d:
+    return nn.Conv2d(before, after, size, padding=size // 2, padding_mode="reflect", bias=False)
+
+
+def _doubling(before: int, after: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1, bias=False)
+
+
+def _small(module: nn.Module) -> None:
+    """Weights from N(0, 0.02²) and zero biases, for ``Module.apply``."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
