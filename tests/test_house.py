@@ -81,3 +81,12 @@ def test_ci_runs_the_readme_test_command() -> None:
     assert len(commands) == 2
     assert commands[0].endswith("uadtk demo")
     assert commands[1].endswith("-m pytest")
+
+
+def test_every_model_and_scorer_is_in_the_readme() -> None:
+    from uadtk import registry
+
+    readme = (ROOT / "README.md").read_text()
+    for kind in ("models", "scorers"):
+        for name in registry.own(kind):
+            assert f"`{name}`" in readme, name
