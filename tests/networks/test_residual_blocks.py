@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from uadtk.api import UsageError
+from uadtk.networks.norms import GroupNorm
 from uadtk.networks.residual_blocks import CHANNELS, ResidualAutoencoder, ResidualBlock
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import glorot
@@ -65,7 +66,7 @@ def test_channels_double_from_sixteen_at_each_of_four_halvings() -> None:
     assert CHANNELS == (16, 32, 64, 128, 256)
     assert shapes[0] == (16, 32, 32)
     assert shapes[2:9:2] == [(32, 16, 16), (64, 8, 8), (128, 4, 4), (256, 2, 2)]
-    assert [type(layer) for layer in net.encoder[-4:]] == [nn.GroupNorm, nn.LeakyReLU, nn.Flatten, nn.Linear]
+    assert [type(layer) for layer in net.encoder[-4:]] == [GroupNorm, nn.LeakyReLU, nn.Flatten, nn.Linear]
     assert shapes[-1] == (3,)
 
 

@@ -15,6 +15,7 @@ import itertools
 from torch import Tensor, nn
 
 from uadtk.core.errors import UsageError
+from uadtk.networks.norms import GroupNorm
 from uadtk.networks.unified import glorot
 
 CHANNELS = (16, 32, 64, 128, 256)
@@ -63,7 +64,7 @@ class ResidualAutoencoder(nn.Module):
 
 
 def _ready(channels: int) -> list[nn.Module]:
-    return [nn.GroupNorm(1, channels), nn.LeakyReLU(SLOPE)]
+    return [GroupNorm(1, channels), nn.LeakyReLU(SLOPE)]
 
 
 def _activated(before: int, after: int) -> list[nn.Module]:
