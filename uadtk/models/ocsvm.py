@@ -1,0 +1,110 @@
+"""One-class SVM on the latent vectors of an autoencoder: says which slices are abnormal, not where.
+
+After Seeböck, Waldstein, Klimscha, Bogunovic, Schlegl, Gerendas, Donner, Schmidt-Erfurth, Langs: *Unsupervised
+Identification of Disease Marker Candidates in Retinal OCT Imaging Data* (2018, arXiv 1810.13404). The paper's denoising
+autoencoders see patches of retinal scans at several scales; here the comparative study's autoencoder sees whole slices
+(Baur et al. 2021, "AE (dense)", trained as ``ae`` is). After training the z of normal slices are whitened by principal
+components, and a ν-one-class SVM (Schölkopf et al. 2001) is fitted to them by scikit-learn: ``pip install uadtk[svm]``,
+which using the model does not need. Slices with a known lesion are left out.
+
+The score of a slice is 1 − Σα_i k(z, s_i) / Σα_i, in [0, 1], with the SVM's support vectors s and their weights α: the
+decision function turned over, scaled and shifted. All brain pixels have it. Before the SVM is fitted it is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uadtk.api import BackendError, Batch, DataError, option
+from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.distances import l1
+
+NEGLIGIBLE = 1e-6  # of the largest variance: rounding would be whitened to something
+
+
+@dataclass(frozen=True)
+class Options:
+    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Share of z dropped in training.", ge=0, le=0.9)
+    nu: float = option(0.05, "Share of the normal slices that the SVM may leave outside.", ge=0.001, le=0.9)
+    vectors: int = option(1024, "Normal slices, at most, that the SVM is fitted to.", ge=1, le=16384)
+
+
+class Model(nn.Module):
+    Options = Options
+    exempt: ClassVar = {"planted_lesion_outscores_the_brain": "A slice has one score, in lesions and around them."}
+    mean: Tensor
+    whitening: Tensor
+    support: Tensor
+    weight: Tensor
+
+    def __init__(self, options: Options, side: int) -> None:
+        super().__init__()
+        self.options = options
+        self.net = DenseAutoencoder(side, options.latent)
+        self.register_buffer("mean", torch.zeros(options.latent))
+        self.register_buffer("whitening", torch.zeros(options.latent, options.latent))
+        self.register_buffer("support", torch.zeros(options.vectors, options.latent))
+        self.register_buffer("weight", torch.zeros(options.vectors))  # α / Σα; 0 where there is no support vector
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        if self.training:
+            _require_sklearn()  # better now than after hours of training
+        (z,) = self.net.encode(batch.image)
+        rebuilt = self.net.decode(F.dropout(z, self.options.dropout, self.training))
+        return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
+
+    def conclude(self, batches: Iterable[Batch]) -> None:
+        """Fit whitening to all normal slices, and the SVM to as many of them as may be support vectors."""
+        _require_sklearn()
+        from sklearn.svm import OneClassSVM
+
+        z = torch.cat([self._normal(batch) for batch in batches])
+        if not len(z):
+            raise DataError("no slice to learn from is free of known lesions", "ocsvm")
+        mean, whitening = _whitening(z)
+        chosen = torch.randperm(len(z), generator=torch.Generator().manual_seed(0))[: self.options.vectors]
+        points = (z[chosen] - mean) @ whitening
+        svm = OneClassSVM(kernel="rbf", gamma=1.0, nu=self.options.nu)
+        svm.random_state = 0  # of no effect here, but None draws from NumPy's global generator
+        svm.fit(points.numpy())
+        support, alpha = (torch.from_numpy(array) for array in (svm.support_vectors_, svm.dual_coef_[0]))
+        weight = alpha / alpha.sum()
+        fitted = (self.mean, mean), (self.whitening, whitening), (self.support, support), (self.weight, weight)
+        for buffer, values in fitted:
+            buffer.zero_()[: len(values)] = values.float()
+
+    def score(self, x: Tensor, brain: Tensor) -> Tensor:
+        points = (self.net.encode(x)[0] - self.mean) @ self.whitening
+        distance = torch.cdist(points, self.support, compute_mode="donot_use_mm_for_euclid_dist")
+        value = 1 - (-distance.square()).exp() @ self.weight
+        return value.clamp(min=0)[:, None, None, None] * brain  # rounding may leave 0 by 1e-7
+
+    def _normal(self, batch: Batch) -> Tensor:
+        """z of the slices without a known lesion, in double precision on the CPU."""
+        (z,) = self.net.encode(batch.image)
+        return z[batch.normal.flatten(1).all(1)].cpu().double()
+
+
+def _require_sklearn() -> None:
+    if find_spec("sklearn") is None:
+        raise BackendError("the one-class SVM needs scikit-learn", fix='Install it: pip install "uadtk[svm]".')
+
+
+def _whitening(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (latent,) and matrix (latent, latent) of principal components: (z − mean) @ matrix is uncorrelated.
+
+    Its variances, all the same, add up to 1. That makes 1 of scikit-learn's ``gamma="scale"``, their sum's inverse.
+    """
+    mean = z.mean(0)
+    variance, direction = torch.linalg.eigh((z - mean).T @ (z - mean) / len(z))
+    kept = variance > NEGLIGIBLE * variance.max()
+    scale = torch.where(kept, variance.clamp(min=torch.finfo(z.dtype).tiny), torch.inf).rsqrt()
+    return mean, direction * scale / kept.sum().clamp(min=1).sqrt()
