@@ -57,23 +57,23 @@ class Plan:
 SPATIAL = 128 * 8 * 8
 PLANS = {
     "vae": Plan(40),
-    "context-vae": Plan(40),
-    "ae-spatial": Plan(30, z=SPATIAL),
-    "skip-ae": Plan(30, z=SPATIAL),
-    "fanogan": Plan(60, "--gan-epochs 35"),
+    "context-vae": Plan(24),
+    "ae-spatial": Plan(20, z=SPATIAL),
+    "skip-ae": Plan(20, z=SPATIAL),
+    "fanogan": Plan(24, "--gan-epochs 12"),
     "scalespace": Plan(30, "--widths 8,16,48 --lowpass 128 --noise 0.3", z=3 * SPATIAL + 128),
-    "ae": Plan(40),
-    "context-ae": Plan(40),
-    "constrained-ae": Plan(30),
-    "gmvae": Plan(40),
-    "gmvae-spatial": Plan(30, "--dim-z 8", z=8 * 64),
-    "aae": Plan(16, "--warm-up 3 --critic-steps 10"),
-    "constrained-aae": Plan(16, "--warm-up 2 --critic-steps 10"),
-    "anovaegan": Plan(25),
-    "anogan": Plan(35, "--steps 100"),
-    "steganomaly": Plan(12, "--width 16 --blocks 3", z=0),
-    "ocsvm": Plan(40),
-    "dae": Plan(20, "--width 32", z=0),
+    "ae": Plan(25),
+    "context-ae": Plan(20),
+    "constrained-ae": Plan(16),
+    "gmvae": Plan(20),
+    "gmvae-spatial": Plan(20, "--dim-z 8", z=8 * 64),
+    "aae": Plan(12, "--warm-up 2 --critic-steps 5"),
+    "constrained-aae": Plan(9, "--warm-up 2 --critic-steps 5"),
+    "anovaegan": Plan(8),
+    "anogan": Plan(10, "--steps 100"),
+    "steganomaly": Plan(2, "--width 16 --blocks 3", z=0),
+    "ocsvm": Plan(12),
+    "dae": Plan(7, "--width 32", z=0),
 }
 
 
@@ -141,7 +141,7 @@ def train(name: str, table: Path, work: Path, smoke: bool) -> None:
         return
     plan = PLANS[name]
     epochs = ["--epochs", "1"] if smoke else ["--epochs", str(plan.epochs), "--patience", str(plan.epochs)]
-    options = plan.options.replace("--gan-epochs 35", "--gan-epochs 1") if smoke else plan.options
+    options = plan.options.replace("--gan-epochs 12", "--gan-epochs 1") if smoke else plan.options
     command = ["train", name, table, "-o", output, "--slices", work / "slices", *SHARED, *epochs, *options.split()]
     words = [Path(sys.executable).parent / "uadtk", *map(str, command), *(["--overwrite"] if output.exists() else [])]
     print("+", shlex.join(["uadtk", *map(str, command)]), file=sys.stderr, flush=True)

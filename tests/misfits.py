@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from uadtk.api import Choice, NoOptions, Scored, Turn, option
+from uadtk.api import Choice, NoOptions, Scored, Turn, UsageError, option
 
 MISFITS = {"models": {}, "scorers": {}, "cleaners": {}, "thresholders": {}}
 
@@ -126,6 +126,14 @@ class Clash(GoodModel):
     class Options:
         level: float = option(0.2, "Where to start.")
         epochs: int = option(3, "Not these.")
+
+
+@breaks("models", "options_do_not_clash_with_training")
+class ClashWithTheCommand(GoodModel):
+    @dataclass(frozen=True)
+    class Options:
+        level: float = option(0.2, "Where to start.")
+        output: int = option(3, "Not this.")
 
 
 @breaks("models", "can_be_scored")
@@ -428,6 +436,24 @@ class GoodSupervised(GoodThresholder):
         return Choice(float(np.mean([scan.score[scan.lesion].mean() for scan in scans])), "mean in lesions")
 
 
+class GoodRefuser(GoodThresholder):
+    """Says so where one scan is too little."""
+
+    def choose(self, scans):
+        if len(scans) < 2:
+            raise UsageError("one scan is too little", fix="Calibrate on two.")
+        choice = super().choose(scans)
+        above = np.concatenate([scan.score[scan.brain] > choice.threshold for scan in scans])
+        return replace(choice, measured={"voxel_fpr": float(above.mean()), "voxel_fpr_limit": 0.01})
+
+
+@breaks("thresholders", "threshold_is_a_score")
+class NeedsTwo(GoodThresholder):
+    def choose(self, scans):
+        first, second, *_ = scans
+        return super().choose(scans)
+
+
 @breaks("thresholders", "threshold_is_a_score")
 class AboveAll(GoodThresholder):
     def choose(self, scans):
@@ -444,6 +470,27 @@ class NoJson(GoodThresholder):
 class BesideItsInterval(GoodThresholder):
     def choose(self, scans):
         return Choice(super().choose(scans).threshold, "x", {}, (0.0, 0.01))
+
+
+@breaks("thresholders", "within_target")
+class BeyondItsLimit(GoodThresholder):
+    def choose(self, scans):
+        return replace(super().choose(scans), measured={"rate": 0.03, "rate_limit": 0.02})
+
+
+@breaks("thresholders", "within_target")
+class CountsOtherwise(GoodThresholder):
+    def choose(self, scans):
+        choice = super().choose(scans)
+        above = [(scan.score >= choice.threshold / 2).mean() for scan in scans]
+        return replace(choice, measured={"voxel_fpr": float(np.mean(above))})
+
+
+@breaks("thresholders", "monotone")
+class LowerForTheLouder(GoodThresholder):
+    def choose(self, scans):
+        highest = [float(scan.score.max()) for scan in scans]
+        return Choice(min(highest) ** 2 / max(highest), "lower the more they differ")
 
 
 @breaks("thresholders", "order_does_not_matter")
@@ -491,5 +538,5 @@ GOOD = {
     "models": [GoodModel, GoodDuel, GoodRanker, Excused],
     "scorers": [GoodScorer],
     "cleaners": [GoodCleaner],
-    "thresholders": [GoodThresholder, GoodSupervised],
+    "thresholders": [GoodThresholder, GoodSupervised, GoodRefuser],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import re
 import shutil
@@ -247,3 +248,10 @@ def test_phantom_can_be_segmented(histeq: Path, tmp_path: Path) -> None:
     score = voxels(tmp_path / "out" / "sub-phantom001_desc-anomaly_statmap.nii.gz")
     brain = voxels(out / "sub-phantom001_desc-brain_mask.nii.gz") > 0
     assert score[truth].mean() > score[brain & ~truth].mean() + 0.1
+
+
+def test_the_names_that_models_may_not_take_are_those_of_the_command() -> None:
+    from uadtk.cli.train import _settings
+    from uadtk.pipeline.train import RESERVED
+
+    assert set(inspect.signature(_settings).parameters) == set(RESERVED)

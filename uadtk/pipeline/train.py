@@ -38,6 +38,8 @@ from uadtk.pipeline.resume import State, forget, load_state, save_state
 from uadtk.pipeline.slices import Slices, load_slices, split_rows
 
 VALIDATION_SEED = 2**31
+# What `uadtk train` asks for besides the schedule, so that no model may have an option of that name.
+RESERVED = ("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "overwrite")
 
 
 @dataclass(frozen=True)

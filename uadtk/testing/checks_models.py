@@ -24,7 +24,7 @@ from uadtk.core.model import Batch, capabilities, default_scorer
 from uadtk.core.preparation import Preparation
 from uadtk.networks.seeded import seeded
 from uadtk.pipeline.players import judged_from, make_optimisers, take_turns, turns_of
-from uadtk.pipeline.train import Schedule
+from uadtk.pipeline.train import RESERVED, Schedule
 from uadtk.testing.contract import NotApplicable, generators_untouched, require, require_options
 from uadtk.testing.specimens import healthy_slices, planted
 
@@ -116,7 +116,8 @@ def options_have_help_and_valid_defaults(subject: Subject) -> None:
 
 def options_do_not_clash_with_training(subject: Subject) -> None:
     """No option is called like one of the training's, which share a command line."""
-    clash = {f.name for f in opts.fields(subject.cls.Options)} & {f.name for f in opts.fields(Schedule)}
+    taken = {*RESERVED, *(f.name for f in opts.fields(Schedule))}
+    clash = taken & {f.name for f in opts.fields(subject.cls.Options)}
     require(not clash, f"training has {', '.join(sorted(clash))} too")
 
 
