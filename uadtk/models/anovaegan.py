@@ -1,0 +1,99 @@
+"""Variational autoencoder whose decoder must also satisfy a critic of images.
+
+"AnoVAEGAN" of Baur et al. 2021 (arXiv 2004.03271), after Baur, Wiestler, Albarqouni, Navab: *Deep Autoencoding Models
+for Unsupervised Anomaly Segmentation in Brain MR Images* (2018). Three players learn on every batch, each with an Adam
+of its own: the autoencoder goes down Σ|x − x̂| + kl_weight · KL, as in ``vae``; the generator, which is its decoder with
+layer norms, raises what the critic says of x̂; and the critic, a Wasserstein critic with a gradient penalty, learns
+``critic_steps`` times to tell x from x̂. The only fakes are reconstructions; nothing is drawn from the prior.
+
+The study's text measures reconstructions by the critic's features (after Larsen et al. 2016). Its code computes that
+distance and leaves it unused, and here it is left out. The code also takes the norm of the penalty's gradient over one
+axis of the image; here it is over all of it. As in the code, dropout acts in training on mean and log σ of z and not on
+the decoder; it does so in every player's turn (inferred). In the paper of 2018 z keeps its place; here it is a vector.
+
+The authors' code reconstructs from one draw of z, here it is the mean; ``sample`` draws z and drops nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uadtk.api import Batch, Turn, option
+from uadtk.networks.critics import ImageCritic, critic_loss
+from uadtk.networks.distances import l1
+from uadtk.networks.generators import UnifiedEncoder, UnifiedGenerator
+from uadtk.networks.unified import gaussian_kl, sampled
+
+
+@dataclass(frozen=True)
+class Options:
+    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Share of z dropped in training.", ge=0, le=0.9)
+    kl_weight: float = option(1.0, "Weight of the KL divergence.", ge=0)
+    critic_steps: int = option(5, "Steps of the critic per batch.", ge=1)
+    penalty: float = option(10.0, "Weight of the critic's gradient penalty.", ge=0)
+
+
+class Model(nn.Module):
+    Options = Options
+    betas = (0.5, 0.9)
+
+    def __init__(self, options: Options, side: int) -> None:
+        super().__init__()
+        self.options = options
+        self.encoder = UnifiedEncoder(side, 2 * options.latent)
+        self.generator = UnifiedGenerator(side, options.latent)
+        self.critic = ImageCritic(side)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        generator = list(self.generator.parameters())
+        return {
+            "autoencoder": [*self.encoder.parameters(), *generator],
+            "generator": generator,
+            "critic": list(self.critic.parameters()),
+        }
+
+    def turns(self, epoch: int) -> list[Turn]:
+        return [
+            Turn("autoencoder", self.training_loss),
+            Turn("generator", self._generator_loss),
+            Turn("critic", self._critic_loss, self.options.critic_steps),
+        ]
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        mean, log_std = self._encode(batch.image)
+        reconstruction = l1(batch.image, self.generator(sampled(mean, log_std)), batch.normal).mean()
+        kl = gaussian_kl(mean, log_std).mean()
+        return {"loss": reconstruction + self.options.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}
+
+    def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            z = sampled(*self._encode(batch.image))
+        return {"loss": -self.critic(self.generator(z) * batch.normal).mean()}
+
+    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            fake = self.generator(sampled(*self._encode(batch.image)))
+        return critic_loss(self.critic, batch.image * batch.normal, fake * batch.normal, self.options.penalty)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        mean, _ = self._encode(x)
+        return self.generator(mean)
+
+    def sample(self, x: Tensor, n: int) -> Tensor:
+        mean, log_std = self._encode(x)
+        return torch.stack([self.generator(sampled(mean, log_std)) for _ in range(n)])
+
+    def objective(self, x: Tensor) -> Tensor:
+        """Σ|x − x̂| + kl_weight · KL per slice, at the mean of z: the negative evidence lower bound."""
+        mean, log_std = self._encode(x)
+        return l1(x, self.generator(mean)) + self.options.kl_weight * gaussian_kl(mean, log_std)
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log σ of z, both (B, latent)."""
+        mean, log_std = F.dropout(self.encoder(x).unflatten(1, (2, -1)), self.options.dropout, self.training).unbind(1)
+        return mean, log_std
