@@ -450,8 +450,7 @@ class GoodRefuser(GoodThresholder):
 @breaks("thresholders", "threshold_is_a_score")
 class NeedsTwo(GoodThresholder):
     def choose(self, scans):
-        first, second, *_ = scans
-        return super().choose(scans)
+        return super().choose([scans[1], *scans])
 
 
 @breaks("thresholders", "threshold_is_a_score")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from uadtk.core.thresholder import OperatingPoint
 
 
 def inspect(
@@ -31,9 +34,18 @@ def inspect(
     print(f"scorer       {found.scorer}")
     print(f"cleaners     {', '.join(found.cleaners) or 'none'}")
     print(f"weights      {len(found.weights) / 1e6:.2f} MB, digest {found.digest[:16]}")
-    for p in found.points:
-        interval = f" [{p.interval[0]:.4g}, {p.interval[1]:.4g}]" if p.interval else ""
-        print(
-            f"point        {p.name}: score > {p.threshold:.6g}{interval}; {p.strategy}; "
-            f"{p.target}; {p.scans} scans; {p.date}"
-        )
+    for point in found.points:
+        print(f"point        {point.name}: score > {point.threshold:.6g}")
+        print("".join(f"             {name} = {value}\n" for name, value in _facts(point).items()), end="")
+
+
+def _facts(point: OperatingPoint) -> dict[str, str]:
+    return {
+        "strategy": point.strategy,
+        "target": point.target,
+        "interval": "[{:.6g}, {:.6g}]".format(*point.interval) if point.interval else "none",
+        "scans": f"{point.scans}, digest {point.digest[:16]}",
+        "date": point.date,
+        "made for": " ".join((point.scorer, *point.cleaners)),
+        **{name: f"{value:.4g}" for name, value in point.measured.items()},
+    }

@@ -25,12 +25,15 @@ from uadtk.pipeline.score import Method, build_method, score_map
 def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, run: Run) -> OperatingPoint:
     """The operating point that ``strategy`` (a thresholder spec) finds on ``cohort``.
 
-    Thresholders for healthy scans see the brain voxels of lesion-free slices only, where lesions are known.
+    Thresholders for healthy scans see the brain voxels of lesion-free slices only, where lesions are known. The point
+    then says in ``measured`` which share of the brain that is, on average over scans: ``brain_counted``.
+
+    A thresholder may have a method ``check_subjects(n)`` that raises UsageError: it is asked before any scan is scored.
 
     Raises
     ------
     UsageError
-        The strategy needs lesion masks and the cohort has none.
+        The strategy needs lesion masks and the cohort has none, or more subjects than there are.
     DataError
         No scan could be used.
     """
@@ -40,18 +43,20 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
     rows = [row for row in cohort if row.lesion_mask or not thresholder.needs_lesions]
     if not rows:
         raise UsageError(f"'{short}' needs lesion masks, the cohort names none", str(cohort.source))
+    if hasattr(thresholder, "check_subjects"):
+        thresholder.check_subjects(len({row.subject for row in rows}))
     method = build_method(checkpoint, run)
     with _scratch() as folder:
-        files = []
+        kept: dict[Path, float] = {}  # files, with the share of the brain that counts
         for row in run.track(rows, "scoring"):
             try:
-                files.append(_spool(row, method, thresholder.needs_lesions, folder, run))
+                kept |= _spool(row, method, thresholder.needs_lesions, folder, run)
             except UadtkError as error:
                 run.say(f"{row.subject}: left out: {error.one_line()}")
-        kept = [file for file in files if file is not None]
         if not kept:
             raise DataError("no scan could be used for calibration", str(cohort.source))
         choice = thresholder.choose(Spooled(tuple(kept)))
+        counted = float(np.mean(list(kept.values())))
     if not np.isfinite(choice.threshold):
         raise DataError(f"'{short}' found no threshold on {len(kept)} scans", str(cohort.source))
     return OperatingPoint(
@@ -64,7 +69,7 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
         scans=len(kept),
         digest=cohort.digest(),
         date=dt.date.today().isoformat(),
-        measured=choice.measured,
+        measured={**choice.measured, **({"brain_counted": counted} if counted < 1 else {})},
         interval=choice.interval,
     )
 
@@ -101,18 +106,18 @@ class Spooled:
         return len(self.files)
 
 
-def _spool(row: Row, method: Method, labelled: bool, folder: Path, run: Run) -> Path | None:
-    """Score one scan into a file; None if it has no voxel to calibrate on."""
+def _spool(row: Row, method: Method, labelled: bool, folder: Path, run: Run) -> dict[Path, float]:
+    """Score one scan into a file: it, and the share of its brain to calibrate on; nothing if there is none."""
     scan, brain_mask = read_row(row)
     scoring = score_map(scan, method, run, brain_mask)
     lesion = lesion_of(row, scan)
     brain = scoring.brain.voxels if labelled else scoring.brain.voxels & lesion_free(row, scan, lesion)
     if not brain.any():
         run.say(f"{row.subject}: left out: no lesion-free slice")
-        return None
+        return {}
     file = folder / f"{len(list(folder.iterdir())):06d}.npz"
     arrays = {"subject": np.array(row.subject), "score": scoring.score.voxels, "brain": brain}
     if labelled and lesion is not None:
         arrays["lesion"] = lesion.voxels
     np.savez(file, allow_pickle=False, voxel_ml=np.array(scan.voxel_ml), **arrays)
-    return file
+    return {file: np.count_nonzero(brain) / np.count_nonzero(scoring.brain.voxels)}
