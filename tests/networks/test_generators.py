@@ -101,7 +101,8 @@ def test_a_critic_doubles_channels_before_it_pools_and_a_generator_halves_them_a
     assert [up.residual[i].out_channels for i in (2, 5)] == [128, 128]
     assert up.residual[2].in_channels == 256
     assert (type(pool), upsample.mode) == (nn.AvgPool2d, "nearest")
-    assert [type(layer) for layer in (norm, activation, last)] == [nn.GroupNorm, nn.ReLU, nn.Conv2d]
+    for layer, kind in ((norm, nn.GroupNorm), (activation, nn.ReLU), (last, nn.Conv2d)):
+        assert isinstance(layer, kind)
 
 
 def test_the_residual_critic_is_the_encoder_with_one_number() -> None:

@@ -112,6 +112,9 @@ def _train(
     state = load_state(output, plan, model, optimisers)
     if state.log:
         run.say(f"resuming after epoch {len(state.log)}")
+    if schedule.epochs < judged_from(model) < math.inf:
+        first = f"the first that is judged, {judged_from(model):g}"
+        run.say(f"{schedule.epochs} epochs end before {first}: none is compared")
     slices, held = _slices(checkpoint, cohort, schedule, cache or _cache_beside(output), run, world)
 
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf

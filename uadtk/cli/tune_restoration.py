@@ -1,0 +1,48 @@
+"""Choose the total-variation weight of restoration on healthy scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uadtk.cli._common import Device, Model, Output, Overwrite, Scorer, Threads, make_run, open_method, refuse_file
+
+
+def tune_restoration(
+    model: Model,
+    healthy: Annotated[Path, typer.Option(help="cohort.tsv, a BIDS tree, a folder or a scan.")],
+    split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
+    slices: Annotated[int, typer.Option(min=1, help="Lesion-free slices to restore, spread over the scans.")] = 32,
+    output: Output = None,
+    scorer: Scorer = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Choose the total-variation weight of restoration on healthy scans.
+
+    Prints how much each weight changes healthy slices; -o writes the checkpoint with restoration, at the weight that
+    changes them least, as its scorer. Operating points stay, but hold for the scorer they were made with.
+    """
+    from dataclasses import replace
+
+    from uadtk.io.cohort import read_cohort
+    from uadtk.pipeline.tune import changes_by_weight, restoration_spec, with_weight
+
+    checkpoint = open_method(model, scorer, None)
+    if output is not None:
+        refuse_file(output, overwrite)
+    cohort = read_cohort(healthy)
+    changes = changes_by_weight(
+        checkpoint, cohort.split(split) if split else cohort, make_run(device, threads), slices=slices
+    )
+    print("tv\tchange")
+    for weight, change in changes.items():
+        print(f"{weight:g}\t{change:.6f}")
+    spec = with_weight(restoration_spec(checkpoint.scorer), min(changes, key=lambda weight: changes[weight]))
+    print(f"--scorer {spec}")
+    if output is not None:
+        replace(checkpoint, scorer=spec).save(output)
+        print(output)

@@ -1,0 +1,66 @@
+"""The weight of total variation in restoration: chosen on healthy scans, before any lesion is seen.
+
+You et al., *Unsupervised lesion detection via image restoration with a normative prior* (MIDL 2019): of a grid of
+weights, the one with which healthy slices are changed least. Little weight lets the model take healthy detail away;
+much makes the steps jitter. So the least change lies between.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from uadtk.checkpoint import Checkpoint
+from uadtk.core import options as opts
+from uadtk.core.errors import UsageError
+from uadtk.core.run import Run
+from uadtk.io.cohort import Cohort
+from uadtk.pipeline.score import SLICES_AT_ONCE, build_method, from_spec
+from uadtk.pipeline.slices import load_slices
+
+GRID = tuple(round(0.2 * i, 1) for i in range(20))  # You et al.: 0 to 3.8
+
+
+def restoration_spec(spec: str) -> str:
+    """The checkpoint's scorer where it restores, else restoration as it comes."""
+    return spec if opts.parse_spec(spec)[0] == "restoration" else "restoration"
+
+
+def with_weight(spec: str, weight: float) -> str:
+    """``spec`` with ``tv`` set to ``weight``."""
+    name, values = opts.parse_spec(spec)
+    return f"{name}:" + ",".join(f"{key}={value}" for key, value in {**values, "tv": f"{weight:g}"}.items())
+
+
+def changes_by_weight(
+    checkpoint: Checkpoint, cohort: Cohort, run: Run, weights: Sequence[float] = GRID, slices: int = 32
+) -> dict[float, float]:
+    """Mean |y - restored y| over the brain of ``slices`` lesion-free slices, spread over the cohort, per weight.
+
+    Raises
+    ------
+    UsageError
+        The model has no objective to go down.
+    DataError
+        No scan has a lesion-free slice.
+    """
+    if not weights:
+        raise UsageError("no weight to try", "--weights")
+    spec = restoration_spec(checkpoint.scorer)
+    method = build_method(replace(checkpoint, scorer=spec), run)
+    with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
+        healthy = load_slices(list(cohort), checkpoint.preparation, False, run, "healthy scans", Path(folder))
+        rows = np.unique(np.linspace(0, len(healthy) - 1, min(slices, len(healthy))).round().astype(np.intp))
+        batch = healthy.batch(rows, run.device)
+    changes = {}
+    for weight in run.track(weights, "restoring"):
+        scorer = from_spec("scorers", with_weight(spec, weight) + ",polarity=absolute")
+        parts = zip(batch.image.split(SLICES_AT_ONCE), batch.brain.split(SLICES_AT_ONCE), strict=True)
+        total = torch.stack([scorer.score(method.model, x, brain).score.sum() for x, brain in parts]).sum()
+        changes[weight] = float(total / batch.brain.sum())
+    return changes
