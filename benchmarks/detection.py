@@ -2,10 +2,9 @@
 
     python benchmarks/detection.py ../shared/data/cohort.tsv --model scalespace --model histeq [--split test] [-o t.md]
 
-Pooled over the voxels of a collection on each scan's own grid, inside the brain mask. Intervals are 95 % bootstrap
-over scans (200 draws for the pooled measures, 2,000 for DICE at the point; seed 0), where there are at least three.
-⌈DICE⌉ is an oracle: the best threshold, chosen on the scans it is reported on. DICE at the operating point is the mean
-over scans, small components removed.
+By ``uadtk.pipeline.evaluate``: pooled over the voxels of a collection on each scan's own grid, inside the brain mask.
+Intervals are 95 % bootstrap over patients, where there are at least two. ⌈DICE⌉ is an oracle: the best threshold,
+chosen on the scans it is reported on. DICE at the operating point is the mean over patients, small components removed.
 """
 
 from __future__ import annotations
@@ -14,32 +13,14 @@ import argparse
 import datetime as dt
 import platform
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from uadtk.checkpoint import Checkpoint, open_checkpoint
-from uadtk.core.errors import UsageError
+from uadtk.checkpoint import open_checkpoint
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort, read_row
-from uadtk.io.read import read_mask
-from uadtk.kernels import average_precision, best_dice, label_components
-from uadtk.metrics.overlap import dice
-from uadtk.pipeline.score import build_method, score_map
-
-DRAWS = 2000
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One scan: scores and truth of its brain voxels, and DICE at the operating point."""
-
-    score: NDArray[np.float32]
-    truth: NDArray[np.bool_]
-    dice: float
+from uadtk.core.thresholder import named_point
+from uadtk.io.cohort import read_cohort
+from uadtk.metrics.measures import Measure
+from uadtk.pipeline.evaluate import Evaluation, evaluate
 
 
 def main() -> None:
@@ -54,10 +35,13 @@ def main() -> None:
         "| collection | n | lesion share | model | AUPRC | ⌈DICE⌉ (oracle) | DICE at the point (mean over scans) |",
         "|---|---|---|---|---|---|---|",
     ]
-    cohort = read_cohort(arguments.cohort).split(arguments.split)
+    cohort, run = read_cohort(arguments.cohort).split(arguments.split), Run()
     for collection in arguments.collections:
         for model in arguments.model:
-            lines.append(_row(collection, model, _score(cohort.where(collection=collection), open_checkpoint(model))))
+            checkpoint = open_checkpoint(model)
+            point = named_point(checkpoint.points, "p98")
+            evaluation = evaluate(checkpoint, cohort.where(collection=collection), point, run)
+            lines.append(_row(collection, model, evaluation))
             print(lines[-1], file=sys.stderr, flush=True)
     command = "python " + " ".join(sys.argv)
     facts = f"{dt.date.today()}, split `{arguments.split}`, {platform.machine()}, Python {platform.python_version()}"
@@ -67,51 +51,17 @@ def main() -> None:
         arguments.output.write_text(table, encoding="utf-8")
 
 
-def _score(cohort: Cohort, checkpoint: Checkpoint) -> list[Scored]:
-    run = Run()
-    method = build_method(checkpoint, run)
-    try:
-        point = checkpoint.point("p98")
-    except UsageError:
-        point = None
-    scored = []
-    for row in cohort:
-        if row.lesion_mask is None:
-            continue
-        scan, brain_mask = read_row(row)
-        truth = read_mask(row.lesion_mask, like=scan).voxels
-        scoring = score_map(scan, method, run, brain_mask)
-        score, brain = scoring.score.voxels, scoring.brain.voxels
-        at_point = float("nan")
-        if point is not None:
-            labels, _ = label_components(score > np.float32(point.threshold), connectivity=26, min_size=8)
-            at_point = dice(labels > 0, truth)
-        scored.append(Scored(score[brain], truth[brain], at_point))
-    return scored
+def _row(collection: str, model: str, evaluation: Evaluation) -> str:
+    n = sum(scan.labelled for scan in evaluation.scans)
+    cells = " | ".join(_cell(evaluation.measures.get(name)) for name in ("auprc", "dice_oracle", "dice"))
+    return f"| {collection} | {n} | {evaluation.lesion_share:.1%} | {Path(model).stem} | {cells} |"
 
 
-def _row(collection: str, model: str, scans: list[Scored]) -> str:
-    share = sum(int(s.truth.sum()) for s in scans) / sum(s.truth.size for s in scans)
-    auprc = _with_interval(scans, lambda chosen: average_precision(*_pooled(chosen)))
-    oracle = _with_interval(scans, lambda chosen: best_dice(*_pooled(chosen)).dice)
-    at_point = _with_interval(scans, lambda chosen: float(np.mean([s.dice for s in chosen])), draws=DRAWS)
-    return f"| {collection} | {len(scans)} | {share:.1%} | {Path(model).stem} | {auprc} | {oracle} | {at_point} |"
-
-
-def _pooled(scans: list[Scored]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]]]:
-    return [s.score for s in scans], [s.truth for s in scans]
-
-
-def _with_interval(scans: list[Scored], measure: Callable[[list[Scored]], float], draws: int = 200) -> str:
-    value = measure(scans)
-    if np.isnan(value):
+def _cell(measure: Measure | None) -> str:
+    if measure is None:
         return "-"
-    if len(scans) < 3:
-        return f"{value:.3f}"
-    rng = np.random.default_rng(0)
-    sampled = [measure([scans[i] for i in rng.integers(0, len(scans), len(scans))]) for _ in range(draws)]
-    low, high = np.quantile(sampled, [0.025, 0.975])
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    interval = "" if measure.interval is None else " [{:.3f}, {:.3f}]".format(*measure.interval)
+    return f"{measure.value:.3f}{interval}"
 
 
 if __name__ == "__main__":

@@ -35,11 +35,9 @@ from uadtk.core.errors import UsageError
 from uadtk.core.model import Batch, capabilities
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort, read_row
-from uadtk.io.read import read_mask
-from uadtk.kernels import average_precision, best_dice
+from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.logs import log_path, read_log
-from uadtk.pipeline.score import build_method, score_map
 from uadtk.pipeline.slices import Slices, load_slices
 
 SHARED = "--masked --batch 16 --learning-rate 3e-4 --decay cosine --precision bfloat16 --threads 1".split()  # noqa: SIM905
@@ -226,17 +224,8 @@ class Bench:
 
     def _detection(self, checkpoint: Checkpoint) -> tuple[float, float]:
         """Pooled over the brain voxels of all scans on their own grids."""
-        run = Run()
-        method = build_method(checkpoint, run)
-        scores, truths = [], []
-        for row in self.labelled:
-            scan, brain_mask = read_row(row)
-            truth = read_mask(row.lesion_mask, like=scan, may_be_empty=True).voxels  # type: ignore[arg-type]
-            scoring = score_map(scan, method, run, brain_mask)
-            brain = scoring.brain.voxels
-            scores.append(scoring.score.voxels[brain])
-            truths.append(truth[brain])
-        return average_precision(scores, truths), best_dice(scores, truths).dice
+        measures = evaluate(checkpoint, self.labelled, None, Run()).measures
+        return measures["auprc"].value, measures["dice_oracle"].value
 
 
 def whole(slices: Slices) -> Batch:

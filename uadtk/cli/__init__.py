@@ -19,6 +19,8 @@ _ORDER = (
     "train",
     "report-training",
     "threshold",
+    "tune-restoration",
+    "evaluate",
     "demo",
     "phantom",
     "inspect",

@@ -57,11 +57,7 @@ def check_scorer(scorer: Any, model: Any, checkpoint: Checkpoint) -> None:
 def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = None) -> Scoring:
     """Prepare, score, clean, and bring everything back to the scan's own grid."""
     prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
-    with run.stage("network"):
-        score, maps = _score_slices(prepared, method, run)
-    with run.stage("clean"):
-        for cleaner in method.cleaners:
-            score = cleaner.clean(score, prepared.image, prepared.brain, prepared.spacing_mm)
+    score, maps = score_slices(prepared, method, run)
     with run.stage("return"):
         brain = prepared.own_brain.voxels
         if "reconstruction" in maps:  # back to the scan's intensity
@@ -71,8 +67,17 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
     return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own)
 
 
-def _score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
-    """Score and maps (n, side, side)."""
+def score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
+    """Score, cleaned, and maps on the slices that the network sees, (n, side, side)."""
+    with run.stage("network"):
+        score, maps = _through_network(prepared, method, run)
+    with run.stage("clean"):
+        for cleaner in method.cleaners:
+            score = cleaner.clean(score, prepared.image, prepared.brain, prepared.spacing_mm)
+    return score, maps
+
+
+def _through_network(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
     image, brain = torch.from_numpy(prepared.image)[:, None], torch.from_numpy(prepared.brain)[:, None]
     at_once = len(image) if getattr(method.scorer, "whole_scan", False) else SLICES_AT_ONCE
     scores, maps = [], []

@@ -46,7 +46,7 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
     if hasattr(thresholder, "check_subjects"):
         thresholder.check_subjects(len({row.subject for row in rows}))
     method = build_method(checkpoint, run)
-    with _scratch() as folder:
+    with scratch() as folder:
         kept: dict[Path, float] = {}  # files, with the share of the brain that counts
         for row in run.track(rows, "scoring"):
             try:
@@ -75,13 +75,13 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """A temporary folder. Raises UadtkError if it cannot be made or is full: no scan may be lost to that unseen."""
     try:
         with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
             yield Path(folder)
     except OSError as error:
-        what = f"the scores cannot be kept there while calibrating ({error.strerror or error})"
+        what = f"the scores cannot be kept there ({error.strerror or error})"
         raise UadtkError(what, tempfile.gettempdir(), "Set TMPDIR to a folder with room.") from error
 
 

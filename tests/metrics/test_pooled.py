@@ -1,0 +1,140 @@
+"""A cohort's measures from its scans, against scikit-learn on all voxels at once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from uadtk.metrics.cost import Cost
+from uadtk.metrics.measures import CURVE, HEALTHY, POINT, VOXEL
+from uadtk.metrics.pooled import pooled_measures
+from uadtk.metrics.scan import Look, Seen, keep
+
+SHAPE = (12, 10, 8)
+POINT_AT = 0.6
+
+
+def look(seed: int, subject: str = "", lesion: bool | None = True) -> Look:
+    """A scan whose score says something about its lesions; ``lesion`` None: nobody looked for any."""
+    rng = np.random.default_rng(seed)
+    brain = np.zeros(SHAPE, bool)
+    brain[2:10, 2:9, 1:8] = True
+    truth = np.zeros(SHAPE, bool)
+    if lesion:
+        truth[2:6, 3:6, 2:5] = truth[8:11, 4:7, 4:6] = True  # the second one leaves the brain
+    score = (0.6 * rng.random(SHAPE) + 0.3 * truth) * brain
+    score[2] = 0  # the rim, as if eroded
+    marked = None if lesion is None else truth
+    return Look(subject or f"s{seed}", f"{seed}.nii", score.astype(np.float32), brain, marked, 0.01, Cost(seed, 100))
+
+
+def seen(looks: list[Look], folder: Path, threshold: float | None = POINT_AT) -> list[Seen]:
+    return [keep(one, threshold, 2, folder / f"{k:06d}") for k, one in enumerate(looks)]
+
+
+def test_pooled_measures_are_those_of_all_voxels_together(tmp_path: Path) -> None:
+    looks = [look(0), look(1), look(2, lesion=False), look(3, lesion=None)]
+    found = pooled_measures(seen(looks, tmp_path), True, 0)
+    labelled = looks[:3]
+    for where, brains in (("", [one.brain for one in labelled]), ("_volume", [np.ones(SHAPE, bool)] * 3)):
+        score = np.concatenate([one.score[brain] for one, brain in zip(labelled, brains, strict=True)])
+        truth = np.concatenate([one.truth[brain] for one, brain in zip(labelled, brains, strict=True)])
+        best = max(f1_score(truth, score >= t) for t in np.unique(score[truth]))
+        assert found[f"auroc{where}"].value == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+        assert found[f"auprc{where}"].value == pytest.approx(average_precision_score(truth, score), abs=1e-12)
+        assert found[f"dice_oracle{where}"].value == pytest.approx(best, abs=1e-12)
+    assert {*CURVE, *VOXEL, *POINT, *HEALTHY, "seconds", "peak_mb"} == set(found)
+
+
+def test_residuals_are_taken_inside_the_brain(tmp_path: Path) -> None:
+    looks = [look(0), look(1)]
+    found = pooled_measures(seen(looks, tmp_path), False, 0)
+    score = np.concatenate([one.score[one.brain] for one in looks])
+    truth = np.concatenate([one.truth[one.brain] for one in looks])
+    assert found["l1_normal"].value == pytest.approx(score[~truth].mean(), rel=1e-6)
+    assert found["l1_anomalous_sd"].value == pytest.approx(score[truth].std(ddof=1), rel=1e-5)
+    kinds = (score[~truth & (score > 0)], score[truth & (score > 0)])
+    normal, anomalous = (np.histogram(values, 100, (0, score.max()))[0] / values.size for values in kinds)
+    both = np.maximum(normal + anomalous, 1e-30)
+    assert found["chi_squared"].value == pytest.approx(0.5 * ((normal - anomalous) ** 2 / both).sum())
+    assert found["l1_normal"].interval is not None
+    assert "dice" not in found
+
+
+def test_dice_is_a_mean_over_patients_and_their_scans_stay_together(tmp_path: Path) -> None:
+    scans = seen([look(0, "a"), look(1, "a"), look(2, "b"), look(3, "c")], tmp_path)
+    dices = [one.result.dice for one in scans]
+    each = [(dices[0] + dices[1]) / 2, dices[2], dices[3]]
+    found = pooled_measures(scans, True, 0)
+    assert found["dice"].value == pytest.approx(np.mean(each))
+    assert found["dice_sd"].value == pytest.approx(np.std(each, ddof=1))
+    low, high = found["dice"].interval
+    assert min(each) <= low < np.mean(each) < high <= max(each)
+
+
+def test_two_scans_of_one_patient_have_no_interval(tmp_path: Path) -> None:
+    found = pooled_measures(seen([look(0, "a"), look(1, "a")], tmp_path), True, 0)
+    assert all(measure.interval is None for measure in found.values())
+    assert math.isnan(found["dice_sd"].value)
+    assert 0 < found["auprc"].value < 1
+
+
+def test_lesions_components_and_dice_of_one_scan(tmp_path: Path) -> None:
+    (one,) = seen([look(0)], tmp_path)
+    result, mask = one.result, look(0).score > np.float32(POINT_AT)
+    assert (result.lesions, result.found) == (2, 2)
+    assert result.components >= result.true >= 1
+    assert (result.lesion_voxels, result.lesion_outside) == (36 + 18, 6)
+    assert one.outside == (6, 12 * 10 * 8 - 8 * 7 * 7 - 6)
+    assert 0.5 < result.dice <= 1
+    assert result.mask_ml <= mask.sum() * 0.01
+
+
+def test_components_below_the_smallest_size_are_no_findings(tmp_path: Path) -> None:
+    one = look(0)
+    score = np.zeros_like(one.score)
+    score[4, 4, 3] = score[8, 2:5, 1] = 0.9
+    scan = Look("s", "s.nii", score, one.brain, one.truth, 0.01, Cost())
+    assert keep(scan, POINT_AT, 1, tmp_path / "1").result.components == 2
+    assert keep(scan, POINT_AT, 2, tmp_path / "2").result.components == 1
+    assert keep(scan, POINT_AT, 2, tmp_path / "2").result.mask_ml == pytest.approx(0.03)
+
+
+def test_false_positives_are_counted_on_scans_without_lesion_alone(tmp_path: Path) -> None:
+    scans = seen([look(0), look(1, lesion=False), look(2, lesion=None)], tmp_path, threshold=0.55)
+    found = pooled_measures(scans, True, 0)
+    assert found["fp_per_healthy_scan"].value == np.mean([s.result.components for s in scans[1:]]) > 0
+    assert found["fp_ml_per_healthy_scan"].value == pytest.approx(np.mean([s.result.mask_ml for s in scans[1:]]))
+
+
+def test_healthy_scans_alone_have_false_positives_and_a_price(tmp_path: Path) -> None:
+    found = pooled_measures(seen([look(0, lesion=None), look(1, lesion=False)], tmp_path), True, 0)
+    assert set(found) == {*HEALTHY, "seconds", "peak_mb"}
+    assert not list(tmp_path.glob("000000.*"))
+    assert (found["seconds"].value, found["peak_mb"].value) == (0.5, 100)
+
+
+def test_lesions_outside_all_brains_leave_only_the_point(tmp_path: Path) -> None:
+    one = look(0)
+    outside = Look("s", "s.nii", one.score, one.brain, ~one.brain & one.truth, 0.01, Cost())
+    found = pooled_measures(seen([outside], tmp_path), True, 0)
+    assert "auprc" not in found
+    assert found["dice"].value == 0.0
+
+
+def test_intervals_hold_the_exact_value_and_narrow_with_patients(tmp_path: Path) -> None:
+    widths = []
+    for n in (4, 16):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        found = pooled_measures(seen([look(seed) for seed in range(n)], folder), True, 0)
+        for name in (*CURVE, *VOXEL):
+            low, high = found[name].interval
+            assert low <= found[name].value <= high, name
+        low, high = found["auprc"].interval
+        widths.append(high - low)
+    assert widths[1] < widths[0]

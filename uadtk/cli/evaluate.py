@@ -1,0 +1,123 @@
+"""Measure a model on labelled scans, beside the no-learning baseline."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, make_run, open_method, refuse_file, say
+from uadtk.core.errors import UadtkError, UsageError
+
+if TYPE_CHECKING:
+    from uadtk.io.cohort import Cohort
+    from uadtk.metrics.measures import Measure
+    from uadtk.pipeline.evaluate import Evaluation
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A shipped model by name, or a checkpoint (.safetensors).")],
+    cohort: Annotated[Path, typer.Argument(help="cohort.tsv, a BIDS tree or a folder, with lesion masks.")],
+    split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
+    where: Annotated[list[str] | None, typer.Option(help="Use only rows with COLUMN=VALUE; repeat it.")] = None,
+    scorer: Scorer = None,
+    cleaner: Cleaner = None,
+    point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
+    grid: Annotated[
+        Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
+    ] = "native",
+    json: Annotated[bool, typer.Option("--json", help="For programs: with every scan, option and digest.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Table to write as well (.tsv).")] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure a model on labelled scans, beside the no-learning baseline.
+
+    Prints a table: measure, model, histeq (same preparation, brain masks and cleaners); each value with its 95 %
+    bootstrap interval over patients. A scan that fails costs one line, and the exit code is 1.
+    """
+    from dataclasses import replace
+    from json import dumps
+
+    from uadtk.io.cohort import Cohort, read_cohort
+    from uadtk.io.write import write_text
+    from uadtk.pipeline.evaluate import baseline, fitting_point
+    from uadtk.pipeline.evaluate import evaluate as measure
+
+    checkpoint = open_method(model, scorer, cleaner)
+    if output is not None:
+        refuse_file(output, overwrite)
+    table = read_cohort(cohort)
+    rows = table.split(split) if split else table
+    rows = rows.where(**_columns(where)) if where else rows
+    run = make_run(device, threads)
+    chosen = fitting_point(checkpoint, point, run)
+    found = [measure(checkpoint, rows, chosen, run, grid)]
+    if checkpoint.model != "histeq":
+        quiet = replace(run, say=lambda _: None)  # what is wrong with a scan has been said
+        bare, its_point = baseline(checkpoint, chosen, table, quiet)
+        if chosen is not None and its_point is None:
+            say(f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated")
+        scored = Cohort(tuple(row for row in rows if str(row.image) not in dict(found[0].failed)), rows.source)
+        if its_point is not None or any(row.lesion_mask for row in scored):
+            found.append(measure(bare, scored, its_point, quiet, grid))
+    for line in _notes(found[0], rows):
+        say(line)
+    text = _table(found)
+    print(dumps([one.to_json() for one in found], indent=2) if json else text)
+    if output is not None:
+        write_text(output, text + "\n")
+    if found[0].failed:
+        sys.exit(UadtkError.exit_code)
+
+
+def _columns(where: list[str]) -> dict[str, str]:
+    for pair in where:
+        if not all(pair.partition("=")):
+            raise UsageError(f"'{pair}' is not COLUMN=VALUE", "--where", "Write --where collection=lgg.")
+    return dict(pair.split("=", 1) for pair in where)
+
+
+def _notes(found: Evaluation, rows: Cohort) -> Iterator[str]:
+    """What a reader must know before the numbers."""
+    labelled = [scan for scan in found.scans if scan.labelled]
+    lesion, outside = (sum(getattr(s, name) for s in labelled) for name in ("lesion_voxels", "lesion_outside"))
+    point = f"point {found.point.name}: score > {found.point.threshold:.6g}" if found.point else "no operating point"
+    yield f"{len(found.scans)} scans of {found.patients} patients, {len(labelled)} with a lesion mask; {point}"
+    if trained_on := sum(row.split == "train" for row in rows):
+        yield f"{trained_on} scans are of split 'train': the model may have learned them"
+    if len({scan.subject for scan in labelled or found.scans}) < 2:
+        yield "one patient: no intervals"
+    if not lesion:
+        yield "no lesion in any mask: only false positives can be measured"
+        return
+    yield f"lesions are {found.lesion_share:.2%} of the labelled brains"
+    if empty := sum(not scan.lesion_voxels for scan in labelled):
+        yield f"{empty} of {len(labelled)} labelled scans hold no lesion: their DICE is 1 if nothing is found, else 0"
+    if outside:
+        yield f"{outside / lesion:.2%} of the lesion voxels lie outside the brain: missed in DICE and in ..._volume"
+    for scan in labelled:
+        if scan.lesion_voxels and scan.lesion_outside == scan.lesion_voxels:
+            yield f"{scan.subject}: no lesion voxel lies in the brain; check {scan.image}"
+
+
+def _table(found: list[Evaluation]) -> str:
+    """One line per measure, one column per model; ``value [low, high]``."""
+    names = [Path(one.model).stem for one in found]
+    lines = ["\t".join(["measure", *names])]
+    for name in dict.fromkeys(name for one in found for name in one.measures):
+        lines.append("\t".join([name, *(_cell(one.measures.get(name)) for one in found)]))
+    return "\n".join(lines)
+
+
+def _cell(measure: Measure | None) -> str:
+    if measure is None or measure.value != measure.value:
+        return "-"
+    if measure.interval is None:
+        return f"{measure.value:.4g}"
+    low, high = measure.interval
+    return f"{measure.value:.4g} [{low:.4g}, {high:.4g}]"

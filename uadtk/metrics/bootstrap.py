@@ -1,0 +1,54 @@
+"""Bootstrap intervals over patients, for any measure that follows from sums over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 2000
+LEVEL = 0.95
+_AT_ONCE = 64
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.float64]], Any], sums: NDArray[Any], seed: int = 0, draws: int = DRAWS
+) -> NDArray[np.float64]:
+    """95 % percentile interval of ``statistic`` of the patients' sums, over patients drawn with replacement.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes sums over patients (m,), returns one value or several (k,). NaN where a draw has none; such draws are left
+        out of the interval of that value.
+    sums : array (patients, m)
+        What the scans of each patient add up to: a patient is drawn as a whole. Scans of one patient are not
+        independent, and an interval over scans would be too narrow.
+    seed : int
+        The same seed draws the same patients.
+
+    Returns
+    -------
+    array (k, 2)
+        Lower and upper end. NaN with fewer than two patients, and where no draw has a value.
+    """
+    values = np.array([np.atleast_1d(statistic(total)) for total in _drawn(np.asarray(sums, float), seed, draws)])
+    if len(sums) < 2:
+        return np.full((values.shape[1], 2), np.nan)
+    ends = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    found = [column[~np.isnan(column)] for column in values.T]
+    return np.array([np.quantile(column, ends) if column.size else (np.nan, np.nan) for column in found])
+
+
+def _drawn(sums: NDArray[np.float64], seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
+    """The sums of each draw. One patient can only be drawn one way."""
+    n = len(sums)
+    if n < 2:
+        yield sums.sum(axis=0)
+        return
+    rng = np.random.default_rng(seed)
+    for start in range(0, draws, _AT_ONCE):
+        times = rng.multinomial(n, np.full(n, 1 / n), size=min(_AT_ONCE, draws - start))
+        yield from times.astype(float) @ sums

@@ -1,0 +1,71 @@
+"""AUPRC, AUROC and ⌈DICE⌉ from counts at common thresholds: counts add up over scans, so patients can be drawn again.
+
+The values of a whole cohort are exact (``uadtk.kernels.detection_summary``). Here each scan becomes two short rows of
+counts, good enough for the interval around such a value: scores between two neighbouring thresholds are taken for
+equal, which is about 1 / 1024 of the distinct scores of lesion voxels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.kernels.dice import curve_at, positive_scores
+
+CUTS = 1024
+Stream = Callable[[], Iterable[NDArray[Any]]]
+
+
+def common_thresholds(scores: Stream, truths: Stream, most: int = CUTS) -> NDArray[np.float32]:
+    """Rising thresholds: 0, and at most ``most`` scores of positive voxels, each with the float32 just below it.
+
+    Where there are more, those taken are evenly spaced in rank; otherwise nothing is approximate. No score is below 0,
+    and many are 0, dropped by the scorer or a cleaner. Raises ValueError without positives.
+    """
+    cuts = positive_scores(scores, truths)
+    if not cuts.size:
+        raise ValueError("no voxel is positive")
+    cuts = cuts[cuts > 0]
+    places = np.linspace(0, cuts.size - 1, min(most, cuts.size)).round().astype(np.intp)
+    below = np.nextafter(cuts[places], np.float32(0))
+    thresholds: NDArray[np.float32] = np.unique(np.concatenate([np.zeros(1, np.float32), below, cuts[places]]))
+    return thresholds
+
+
+def kept(score: NDArray[np.float32], truth: NDArray[np.bool_], thresholds: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Positive and negative voxels that ``score > t`` keeps, int64 (2, n + 1): all of them, then at each threshold."""
+    curve = curve_at(score, truth, thresholds)
+    all_of_them = [curve.positives, truth.size - curve.positives]
+    return np.column_stack([all_of_them, np.stack([curve.tp, curve.fp])])
+
+
+def average_precision_of(counts: NDArray[Any]) -> float:
+    """Area under the precision-recall curve in its steps, in [0, 1]; NaN without positives.
+
+    ``counts`` (2, n + 1) as from :func:`kept`. Equal to ``uadtk.kernels.average_precision`` if scores between two
+    thresholds were equal.
+    """
+    tp, fp = counts
+    if not tp[0]:
+        return math.nan
+    own = tp - np.append(tp[1:], 0)
+    return float((own * (tp / np.maximum(tp + fp, 1))).sum() / tp[0])
+
+
+def roc_auc_of(counts: NDArray[Any]) -> float:
+    """Chance that a positive voxel scores above a negative one, ties half, in [0, 1]; NaN if either is missing."""
+    tp, fp = counts
+    if not tp[0] or not fp[0]:
+        return math.nan
+    fp_without, own = np.append(fp[1:], 0), tp - np.append(tp[1:], 0)
+    return float((own * (fp[0] - 0.5 * (fp + fp_without))).sum() / (float(tp[0]) * float(fp[0])))
+
+
+def best_dice_of(counts: NDArray[Any]) -> float:
+    """⌈DICE⌉ in [0, 1], the best of the thresholds: an oracle, for it knows the truth. NaN without positives."""
+    tp, fp = counts
+    return float((2 * tp / (tp + fp + tp[0])).max()) if tp[0] else math.nan

@@ -1,0 +1,110 @@
+"""The measures of an evaluation, each from sums over patients: exact values, and intervals by drawing patients again.
+
+==================================  =====================================================================  ============
+``auroc``, ``auprc``                pooled over the brain's voxels of all labelled scans                   [0, 1]
+``dice_oracle``                     ⌈DICE⌉ of the same voxels: the best threshold, known from the truth    [0, 1]
+``..._volume``                      the same with all voxels: outside the brain the score is 0, and a      [0, 1]
+                                    lesion there is missed. Air is easy: AUROC and its like are inflated
+``l1_normal``, ``l1_anomalous``     mean |score| of the brain's voxels without and with lesion; ``_sd``    >= 0
+                                    is their standard deviation
+``chi_squared``                     distance of the two histograms of the score (``chi_squared``)          [0, 1]
+``dice``, ``dice_sd``               mean and standard deviation over patients of DICE at the operating     [0, 1]
+                                    point, of all voxels; a patient's scans are averaged first
+``lesion_recall``, ``_precision``,  of lesions and components of labelled scans at the operating point;    [0, 1]
+``_f1``                             also by size (``uadtk.metrics.lesions``)
+``fp_per_healthy_scan``,            components, and their millilitres, in scans without lesion             >= 0
+``fp_ml_per_healthy_scan``
+==================================  =====================================================================  ============
+
+DICE is 1 where neither mask nor truth has a voxel, 0 where only one has (``uadtk.metrics.overlap.dice``). At the
+operating point, components of fewer than 8 voxels are dropped, as ``uadtk segment`` does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.metrics.bootstrap import bootstrap
+from uadtk.metrics.curves import average_precision_of, best_dice_of, roc_auc_of
+from uadtk.metrics.lesions import SIZES, f1, precision, recall
+from uadtk.metrics.residuals import chi_squared, mean_and_sd
+
+Vector = NDArray[np.float64]
+
+CURVE = tuple(name + where for where in ("", "_volume") for name in ("auroc", "auprc", "dice_oracle"))
+VOXEL = ("l1_normal", "l1_normal_sd", "l1_anomalous", "l1_anomalous_sd", "chi_squared")
+_LESION = {"lesion_recall": recall, "lesion_precision": precision, "lesion_f1": f1}
+POINT = ("dice", "dice_sd", *_LESION, *(f"{name} ({size})" for size in SIZES for name in _LESION))
+HEALTHY = ("fp_per_healthy_scan", "fp_ml_per_healthy_scan")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """``value`` is NaN where it is not defined. ``interval``: 95 %, None with fewer than two patients."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+def per_patient(subjects: Sequence[str], vectors: Iterable[NDArray[Any]]) -> Vector:
+    """The vectors of each patient's scans added up: (patients, m), patients in the order of their first scan."""
+    place = {subject: k for k, subject in enumerate(dict.fromkeys(subjects))}
+    sums = np.zeros((len(place), 0))
+    for subject, vector in zip(subjects, vectors, strict=True):
+        if not sums.size:
+            sums = np.zeros((len(place), vector.size))
+        sums[place[subject]] += vector.ravel()
+    return sums
+
+
+def curve_values(sums: Vector) -> list[float]:
+    """``CURVE`` from the counts of :func:`uadtk.metrics.curves.kept`, then positives and negatives off the brain."""
+    inside = sums[:-2].reshape(2, -1)
+    volume = inside.copy()
+    volume[:, 0] += sums[-2:]  # their score is 0: only the first count is of all voxels, whatever their score
+    of = (roc_auc_of, average_precision_of, best_dice_of)
+    return [measure(counts) for counts in (inside, volume) for measure in of]
+
+
+def voxel_values(sums: Vector) -> list[float]:
+    """``VOXEL`` from ``error_sums`` (2, 3), then ``score_histograms`` (2, bins)."""
+    normal, anomalous = sums[:6].reshape(2, 3)
+    return [*mean_and_sd(normal), *mean_and_sd(anomalous), chi_squared(sums[6:].reshape(2, -1))]
+
+
+def point_sums(by_patient: Vector) -> Vector:
+    """From sums of (DICE, 1, tally of lesions) to (DICE, DICE squared, 1, tally) with a patient's scans averaged."""
+    dice = by_patient[:, :1] / by_patient[:, 1:2]
+    return np.hstack([dice, dice**2, np.ones_like(dice), by_patient[:, 2:]])
+
+
+def point_values(sums: Vector) -> list[float]:
+    """``POINT`` from :func:`point_sums`."""
+    tally = sums[3:].reshape(4, -1)
+    classes = [tally, *(tally[:, [k]] for k in range(tally.shape[1]))]
+    return [*mean_and_sd(sums[:3]), *(measure(some) for some in classes for measure in _LESION.values())]
+
+
+def healthy_values(sums: Vector) -> list[float]:
+    """``HEALTHY`` from sums of (components, their ml, 1)."""
+    return (sums[:2] / sums[2]).tolist() if sums[2] else [math.nan, math.nan]
+
+
+def measure(
+    names: Sequence[str],
+    values: Callable[[Vector], list[float]],
+    sums: Vector,
+    seed: int,
+    exact: Sequence[float] | None = None,
+) -> dict[str, Measure]:
+    """``values`` of all patients (or ``exact`` in their place), each with its interval over patients."""
+    ends = bootstrap(values, sums, seed).tolist()
+    points = values(sums.sum(axis=0)) if exact is None else exact
+    intervals: list[tuple[float, float] | None] = [None if math.isnan(low) else (low, high) for low, high in ends]
+    return {name: Measure(value, interval) for name, value, interval in zip(names, points, intervals, strict=True)}

@@ -1,0 +1,131 @@
+"""What an evaluation keeps of one scored scan: figures, sums, and its brain's voxels on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.kernels import label_components
+from uadtk.metrics.cost import Cost
+from uadtk.metrics.lesions import tally_lesions
+from uadtk.metrics.overlap import dice
+from uadtk.metrics.residuals import error_sums
+
+
+@dataclass(frozen=True)
+class Look:
+    """A scored scan on the grid of the evaluation, arrays (x, y, z); the score is 0 outside the brain.
+
+    ``truth`` is None where nobody marked lesions, and all False where there are none.
+    """
+
+    subject: str
+    image: str
+    score: NDArray[np.float32]
+    brain: NDArray[np.bool_]
+    truth: NDArray[np.bool_] | None
+    voxel_ml: float
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """One scan of an evaluation; what needs an operating point, or lesions, is None without.
+
+    ``lesion_outside``: lesion voxels outside the brain. ``lesions``, ``found``, ``components``, ``true`` as in
+    ``uadtk.metrics.lesions``; ``mask_ml``: what the mask holds once small components are dropped. ``seconds`` and
+    ``peak_mb`` (MiB) are those of the score map.
+    """
+
+    subject: str
+    image: str
+    labelled: bool
+    brain_voxels: int
+    lesion_voxels: int
+    lesion_outside: int
+    seconds: float
+    peak_mb: float
+    mask_ml: float | None = None
+    components: int | None = None
+    dice: float | None = None
+    lesions: int | None = None
+    found: int | None = None
+    true: int | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """``result``, and what adds up to the measures of a cohort.
+
+    ``errors`` as from ``error_sums``; ``tally`` as from ``tally_lesions``; ``top``: highest score; ``outside``: lesion
+    and other voxels outside the brain. Scores and truth of the brain's voxels are at ``file``, if it is labelled.
+    """
+
+    result: ScanResult
+    errors: NDArray[np.float64]
+    tally: NDArray[np.int64]
+    top: float
+    outside: tuple[int, int]
+    file: Path
+
+    def score(self) -> NDArray[np.float32]:
+        stored: NDArray[np.float32] = np.load(_scores(self.file))
+        return stored
+
+    def truth(self) -> NDArray[np.bool_]:
+        stored: NDArray[np.bool_] = np.load(_truths(self.file))
+        return stored
+
+
+def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Seen:
+    """Take at once what needs the whole volume (mask, components), and store the rest beside ``file``.
+
+    ``threshold`` None: no operating point. Components of fewer than ``min_voxels`` are no findings.
+    """
+    truth = np.zeros_like(look.brain) if look.truth is None else look.truth
+    score, marked = look.score[look.brain], truth[look.brain]
+    lesion = int(np.count_nonzero(truth))
+    outside = lesion - int(np.count_nonzero(marked))
+    result = ScanResult(
+        subject=look.subject,
+        image=look.image,
+        labelled=look.truth is not None,
+        brain_voxels=score.size,
+        lesion_voxels=lesion,
+        lesion_outside=outside,
+        seconds=look.cost.seconds,
+        peak_mb=look.cost.peak_mb,
+    )
+    tally = np.zeros((4, 4), np.int64)
+    if threshold is not None:
+        result, tally = _at_point(result, look, truth, threshold, min_voxels)
+    if result.labelled:
+        np.save(_scores(file), score)
+        np.save(_truths(file), marked)
+    elsewhere = look.brain.size - score.size - outside
+    return Seen(result, error_sums(score, marked), tally, float(score.max(initial=0)), (outside, elsewhere), file)
+
+
+def _at_point(
+    result: ScanResult, look: Look, truth: NDArray[np.bool_], threshold: float, min_voxels: int
+) -> tuple[ScanResult, NDArray[np.int64]]:
+    above = look.score > np.float32(threshold)
+    labels, _ = label_components(above.T, connectivity=26, min_size=min_voxels)
+    mask: NDArray[np.bool_] = labels.T > 0
+    tally = tally_lesions(mask, truth, look.voxel_ml)
+    lesions, found, components, true = tally.sum(axis=1).tolist()
+    result = replace(result, mask_ml=int(np.count_nonzero(mask)) * look.voxel_ml, components=components)
+    if result.labelled:
+        result = replace(result, dice=dice(mask, truth), lesions=lesions, found=found, true=true)
+    return result, tally
+
+
+def _scores(file: Path) -> Path:
+    return file.with_suffix(".score.npy")
+
+
+def _truths(file: Path) -> Path:
+    return file.with_suffix(".truth.npy")

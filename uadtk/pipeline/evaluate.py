@@ -1,0 +1,214 @@
+"""One checkpoint on one labelled cohort: every measure of ``uadtk.metrics.measures``, exact, with intervals.
+
+Two grids. ``native``: the truth is never resampled; scores are brought to the scan's own grid, where ``segment`` works.
+``model``: the study's protocol, everything on the slices that the network sees, where a pixel is lesion if any part of
+it is; slices without brain are not seen. Operating points are calibrated on native grids, and used here as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import uadtk
+from uadtk.checkpoint import Checkpoint, new
+from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.run import Run
+from uadtk.core.thresholder import OperatingPoint
+from uadtk.io.cohort import Cohort, Row, read_row
+from uadtk.io.read import located
+from uadtk.metrics.bootstrap import DRAWS
+from uadtk.metrics.cost import measured
+from uadtk.metrics.measures import Measure
+from uadtk.metrics.pooled import pooled_measures
+from uadtk.metrics.scan import Look, ScanResult, Seen, keep
+from uadtk.pipeline.normal import lesion_of
+from uadtk.pipeline.score import Method, build_method, score_map, score_slices
+from uadtk.pipeline.segment import Rules, check_point
+from uadtk.pipeline.threshold import calibrate, scratch
+from uadtk.preparation import prepare
+
+Grid = Literal["native", "model"]
+HEALTHY_GROUPS = (None, "healthy", "control", "controls")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``measures`` by name; ``lesion_share`` of the labelled brains' voxels; ``failed``: (image, reason) of each.
+
+    ``options`` holds the resolved recipe and the digests of checkpoint and cohort: what is needed to do it again.
+    """
+
+    model: str
+    grid: Grid
+    point: OperatingPoint | None
+    scans: tuple[ScanResult, ...]
+    failed: tuple[tuple[str, str], ...]
+    patients: int
+    lesion_share: float
+    measures: dict[str, Measure]
+    options: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is not defined is None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+def evaluate(
+    checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run, grid: Grid = "native"
+) -> Evaluation:
+    """All measures of ``checkpoint`` on ``cohort``; those of an operating point only if one is given.
+
+    Rows with a lesion mask, be it empty, are labelled. Rows without are healthy and count for false positives alone,
+    unless their group says otherwise: unmarked patients are left out. A scan that fails is left out and said.
+    ``run.seed`` decides the intervals.
+
+    Raises
+    ------
+    UsageError
+        Neither lesion masks nor a point, or a point that was calibrated for other scores.
+    DataError
+        No row that can be used, or none that could be read and scored.
+    """
+    rows = _usable(cohort, point, run)
+    method = build_method(checkpoint, run)
+    if point is not None:
+        check_point(method, point)
+    with scratch() as folder:
+        seen, failed = _see_all(rows, method, point, grid, folder, run)
+        measures = pooled_measures(seen, point is not None, run.seed)
+    labelled = [one.result for one in seen if one.result.labelled]
+    inside = sum(result.lesion_voxels - result.lesion_outside for result in labelled)
+    brain = sum(result.brain_voxels for result in labelled)
+    return Evaluation(
+        model=checkpoint.source or checkpoint.model,
+        grid=grid,
+        point=point,
+        scans=tuple(one.result for one in seen),
+        failed=failed,
+        patients=len({one.result.subject for one in seen}),
+        lesion_share=inside / brain if brain else math.nan,
+        measures=measures,
+        options=_options(checkpoint, cohort, run),
+    )
+
+
+def fitting_point(checkpoint: Checkpoint, name: str | None, run: Run) -> OperatingPoint | None:
+    """The point of that name; without a name the checkpoint's own, or None where it has none for these scores.
+
+    Raises
+    ------
+    UsageError
+        No such point, several and none of them ``p98``, or the named one was calibrated for other scores.
+    """
+    if name is None and not checkpoint.points:
+        return None
+    point = checkpoint.point(name)
+    method = build_method(checkpoint, run)
+    try:
+        check_point(method, point)
+    except UsageError as error:
+        if name is not None:
+            raise
+        run.say(f"no operating point: {error.one_line()}")
+        return None
+    return point
+
+
+def baseline(
+    checkpoint: Checkpoint, point: OperatingPoint | None, table: Cohort, run: Run
+) -> tuple[Checkpoint, OperatingPoint | None]:
+    """No learning, everything else alike: ``histeq`` with the checkpoint's preparation and cleaners.
+
+    Its point has the strategy of ``point`` and is calibrated on the same scans: ``table``, or the split of it, whose
+    digest ``point`` carries. None where ``table`` does not hold those scans.
+    """
+    bare = new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
+    if point is None:
+        return bare, None
+    splits = sorted({row.split for row in table if row.split})
+    for rows in (table, *map(table.split, splits)):
+        if rows.digest() == point.digest:
+            return bare, calibrate(bare, rows, point.strategy, point.name, run)
+    return bare, None
+
+
+def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]:
+    rows = [row for row in cohort if row.lesion_mask or row.group in HEALTHY_GROUPS]
+    fix = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
+    if not rows:
+        raise DataError("no scan has a lesion mask or is known to be healthy", cohort.source, fix)
+    if point is None and not any(row.lesion_mask for row in rows):
+        raise UsageError("no lesion masks and no operating point: there is nothing to measure", cohort.source, fix)
+    if len(rows) < len(cohort):
+        run.say(f"{len(cohort) - len(rows)} scans of patients without a lesion mask are left out")
+    return rows
+
+
+def _see_all(
+    rows: Sequence[Row], method: Method, point: OperatingPoint | None, grid: Grid, folder: Path, run: Run
+) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
+    """Score every row; a failure costs that row alone."""
+    seen: list[Seen] = []
+    failed: list[tuple[Row, UadtkError]] = []
+    threshold = None if point is None else point.threshold
+    for row in run.track(rows, "evaluating"):
+        try:
+            look = _look(row, method, grid, run)
+        except UadtkError as error:
+            if len(rows) == 1:
+                raise
+            run.say(f"{row.subject}: left out: {error.one_line()}")
+            failed.append((row, error))
+        else:
+            seen.append(keep(look, threshold, Rules().min_voxels, folder / f"{len(seen):06d}"))
+    if not seen:
+        raise DataError(f"none of {len(rows)} scans could be evaluated", fix="The lines above say why.")
+    return seen, tuple((str(row.image), error.one_line()) for row, error in failed)
+
+
+def _look(row: Row, method: Method, grid: Grid, run: Run) -> Look:
+    scan, brain_mask = read_row(row)
+    lesion = lesion_of(row, scan)
+    truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
+    with located(row.image), measured() as cost:
+        if grid == "native":
+            scoring = score_map(scan, method, run, brain_mask)
+            score, brain = scoring.score.voxels, scoring.brain.voxels
+        else:
+            prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+            stack, _ = score_slices(prepared, method, run)
+            score, brain = (stack * prepared.brain).T, prepared.brain.T
+    if grid == "model":
+        truth = None if truth is None else prepared.to_slices(truth).T
+        voxel_ml = math.prod(prepared.spacing_mm) / 1000
+    return Look(row.subject, str(row.image), score, brain, truth, voxel_ml, cost)
+
+
+def _options(checkpoint: Checkpoint, cohort: Cohort, run: Run) -> dict[str, Any]:
+    header = checkpoint.header()
+    return {
+        **{key: header[key] for key in ("model", "preparation", "scorer", "cleaners")},
+        "checkpoint_digest": checkpoint.digest,
+        "cohort": cohort.source,
+        "cohort_digest": cohort.digest(),
+        "min_voxels": Rules().min_voxels,
+        "seed": run.seed,
+        "draws": DRAWS,
+        "device": run.device,
+        "versions": {"uadtk": uadtk.__version__, "numpy": np.__version__, checkpoint.dist: checkpoint.version},
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
