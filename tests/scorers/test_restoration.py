@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -36,7 +38,8 @@ class Linear(nn.Module):
         return x.flatten(1).sum(1)
 
 
-def restore(model: nn.Module, options: Options, x: Tensor = X, brain: Tensor = ALL) -> Tensor:
+def restore(model: nn.Module, options: Options, x: Tensor = X, brain: Tensor = ALL, hold: int = 1) -> Tensor:
+    options = replace(options, hold=hold)
     return Scorer(options).score(model, x, brain).maps["reconstruction"]
 
 
@@ -160,3 +163,29 @@ def test_bfloat16_is_used_where_asked_and_stays_close() -> None:
     assert kinds == {torch.float32, torch.bfloat16}
     assert not torch.equal(exact, near)
     torch.testing.assert_close(near, exact, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("steps", "calls"), [(1, 1), (4, 1), (5, 2), (500, 125)])
+def test_a_gradient_serves_as_many_steps_as_it_is_held(steps: int, calls: int) -> None:
+    model = Quadratic()
+    restore(model, Options(steps=steps), hold=4)
+    assert model.seen == [3] * calls
+
+
+def test_held_gradients_lead_nearly_where_fresh_ones_do() -> None:
+    """And exactly there where the gradient is the same everywhere; total variation is always taken anew."""
+    fresh, held = (restore(Quadratic(), Options(tv=0), hold=hold) for hold in (1, 4))
+    torch.testing.assert_close(held, fresh, atol=5e-3, rtol=0)
+    assert not torch.equal(held, fresh)
+    fresh, held = (restore(Linear(), Options(tv=0.3), hold=hold) for hold in (1, 4))
+    assert torch.equal(held, fresh)
+
+
+def test_a_slice_takes_its_held_gradient_along_when_others_leave() -> None:
+    x = torch.full((2, 1, SIDE, SIDE), 0.5)
+    x[1] += 6.0
+    options, model = Options(clip=10, tolerance=5e-3), Quadratic(stiffness=10)
+    together = restore(model, options, x, ALL[:2], hold=7)
+    alone = restore(Quadratic(stiffness=10), options, x[1:], ALL[:1], hold=7)
+    assert torch.equal(together[1:], alone)
+    assert set(model.seen) == {2, 1}
