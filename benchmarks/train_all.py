@@ -58,7 +58,7 @@ PLANS = {
     "context-vae": Plan(18),
     "ae-spatial": Plan(20, z=SPATIAL),
     "skip-ae": Plan(20, z=SPATIAL),
-    "fanogan": Plan(24, "--gan-epochs 12"),
+    "fanogan": Plan(18, "--gan-epochs 8 --critic-steps 3"),
     "scalespace": Plan(30, "--widths 8,16,48 --lowpass 128 --noise 0.3", z=3 * SPATIAL + 128),
     "ae": Plan(25),
     "context-ae": Plan(14),
@@ -67,7 +67,7 @@ PLANS = {
     "gmvae-spatial": Plan(12, "--dim-z 8", z=8 * 64),
     "aae": Plan(8, "--warm-up 2 --critic-steps 5"),
     "constrained-aae": Plan(5, "--warm-up 2 --critic-steps 5"),
-    "anovaegan": Plan(3),
+    "anovaegan": Plan(3, "--critic-steps 3"),
     "anogan": Plan(0, "--steps 100"),  # its GAN is that of f-AnoGAN's first stage: not trained twice
     "steganomaly": Plan(1, "--width 16 --blocks 3", z=0),
     "ocsvm": Plan(8),
@@ -142,7 +142,7 @@ def train(name: str, table: Path, work: Path, smoke: bool) -> None:
         return
     plan = PLANS[name]
     epochs = ["--epochs", "1"] if smoke else ["--epochs", str(plan.epochs), "--patience", str(plan.epochs)]
-    options = plan.options.replace("--gan-epochs 12", "--gan-epochs 1") if smoke else plan.options
+    options = plan.options.replace("--gan-epochs 8", "--gan-epochs 1") if smoke else plan.options
     command = ["train", name, table, "-o", output, "--slices", work / "slices", *SHARED, *epochs, *options.split()]
     words = [Path(sys.executable).parent / "uadtk", *map(str, command), *(["--overwrite"] if output.exists() else [])]
     print("+", shlex.join(["uadtk", *map(str, command)]), file=sys.stderr, flush=True)
