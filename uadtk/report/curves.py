@@ -73,7 +73,7 @@ def _figure(name: str, lines: Mapping[str, Line], best_epoch: int) -> str:
         f'<svg class="histogram curves" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title} per epoch">',
         *(
             f'<path class="grid" d="M{_LEFT} {y(t):.1f}H{_WIDTH - _RIGHT}"/><text class="tick" x="{_LEFT - 6}" '
-            f'y="{y(t) + 4:.1f}" text-anchor="end">{10**t if logarithmic else t:.4g}</text>'
+            f'y="{y(t) + 4:.1f}" text-anchor="end">{10**t if logarithmic else t:.3g}</text>'
             for t in ticks
         ),
         *(
