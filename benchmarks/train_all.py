@@ -55,14 +55,14 @@ class Plan:
 SPATIAL = 128 * 8 * 8
 PLANS = {
     "vae": Plan(40),
-    "context-vae": Plan(18),
+    "context-vae": Plan(16),
     "ae-spatial": Plan(20, z=SPATIAL),
     "skip-ae": Plan(20, z=SPATIAL),
     "fanogan": Plan(18, "--gan-epochs 8 --critic-steps 3"),
     "scalespace": Plan(30, "--widths 8,16,48 --lowpass 128 --noise 0.3", z=3 * SPATIAL + 128),
     "ae": Plan(25),
-    "context-ae": Plan(14),
-    "constrained-ae": Plan(10),
+    "context-ae": Plan(12),
+    "constrained-ae": Plan(8),
     "gmvae": Plan(20),
     "gmvae-spatial": Plan(12, "--dim-z 8", z=8 * 64),
     "aae": Plan(8, "--warm-up 2 --critic-steps 5"),
@@ -71,7 +71,7 @@ PLANS = {
     "anogan": Plan(0, "--steps 100"),  # its GAN is that of f-AnoGAN's first stage: not trained twice
     "steganomaly": Plan(1, "--width 16 --blocks 3", z=0),
     "ocsvm": Plan(8),
-    "dae": Plan(5, "--width 32", z=0),
+    "dae": Plan(3, "--width 32", z=0),
 }
 
 

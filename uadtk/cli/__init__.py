@@ -21,6 +21,8 @@ _ORDER = (
     "threshold",
     "tune-restoration",
     "evaluate",
+    "benchmark",
+    "reproduce",
     "demo",
     "phantom",
     "inspect",

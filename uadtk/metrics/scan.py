@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.kernels import label_components
+from uadtk.kernels import average_precision, label_components
 from uadtk.metrics.cost import Cost
 from uadtk.metrics.lesions import tally_lesions
 from uadtk.metrics.overlap import dice
@@ -35,6 +35,7 @@ class Look:
 class ScanResult:
     """One scan of an evaluation; what needs an operating point, or lesions, is None without.
 
+    ``auprc`` is that of the scan's own brain, and needs a lesion voxel in it.
     ``lesion_outside``: lesion voxels outside the brain. ``lesions``, ``found``, ``components``, ``true`` as in
     ``uadtk.metrics.lesions``; ``mask_ml``: what the mask holds once small components are dropped. ``seconds`` and
     ``peak_mb`` (MiB) are those of the score map.
@@ -48,6 +49,7 @@ class ScanResult:
     lesion_outside: int
     seconds: float
     peak_mb: float
+    auprc: float | None = None
     mask_ml: float | None = None
     components: int | None = None
     dice: float | None = None
@@ -98,6 +100,7 @@ def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Se
         lesion_outside=outside,
         seconds=look.cost.seconds,
         peak_mb=look.cost.peak_mb,
+        auprc=average_precision(score, marked) if marked.any() else None,
     )
     tally = np.zeros((4, 4), np.int64)
     if threshold is not None:

@@ -132,11 +132,14 @@ def baseline(
     bare = new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
     if point is None:
         return bare, None
+    rows = calibration_rows(table, point)
+    return bare, None if rows is None else calibrate(bare, rows, point.strategy, point.name, run)
+
+
+def calibration_rows(table: Cohort, point: OperatingPoint) -> Cohort | None:
+    """The scans ``point`` was calibrated on, if they are ``table`` or one of its splits."""
     splits = sorted({row.split for row in table if row.split})
-    for rows in (table, *map(table.split, splits)):
-        if rows.digest() == point.digest:
-            return bare, calibrate(bare, rows, point.strategy, point.name, run)
-    return bare, None
+    return next((rows for rows in (table, *map(table.split, splits)) if rows.digest() == point.digest), None)
 
 
 def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]:
