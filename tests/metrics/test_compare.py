@@ -1,0 +1,72 @@
+"""The paired permutation test against closed forms, scipy, and its own promise under no difference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from uadtk.metrics.compare import EXACT_PAIRS, Paired, compare, paired_permutation
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, EXACT_PAIRS])
+def test_where_one_always_wins_only_two_ways_are_as_large(n: int) -> None:
+    assert paired_permutation(np.linspace(0.1, 0.3, n)) == 2 / 2**n
+
+
+def test_three_patients_counted_by_hand() -> None:
+    # |+-1 +-2 +-4| is 7, 5, 3 and 1, each two ways: |1 + 2 - 4| is the smallest, |-1 + 2 + 4| the second largest
+    assert paired_permutation(np.array([1.0, 2.0, -4.0])) == 1
+    assert paired_permutation(np.array([-1.0, 2.0, 4.0])) == 4 / 8
+
+
+def far_from_zero(sample: np.ndarray, axis: int) -> np.ndarray:
+    return np.abs(sample.sum(axis=axis))
+
+
+@given(st.lists(st.integers(-64, 64), min_size=2, max_size=8))
+def test_exact_as_scipy(eighths: list[int]) -> None:
+    differences = np.array(eighths) / 8  # sums without rounding
+    theirs = stats.permutation_test(
+        (differences,), far_from_zero, permutation_type="samples", n_resamples=np.inf, alternative="greater"
+    )
+    assert paired_permutation(differences) == pytest.approx(theirs.pvalue)
+    assert paired_permutation(-differences) == paired_permutation(differences)
+
+
+def test_no_difference_is_no_evidence() -> None:
+    assert paired_permutation(np.zeros(8)) == 1
+    assert paired_permutation(np.zeros(40)) == 1
+
+
+def test_beyond_16_patients_the_drawn_ways_come_near_the_t_test_and_never_to_zero() -> None:
+    differences = np.random.default_rng(0).normal(0.3, 1, 60)
+    assert paired_permutation(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.005)
+    assert paired_permutation(differences, seed=1) == paired_permutation(differences, seed=1)
+    assert paired_permutation(differences + 5) == 1 / 2**EXACT_PAIRS
+
+
+def test_without_a_difference_5_of_100_tests_say_5_percent() -> None:
+    rng = np.random.default_rng(3)
+    share = np.mean([paired_permutation(rng.standard_t(3, 9)) <= 0.05 for _ in range(400)])
+    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert share > 0.01
+
+
+def test_patients_are_paired_by_name_and_lone_ones_left_out() -> None:
+    one, other = {"a": 0.5, "b": 0.7, "c": 0.9}, {"c": 0.8, "a": 0.3, "d": 0.0}
+    assert compare(one, other) == Paired(2, pytest.approx(0.15), 0.5)
+    assert compare(other, one).difference == pytest.approx(-0.15)
+
+
+def test_fewer_than_two_pairs_have_no_p() -> None:
+    alone = compare({"a": 0.5}, {"a": 0.25})
+    assert (alone.pairs, alone.difference) == (1, 0.25)
+    assert math.isnan(alone.p)
+    nobody = compare({"a": 0.5}, {"b": 0.25})
+    assert nobody.pairs == 0
+    assert math.isnan(nobody.difference)

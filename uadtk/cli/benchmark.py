@@ -1,0 +1,88 @@
+"""Compare models and scorers on labelled collections, each beside no learning."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from uadtk.cli._common import Cleaner, Device, Threads, chosen_cleaners, make_run, say
+from uadtk.core.errors import UadtkError, UsageError
+
+if TYPE_CHECKING:
+    from uadtk.io.cohort import Cohort
+
+
+def benchmark(
+    cohort: Annotated[Path, typer.Argument(help="cohort.tsv, a BIDS tree or a folder, with lesion masks.")],
+    model: Annotated[list[str], typer.Option(help="A shipped model by name, or a checkpoint; repeat it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the table and a receipt per row.")],
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="name:option=value,... for every model, not its own; repeat it.")
+    ] = None,
+    cleaner: Cleaner = None,
+    collection: Annotated[list[str] | None, typer.Option(help="One table for each; all if not given.")] = None,
+    split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
+    grid: Annotated[
+        Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
+    ] = "native",
+    point: Annotated[str | None, typer.Option(help="Operating point of the checkpoints.")] = None,
+    published: Annotated[Path | None, typer.Option(help="Rows of the study to put beside ours (.tsv).")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="COLLECTION=DATASET of --published where the names differ; repeat it.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Compare models and scorers on labelled collections, each beside no learning.
+
+    Writes table.txt, table.tsv and rows/*.json, a receipt per row, from which uadtk reproduce makes the same numbers
+    again. Run it again to go on where it was stopped. A row or scan that fails costs one line, and the exit code is 1.
+    """
+    from dataclasses import asdict
+
+    from uadtk.io.cohort import read_cohort
+    from uadtk.io.write import write_json, write_text
+    from uadtk.pipeline.benchmark import Asked, carry_out, plan
+    from uadtk.report.table import as_text, as_tsv, named_datasets, read_published
+
+    study = {} if published is None else read_published(published)
+    if dataset and published is None:
+        raise UsageError("needs --published", "--dataset", "Name the file with the study's rows.")
+    asked = Asked(
+        tuple(model), tuple(scorer or ()), chosen_cleaners(cleaner), tuple(collection or ()), split, point, grid
+    )
+    table = read_cohort(cohort)
+    run = make_run(device, threads)
+    tasks = plan(asked, table, run)
+    collections = list(dict.fromkeys(task.collection for task in tasks))
+    datasets = named_datasets(study, collections, _pairs(dataset or []))
+    write_json(output / "benchmark.json", {"cohort": str(cohort), **asdict(asked)})  # now, to see that it can be
+    for line in _before({task.collection: task.rows for task in tasks}):
+        say(line)
+    lines = list(carry_out(tasks, output, {"cohort": str(cohort.resolve()), "split": split}, run))
+    write_text(output / "table.tsv", as_tsv(lines, study, datasets))
+    write_text(output / "table.txt", text := as_text(lines, study, datasets))
+    print(text, end="")
+    if any(line.problem.startswith("failed: ") or (line.evaluation or {}).get("failed") for line in lines):
+        sys.exit(UadtkError.exit_code)
+
+
+def _pairs(dataset: list[str]) -> dict[str, str]:
+    for pair in dataset:
+        if not all(pair.partition("=")):
+            raise UsageError(f"'{pair}' is not COLLECTION=DATASET", "--dataset", "Write --dataset ms=MSLUB.")
+    return dict(pair.split("=", 1) for pair in dataset)
+
+
+def _before(collections: dict[str, Cohort]) -> Iterator[str]:
+    """What a reader must know before the numbers."""
+    for name, rows in collections.items():
+        learned = sum(row.split == "train" for row in rows)
+        if learned:
+            yield f"{name or 'cohort'}: {learned} scans are of split 'train': the models may have learned them"
+        if len({row.subject for row in rows if row.lesion_mask}) < 2:
+            yield f"{name or 'cohort'}: fewer than two patients with a lesion mask: no intervals, no p-values"

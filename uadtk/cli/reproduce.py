@@ -1,0 +1,35 @@
+"""Make a benchmark's row again from its receipt, and compare."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uadtk.cli._common import Threads, make_run
+from uadtk.core.errors import UadtkError
+
+
+def reproduce(
+    receipt: Annotated[Path, typer.Argument(help="A file of the folder 'rows' that uadtk benchmark wrote.")],
+    model: Annotated[str, typer.Option(help="Where the checkpoint is now, if it was moved.")] = "",
+    cohort: Annotated[str, typer.Option(help="Where the cohort is now, if it was moved.")] = "",
+    threads: Threads = 0,
+) -> None:
+    """Make a benchmark's row again from its receipt, and compare.
+
+    Prints a line for each number that differs by more than 1e-6 of it, and exits with 1; with 0 if there is none.
+    Another checkpoint, or other scans, than those of the receipt are refused. Runs on the receipt's device.
+    """
+    from uadtk.pipeline.receipt import read_receipt
+    from uadtk.pipeline.receipt import reproduce as again
+
+    record = read_receipt(receipt)
+    differences = again(record, make_run(record["key"]["device"], threads), model, cohort)
+    for line in differences:
+        print(line)
+    if differences:
+        sys.exit(UadtkError.exit_code)
+    print("the same numbers")

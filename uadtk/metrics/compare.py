@@ -1,0 +1,68 @@
+"""Two methods on the same patients: the paired permutation test.
+
+If the methods did not differ, each patient's two values might as well be swapped. The p-value is the share of all ways
+of swapping whose mean difference is at least as large, in either direction, as the one found (Fisher 1935; Pitman
+1937). It assumes nothing about how the values are distributed. With n patients it is never below 2 / 2^n: five patients
+cannot show a difference at 5 %. Nothing corrects for the number of methods that are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXACT_PAIRS = 16  # 65 536 ways
+DRAWS = 2**EXACT_PAIRS - 1
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Paired:
+    """``pairs``: patients with a value of both; ``difference``: mean of one - other, ``p`` two-sided, in (0, 1].
+
+    ``difference`` is NaN without a pair, ``p`` with fewer than two.
+    """
+
+    pairs: int
+    difference: float
+    p: float
+
+
+def compare(one: Mapping[str, float], other: Mapping[str, float], seed: int = 0) -> Paired:
+    """The paired test of values by patient; a patient whom either lacks is left out."""
+    both = [subject for subject in one if subject in other]
+    differences = np.array([one[subject] - other[subject] for subject in both])
+    mean = float(differences.mean()) if both else math.nan
+    return Paired(len(both), mean, paired_permutation(differences, seed))
+
+
+def paired_permutation(differences: NDArray[np.float64], seed: int = 0) -> float:
+    """Two-sided p-value that the mean of ``differences`` (n,) is 0; NaN with fewer than two.
+
+    Exact up to 16 patients. Beyond, 65 535 random ways and the one found: never 0, and within 0.002 of exact where that
+    is 0.05 (2 standard errors). ``seed`` draws the ways.
+    """
+    n = len(differences)
+    if n < 2:
+        return math.nan
+    found = abs(float(differences.sum()))
+    found -= 1e-12 * float(np.abs(differences).sum())  # sums that are equal but for their last digits
+    as_large = sum(int(np.count_nonzero(np.abs(signs @ differences) >= found)) for signs in _signs(n, seed))
+    return as_large / 2**n if n <= EXACT_PAIRS else (as_large + 1) / (DRAWS + 1)
+
+
+def _signs(n: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Ways of swapping, (at most 4096, n) of -1 and 1 at a time: all of them, or ``DRAWS`` random ones."""
+    rng = np.random.default_rng(seed)
+    ways = 2**n if n <= EXACT_PAIRS else DRAWS
+    for start in range(0, ways, _AT_ONCE):
+        many = min(_AT_ONCE, ways - start)
+        if n <= EXACT_PAIRS:
+            bits = (np.arange(start, start + many)[:, None] >> np.arange(n)) & 1
+        else:
+            bits = rng.integers(0, 2, (many, n))
+        yield np.where(bits, 1.0, -1.0)

@@ -1,0 +1,225 @@
+"""A grid of checkpoints x scorers x collections on one cohort, each beside no learning, one row at a time.
+
+Every row is evaluated on its own (``uadtk.pipeline.evaluate``) and becomes a receipt (``uadtk.pipeline.receipt``); what
+has an equal receipt is not done again. Memory holds one checkpoint and one scan, and the receipts' figures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uadtk.checkpoint import Checkpoint, new, open_checkpoint
+from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.run import Run
+from uadtk.core.thresholder import OperatingPoint
+from uadtk.io.cohort import Cohort
+from uadtk.metrics.compare import compare
+from uadtk.pipeline import receipt as receipts
+from uadtk.pipeline.evaluate import Grid, calibration_rows
+from uadtk.pipeline.receipt import Calibration, PointRule
+from uadtk.pipeline.score import build_method, from_spec
+from uadtk.pipeline.segment import check_point
+from uadtk.pipeline.threshold import calibrate
+from uadtk.report.table import PAIRED, Line
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to compare. No scorers: each checkpoint's own. ``cleaners`` None: likewise. No collections: all there are.
+
+    ``point`` names the operating point of every checkpoint; None is its only one, or ``p98``, or none if it has none.
+    """
+
+    models: tuple[str, ...]
+    scorers: tuple[str, ...] = ()
+    cleaners: tuple[str, ...] | None = None
+    collections: tuple[str, ...] = ()
+    split: str = ""
+    point: str | None = None
+    grid: Grid = "native"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row to come. ``source``: where its checkpoint is found; ``beside``: its baseline's digest, '' if it is one.
+
+    ``problem``: why it cannot be, such as a scorer that the model cannot serve; it then has no digest.
+    """
+
+    collection: str
+    model: str
+    source: str
+    key: dict[str, Any]
+    rows: Cohort
+    rule: PointRule = None
+    beside: str = ""
+    problem: str = ""
+
+    @property
+    def digest(self) -> str:
+        return "" if self.problem else receipts.digest_of(self.key)
+
+
+def plan(asked: Asked, table: Cohort, run: Run) -> list[Task]:
+    """All rows, by collection, baselines first. Nothing is scored, but everything that is wrong with the grid is said.
+
+    ``histeq`` with the preparation and cleaners of a model is its baseline, with a point of the same strategy and
+    scans; models that agree in these share it. A point that does not fit a row's scores is calibrated anew, by its
+    strategy on its own scans, if ``table`` or a split of it is these scans; else the row goes without.
+
+    Raises
+    ------
+    UsageError
+        No such model, scorer, cleaner, option or operating point.
+    CheckpointError, PluginError
+        A checkpoint cannot be used.
+    DataError
+        No such split or collection, or not one lesion mask.
+    """
+    for spec in asked.scorers:
+        from_spec("scorers", spec)
+    groups = _groups(asked, table, run)
+    tasks = [task for source in asked.models for task in _tasks(source, asked, table, groups, run)]
+    first: dict[tuple[str, str], Task] = {}
+    for task in tasks:
+        first.setdefault((task.collection, task.digest or f"{task.model} {task.key['scorer']}"), task)
+    ways = Counter(task.collection for task in first.values() if not task.beside)
+    found = [t if t.beside or ways[t.collection] > 1 else replace(t, model="histeq") for t in first.values()]
+    places = list(groups)
+    return sorted(found, key=lambda task: (places.index(task.collection), bool(task.beside)))
+
+
+def carry_out(tasks: list[Task], folder: Path, where: Mapping[str, str], run: Run) -> Iterator[Line]:
+    """The lines of the table, each once its receipt is in ``folder/rows``.
+
+    ``where`` (cohort, split) is noted in the receipts. A row that fails is one line that says why; the others go on.
+    """
+    done: dict[tuple[str, str], dict[str, Any]] = {}
+    points: dict[str, OperatingPoint] = {}
+    for place, task in enumerate(tasks, 1):
+        line = Line(task.collection, task.model, task.key["model"]["name"], task.key["scorer"])
+        line = replace(line, cleaners=tuple(task.key["cleaners"]), problem=task.problem)
+        run.say(
+            " ".join(filter(None, [f"{place}/{len(tasks)}", task.collection, task.model, line.scorer, task.problem]))
+        )
+        if not task.problem:
+            try:
+                record = _receipt(task, folder / "rows" / f"{task.digest}.json", where, points, run)
+            except UadtkError as error:
+                run.say(f"failed: {error.one_line()}")
+                line = replace(line, problem=f"failed: {error.one_line()}")
+            else:
+                done[task.collection, task.digest] = record
+                beside = done.get((task.collection, task.beside))
+                paired = {} if beside is None else _paired(record, beside, run.seed)
+                line = replace(line, evaluation=record["evaluation"], paired=paired, receipt=task.digest)
+        yield line
+
+
+def by_patient(evaluation: Mapping[str, Any], name: str) -> dict[str, float]:
+    """``name`` (``dice``, ``auprc``) of each patient, a patient's scans averaged; without those who have none."""
+    values: dict[str, list[float]] = {}
+    for scan in evaluation["scans"]:
+        if scan[name] is not None:
+            values.setdefault(scan["subject"], []).append(scan[name])
+    return {subject: float(np.mean(own)) for subject, own in values.items()}
+
+
+def _groups(asked: Asked, table: Cohort, run: Run) -> dict[str, Cohort]:
+    rows = receipts.chosen_rows(table, asked.split, "")
+    if not any(row.lesion_mask for row in rows):
+        fix = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
+        raise DataError("no scan has a lesion mask: there is nothing to compare", table.source, fix)
+    named = tuple(dict.fromkeys(row.collection for row in rows if row.collection))
+    if not asked.collections and named and (others := sum(not row.collection for row in rows)):
+        run.say(f"{others} scans of no collection are left out")
+    names = asked.collections or named or ("",)
+    return {name: receipts.chosen_rows(rows, "", name) for name in names}
+
+
+def _tasks(source: str, asked: Asked, table: Cohort, groups: dict[str, Cohort], run: Run) -> Iterator[Task]:
+    """The rows of one checkpoint, which is then let go: each collection's baseline, then each scorer."""
+    own = open_checkpoint(source)
+    place = str(Path(source).resolve()) if Path(source).is_file() else source
+    if asked.cleaners is not None:
+        own = replace(own, cleaners=asked.cleaners)
+    bare = new("histeq", {}, own.preparation, cleaners=own.cleaners)
+    point = own.point(asked.point) if asked.point or own.points else None
+    again = _calibration(point, table)
+    if point is not None and again is None:
+        run.say(f"histeq has no operating point: the cohort lacks the scans on which '{point.name}' was calibrated")
+    digests = {}
+    for name, rows in groups.items():
+        key = receipts.key_of(bare, rows, again, asked.grid, run)
+        yield Task(name, f"histeq as {source}", "histeq", key, rows, again)
+        digests[name] = receipts.digest_of(key)
+    for spec in asked.scorers or (own.scorer,):
+        checkpoint = replace(own, scorer=spec)
+        rule, problem = _rule(checkpoint, point, again, run)
+        for name, rows in groups.items():
+            key = receipts.key_of(checkpoint, rows, rule, asked.grid, run)
+            yield Task(name, source, place, key, rows, rule, digests[name], problem)
+
+
+def _calibration(point: OperatingPoint | None, table: Cohort) -> Calibration | None:
+    rows = None if point is None else calibration_rows(table, point)
+    return None if point is None or rows is None else Calibration(point.strategy, point.name, rows)
+
+
+def _rule(
+    checkpoint: Checkpoint, point: OperatingPoint | None, again: Calibration | None, run: Run
+) -> tuple[PointRule, str]:
+    """The point of a row, and why the row cannot be. Builds the model: one that is broken is found before the work."""
+    try:
+        method = build_method(checkpoint, run)
+    except UsageError as error:
+        return None, error.one_line()
+    if point is None:
+        return None, ""
+    try:
+        check_point(method, point)
+    except UsageError:
+        if again is None:
+            run.say(f"{checkpoint.source} {checkpoint.scorer}: no operating point: '{point.name}' is for other scores")
+        return again, ""
+    return point, ""
+
+
+def _receipt(
+    task: Task, path: Path, where: Mapping[str, str], points: dict[str, OperatingPoint], run: Run
+) -> dict[str, Any]:
+    """The one that is there, or a new one. Several collections share what was calibrated for one of them."""
+    if path.exists():
+        try:
+            found = receipts.read_receipt(path)
+        except DataError as error:
+            run.say(f"done again: {error.one_line()}")
+        else:
+            run.say("has been done")
+            return found
+    checkpoint = receipts.checkpoint_of(task.source, task.key)
+    rule = task.rule
+    if isinstance(rule, Calibration):
+        same = receipts.digest_of({**task.key, "cohort_digest": ""})
+        if same not in points:
+            points[same] = calibrate(checkpoint, rule.rows, rule.strategy, rule.name, run)
+        rule = points[same]
+    found_at = {"model": task.source, **where, "collection": task.collection}
+    evaluation = receipts.measure(checkpoint, task.rows, rule, task.key["grid"], run)
+    return receipts.write_receipt(path, task.key, found_at, evaluation)
+
+
+def _paired(record: dict[str, Any], beside: dict[str, Any], seed: int) -> dict[str, tuple[int, float, float]]:
+    found = {}
+    for name in PAIRED:
+        one, other = (by_patient(each["evaluation"], name) for each in (record, beside))
+        if one and other:
+            test = compare(one, other, seed)
+            found[name] = (test.pairs, test.difference, test.p)
+    return found

@@ -1,0 +1,241 @@
+"""Receipts: a row's numbers with everything they depend on, so that it need not be, and can be, done again.
+
+``rows/<digest>.json`` of a benchmark::
+
+    {"format": 1, "digest": "...",
+     "key": {model, digests of checkpoint and cohort, scorer, cleaners, grid, point, seed, device, versions, ...},
+     "where": {"model", "cohort", "split", "collection"},
+     "evaluation": {measures with intervals, every scan, point, ...}}
+
+``digest`` is the SHA-256 of ``key``. Digests of cohorts are taken over the bytes of the files, not their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import uadtk
+from uadtk import registry
+from uadtk.checkpoint import Checkpoint, new, open_checkpoint
+from uadtk.core import options as opts
+from uadtk.core.errors import CheckpointError, DataError
+from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
+from uadtk.core.thresholder import OperatingPoint
+from uadtk.io.cohort import Cohort, Row, read_cohort
+from uadtk.io.write import write_json
+from uadtk.metrics.bootstrap import DRAWS
+from uadtk.pipeline.evaluate import Evaluation, Grid, evaluate
+from uadtk.pipeline.segment import Rules
+from uadtk.pipeline.threshold import calibrate
+
+FORMAT = 1
+TOLERANCE = 1e-6
+_UNLIKE = {"seconds", "peak_mb", "image"}  # of a scan, they may differ where nothing is wrong
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """An operating point that is still to be found: by ``strategy``, on ``rows``."""
+
+    strategy: str
+    name: str
+    rows: Cohort
+
+
+PointRule = OperatingPoint | Calibration | None
+
+
+def measure(checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, run: Run) -> Evaluation:
+    """``evaluate`` at the point that ``rule`` is or finds."""
+    point = calibrate(checkpoint, rule.rows, rule.strategy, rule.name, run) if isinstance(rule, Calibration) else rule
+    return evaluate(checkpoint, rows, point, run, grid)
+
+
+def key_of(checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, run: Run) -> dict[str, Any]:
+    """Everything that the numbers of :func:`measure` depend on, as plain values."""
+    header = checkpoint.header()
+    return {
+        **{name: header[name] for name in ("model", "preparation", "scorer", "cleaners")},
+        "checkpoint_digest": checkpoint.digest,
+        "cohort_digest": content_digest(rows),
+        "grid": grid,
+        "point": _rule(rule),
+        "min_voxels": Rules().min_voxels,
+        "seed": run.seed,
+        "draws": DRAWS,
+        "device": run.device.partition(":")[0],
+        "versions": _versions(checkpoint, rule),
+    }
+
+
+def digest_of(key: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def content_digest(rows: Cohort) -> str:
+    """SHA-256 over subjects, groups, splits, lesion-free slices and the contents of the files, in the rows' order.
+
+    The order decides which patients the bootstrap draws. Files are read once per process.
+    """
+    return hashlib.sha256("\n".join("\t".join(_facts(row)) for row in rows).encode()).hexdigest()
+
+
+def write_receipt(path: Path, key: dict[str, Any], where: dict[str, str], evaluation: Evaluation) -> dict[str, Any]:
+    """Write it, whole or not at all; returns what was written."""
+    record = {"format": FORMAT, "digest": digest_of(key), "key": key, "where": where}
+    record["evaluation"] = evaluation.to_json()
+    write_json(path, record)
+    return json.loads(json.dumps(record))  # type: ignore[no-any-return]
+
+
+def read_receipt(path: Path) -> dict[str, Any]:
+    """Raises DataError if it cannot be read, is no receipt, or its key was changed."""
+    fix = "Name a file of the folder 'rows' that uadtk benchmark wrote."
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        made_for, whole = record["format"], digest_of(record["key"]) == record["digest"]
+        complete = {"where", "evaluation"} <= record.keys()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", str(path), fix) from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise DataError("is not a receipt", str(path), fix) from None
+    if made_for != FORMAT:
+        raise DataError(f"is a receipt of format {made_for}, this uadtk reads {FORMAT}", str(path))
+    if not whole or not complete:
+        raise DataError("is damaged: its key does not fit its digest", str(path), "Run uadtk benchmark again.")
+    return record
+
+
+def chosen_rows(table: Cohort, split: str, collection: str) -> Cohort:
+    """The rows of one split and one collection; '' takes all. Raises DataError if there are none."""
+    rows = table.split(split) if split else table
+    return rows.where(collection=collection) if collection else rows
+
+
+def reproduce(receipt: dict[str, Any], run: Run, model: str = "", cohort: str = "") -> list[str]:
+    """Evaluate the receipt's row again: a line for each number that differs by more than 1e-6 of it.
+
+    That much may come from the processor and the number of threads. Seconds and memory are not compared. ``model`` and
+    ``cohort`` stand in for the receipt's paths, for files that have moved. ``run`` should have its device; its seed is
+    the receipt's. Other versions than the receipt's are said.
+
+    Raises
+    ------
+    CheckpointError, DataError
+        The checkpoint, the scans, or those of the calibration are not those of the receipt.
+    """
+    key, where = receipt["key"], receipt["where"]
+    run = replace(run, seed=key["seed"])
+    checkpoint = checkpoint_of(model or where["model"], key)
+    table = read_cohort(cohort or where["cohort"])
+    rows = chosen_rows(table, where["split"], where["collection"])
+    if content_digest(rows) != key["cohort_digest"]:
+        raise DataError("its scans are not those of the receipt (digest differs)", table.source)
+    rule = _same_point(receipt, table)
+    for name, version in _versions(checkpoint, rule).items():
+        if (then := key["versions"].get(name)) != version:
+            run.say(f"{name} is {version}, the receipt was made with {then}")
+    again = json.loads(json.dumps(measure(checkpoint, rows, rule, key["grid"], run).to_json()))
+    return list(_differences("", _numbers(receipt["evaluation"]), _numbers(again)))
+
+
+def checkpoint_of(source: str, key: dict[str, Any]) -> Checkpoint:
+    """The checkpoint of a key, from where it was found. Raises CheckpointError if another one is there now."""
+    told = key["model"]
+    if source == "histeq":  # the baseline borrows the preparation of the model beside it
+        found = new(source, told["options"], opts.build(Preparation, key["preparation"], "receipt: preparation"))
+    else:
+        found = open_checkpoint(source)
+    if found.digest != key["checkpoint_digest"]:
+        raise CheckpointError("is not the checkpoint of the receipt (digest differs)", source)
+    return replace(found, scorer=key["scorer"], cleaners=tuple(key["cleaners"]))
+
+
+def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
+    told = receipt["key"]["point"]
+    if told is None:
+        return None
+    if "strategy" not in told:
+        return OperatingPoint.from_json(receipt["evaluation"]["point"])
+    splits = sorted({row.split for row in table if row.split})
+    for rows in (table, *map(table.split, splits)):
+        if content_digest(rows) == told["scans"]:
+            return Calibration(told["strategy"], told["name"], rows)
+    raise DataError("it lacks the scans of the receipt's calibration, or they have changed", table.source)
+
+
+def _rule(rule: PointRule) -> dict[str, Any] | None:
+    if isinstance(rule, Calibration):
+        return {"name": rule.name, "strategy": rule.strategy, "scans": content_digest(rule.rows)}
+    return None if rule is None else {"name": rule.name, "threshold": rule.threshold}
+
+
+def _versions(checkpoint: Checkpoint, rule: PointRule) -> dict[str, str]:
+    kinds: list[tuple[registry.Kind, str]] = [("scorers", checkpoint.scorer)]
+    kinds += [("cleaners", spec) for spec in checkpoint.cleaners]
+    if isinstance(rule, Calibration):
+        kinds.append(("thresholders", rule.strategy))
+    used = [registry.find(kind, opts.parse_spec(spec)[0]) for kind, spec in kinds]
+    whose = "" if checkpoint.dist == registry.OWN else f"{checkpoint.dist}/"
+    used.append(registry.find("models", whose + checkpoint.model))
+    packages = {name: metadata.version(name) for name in ("numpy", "scipy", "numba", "torch")}
+    return {**packages, **{one.dist: one.version for one in used}, "uadtk": uadtk.__version__}
+
+
+def _facts(row: Row) -> Iterator[str]:
+    yield from (row.subject, row.group or "", row.split or "", repr(row.lesion_free_slices))
+    for path in (row.image, row.brain_mask, row.lesion_mask):
+        yield _content(path) if path else ""
+
+
+def _content(path: Path) -> str:
+    """What a file holds; a file that is missing costs its row alone, when it is used."""
+    try:
+        stat = path.stat()
+        return _sha256(path, stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        return "unreadable"
+
+
+@cache
+def _sha256(path: Path, _size: int, _changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What must come out again."""
+    point = evaluation["point"]
+    scans = {
+        f"{place} {scan['subject']}": {name: value for name, value in scan.items() if name not in _UNLIKE}
+        for place, scan in enumerate(evaluation["scans"], 1)
+    }
+    measures = {name: value for name, value in evaluation["measures"].items() if name not in _UNLIKE}
+    threshold = None if point is None else point["threshold"]
+    return {"threshold": threshold, "lesion_share": evaluation["lesion_share"], "scan": scans, "measure": measures}
+
+
+def _differences(path: str, then: Any, now: Any) -> Iterator[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*then, *now]):
+            yield from _differences(f"{path}.{name}" if path else name, then.get(name), now.get(name))
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for place, (one, other) in enumerate(zip(then, now, strict=True)):
+            yield from _differences(f"{path}[{place}]", one, other)
+    elif not _same(then, now):
+        yield f"{path}: {then} in the receipt, now {now}"
+
+
+def _same(then: Any, now: Any) -> bool:
+    if isinstance(then, float | int) and isinstance(now, float | int):
+        return math.isclose(then, now, rel_tol=TOLERANCE, abs_tol=1e-12)
+    return bool(then == now)

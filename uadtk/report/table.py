@@ -1,0 +1,196 @@
+"""The table of a benchmark in the layout of the study's Tables III-VI: as text for people, as TSV for programs.
+
+The study's AUROC, AUPRC and ⌈DICE⌉ are of all voxels of a volume, air included, and so are those of the text; the TSV
+holds those inside the brain as well. A published file is a TSV with a column ``dataset``, a column ``approach`` and
+numbers: one line per row of the study's tables.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from uadtk.core.errors import DataError, UsageError, did_you_mean
+
+Published = Mapping[str, Mapping[str, Mapping[str, str]]]
+PAIRED = ("dice", "auprc")
+
+APPROACHES = {
+    ("ae", "residual"): "AE (dense)",
+    ("ae", "montecarlo"): "Bayesian AE",
+    ("ae-spatial", "residual"): "AE (spatial)",
+    ("vae", "residual"): "VAE",
+    ("vae", "restoration"): "VAE (restoration)",
+    ("vae", "montecarlo"): "Bayesian VAE",
+    ("context-ae", "residual"): "Context AE",
+    ("context-vae", "residual"): "Context VAE",
+    ("context-vae", "gradient"): "Context VAE (gradient)",
+    ("gmvae", "residual"): "GMVAE (dense)",
+    ("gmvae", "restoration"): "GMVAE (dense restoration)",
+    ("gmvae-spatial", "residual"): "GMVAE (spatial)",
+    ("gmvae-spatial", "restoration"): "GMVAE (spatial restoration)",
+    ("fanogan", "residual"): "f-AnoGAN",
+    ("anovaegan", "residual"): "AnoVAEGAN",
+    ("constrained-ae", "residual"): "Constrained AE",
+    ("constrained-aae", "residual"): "Constrained AAE",
+}
+# heading, our measure, its spread; the study's names of both
+_COLUMNS = (
+    ("AUROC", "auroc_volume", "", "auroc", ""),
+    ("AUPRC", "auprc_volume", "", "auprc", ""),
+    ("⌈DICE⌉", "dice_oracle_volume", "", "best_dice", ""),
+    ("DICE (mean ± sd)", "dice", "dice_sd", "dice_mean", "dice_sd"),
+    ("l1 normal (mean ± sd)", "l1_normal", "l1_normal_sd", "l1_re_normal", "l1_re_normal_sd"),
+    ("l1 anomalous (mean ± sd)", "l1_anomalous", "l1_anomalous_sd", "l1_re_anomalous", "l1_re_anomalous_sd"),
+    ("χ²", "chi_squared", "", "chi2", ""),
+)
+_NOTES = """
+AUROC, AUPRC and ⌈DICE⌉ are pooled over all voxels, air included, as in the study; table.tsv has them inside the brain.
+⌈DICE⌉ is an oracle: its threshold is chosen on the truth. In brackets: 95 % bootstrap intervals over patients.
+p: two-sided paired permutation test against histeq, of DICE and of AUPRC (inside the brain) per patient; not corrected
+for the number of rows. l1 is a plain mean of scores: scorers differ in scale, and the study's unit is unknown.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: an evaluation as plain values (``Evaluation.to_json``), or the ``problem`` why there is none.
+
+    ``paired``: for each of ``PAIRED`` the number of patients, the mean difference from histeq, and its p-value.
+    """
+
+    collection: str
+    model: str
+    architecture: str
+    scorer: str
+    cleaners: tuple[str, ...] = ()
+    evaluation: Mapping[str, Any] | None = None
+    problem: str = ""
+    paired: Mapping[str, tuple[int, float, float]] = field(default_factory=dict)
+    receipt: str = ""
+
+
+def read_published(path: Path) -> Published:
+    """dataset -> approach -> column -> text. Raises DataError."""
+    fix = "Give a TSV with the columns dataset, approach and numbers."
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", str(path), fix) from None
+    except ValueError as error:
+        raise DataError(f"is no text ({error})", str(path), fix) from None
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        if not row.get("dataset") or not row.get("approach"):
+            raise DataError("a line has no dataset or no approach", str(path), fix)
+        found.setdefault(row["dataset"], {})[row["approach"]] = row
+    if not found:
+        raise DataError("holds no row", str(path), fix)
+    return found
+
+
+def named_datasets(published: Published, collections: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Which published dataset each collection is: ``named`` says so, or it has the same name.
+
+    Raises UsageError if ``named`` speaks of a collection or a dataset that is not there.
+    """
+    for collection, dataset in named.items():
+        for name, known in ((collection, collections), (dataset, published)):
+            if name not in known:
+                raise UsageError(f"no '{name}'", f"--dataset {collection}={dataset}", did_you_mean(name, known))
+    return {name: named.get(name, name) for name in collections if named.get(name, name) in published}
+
+
+def published_row(line: Line, published: Published, datasets: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+    """``dataset: approach`` and the study's numbers for the same model and scorer; empty where it has none."""
+    dataset = datasets.get(line.collection, "")
+    approach = APPROACHES.get((line.architecture, line.scorer.partition(":")[0]), "")
+    row = published.get(dataset, {}).get(approach, {})
+    return (f"{dataset}: {approach}", row) if row else ("", {})
+
+
+def as_tsv(lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> str:
+    """One line per row, one column per number; empty where there is none."""
+    rows = [_flat(line, published, datasets) for line in lines]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns.append(columns.pop(columns.index("problem")))
+    body = ["\t".join(" ".join(row.get(name, "").split()) for name in columns) for row in rows]
+    return "\n".join(["\t".join(columns), *body]) + "\n"
+
+
+def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> str:
+    """One table per collection: values, their intervals, and the published row, one below the other."""
+    parts = []
+    for name in dict.fromkeys(line.collection for line in lines):
+        own = [line for line in lines if line.collection == name]
+        grid = [cells for line in own for cells in _block(line, published, datasets)]
+        heading = ["approach", *(column[0] for column in _COLUMNS), "p DICE", "p AUPRC", "patients"]
+        parts.append((f"{name}\n" if name else "") + _aligned([heading, *grid]))
+    return "\n\n".join(parts) + "\n" + _NOTES
+
+
+def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict[str, str]:
+    row = {"collection": line.collection, "model": line.model, "scorer": line.scorer}
+    row["cleaners"] = " ".join(line.cleaners)
+    if line.evaluation is not None:
+        point = line.evaluation["point"] or {"name": "", "threshold": None}
+        row |= {"grid": line.evaluation["grid"], "point": point["name"], "threshold": _exact(point["threshold"])}
+        row |= {"scans": str(len(line.evaluation["scans"])), "failed": str(len(line.evaluation["failed"]))}
+        row["patients"] = str(line.evaluation["patients"])
+        for name, measure in line.evaluation["measures"].items():
+            low, high = measure["interval"] or (None, None)
+            row |= {name: _exact(measure["value"]), f"{name}_low": _exact(low), f"{name}_high": _exact(high)}
+    for name, (pairs, difference, p) in line.paired.items():
+        own = {"pairs": str(pairs), "difference": _exact(difference), "p": _exact(p)}
+        row |= {f"{name}_{what}_histeq": text for what, text in own.items()}
+    where, numbers = published_row(line, published, datasets)
+    if where:
+        told = {name: text for name, text in numbers.items() if name not in ("dataset", "approach")}
+        row |= {"published": where, **{f"published_{name}": text for name, text in told.items()}}
+    return {**row, "receipt": line.receipt, "problem": line.problem}
+
+
+def _block(line: Line, published: Published, datasets: Mapping[str, str]) -> Iterator[list[str]]:
+    label = line.model if line.architecture == "histeq" else f"{line.model} {line.scorer}"
+    if line.evaluation is None:
+        yield [label, line.problem]
+        return
+    measures = line.evaluation["measures"]
+    ps = [_short(line.paired[name][2]) if name in line.paired else "-" for name in PAIRED]
+    cells = [_spread(_value(measures, name), _value(measures, sd)) for _, name, sd, _, _ in _COLUMNS]
+    yield [label, *cells, *ps, str(line.evaluation["patients"])]
+    intervals = [measures.get(name, {}).get("interval") for _, name, *_ in _COLUMNS]
+    if any(intervals):
+        yield ["", *(f"[{_short(ends[0])}, {_short(ends[1])}]" if ends else "" for ends in intervals)]
+    where, row = published_row(line, published, datasets)
+    if where:
+        yield [f"  published, {where}", *(_spread(row.get(m, ""), row.get(sd, "")) for *_, m, sd in _COLUMNS)]
+
+
+def _value(measures: Mapping[str, Any], name: str) -> str:
+    value = measures.get(name, {}).get("value")
+    return "" if value is None else _short(value)
+
+
+def _spread(mean: str, sd: str) -> str:
+    return (f"{mean} ± {sd}" if sd else mean) or "-"
+
+
+def _short(value: float) -> str:
+    return "-" if value != value else f"{value:.3g}"
+
+
+def _exact(value: float | None) -> str:
+    """All digits, so that the table can be computed with."""
+    return "" if value is None or value != value else repr(float(value))
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; a row of two cells is a label and a sentence, which may run on."""
+    full = [row for row in rows if len(row) > 2]
+    widths = [max(len(row[k]) for row in full if len(row) > k) for k in range(max(map(len, full)))]
+    widths[0] = max(len(row[0]) for row in rows)
+    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows)
