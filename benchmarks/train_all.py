@@ -66,7 +66,7 @@ PLANS = {
     "context-ae": Plan(12),
     "constrained-ae": Plan(8),
     "gmvae": Plan(20),
-    "gmvae-spatial": Plan(24, "--dim-z 16", z=16 * 64),
+    "gmvae-spatial": Plan(12, "--dim-z 8", z=8 * 64),
     "aae": Plan(8, "--warm-up 2 --critic-steps 5"),
     "constrained-aae": Plan(5, "--warm-up 2 --critic-steps 5"),
     "anovaegan": Plan(3, "--critic-steps 3"),
