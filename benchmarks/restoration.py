@@ -37,7 +37,7 @@ from uadtk.kernels import average_precision, best_dice
 from uadtk.pipeline import score as scoring
 
 PAPER = "the paper's way"
-OURS = ("restoration:hold=1", "restoration", "restoration:precision=bfloat16")
+OURS = ("restoration:hold=1", "restoration", "restoration:precision=bfloat16", "restoration:hold=4")
 
 
 class Paper:

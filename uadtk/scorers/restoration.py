@@ -12,8 +12,9 @@ that y is forgotten after the first step, and neither clips nor masks; that is n
 a GMVAE, chosen on healthy scans.
 
 The authors take the model's gradient anew in each of 500 small steps. It changes slowly, and is all that costs: here
-it serves ``hold`` steps, between which only TV, the clipping and the brain mask are worked out. What that changes is
-measured in benchmarks/README.md; ``hold=1`` is the paper's way. Slices go through the model in batches.
+it serves ``hold`` steps, between which only TV, the clipping and the brain mask are worked out. What that and
+``precision=bfloat16`` change and save is measured in benchmarks/README.md; ``hold=1`` is the paper's way. Slices go
+through the model in batches.
 
 The steps are subgradient steps of fixed size: where TV rests they jitter by a few ``rate * tv``, as the authors' do,
 and ``tolerance`` must lie above that jitter to stop a slice.
@@ -48,7 +49,7 @@ class Options:
         0.0, f"A slice is done when its mean over {WINDOW} late steps changes by less than this share; 0: never.", ge=0
     )
     polarity: Literal["positive", "absolute"] = option("positive", "Which sign of the change is abnormal.")
-    hold: int = option(4, "Steps that a gradient of the model serves; that of TV is taken anew for each.", ge=1)
+    hold: int = option(2, "Steps that a gradient of the model serves; that of TV is taken anew for each.", ge=1)
     precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the model.")
 
 
