@@ -51,7 +51,7 @@ def segment(
         rows = [replace(row, brain_mask=brain_mask) for row in rows]
     run = make_run(device, threads)
     method = build_method(checkpoint, run)
-    check_point(method, chosen)
+    check_point(method.checkpoint, chosen)
     summary = output / "summary.tsv"
     if len(rows) > 1:
         refuse_existing([summary], overwrite)

@@ -177,13 +177,13 @@ def _rule(
 ) -> tuple[PointRule, str]:
     """The point of a row, and why the row cannot be. Builds the model: one that is broken is found before the work."""
     try:
-        method = build_method(checkpoint, run)
+        build_method(checkpoint, run)
     except UsageError as error:
         return None, error.one_line()
     if point is None:
         return None, ""
     try:
-        check_point(method, point)
+        check_point(checkpoint, point)
     except UsageError:
         if again is None:
             run.say(f"{checkpoint.source} {checkpoint.scorer}: no operating point: '{point.name}' is for other scores")

@@ -79,7 +79,7 @@ def evaluate(
     rows = _usable(cohort, point, run)
     method = build_method(checkpoint, run)
     if point is not None:
-        check_point(method, point)
+        check_point(checkpoint, point)
     with scratch() as folder:
         seen, failed = _see_all(rows, method, point, grid, folder, run)
         measures = pooled_measures(seen, point is not None, run.seed)
@@ -110,9 +110,8 @@ def fitting_point(checkpoint: Checkpoint, name: str | None, run: Run) -> Operati
     if name is None and not checkpoint.points:
         return None
     point = checkpoint.point(name)
-    method = build_method(checkpoint, run)
     try:
-        check_point(method, point)
+        check_point(checkpoint, point)
     except UsageError as error:
         if name is not None:
             raise

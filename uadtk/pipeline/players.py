@@ -75,7 +75,7 @@ def _step(
             new if old is None else old if new is None else old + new for old, new in zip(gradients, found, strict=True)
         ]
         for name, value in losses.items():
-            said[name] = said.get(name, torch.zeros(())) + weight * value.detach().float().cpu()
+            said[name] = said.get(name, torch.zeros(())) + weight * value.detach().float()
     if total is not None:
         gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
         total(gradients)  # type: ignore[arg-type]

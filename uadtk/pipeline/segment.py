@@ -14,6 +14,7 @@ import numpy as np
 
 import uadtk
 from uadtk import registry
+from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
@@ -50,7 +51,7 @@ def segment(
 ) -> Segmentation:
     """Score map, threshold, components, findings: all on the scan's own grid."""
     rules = rules or Rules()
-    check_point(method, point)
+    check_point(method.checkpoint, point)
     scoring = score_map(scan, method, run, brain_mask)
     with run.stage("components"):
         above = scoring.score.voxels > np.float32(point.threshold)
@@ -111,9 +112,8 @@ def _unexpected(error: Exception, row: Row) -> UadtkError:
     return UadtkError(what, str(row.image), "Run it alone for the traceback, and report it.")
 
 
-def check_point(method: Method, point: OperatingPoint) -> None:
+def check_point(checkpoint: Checkpoint, point: OperatingPoint) -> None:
     """A threshold holds only for scores made the way its calibration made them."""
-    checkpoint = method.checkpoint
     made, now = (point.scorer, *point.cleaners), (checkpoint.scorer, *checkpoint.cleaners)
     kinds: list[registry.Kind] = ["scorers", *(["cleaners"] * len(point.cleaners))]  # type: ignore[list-item]
     if len(made) != len(now) or not all(map(same_spec, kinds, made, now)):

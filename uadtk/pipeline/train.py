@@ -229,7 +229,8 @@ def _train_epoch(
         turns, batch = _decontaminated(model, turns_of(model, epoch), batch, schedule, epoch)
         share = len(world.share(rows)) / len(rows)
         turns = [replace(turn, loss=_at_precision(turn.loss, schedule)) for turn in turns]
-        for name, value in take_turns(turns, optimisers, _parts(batch, schedule), share, world.total).items():
+        total = world.total if world.size > 1 else None
+        for name, value in take_turns(turns, optimisers, _parts(batch, schedule), share, total).items():
             sums[name] = sums.get(name, 0.0) + share * float(value)
     return {name: value / len(steps) for name, value in world.total_of(sums, run.device).items()}
 
