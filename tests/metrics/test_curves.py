@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
-from uadtk.metrics.curves import average_precision_of, best_dice_of, common_thresholds, kept, roc_auc_of
+from uadtk.metrics.curves import (
+    average_precision_of,
+    best_dice_of,
+    common_thresholds,
+    kept,
+    precision_recall_of,
+    roc_auc_of,
+)
 
 
 def cohort(seed: int, scans: int = 3, levels: int | None = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -35,6 +42,25 @@ def test_with_a_threshold_for_every_score_all_is_exact(seed: int, levels: int | 
     assert roc_auc_of(counts) == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
     best = max(f1_score(truth, score >= t) for t in np.unique(score[truth]))
     assert best_dice_of(counts) == pytest.approx(best, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000), levels=st.sampled_from([1, 2, 7]))
+def test_the_precision_recall_curve_is_that_of_scikit_learn(seed: int, levels: int) -> None:
+    scores, truths = cohort(seed, levels=levels)
+    score, truth = np.concatenate(scores), np.concatenate(truths)
+    precision, recall, _ = precision_recall_curve(truth, score)
+    expected = dict(zip(recall.round(9).tolist(), precision.tolist(), strict=True))  # the last of a recall is the best
+    found = precision_recall_of(counted(scores, truths))
+    assert [r for r, _ in found] == pytest.approx(sorted(r for r in expected if r > 0))
+    assert [p for _, p in found] == pytest.approx([expected[round(r, 9)] for r, _ in found])
+
+
+def test_a_curve_of_few_points_starts_at_the_highest_threshold_and_ends_with_all_voxels() -> None:
+    counts = np.array([[4, 4, 3, 2, 1, 0], [6, 6, 1, 1, 0, 0]])
+    assert precision_recall_of(counts) == [(0.25, 1.0), (0.5, 2 / 3), (0.75, 0.75), (1.0, 0.4)]
+    assert precision_recall_of(counts, most=2) == [(0.25, 1.0), (1.0, 0.4)]
+    assert precision_recall_of(np.zeros((2, 3))) == []
 
 
 def test_fewer_thresholds_are_as_good_as_scores_rounded_down_to_them() -> None:

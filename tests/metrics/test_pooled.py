@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from uadtk.metrics.cost import Cost
 from uadtk.metrics.measures import CURVE, HEALTHY, POINT, VOXEL
-from uadtk.metrics.pooled import pooled_measures
+from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, Seen, keep
 
 SHAPE = (12, 10, 8)
@@ -29,7 +29,9 @@ def look(seed: int, subject: str = "", lesion: bool | None = True) -> Look:
     score = (0.6 * rng.random(SHAPE) + 0.3 * truth) * brain
     score[2] = 0  # the rim, as if eroded
     marked = None if lesion is None else truth
-    return Look(subject or f"s{seed}", f"{seed}.nii", score.astype(np.float32), brain, marked, 0.01, Cost(seed, 100))
+    return Look(
+        subject or f"s{seed}", f"{seed}.nii", None, score.astype(np.float32), brain, marked, 0.01, Cost(seed, 100)
+    )
 
 
 def seen(looks: list[Look], folder: Path, threshold: float | None = POINT_AT) -> list[Seen]:
@@ -38,7 +40,7 @@ def seen(looks: list[Look], folder: Path, threshold: float | None = POINT_AT) ->
 
 def test_pooled_measures_are_those_of_all_voxels_together(tmp_path: Path) -> None:
     looks = [look(0), look(1), look(2, lesion=False), look(3, lesion=None)]
-    found = pooled_measures(seen(looks, tmp_path), True, 0)
+    found = pooled(seen(looks, tmp_path), True, 0).measures
     labelled = looks[:3]
     for where, brains in (("", [one.brain for one in labelled]), ("_volume", [np.ones(SHAPE, bool)] * 3)):
         score = np.concatenate([one.score[brain] for one, brain in zip(labelled, brains, strict=True)])
@@ -50,9 +52,24 @@ def test_pooled_measures_are_those_of_all_voxels_together(tmp_path: Path) -> Non
     assert {*CURVE, *VOXEL, *POINT, *HEALTHY, "seconds", "peak_mb"} == set(found)
 
 
+def test_what_a_picture_needs_adds_up_to_all_voxels(tmp_path: Path) -> None:
+    looks = [look(0), look(1)]
+    found = pooled(seen(looks, tmp_path), False, 0)
+    score, truth = (np.concatenate([getattr(one, name)[one.brain] for one in looks]) for name in ("score", "truth"))
+    for name, kind in (("normal", ~truth), ("anomalous", truth)):
+        assert sum(found.histograms[name]) == np.count_nonzero(kind & (score > 0))
+    assert found.histograms["top"] == score.max()
+    recall, precision = np.array(found.precision_recall).T
+    assert (recall[-1], precision[-1]) == (1.0, pytest.approx(truth.mean()))
+    assert len(recall) <= 200
+    assert (np.diff(recall) > 0).all()
+    none = pooled(seen([look(2, lesion=False)], tmp_path), False, 0)
+    assert (none.precision_recall, none.histograms) == ([], {})
+
+
 def test_residuals_are_taken_inside_the_brain(tmp_path: Path) -> None:
     looks = [look(0), look(1)]
-    found = pooled_measures(seen(looks, tmp_path), False, 0)
+    found = pooled(seen(looks, tmp_path), False, 0).measures
     score = np.concatenate([one.score[one.brain] for one in looks])
     truth = np.concatenate([one.truth[one.brain] for one in looks])
     assert found["l1_normal"].value == pytest.approx(score[~truth].mean(), rel=1e-6)
@@ -69,7 +86,7 @@ def test_dice_is_a_mean_over_patients_and_their_scans_stay_together(tmp_path: Pa
     scans = seen([look(0, "a"), look(1, "a"), look(2, "b"), look(3, "c")], tmp_path)
     dices = [one.result.dice for one in scans]
     each = [(dices[0] + dices[1]) / 2, dices[2], dices[3]]
-    found = pooled_measures(scans, True, 0)
+    found = pooled(scans, True, 0).measures
     assert found["dice"].value == pytest.approx(np.mean(each))
     assert found["dice_sd"].value == pytest.approx(np.std(each, ddof=1))
     low, high = found["dice"].interval
@@ -77,7 +94,7 @@ def test_dice_is_a_mean_over_patients_and_their_scans_stay_together(tmp_path: Pa
 
 
 def test_two_scans_of_one_patient_have_no_interval(tmp_path: Path) -> None:
-    found = pooled_measures(seen([look(0, "a"), look(1, "a")], tmp_path), True, 0)
+    found = pooled(seen([look(0, "a"), look(1, "a")], tmp_path), True, 0).measures
     assert all(measure.interval is None for measure in found.values())
     assert math.isnan(found["dice_sd"].value)
     assert 0 < found["auprc"].value < 1
@@ -98,7 +115,7 @@ def test_components_below_the_smallest_size_are_no_findings(tmp_path: Path) -> N
     one = look(0)
     score = np.zeros_like(one.score)
     score[4, 4, 3] = score[8, 2:5, 1] = 0.9
-    scan = Look("s", "s.nii", score, one.brain, one.truth, 0.01, Cost())
+    scan = Look("s", "s.nii", None, score, one.brain, one.truth, 0.01, Cost())
     assert keep(scan, POINT_AT, 1, tmp_path / "1").result.components == 2
     assert keep(scan, POINT_AT, 2, tmp_path / "2").result.components == 1
     assert keep(scan, POINT_AT, 2, tmp_path / "2").result.mask_ml == pytest.approx(0.03)
@@ -106,13 +123,13 @@ def test_components_below_the_smallest_size_are_no_findings(tmp_path: Path) -> N
 
 def test_false_positives_are_counted_on_scans_without_lesion_alone(tmp_path: Path) -> None:
     scans = seen([look(0), look(1, lesion=False), look(2, lesion=None)], tmp_path, threshold=0.55)
-    found = pooled_measures(scans, True, 0)
+    found = pooled(scans, True, 0).measures
     assert found["fp_per_healthy_scan"].value == np.mean([s.result.components for s in scans[1:]]) > 0
     assert found["fp_ml_per_healthy_scan"].value == pytest.approx(np.mean([s.result.mask_ml for s in scans[1:]]))
 
 
 def test_healthy_scans_alone_have_false_positives_and_a_price(tmp_path: Path) -> None:
-    found = pooled_measures(seen([look(0, lesion=None), look(1, lesion=False)], tmp_path), True, 0)
+    found = pooled(seen([look(0, lesion=None), look(1, lesion=False)], tmp_path), True, 0).measures
     assert set(found) == {*HEALTHY, "seconds", "peak_mb"}
     assert not list(tmp_path.glob("000000.*"))
     assert (found["seconds"].value, found["peak_mb"].value) == (0.5, 100)
@@ -120,8 +137,8 @@ def test_healthy_scans_alone_have_false_positives_and_a_price(tmp_path: Path) ->
 
 def test_lesions_outside_all_brains_leave_only_the_point(tmp_path: Path) -> None:
     one = look(0)
-    outside = Look("s", "s.nii", one.score, one.brain, ~one.brain & one.truth, 0.01, Cost())
-    found = pooled_measures(seen([outside], tmp_path), True, 0)
+    outside = Look("s", "s.nii", None, one.score, one.brain, ~one.brain & one.truth, 0.01, Cost())
+    found = pooled(seen([outside], tmp_path), True, 0).measures
     assert "auprc" not in found
     assert found["dice"].value == 0.0
 
@@ -131,7 +148,7 @@ def test_intervals_hold_the_exact_value_and_narrow_with_patients(tmp_path: Path)
     for n in (4, 16):
         folder = tmp_path / str(n)
         folder.mkdir()
-        found = pooled_measures(seen([look(seed) for seed in range(n)], folder), True, 0)
+        found = pooled(seen([look(seed) for seed in range(n)], folder), True, 0).measures
         for name in (*CURVE, *VOXEL):
             low, high = found[name].interval
             assert low <= found[name].value <= high, name

@@ -15,9 +15,11 @@ from tests.conftest import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError, UsageError
+from uadtk.core.finding import Scoring
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort, read_row
+from uadtk.core.volume import Mask, Scan
+from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
 from uadtk.metrics.overlap import dice
 from uadtk.pipeline.evaluate import baseline, evaluate, fitting_point
 from uadtk.pipeline.score import build_method, score_map
@@ -195,3 +197,31 @@ def test_the_baseline_is_histeq_calibrated_on_the_same_scans(checkpoint: Checkpo
     assert point == checkpoint.point("p")  # of the checkpoint that is histeq itself
     assert baseline(checkpoint, checkpoint.point("p"), table.split("test"), Run())[1] is None
     assert baseline(checkpoint, None, table, Run())[1] is None
+
+
+def test_a_bug_in_one_scan_costs_that_scan(
+    checkpoint: Checkpoint, table: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_on_p3(row: Row) -> tuple[Scan, Mask | None]:
+        if row.subject == "p3":
+            raise ZeroDivisionError("by zero")
+        return read_row(row)
+
+    monkeypatch.setattr("uadtk.pipeline.evaluate.read_row", breaks_on_p3)
+    found = evaluate(checkpoint, table.where(collection="ms"), None, Run())
+    assert [scan.subject for scan in found.scans] == ["p2", "p4"]
+    ((image, reason),) = found.failed
+    assert (Path(image).name, "failed unexpectedly (ZeroDivisionError: by zero)" in reason) == ("p3.nii.gz", True)
+
+
+def test_every_labelled_scan_can_be_watched(checkpoint: Checkpoint, table: Cohort) -> None:
+    watched: dict[str, tuple[float, int]] = {}
+
+    def watch(row: Row, scoring: Scoring, truth: Mask) -> None:
+        watched[row.subject] = (float(scoring.score.voxels.max()), int(truth.voxels.sum()))
+
+    found = evaluate(checkpoint, table, None, Run(), watch=watch)
+    assert {scan.subject: scan.lesion_voxels for scan in found.scans if scan.labelled} == {
+        subject: voxels for subject, (_, voxels) in watched.items()
+    }
+    assert all(highest > 0 for highest, _ in watched.values())

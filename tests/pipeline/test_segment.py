@@ -77,7 +77,23 @@ def test_small_components_are_dropped_by_voxels_or_millilitres(method: Method) -
     by_volume = segment(scan, method, point, Run(), rules=Rules(min_volume_ml=2.0))
     assert len(by_volume.findings) <= len(by_voxels.findings)
     assert all(finding.volume_ml >= 2.0 for finding in by_volume.findings)
-    assert Rules(min_volume_ml=0.9).smallest(voxel_ml=0.045) == 20
+    assert Rules(min_volume_ml=0.9).smallest(0.045, point) == 20
+
+
+def test_a_point_brings_the_size_of_components_it_was_calibrated_for(method: Method) -> None:
+    scan, _ = patient()
+    said: list[str] = []
+    plain = method.checkpoint.point("p98")
+    point = replace(plain, min_voxels=40)
+    assert (Rules().smallest(1.0, plain), Rules().smallest(1.0, point), Rules(3).smallest(1.0, point)) == (8, 40, 3)
+    found = segment(scan, method, point, Run(say=said.append))
+    assert found.findings
+    assert all(finding.volume_ml >= 40 * scan.voxel_ml for finding in found.findings)
+    assert not said
+    segment(scan, method, point, Run(say=said.append), rules=Rules(min_voxels=39))
+    assert said == [
+        "'p98' was calibrated for components of 40 voxels or more: with 39 it does not hold what it promises"
+    ]
 
 
 def test_a_point_of_other_cleaners_is_refused(method: Method) -> None:

@@ -45,6 +45,7 @@ def _facts(point: OperatingPoint) -> dict[str, str]:
         "target": point.target,
         "interval": "[{:.6g}, {:.6g}]".format(*point.interval) if point.interval else "none",
         "scans": f"{point.scans}, digest {point.digest[:16]}",
+        **({"components": f"{point.min_voxels} voxels or more"} if point.min_voxels else {}),
         "date": point.date,
         "made for": " ".join((point.scorer, *point.cleaners)),
         **{name: f"{value:.4g}" for name, value in point.measured.items()},

@@ -18,7 +18,10 @@ def segment(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("uadtk-out"),
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask of the scan, on its grid.")] = None,
-    min_voxels: Annotated[int, typer.Option(min=1, help="Smallest component kept, in voxels of the scan.")] = 8,
+    min_voxels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Smallest component kept, in voxels; else what the point was calibrated for, or 8."),
+    ] = None,
     min_volume_ml: Annotated[float | None, typer.Option(min=0, help="Smallest component kept, in ml instead.")] = None,
     scorer: Scorer = None,
     cleaner: Cleaner = None,

@@ -37,15 +37,25 @@ class CalibrationSet(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """What a thresholder decided, and what it saw while deciding."""
+    """What a thresholder decided, and what it saw while deciding.
+
+    Of ``measured``, a value ``x`` with a limit ``x_limit`` beside it must not exceed it. ``min_voxels``: the smallest
+    component that counted; None if the thresholder looks at voxels and not at components.
+    """
 
     threshold: float
     target: str
     measured: dict[str, float] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
+    min_voxels: int | None = None
 
 
 class Thresholder(Protocol):
+    """May also have ``check_subjects(n)``, which raises UsageError if so many subjects are too few: asked before work.
+
+    The order of the scans must not matter; on healthy scans, a scan that scores higher must not lower the threshold.
+    """
+
     Options: ClassVar[type[Any]]
     needs_lesions: ClassVar[bool]  # True: calibrates on labelled scans; False: on healthy ones
 
@@ -59,6 +69,7 @@ class OperatingPoint:
     """A threshold that knows where it comes from. Voxels with a score above ``threshold`` are abnormal.
 
     ``scorer`` and ``cleaners`` are the specs the scores were made with: the threshold means nothing for others.
+    ``min_voxels``: smaller components did not count when it was chosen; None if components were not looked at.
     """
 
     name: str
@@ -72,6 +83,7 @@ class OperatingPoint:
     date: str
     measured: dict[str, float] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
+    min_voxels: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -56,6 +56,18 @@ def average_precision_of(counts: NDArray[Any]) -> float:
     return float((own * (tp / np.maximum(tp + fp, 1))).sum() / tp[0])
 
 
+def precision_recall_of(counts: NDArray[Any], most: int = 200) -> list[tuple[float, float]]:
+    """(recall, precision) at ``most`` thresholds or fewer, evenly spaced in recall, from the highest threshold down.
+
+    ``counts`` (2, n + 1) as from :func:`kept`. Thresholds that keep nothing have no precision and are left out.
+    """
+    tp, fp = np.asarray(counts, float)[:, ::-1]
+    some = tp + fp > 0
+    recall, precision = tp[some] / max(tp.max(initial=0), 1), tp[some] / (tp + fp)[some]
+    places = np.unique(np.searchsorted(recall, np.linspace(0, 1, most)).clip(max=max(recall.size - 1, 0)))
+    return [(float(r), float(p)) for r, p in zip(recall[places], precision[places], strict=True)] if recall.size else []
+
+
 def roc_auc_of(counts: NDArray[Any]) -> float:
     """Chance that a positive voxel scores above a negative one, ties half, in [0, 1]; NaN if either is missing."""
     tp, fp = counts

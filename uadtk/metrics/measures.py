@@ -17,7 +17,8 @@
 ==================================  =====================================================================  ============
 
 DICE is 1 where neither mask nor truth has a voxel, 0 where only one has (``uadtk.metrics.overlap.dice``). At the
-operating point, components of fewer than 8 voxels are dropped, as ``uadtk segment`` does.
+operating point, components of fewer than 8 voxels are dropped, or of fewer than the point was calibrated for, as
+``uadtk segment`` does.
 """
 
 from __future__ import annotations

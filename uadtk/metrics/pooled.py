@@ -7,6 +7,7 @@ Scores stay on disk. Memory holds one scan, 33 KB per patient, and what ``detect
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,26 @@ from numpy.typing import NDArray
 
 from uadtk.kernels import detection_summary
 from uadtk.metrics import measures as m
-from uadtk.metrics.curves import Stream, common_thresholds, kept
+from uadtk.metrics.curves import Stream, common_thresholds, kept, precision_recall_of
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.residuals import score_histograms
 from uadtk.metrics.scan import Seen
 
 
-def pooled_measures(seen: Sequence[Seen], at_point: bool, seed: int) -> dict[str, Measure]:
+@dataclass(frozen=True)
+class Pooled:
+    """``measures`` of a cohort, and what a picture of them needs, empty where no brain holds a lesion voxel.
+
+    ``precision_recall``: at most 200 pairs (recall, precision) inside the brain, from the highest threshold down.
+    ``histograms``: ``normal`` and ``anomalous`` voxels in 100 equal bins of scores from 0 to ``top``, zeros left out.
+    """
+
+    measures: dict[str, Measure]
+    precision_recall: list[tuple[float, float]] = field(default_factory=list)
+    histograms: dict[str, Any] = field(default_factory=dict)
+
+
+def pooled(seen: Sequence[Seen], at_point: bool, seed: int) -> Pooled:
     """All measures of :mod:`uadtk.metrics.measures` that the scans allow, then ``seconds`` and ``peak_mb``.
 
     Pooled measures need a lesion voxel in a brain, those of the operating point need one, false positives a scan
@@ -28,8 +42,12 @@ def pooled_measures(seen: Sequence[Seen], at_point: bool, seed: int) -> dict[str
     """
     labelled = [one for one in seen if one.result.labelled]
     found: dict[str, Measure] = {}
+    curve: list[tuple[float, float]] = []
+    histograms: dict[str, Any] = {}
     if any(one.result.lesion_voxels > one.result.lesion_outside for one in labelled):
-        found |= _curves(labelled, seed) | _voxels(labelled, seed)
+        detection, curve = _curves(labelled, seed)
+        voxels, histograms = _voxels(labelled, seed)
+        found |= detection | voxels
     if at_point and any(one.result.lesion_voxels for one in labelled):
         found |= _at_point(labelled, seed)
     healthy = [one for one in seen if not one.result.lesion_voxels]
@@ -37,10 +55,10 @@ def pooled_measures(seen: Sequence[Seen], at_point: bool, seed: int) -> dict[str
         found |= _false_positives(healthy, seed)
     found["seconds"] = Measure(float(np.median([one.result.seconds for one in seen])))
     found["peak_mb"] = Measure(max(one.result.peak_mb for one in seen))
-    return found
+    return Pooled(found, curve, histograms)
 
 
-def _curves(labelled: Sequence[Seen], seed: int) -> dict[str, Measure]:
+def _curves(labelled: Sequence[Seen], seed: int) -> tuple[dict[str, Measure], list[tuple[float, float]]]:
     """Exact values from the voxels themselves, intervals from each patient's counts at common thresholds."""
 
     def scores() -> Iterator[NDArray[Any]]:
@@ -55,7 +73,9 @@ def _curves(labelled: Sequence[Seen], seed: int) -> dict[str, Measure]:
     for streams in ((scores, truths), _with_outside(labelled, scores, truths)):
         summary = detection_summary(*streams)
         exact += [summary.roc_auc, summary.average_precision, summary.best_dice.dice]
-    return m.measure(m.CURVE, m.curve_values, m.per_patient(_subjects(labelled), vectors), seed, exact)
+    sums = m.per_patient(_subjects(labelled), vectors)
+    counts = sums.sum(axis=0)[:-2].reshape(2, -1)
+    return m.measure(m.CURVE, m.curve_values, sums, seed, exact), precision_recall_of(counts)
 
 
 def _with_outside(labelled: Sequence[Seen], scores: Stream, truths: Stream) -> tuple[Stream, Stream]:
@@ -72,10 +92,13 @@ def _with_outside(labelled: Sequence[Seen], scores: Stream, truths: Stream) -> t
     return all_scores, all_truths
 
 
-def _voxels(labelled: Sequence[Seen], seed: int) -> dict[str, Measure]:
+def _voxels(labelled: Sequence[Seen], seed: int) -> tuple[dict[str, Measure], dict[str, Any]]:
     top = max(one.top for one in labelled)
     vectors = (np.append(one.errors, score_histograms(one.score(), one.truth(), top)) for one in labelled)
-    return m.measure(m.VOXEL, m.voxel_values, m.per_patient(_subjects(labelled), vectors), seed)
+    sums = m.per_patient(_subjects(labelled), vectors)
+    normal, anomalous = sums.sum(axis=0)[6:].astype(int).reshape(2, -1).tolist()
+    histograms = {"top": top, "normal": normal, "anomalous": anomalous}
+    return m.measure(m.VOXEL, m.voxel_values, sums, seed), histograms
 
 
 def _at_point(labelled: Sequence[Seen], seed: int) -> dict[str, Measure]:

@@ -24,6 +24,7 @@ class Look:
 
     subject: str
     image: str
+    site: str | None
     score: NDArray[np.float32]
     brain: NDArray[np.bool_]
     truth: NDArray[np.bool_] | None
@@ -43,6 +44,7 @@ class ScanResult:
 
     subject: str
     image: str
+    site: str | None
     labelled: bool
     brain_voxels: int
     lesion_voxels: int
@@ -94,6 +96,7 @@ def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Se
     result = ScanResult(
         subject=look.subject,
         image=look.image,
+        site=look.site,
         labelled=look.truth is not None,
         brain_voxels=score.size,
         lesion_voxels=lesion,

@@ -8,7 +8,7 @@ it is; slices without brain are not seen. Operating points are calibrated on nat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,22 +18,25 @@ import numpy as np
 import uadtk
 from uadtk.checkpoint import Checkpoint, new
 from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.volume import Mask
 from uadtk.io.cohort import Cohort, Row, read_row
 from uadtk.io.read import located
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
-from uadtk.metrics.pooled import pooled_measures
+from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, ScanResult, Seen, keep
 from uadtk.pipeline.normal import lesion_of
 from uadtk.pipeline.score import Method, build_method, score_map, score_slices
-from uadtk.pipeline.segment import Rules, check_point
+from uadtk.pipeline.segment import MIN_VOXELS, Rules, as_told, check_point
 from uadtk.pipeline.threshold import calibrate, scratch
 from uadtk.preparation import prepare
 
 Grid = Literal["native", "model"]
+Watch = Callable[[Row, Scoring, Mask], None]
 HEALTHY_GROUPS = (None, "healthy", "control", "controls")
 
 
@@ -42,6 +45,7 @@ class Evaluation:
     """``measures`` by name; ``lesion_share`` of the labelled brains' voxels; ``failed``: (image, reason) of each.
 
     ``options`` holds the resolved recipe and the digests of checkpoint and cohort: what is needed to do it again.
+    ``precision_recall`` and ``histograms`` as in ``uadtk.metrics.pooled.Pooled``.
     """
 
     model: str
@@ -52,6 +56,8 @@ class Evaluation:
     patients: int
     lesion_share: float
     measures: dict[str, Measure]
+    precision_recall: list[tuple[float, float]]
+    histograms: dict[str, Any]
     options: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -61,13 +67,18 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run, grid: Grid = "native"
+    checkpoint: Checkpoint,
+    cohort: Cohort,
+    point: OperatingPoint | None,
+    run: Run,
+    grid: Grid = "native",
+    watch: Watch | None = None,
 ) -> Evaluation:
     """All measures of ``checkpoint`` on ``cohort``; those of an operating point only if one is given.
 
     Rows with a lesion mask, be it empty, are labelled. Rows without are healthy and count for false positives alone,
     unless their group says otherwise: unmarked patients are left out. A scan that fails is left out and said.
-    ``run.seed`` decides the intervals.
+    ``run.seed`` decides the intervals. On native grids ``watch`` is shown each labelled scan as it is scored.
 
     Raises
     ------
@@ -81,8 +92,8 @@ def evaluate(
     if point is not None:
         check_point(checkpoint, point)
     with scratch() as folder:
-        seen, failed = _see_all(rows, method, point, grid, folder, run)
-        measures = pooled_measures(seen, point is not None, run.seed)
+        seen, failed = _see_all(rows, method, point, grid, folder, run, watch)
+        found = pooled(seen, point is not None, run.seed)
     labelled = [one.result for one in seen if one.result.labelled]
     inside = sum(result.lesion_voxels - result.lesion_outside for result in labelled)
     brain = sum(result.brain_voxels for result in labelled)
@@ -94,8 +105,10 @@ def evaluate(
         failed=failed,
         patients=len({one.result.subject for one in seen}),
         lesion_share=inside / brain if brain else math.nan,
-        measures=measures,
-        options=_options(checkpoint, cohort, run),
+        measures=found.measures,
+        precision_recall=found.precision_recall,
+        histograms=found.histograms,
+        options=_options(checkpoint, cohort, point, run),
     )
 
 
@@ -154,7 +167,13 @@ def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]
 
 
 def _see_all(
-    rows: Sequence[Row], method: Method, point: OperatingPoint | None, grid: Grid, folder: Path, run: Run
+    rows: Sequence[Row],
+    method: Method,
+    point: OperatingPoint | None,
+    grid: Grid,
+    folder: Path,
+    run: Run,
+    watch: Watch | None,
 ) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
     """Score every row; a failure costs that row alone."""
     seen: list[Seen] = []
@@ -162,20 +181,21 @@ def _see_all(
     threshold = None if point is None else point.threshold
     for row in run.track(rows, "evaluating"):
         try:
-            look = _look(row, method, grid, run)
-        except UadtkError as error:
+            look = _look(row, method, grid, run, watch)
+        except Exception as error:
             if len(rows) == 1:
                 raise
-            run.say(f"{row.subject}: left out: {error.one_line()}")
-            failed.append((row, error))
+            failed.append((row, as_told(error, row)))
+            run.say(f"{row.subject}: left out: {failed[-1][1].one_line()}")
         else:
-            seen.append(keep(look, threshold, Rules().min_voxels, folder / f"{len(seen):06d}"))
+            smallest = Rules().smallest(look.voxel_ml, point)
+            seen.append(keep(look, threshold, smallest, folder / f"{len(seen):06d}"))
     if not seen:
         raise DataError(f"none of {len(rows)} scans could be evaluated", fix="The lines above say why.")
     return seen, tuple((str(row.image), error.one_line()) for row, error in failed)
 
 
-def _look(row: Row, method: Method, grid: Grid, run: Run) -> Look:
+def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None) -> Look:
     scan, brain_mask = read_row(row)
     lesion = lesion_of(row, scan)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
@@ -183,6 +203,8 @@ def _look(row: Row, method: Method, grid: Grid, run: Run) -> Look:
         if grid == "native":
             scoring = score_map(scan, method, run, brain_mask)
             score, brain = scoring.score.voxels, scoring.brain.voxels
+            if watch is not None and lesion is not None:
+                watch(row, scoring, lesion)
         else:
             prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
             stack, _ = score_slices(prepared, method, run)
@@ -190,17 +212,18 @@ def _look(row: Row, method: Method, grid: Grid, run: Run) -> Look:
     if grid == "model":
         truth = None if truth is None else prepared.to_slices(truth).T
         voxel_ml = math.prod(prepared.spacing_mm) / 1000
-    return Look(row.subject, str(row.image), score, brain, truth, voxel_ml, cost)
+    return Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
 
 
-def _options(checkpoint: Checkpoint, cohort: Cohort, run: Run) -> dict[str, Any]:
+def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run) -> dict[str, Any]:
     header = checkpoint.header()
     return {
         **{key: header[key] for key in ("model", "preparation", "scorer", "cleaners")},
         "checkpoint_digest": checkpoint.digest,
+        "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
         "cohort_digest": cohort.digest(),
-        "min_voxels": Rules().min_voxels,
+        "min_voxels": (point and point.min_voxels) or MIN_VOXELS,
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,

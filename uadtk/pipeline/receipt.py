@@ -2,7 +2,7 @@
 
 ``rows/<digest>.json`` of a benchmark::
 
-    {"format": 1, "digest": "...",
+    {"format": 2, "digest": "...",
      "key": {model, digests of checkpoint and cohort, scorer, cleaners, grid, point, seed, device, versions, ...},
      "where": {"model", "cohort", "split", "collection"},
      "evaluation": {measures with intervals, every scan, point, ...}}
@@ -33,11 +33,11 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.io.write import write_json
 from uadtk.metrics.bootstrap import DRAWS
-from uadtk.pipeline.evaluate import Evaluation, Grid, evaluate
-from uadtk.pipeline.segment import Rules
+from uadtk.pipeline.evaluate import Evaluation, Grid, Watch, evaluate
+from uadtk.pipeline.segment import MIN_VOXELS
 from uadtk.pipeline.threshold import calibrate
 
-FORMAT = 1
+FORMAT = 2
 TOLERANCE = 1e-6
 _UNLIKE = {"seconds", "peak_mb", "image"}  # of a scan, they may differ where nothing is wrong
 
@@ -54,10 +54,12 @@ class Calibration:
 PointRule = OperatingPoint | Calibration | None
 
 
-def measure(checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, run: Run) -> Evaluation:
+def measure(
+    checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, run: Run, watch: Watch | None = None
+) -> Evaluation:
     """``evaluate`` at the point that ``rule`` is or finds."""
     point = calibrate(checkpoint, rule.rows, rule.strategy, rule.name, run) if isinstance(rule, Calibration) else rule
-    return evaluate(checkpoint, rows, point, run, grid)
+    return evaluate(checkpoint, rows, point, run, grid, watch)
 
 
 def key_of(checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, run: Run) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def key_of(checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, ru
         "cohort_digest": content_digest(rows),
         "grid": grid,
         "point": _rule(rule),
-        "min_voxels": Rules().min_voxels,
+        "min_voxels": MIN_VOXELS,
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device.partition(":")[0],
@@ -176,7 +178,7 @@ def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
 def _rule(rule: PointRule) -> dict[str, Any] | None:
     if isinstance(rule, Calibration):
         return {"name": rule.name, "strategy": rule.strategy, "scans": content_digest(rule.rows)}
-    return None if rule is None else {"name": rule.name, "threshold": rule.threshold}
+    return None if rule is None else {"name": rule.name, "threshold": rule.threshold, "min_voxels": rule.min_voxels}
 
 
 def _versions(checkpoint: Checkpoint, rule: PointRule) -> dict[str, str]:

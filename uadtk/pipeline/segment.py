@@ -27,18 +27,24 @@ from uadtk.kernels import label_components, label_stats
 from uadtk.pipeline.outputs import output_paths, write_outputs
 from uadtk.pipeline.score import Method, same_spec, score_map
 
+MIN_VOXELS = 8
+
 
 @dataclass(frozen=True)
 class Rules:
-    """What becomes a finding: 26-connected, and at least this large (millilitres win where both are given)."""
+    """What becomes a finding: 26-connected, and at least this large (millilitres win where both are given).
 
-    min_voxels: int = 8
+    ``min_voxels`` None: the size the operating point was calibrated for, or 8 where it looked at no components.
+    """
+
+    min_voxels: int | None = None
     min_volume_ml: float | None = None
 
-    def smallest(self, voxel_ml: float) -> int:
-        if self.min_volume_ml is None:
-            return self.min_voxels
-        return max(1, int(np.ceil(self.min_volume_ml / voxel_ml - 1e-9)))
+    def smallest(self, voxel_ml: float, point: OperatingPoint | None) -> int:
+        if self.min_volume_ml is not None:
+            return max(1, int(np.ceil(self.min_volume_ml / voxel_ml - 1e-9)))
+        calibrated = None if point is None else point.min_voxels
+        return self.min_voxels or calibrated or MIN_VOXELS
 
 
 def segment(
@@ -53,9 +59,13 @@ def segment(
     rules = rules or Rules()
     check_point(method.checkpoint, point)
     scoring = score_map(scan, method, run, brain_mask)
+    smallest = rules.smallest(scan.voxel_ml, point)
+    if point.min_voxels is not None and smallest < point.min_voxels:
+        calibrated = f"'{point.name}' was calibrated for components of {point.min_voxels} voxels or more"
+        run.say(f"{calibrated}: with {smallest} it does not hold what it promises")
     with run.stage("components"):
         above = scoring.score.voxels > np.float32(point.threshold)
-        labels, _ = label_components(above.T, connectivity=26, min_size=rules.smallest(scan.voxel_ml))
+        labels, _ = label_components(above.T, connectivity=26, min_size=smallest)
         components = Volume(labels.T, scan.affine)
         findings = _findings(components, scoring.score.voxels)
     return Segmentation(scoring, point, Mask(components.voxels > 0, scan.affine), components, findings)
@@ -102,12 +112,15 @@ def segment_cohort(
         except Exception as error:
             if len(rows) == 1 and not isinstance(error, UadtkError):
                 raise  # a bug: with a traceback, where there is nothing else to lose
-            told = error if isinstance(error, UadtkError) else _unexpected(error, row)
+            told = as_told(error, row)
             registry.notify("uadtk_scan_failed", run.say, path=row.image, error=told)
             yield Outcome(row, name, told)
 
 
-def _unexpected(error: Exception, row: Row) -> UadtkError:
+def as_told(error: Exception, row: Row) -> UadtkError:
+    """The error that a row of a cohort ends with: a bug in one scan costs that scan alone, and says so."""
+    if isinstance(error, UadtkError):
+        return error
     what = f"failed unexpectedly ({type(error).__name__}: {error})"
     return UadtkError(what, str(row.image), "Run it alone for the traceback, and report it.")
 
@@ -159,7 +172,7 @@ def provenance(
         "options": {
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
             "point": asdict(point),
-            "min_voxels": rules.smallest(result.mask.voxel_ml),
+            "min_voxels": rules.smallest(result.mask.voxel_ml, point),
             "device": run.device,
         },
         "seconds": run.timings,

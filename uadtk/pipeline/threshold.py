@@ -71,6 +71,7 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
         date=dt.date.today().isoformat(),
         measured={**choice.measured, **({"brain_counted": counted} if counted < 1 else {})},
         interval=choice.interval,
+        min_voxels=choice.min_voxels,
     )
 
 

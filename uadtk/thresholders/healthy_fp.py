@@ -88,7 +88,8 @@ class Thresholder:
         }
         share = f"{100 * (1 - epsilon):g} % of healthy scans, confidence {100 * (1 - delta):g} %"
         target = f"at most {self.budget} in {share}, components of {self.options.min_voxels} voxels or more"
-        return Choice(threshold, target, measured, (float(lowest[rank_below(n, epsilon, delta) - 1]), threshold))
+        interval = float(lowest[rank_below(n, epsilon, delta) - 1]), threshold
+        return Choice(threshold, target, measured, interval, self.options.min_voxels)
 
     def lowest(self, scan: CalibrationScan) -> float:
         """T_i: the smallest threshold, at least 0, such that there and at all higher ones the scan keeps the budget."""

@@ -51,7 +51,8 @@ class Thresholder:
         dice = _dice(counts.sum(0))[np.searchsorted(grid, np.float32(threshold))]
         small = f", components of {self.min_voxels} voxels or more" if self.min_voxels > 1 else ""
         interval = _interval(counts, grid, threshold)
-        return Choice(threshold, f"highest DICE on labelled scans{small}", {"dice": float(dice)}, interval)
+        floor = self.min_voxels if self.min_voxels > 1 else None
+        return Choice(threshold, f"highest DICE on labelled scans{small}", {"dice": float(dice)}, interval, floor)
 
     def _best(self, scans: CalibrationSet) -> float:
         score, truth = _walk(scans, _score), _walk(scans, _truth)
