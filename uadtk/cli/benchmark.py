@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Threads, chosen_cleaners, make_run, say
+from uadtk.cli._common import Device, Threads, make_run, say
 from uadtk.core.errors import UadtkError, UsageError
 
 if TYPE_CHECKING:
@@ -23,13 +23,22 @@ def benchmark(
     scorer: Annotated[
         list[str] | None, typer.Option(help="name:option=value,... for every model, not its own; repeat it.")
     ] = None,
-    cleaner: Cleaner = None,
-    collection: Annotated[list[str] | None, typer.Option(help="One table for each; all if not given.")] = None,
+    cleaners: Annotated[
+        list[str] | None,
+        typer.Option(help="A chain in place of the models' own, as 'erode prior median'; 'none'; repeat it."),
+    ] = None,
+    collection: Annotated[
+        list[str] | None, typer.Option(help="One table for each, or ms+wmh for both together; all.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
     grid: Annotated[
         Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
     ] = "native",
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoints.")] = None,
+    strategy: Annotated[
+        str, typer.Option(help="In its place: calibrate every row by this thresholder, as validation or p98.")
+    ] = "",
+    calibrate: Annotated[str, typer.Option(help="Split to calibrate on, with --strategy.")] = "validation",
     published: Annotated[Path | None, typer.Option(help="Rows of the study to put beside ours (.tsv).")] = None,
     dataset: Annotated[
         list[str] | None, typer.Option(help="COLLECTION=DATASET of --published where the names differ; repeat it.")
@@ -52,8 +61,11 @@ def benchmark(
     study = {} if published is None else read_published(published)
     if dataset and published is None:
         raise UsageError("needs --published", "--dataset", "Name the file with the study's rows.")
+    if strategy and point:
+        raise UsageError("one operating point per row", "--point, --strategy", "Give one of them.")
+    chains = tuple(() if chain == "none" else tuple(chain.split()) for chain in cleaners or ())
     asked = Asked(
-        tuple(model), tuple(scorer or ()), chosen_cleaners(cleaner), tuple(collection or ()), split, point, grid
+        tuple(model), tuple(scorer or ()), chains, tuple(collection or ()), split, point, strategy, calibrate, grid
     )
     table = read_cohort(cohort)
     run = make_run(device, threads)

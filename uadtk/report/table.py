@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
@@ -73,6 +73,21 @@ class Line:
     receipt: str = ""
 
 
+def labels(lines: Sequence[Line]) -> list[str]:
+    """What each row is called: its model, its scorer, and its cleaners where rows differ in them.
+
+    A checkpoint goes by its file's name without folder and suffix, unless that names two.
+    """
+    stems = {model: PurePath(model).stem for model in {line.model for line in lines if line.architecture != "histeq"}}
+    named = {model: stem if list(stems.values()).count(stem) == 1 else model for model, stem in stems.items()}
+    chains = {line.cleaners for line in lines}
+    return [
+        (named[line.model] + " " + line.scorer if line.model in named else line.model)
+        + (f" ({' '.join(line.cleaners) or 'not cleaned'})" if len(chains) > 1 else "")
+        for line in lines
+    ]
+
+
 def read_published(path: Path) -> Published:
     """dataset -> approach -> column -> text. Raises DataError."""
     fix = "Give a TSV with the columns dataset, approach and numbers."
@@ -126,7 +141,8 @@ def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, 
     parts = []
     for name in dict.fromkeys(line.collection for line in lines):
         own = [line for line in lines if line.collection == name]
-        grid = [cells for line in own for cells in _block(line, published, datasets)]
+        named = zip(labels(own), own, strict=True)
+        grid = [cells for label, line in named for cells in _block(label, line, published, datasets)]
         heading = ["approach", *(column[0] for column in _COLUMNS), "p DICE", "p AUPRC", "patients"]
         parts.append((f"{name}\n" if name else "") + _aligned([heading, *grid]))
     return "\n\n".join(parts) + "\n" + _NOTES
@@ -153,8 +169,7 @@ def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict
     return {**row, "receipt": line.receipt, "problem": line.problem}
 
 
-def _block(line: Line, published: Published, datasets: Mapping[str, str]) -> Iterator[list[str]]:
-    label = line.model if line.architecture == "histeq" else f"{line.model} {line.scorer}"
+def _block(label: str, line: Line, published: Published, datasets: Mapping[str, str]) -> Iterator[list[str]]:
     if line.evaluation is None:
         yield [label, line.problem]
         return
