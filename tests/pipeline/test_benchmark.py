@@ -425,3 +425,14 @@ def test_a_strategy_that_cannot_be_is_refused_before_the_work(tiny: Path, table:
     ):
         with pytest.raises(kind, match=words):
             plan(changed, table, Run())
+
+
+def test_a_model_may_bring_its_own_scorers(asked: Asked, tiny: Path, table: Cohort) -> None:
+    models = (f"{tiny}@residual@multiscale", "histeq")
+    tasks = plan(replace(asked, models=models, scorers=("own",), collections=("ms",)), table, Run())
+    assert [(task.model, task.key["scorer"]) for task in tasks if task.beside] == [
+        (str(tiny), "residual"),
+        (str(tiny), "multiscale"),
+    ]
+    with pytest.raises(UsageError, match="residual"):
+        plan(replace(asked, models=(f"{tiny}@residul",)), table, Run())

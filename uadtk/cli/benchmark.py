@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def benchmark(
     cohort: Annotated[Path, typer.Argument(help="cohort.tsv, a BIDS tree or a folder, with lesion masks.")],
-    model: Annotated[list[str], typer.Option(help="A shipped model by name, or a checkpoint; repeat it.")],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            help="A shipped model or a checkpoint, as vae.safetensors or ae.safetensors@residual@montecarlo; repeat it."
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the table and a receipt per row.")],
     scorer: Annotated[
         list[str] | None, typer.Option(help="name:option=value,... for every model, not its own; repeat it.")

@@ -34,6 +34,7 @@ from uadtk.report.table import PAIRED, Line
 class Asked:
     """What to compare. No scorers, no chains of cleaners: each checkpoint's own. No collections: all there are.
 
+    A model may bring its own scorers: ``vae.safetensors@residual@restoration``.
     ``point`` names the operating point of every checkpoint; None is its only one, or ``p98``, or none if it has none.
     With a ``strategy`` every row gets a point by it instead, from the split ``calibration``: the scans of the row's own
     collection, or all of the split where it has none of them. A collection ``ms+wmh`` is both together.
@@ -92,7 +93,7 @@ def plan(asked: Asked, table: Cohort, run: Run) -> list[Task]:
     for spec in dict.fromkeys(spec for chain in asked.chains for spec in chain):
         from_spec("cleaners", spec)
     groups = _groups(asked, table, run)
-    tasks = [task for source in asked.models for task in _tasks(source, asked, table, groups, run)]
+    tasks = [task for model in asked.models for task in _tasks(model, asked, table, groups, run)]
     first: dict[tuple[str, str], Task] = {}
     for task in tasks:
         method = " ".join((task.model, task.key["scorer"], *task.key["cleaners"]))
@@ -151,8 +152,9 @@ def _groups(asked: Asked, table: Cohort, run: Run) -> dict[str, Cohort]:
     return {name: receipts.chosen_rows(rows, "", name) for name in names}
 
 
-def _tasks(source: str, asked: Asked, table: Cohort, groups: dict[str, Cohort], run: Run) -> Iterator[Task]:
+def _tasks(model: str, asked: Asked, table: Cohort, groups: dict[str, Cohort], run: Run) -> Iterator[Task]:
     """The rows of one checkpoint, which is then let go: for each chain of cleaners baselines, then each scorer."""
+    source, *scorers = [model] if Path(model).is_file() else model.split("@")
     found = open_checkpoint(source)
     place = str(Path(source).resolve()) if Path(source).is_file() else source
     point = None if asked.strategy or not (asked.point or found.points) else found.point(asked.point)
@@ -167,7 +169,7 @@ def _tasks(source: str, asked: Asked, table: Cohort, groups: dict[str, Cohort], 
             key = receipts.key_of(bare, rows, again[name], asked.grid, run)
             yield Task(name, f"histeq as {Path(source).stem}", "histeq", key, rows, again[name])
             digests[name] = receipts.digest_of(key)
-        for spec in asked.scorers or (own.scorer,):
+        for spec in scorers or asked.scorers or (own.scorer,):
             checkpoint = replace(own, scorer=spec)
             problem, other = _checked(checkpoint, point, run)
             if other is not None and None in again.values():
