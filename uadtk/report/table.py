@@ -38,7 +38,7 @@ APPROACHES = {
     ("constrained-aae", "residual"): "Constrained AAE",
 }
 # heading, our measure, its spread; the study's names of both
-_COLUMNS = (
+COLUMNS = (
     ("AUROC", "auroc_volume", "", "auroc", ""),
     ("AUPRC", "auprc_volume", "", "auprc", ""),
     ("⌈DICE⌉", "dice_oracle_volume", "", "best_dice", ""),
@@ -47,7 +47,7 @@ _COLUMNS = (
     ("l1 anomalous (mean ± sd)", "l1_anomalous", "l1_anomalous_sd", "l1_re_anomalous", "l1_re_anomalous_sd"),
     ("χ²", "chi_squared", "", "chi2", ""),
 )
-_NOTES = """
+NOTES = """
 AUROC, AUPRC and ⌈DICE⌉ are pooled over all voxels, air included, as in the study; table.tsv has them inside the brain.
 ⌈DICE⌉ is an oracle: its threshold is chosen on the truth. In brackets: 95 % bootstrap intervals over patients.
 p: two-sided paired permutation test against histeq, of DICE and of AUPRC (inside the brain) per patient; not corrected
@@ -143,9 +143,9 @@ def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, 
         own = [line for line in lines if line.collection == name]
         named = zip(labels(own), own, strict=True)
         grid = [cells for label, line in named for cells in _block(label, line, published, datasets)]
-        heading = ["approach", *(column[0] for column in _COLUMNS), "p DICE", "p AUPRC", "patients"]
+        heading = ["approach", *(column[0] for column in COLUMNS), "p DICE", "p AUPRC", "patients"]
         parts.append((f"{name}\n" if name else "") + _aligned([heading, *grid]))
-    return "\n\n".join(parts) + "\n" + _NOTES
+    return "\n\n".join(parts) + "\n" + NOTES
 
 
 def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict[str, str]:
@@ -169,33 +169,52 @@ def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict
     return {**row, "receipt": line.receipt, "problem": line.problem}
 
 
+def values(line: Line) -> list[str]:
+    """The cells below ``COLUMNS`` and the two p-values, '-' where there is none."""
+    measures = _measures(line)
+    ps = [short(line.paired[name][2]) if name in line.paired else "-" for name in PAIRED]
+    return [*(_spread(_value(measures, name), _value(measures, sd)) for _, name, sd, _, _ in COLUMNS), *ps]
+
+
+def intervals(line: Line) -> list[str]:
+    """The interval of each of ``COLUMNS``; '' where there is none."""
+    measures = _measures(line)
+    ends = [measures.get(name, {}).get("interval") for _, name, *_ in COLUMNS]
+    return [f"[{short(both[0])}, {short(both[1])}]" if both else "" for both in ends]
+
+
+def published_values(row: Mapping[str, str]) -> list[str]:
+    """The study's numbers below ``COLUMNS``."""
+    return [_spread(row.get(mean, ""), row.get(sd, "")) for *_, mean, sd in COLUMNS]
+
+
+def short(value: float) -> str:
+    return "-" if value != value else f"{value:.3g}"
+
+
 def _block(label: str, line: Line, published: Published, datasets: Mapping[str, str]) -> Iterator[list[str]]:
     if line.evaluation is None:
         yield [label, line.problem]
         return
-    measures = line.evaluation["measures"]
-    ps = [_short(line.paired[name][2]) if name in line.paired else "-" for name in PAIRED]
-    cells = [_spread(_value(measures, name), _value(measures, sd)) for _, name, sd, _, _ in _COLUMNS]
-    yield [label, *cells, *ps, str(line.evaluation["patients"])]
-    intervals = [measures.get(name, {}).get("interval") for _, name, *_ in _COLUMNS]
-    if any(intervals):
-        yield ["", *(f"[{_short(ends[0])}, {_short(ends[1])}]" if ends else "" for ends in intervals)]
+    yield [label, *values(line), str(line.evaluation["patients"])]
+    if any(intervals(line)):
+        yield ["", *intervals(line)]
     where, row = published_row(line, published, datasets)
     if where:
-        yield [f"  published, {where}", *(_spread(row.get(m, ""), row.get(sd, "")) for *_, m, sd in _COLUMNS)]
+        yield [f"  published, {where}", *published_values(row)]
+
+
+def _measures(line: Line) -> Mapping[str, Any]:
+    return {} if line.evaluation is None else line.evaluation["measures"]
 
 
 def _value(measures: Mapping[str, Any], name: str) -> str:
     value = measures.get(name, {}).get("value")
-    return "" if value is None else _short(value)
+    return "" if value is None else short(value)
 
 
 def _spread(mean: str, sd: str) -> str:
     return (f"{mean} ± {sd}" if sd else mean) or "-"
-
-
-def _short(value: float) -> str:
-    return "-" if value != value else f"{value:.3g}"
 
 
 def _exact(value: float | None) -> str:
