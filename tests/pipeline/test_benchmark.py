@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import TINY
 from tests.conftest import SMALL_AFFINE
@@ -26,7 +28,7 @@ from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.metrics.compare import paired_permutation
 from uadtk.pipeline import benchmark
 from uadtk.pipeline import receipt as receipts
-from uadtk.pipeline.benchmark import Asked, Task, by_patient, carry_out, plan
+from uadtk.pipeline.benchmark import Asked, Task, by_patient, carry_out, pairs_of, plan
 from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.receipt import read_receipt, reproduce
 from uadtk.pipeline.threshold import calibrate
@@ -436,3 +438,31 @@ def test_a_model_may_bring_its_own_scorers(asked: Asked, tiny: Path, table: Coho
     ]
     with pytest.raises(UsageError, match="residual"):
         plan(replace(asked, models=(f"{tiny}@residul",)), table, Run())
+
+
+# Pictures and pairs -------------------------------------------------------------------------------------------------
+
+
+def test_every_row_has_a_strip_of_the_same_scans_below_a_head(lines: list[Line], folder: Path) -> None:
+    pictures = folder / "pictures"
+    rows = {line.receipt for line in lines if line.receipt}
+    assert {path.stem for path in pictures.iterdir()} == {*rows, "ms", "empty"}
+    widths = {path.stem: Image.open(io.BytesIO(path.read_bytes())).width for path in pictures.iterdir()}
+    for line in lines:
+        if line.receipt:
+            assert widths[line.receipt] == widths[line.collection]
+    assert widths["ms"] == 3 * widths["empty"]
+
+
+def test_every_two_rows_of_a_collection_are_compared(lines: list[Line]) -> None:
+    found = pairs_of(lines, 0)
+    assert [(pair.collection, pair.measure) for pair in found] == [
+        *[("ms", "dice")] * 3,
+        *[("ms", "auprc")] * 3,
+        *[("empty", "dice")] * 3,
+    ]  # three rows each; nobody has an AUPRC without lesions
+    first = found[0]
+    assert (first.one, first.other) == ("histeq", "tiny residual")
+    assert first.difference == -lines[1].paired["dice"][1]
+    assert first.p == lines[1].paired["dice"][2]
+    assert first.p_holm >= first.p

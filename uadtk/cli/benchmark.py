@@ -60,8 +60,8 @@ def benchmark(
 
     from uadtk.io.cohort import read_cohort
     from uadtk.io.write import write_json, write_text
-    from uadtk.pipeline.benchmark import Asked, carry_out, plan
-    from uadtk.report.table import as_text, as_tsv, named_datasets, read_published
+    from uadtk.pipeline.benchmark import Asked, carry_out, pairs_of, plan
+    from uadtk.report.table import as_text, as_tsv, named_datasets, pairs_as_tsv, read_published
 
     study = {} if published is None else read_published(published)
     if dataset and published is None:
@@ -82,6 +82,7 @@ def benchmark(
         say(line)
     lines = list(carry_out(tasks, output, {"cohort": str(cohort.resolve()), "split": split}, run))
     write_text(output / "table.tsv", as_tsv(lines, study, datasets))
+    write_text(output / "pairs.tsv", pairs_as_tsv(pairs_of(lines, run.seed)))
     write_text(output / "table.txt", text := as_text(lines, study, datasets))
     print(text, end="")
     if any(line.problem.startswith("failed: ") or (line.evaluation or {}).get("failed") for line in lines):

@@ -7,7 +7,7 @@ has an equal receipt is not done again. Memory holds one checkpoint and one scan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,23 @@ import numpy as np
 from uadtk.checkpoint import Checkpoint, new, open_checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.io.cohort import Cohort
-from uadtk.metrics.compare import compare
+from uadtk.core.volume import Mask
+from uadtk.io.cohort import Cohort, Row
+from uadtk.io.write import write_bytes
+from uadtk.metrics.compare import Pair, all_pairs, compare
 from uadtk.pipeline import receipt as receipts
 from uadtk.pipeline.evaluate import Grid, calibration_rows
 from uadtk.pipeline.receipt import Calibration, PointRule
 from uadtk.pipeline.score import build_method, from_spec
 from uadtk.pipeline.segment import check_point
 from uadtk.pipeline.threshold import calibrate, ready
-from uadtk.report.table import PAIRED, Line
+from uadtk.report.strips import Case, case, head, strip
+from uadtk.report.table import PAIRED, Line, labels
+
+SHOWN = 4  # scans in the mosaic of a collection
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,18 @@ def carry_out(tasks: list[Task], folder: Path, where: Mapping[str, str], run: Ru
         yield line
 
 
+def pairs_of(lines: Sequence[Line], seed: int) -> list[Pair]:
+    """Every two rows of a collection, patient by patient: DICE at the point, and AUPRC."""
+    found = []
+    for name in dict.fromkeys(line.collection for line in lines):
+        own = [line for line in lines if line.collection == name]
+        measured = [(label, e) for label, line in zip(labels(own), own, strict=True) if (e := line.evaluation)]
+        for measure in PAIRED:
+            values = {label: by_patient(evaluation, measure) for label, evaluation in measured}
+            found += all_pairs({label: own for label, own in values.items() if own}, name, measure, seed)
+    return found
+
+
 def by_patient(evaluation: Mapping[str, Any], name: str) -> dict[str, float]:
     """``name`` (``dice``, ``auprc``) of each patient, a patient's scans averaged; without those who have none."""
     values: dict[str, list[float]] = {}
@@ -226,6 +244,13 @@ def _receipt(
             run.say("has been done")
             return found
     checkpoint = receipts.checkpoint_of(task.source, task.key)
+    cases: dict[Path, Case] = {}
+    shown = _shown(task.rows)
+
+    def watch(row: Row, scoring: Scoring, truth: Mask) -> None:
+        if row.image in shown:
+            cases[row.image] = case(scoring, truth)
+
     rule = task.rule
     if isinstance(rule, Calibration):
         same = receipts.digest_of({**task.key, "cohort_digest": ""})
@@ -233,8 +258,19 @@ def _receipt(
             points[same] = calibrate(checkpoint, rule.rows, rule.strategy, rule.name, run)
         rule = points[same]
     found_at = {"model": task.source, **where, "collection": task.collection}
-    evaluation = receipts.measure(checkpoint, task.rows, rule, task.key["grid"], run)
+    evaluation = receipts.measure(checkpoint, task.rows, rule, task.key["grid"], run, watch)
+    if cases:  # before the receipt, which says that all is done
+        pictures = path.parent.with_name("pictures")
+        write_bytes(pictures / f"{task.digest}.png", strip(list(cases.values())))
+        write_bytes(pictures / f"{task.collection or 'all'}.png", head(list(cases.values())))
     return receipts.write_receipt(path, task.key, found_at, evaluation)
+
+
+def _shown(rows: Cohort) -> set[Path]:
+    """The scans of the mosaic: labelled ones from the first to the last, the same for every model."""
+    labelled = [row.image for row in rows if row.lesion_mask]
+    places = np.linspace(0, len(labelled) - 1, min(SHOWN, len(labelled))).round().astype(int)
+    return {labelled[place] for place in places}
 
 
 def _paired(record: dict[str, Any], beside: dict[str, Any], seed: int) -> dict[str, tuple[int, float, float]]:

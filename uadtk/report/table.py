@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
+from uadtk.metrics.compare import Pair
 
 Published = Mapping[str, Mapping[str, Mapping[str, str]]]
 PAIRED = ("dice", "auprc")
@@ -134,6 +135,16 @@ def as_tsv(lines: Sequence[Line], published: Published, datasets: Mapping[str, s
     columns.append(columns.pop(columns.index("problem")))
     body = ["\t".join(" ".join(row.get(name, "").split()) for name in columns) for row in rows]
     return "\n".join(["\t".join(columns), *body]) + "\n"
+
+
+def pairs_as_tsv(pairs: Sequence[Pair]) -> str:
+    """A line for every two rows and measure, all digits."""
+    names = [each.name for each in fields(Pair)]
+    lines = ["\t".join(names)]
+    for pair in pairs:
+        values = (getattr(pair, name) for name in names)
+        lines.append("\t".join(_exact(value) if isinstance(value, float) else str(value) for value in values))
+    return "\n".join(lines) + "\n"
 
 
 def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> str:
