@@ -97,7 +97,19 @@ def test_every_two_rows_are_compared_once_and_corrected_together() -> None:
         ("low", "high"), ("low", "alone"), ("low", "highest"), ("high", "alone"), ("high", "highest"),
         ("alone", "highest"),
     ]  # fmt: skip
-    assert found[0] == Pair("ms", "dice", "low", "high", 6, -0.5, 2 / 64, 3 * 2 / 64)  # three tests could be done
-    assert found[2] == Pair("ms", "dice", "low", "highest", 4, -0.75, 2 / 16, 2 * 2 / 16)
+    half, more = (-0.5, -0.5), (-0.75, -0.75)  # all patients differ by as much: so does every draw of them
+    assert found[0] == Pair("ms", "dice", "low", "high", 6, -0.5, 2 / 64, 3 * 2 / 64, *half)  # three tests can be done
+    assert found[2] == Pair("ms", "dice", "low", "highest", 4, -0.75, 2 / 16, 2 * 2 / 16, *more)
     assert found[4].p_holm == 2 * 2 / 16  # 1 x 2/16, but not below the one before
-    assert (found[1].pairs, math.isnan(found[1].p_holm)) == (0, True)
+    assert (found[1].pairs, math.isnan(found[1].p_holm), math.isnan(found[1].low)) == (0, True, True)
+
+
+def test_the_interval_of_a_difference_is_that_of_scipys_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    one, other = ({str(k): v for k, v in enumerate(rng.random(40))} for _ in range(2))
+    (pair,) = all_pairs({"one": one, "other": other}, "ms", "dice")
+    differences = np.array([one[k] - other[k] for k in one])
+    theirs = stats.bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(1))
+    assert pair.low == pytest.approx(theirs.confidence_interval.low, abs=0.01)
+    assert pair.high == pytest.approx(theirs.confidence_interval.high, abs=0.01)
+    assert pair.low < pair.difference < pair.high

@@ -17,6 +17,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.metrics.bootstrap import bootstrap
+
 EXACT_PAIRS = 16  # 65 536 ways
 DRAWS = 2**EXACT_PAIRS - 1
 _AT_ONCE = 4096
@@ -38,7 +40,8 @@ class Paired:
 class Pair:
     """Two rows of a collection, by label, on the patients whom both have: :class:`Paired`, and ``p_holm`` in (0, 1].
 
-    ``measure``: ``dice`` or ``auprc``. ``difference``: mean of ``one`` - ``other``.
+    ``measure``: ``dice`` or ``auprc``. ``difference``: mean of ``one`` - ``other``; ``low`` and ``high`` end its 95 %
+    bootstrap interval over patients, NaN with fewer than two.
     """
 
     collection: str
@@ -49,6 +52,8 @@ class Pair:
     difference: float
     p: float
     p_holm: float
+    low: float = math.nan
+    high: float = math.nan
 
 
 def all_pairs(values: Mapping[str, Mapping[str, float]], collection: str, measure: str, seed: int = 0) -> list[Pair]:
@@ -57,9 +62,28 @@ def all_pairs(values: Mapping[str, Mapping[str, float]], collection: str, measur
     tests = [compare(values[one], values[other], seed) for one, other in labels]
     corrected = holm([test.p for test in tests])
     return [
-        Pair(collection, measure, one, other, test.pairs, test.difference, test.p, p_holm)
+        Pair(
+            collection,
+            measure,
+            one,
+            other,
+            test.pairs,
+            test.difference,
+            test.p,
+            p_holm,
+            *_interval(values, one, other, seed),
+        )
         for (one, other), test, p_holm in zip(labels, tests, corrected, strict=True)
     ]
+
+
+def _interval(values: Mapping[str, Mapping[str, float]], one: str, other: str, seed: int) -> tuple[float, float]:
+    differences = [value - values[other][subject] for subject, value in values[one].items() if subject in values[other]]
+    if len(differences) < 2:
+        return math.nan, math.nan
+    sums = np.column_stack([differences, np.ones(len(differences))])
+    ((low, high),) = bootstrap(lambda total: total[0] / total[1], sums, seed).tolist()
+    return low, high
 
 
 def holm(ps: Sequence[float]) -> list[float]:
