@@ -33,6 +33,11 @@ def judged_from(model: Any) -> float:
     return float(getattr(model, "judged_from", 1))
 
 
+def learns_labels(model: Any) -> bool:
+    """Whether it learns from lesions, where the others learn from what is normal."""
+    return bool(getattr(model, "supervised", False))
+
+
 def take_turns(
     turns: Sequence[Turn],
     optimisers: Optimisers,

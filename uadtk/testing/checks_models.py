@@ -308,4 +308,4 @@ def _close(one: Tensor, two: Tensor) -> bool:
 
 
 def _copy(batch: Batch) -> Batch:
-    return Batch(batch.image.clone(), batch.brain.clone(), batch.normal.clone())
+    return batch.each(torch.clone)
