@@ -162,7 +162,7 @@ def _train(
         "scans": {"train": slices.subjects, "validation": held.subjects},
         "cohort_digest": cohort.digest(),
     }
-    trained = replace(checkpoint, weights=pack(model), training=facts, source=str(output))
+    trained = replace(checkpoint, weights=pack(model), training={**checkpoint.training, **facts}, source=str(output))
     if world.leads:
         trained.save(output)
         if finished:
