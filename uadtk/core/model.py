@@ -25,6 +25,7 @@ Adversarial models have several players, each with an optimiser of its own:
 
 ``conclude(batches) -> None``
     Called once after training, with the weights that are kept and all training slices: to fit what gradients do not.
+    A model with this and without ``training_loss`` is trained by it alone.
 
 Models that learn from labels say so:
 

@@ -119,7 +119,7 @@ def _train(
     slices, held = _slices(checkpoint, model, cohort, schedule, cache or _cache_beside(output), run, world)
 
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
-    while not _finished(state, schedule):
+    while optimisers and not _finished(state, schedule):
         if state.log and world.agreed(time.monotonic() >= deadline):
             break
         epoch, start = len(state.log) + 1, time.monotonic()
@@ -144,8 +144,8 @@ def _train(
             run.say(_line(record, state))
             registry.notify("uadtk_epoch_done", run.say, record=record)
 
-    finished = _finished(state, schedule)
-    model.load_state_dict(state.best)
+    finished = not optimisers or _finished(state, schedule)
+    model.load_state_dict(state.best or model.state_dict())
     if hasattr(model, "conclude"):
         model.eval()
         with torch.no_grad(), seeded(schedule.seed):
@@ -156,7 +156,7 @@ def _train(
         "schedule": asdict(schedule),
         "epochs": len(state.log),
         "best_epoch": state.best_epoch,
-        "best_validation_loss": state.log[state.best_epoch - 1]["validation_loss"],
+        "best_validation_loss": state.log[state.best_epoch - 1]["validation_loss"] if state.log else None,
         "finished": finished,
         "slices": {"train": len(slices), "validation": len(held)},
         "scans": {"train": slices.subjects, "validation": held.subjects},
@@ -173,7 +173,7 @@ def _train(
 
 def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> None:
     """Raises UsageError if there is nothing to train, or not in this way."""
-    if "training_loss" not in capabilities(model):
+    if "training_loss" not in capabilities(model) and not hasattr(model, "conclude"):
         raise UsageError(f"model '{name}' learns nothing", fix="Use it by name: --model " + name)
     if (schedule.trim < 100 or schedule.discriminate) and "reconstruct" not in capabilities(model):
         raise UsageError(f"model '{name}' does not reconstruct", "--trim, --discriminate", "They go by its errors.")

@@ -80,12 +80,10 @@ class Subject:
     @cached_property
     def trained(self) -> Any:
         """After ``STEPS`` steps on its lessons in each stage of training; fresh if there is nothing to train."""
-        if not self.has("training_loss"):
-            return self.fresh
         model = self.new(self.side).train()
         optimisers = make_optimisers(model, LEARNING_RATE)
         with seeded(1), torch.inference_mode(False), torch.enable_grad():
-            for epoch in self.stages(model):
+            for epoch in self.stages(model) if optimisers else []:
                 for _ in range(STEPS):
                     take_turns(turns_of(model, epoch), optimisers, [self.lessons])
         model.eval().requires_grad_(False)
@@ -280,6 +278,7 @@ def unknown_labels_are_not_learned(subject: Subject) -> None:
     """To a model that learns from labels it is all the same what is marked where the label is not known."""
     if not learns_labels(subject.cls):
         raise NotApplicable("it does not learn from labels")
+    subject.needs("training_loss")
     lessons, model = subject.lessons, subject.new(subject.side)
     with torch.no_grad():
         unmarked = replace(lessons, lesion=~lessons.known)
