@@ -28,6 +28,7 @@ from uadtk.io.read import located
 from uadtk.io.write import staged, write_json, write_nifti
 from uadtk.pipeline.score import Method
 from uadtk.pipeline.segment import Rules, segment
+from uadtk.preparation.geometry import stored_axis
 
 _MASKS = {
     "brain_mask": "desc-brain_mask.nii.gz",
@@ -121,10 +122,7 @@ def believed(found: Segmentation, trust: Trust, again: NDArray[np.bool_] | None 
 
 def mirror(voxels: NDArray[Any], affine: Affine) -> NDArray[Any]:
     """The voxels with left and right exchanged along the stored axis that is nearest to left-right."""
-    from nibabel.orientations import io_orientation
-
-    axis = int(np.flatnonzero(io_orientation(affine)[:, 0] == 0)[0])
-    return np.ascontiguousarray(np.flip(voxels, axis))
+    return np.ascontiguousarray(np.flip(voxels, stored_axis(affine, 0)))
 
 
 def _label(
