@@ -17,10 +17,11 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.model import Batch, capabilities, default_scorer
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.models.unet import Model, Options
 from uadtk.networks.seeded import seeded
 from uadtk.pipeline.players import make_optimisers, take_turns
+from uadtk.pipeline.slices import to_judge, to_learn
 from uadtk.pipeline.train import Schedule, train
 from uadtk.testing.specimens import healthy_slices, planted
 
@@ -193,12 +194,27 @@ def test_it_is_trained_saved_and_logged_like_any_other(small_cohort: Path, tmp_p
     }
 
 
-def test_labels_are_asked_for(small_cohort: Path, tmp_path: Path) -> None:
-    cohort, fresh = read_cohort(small_cohort), checkpoints.new("unet", SMALL, Preparation())
-    with pytest.raises(DataError, match=r"no scan to validate on is labelled"):
-        train(fresh, cohort, QUICK, tmp_path / "a.safetensors", Run())
-    rows = tuple(
-        replace(row, lesion_mask=None if row.split == "train" else row.lesion_mask) for row in relabelled(cohort)
+def test_scans_without_labels_are_not_read_for_nothing(small_cohort: Path, tmp_path: Path) -> None:
+    cohort, fresh = relabelled(read_cohort(small_cohort)), checkpoints.new("unet", SMALL, Preparation())
+    trained = train(fresh, cohort, replace(QUICK, epochs=1), tmp_path / "plain.safetensors", Run())
+    assert trained.training["scans"] == {"train": 1, "validation": 1}
+
+
+def test_annotated_scans_are_judged_by_where_there_are_any() -> None:
+    people, teacher, nobody = (
+        Row("a", Path("a"), lesion_mask=Path("m")),
+        Row("b", Path("b"), lesion_mask=Path("m"), label_source="teacher"),
+        Row("c", Path("c")),
     )
-    with pytest.raises(DataError, match=r"no scan to train on is labelled"):
-        train(fresh, Cohort(rows, ""), QUICK, tmp_path / "b.safetensors", Run())
+    assert to_judge([people, teacher, nobody]) == [people]
+    assert to_judge([teacher, nobody]) == [teacher]
+    assert to_learn([people, teacher, nobody], False) == [people, teacher]
+    assert to_learn([people, teacher, nobody], True) == [people, teacher, nobody]
+
+
+def test_labels_are_asked_for(small_cohort: Path, tmp_path: Path) -> None:
+    cohort, fresh = relabelled(read_cohort(small_cohort)), checkpoints.new("unet", SMALL, Preparation())
+    for split, verb in (("train", "train on"), ("validation", "validate on")):
+        rows = tuple(replace(row, lesion_mask=None) if row.split == split else row for row in cohort)
+        with pytest.raises(DataError, match=f"no scan to {verb} is labelled"):
+            train(fresh, Cohort(rows, ""), QUICK, tmp_path / "refused.safetensors", Run())

@@ -30,8 +30,10 @@ Adversarial models have several players, each with an optimiser of its own:
 Models that learn from labels say so:
 
 ``supervised = True``
-    Batches are drawn from all slices of all scans, in equal parts from scans that people annotated, scans that
-    something else labelled (the cohort's ``label_source``) and scans without labels; held-out slices are labelled ones.
+    Batches are drawn from all slices of labelled scans, in equal parts from those that people annotated and those that
+    something else labelled (the cohort's ``label_source``); held-out slices are labelled ones.
+``unlabelled = True``
+    And a further equal part from scans without labels.
 ``neighbours: int``
     So many slices on either side come with each, as further channels of ``Batch.image``; by default 0.
 

@@ -62,6 +62,7 @@ class Model(nn.Module):
         super().__init__()
         self.options = options
         self.neighbours = options.neighbours
+        self.unlabelled = bool(options.embedding or options.adapt)
         before = 1 + 2 * options.neighbours
         self.net = UNet(side, before, 1, options.depth, options.width, dropout=options.dropout)
         nn.init.constant_(self.net.out.bias, RARE)  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import DataError, UsageError
-from uadtk.pipeline.slices import UNLABELLED, Slices
+from uadtk.core.errors import UsageError
+from uadtk.pipeline.slices import Slices
 
 Rows = NDArray[np.intp]
 
@@ -22,8 +22,6 @@ def steps_of_epoch(slices: Slices, batch: int, supervised: bool, seed: int, epoc
 
     Raises
     ------
-    DataError
-        ``supervised``, and no slice is labelled.
     UsageError
         ``batch`` is too small to hold two slices of each source.
     """
@@ -42,8 +40,6 @@ def _parts(slices: Slices, size: int) -> tuple[list[tuple[Rows, int]], int]:
     """Rows that are drawn from together, with their share of a batch; and how many batches an epoch has."""
     source, lesion = slices.about[:, 1], slices.about[:, 2] > 0
     sources = np.unique(source)
-    if not (source != UNLABELLED).any():
-        raise DataError("no scan to train on is labelled", "lesion_mask", "Name lesion masks in the cohort table.")
     if size < 2 * len(sources):
         raise UsageError(f"batches of {size} slices are too few for {len(sources)} sources of labels", "--batch")
     parts, steps = [], 1

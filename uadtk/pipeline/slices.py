@@ -95,14 +95,19 @@ def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
     return train, held
 
 
-def labelled(rows: Sequence[Row]) -> list[Row]:
+def to_learn(rows: Sequence[Row], unlabelled: bool) -> list[Row]:
+    """The labelled scans, and if wanted those without labels. Raises DataError if none is labelled."""
+    if not any(row.lesion_mask for row in rows):
+        raise DataError("no scan to train on is labelled", "lesion_mask", "Name lesion masks in the cohort table.")
+    return [row for row in rows if unlabelled or row.lesion_mask]
+
+
+def to_judge(rows: Sequence[Row]) -> list[Row]:
     """The scans that people annotated; without such, those that something else labelled. Raises DataError."""
-    marked = [row for row in rows if row.lesion_mask]
-    if not marked:
-        raise DataError(
-            "no scan to validate on is labelled", "lesion_mask", "Split the labelled subjects: column split."
-        )
-    return [row for row in marked if not row.label_source] or marked
+    labelled = [row for row in rows if row.lesion_mask]
+    if not labelled:
+        raise DataError("no scan to validate on is labelled", "lesion_mask", "Give some the split validation.")
+    return [row for row in labelled if not row.label_source] or labelled
 
 
 def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, cache: Path) -> Slices:

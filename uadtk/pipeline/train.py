@@ -36,7 +36,7 @@ from uadtk.pipeline.order import steps_of_epoch
 from uadtk.pipeline.parallel import World, joined
 from uadtk.pipeline.players import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
 from uadtk.pipeline.resume import State, forget, load_state, save_state
-from uadtk.pipeline.slices import Slices, labelled, load_slices, split_rows
+from uadtk.pipeline.slices import Slices, load_slices, split_rows, to_judge, to_learn
 
 VALIDATION_SEED = 2**31
 # What `uadtk train` asks for besides the schedule, so that no model may have an option of that name.
@@ -189,7 +189,8 @@ def _slices(
     if not world.leads:
         world.wait()
     rows, held_rows = split_rows(cohort, schedule.seed)
-    held_rows = labelled(held_rows) if learns_labels(model) else held_rows
+    if learns_labels(model):
+        rows, held_rows = to_learn(rows, getattr(model, "unlabelled", False)), to_judge(held_rows)
     masked, neighbours = schedule.masked or learns_labels(model), getattr(model, "neighbours", 0)
     slices, held = (
         replace(load_slices(part, checkpoint.preparation, masked, run, what, cache), neighbours=neighbours)
