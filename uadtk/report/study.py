@@ -1,0 +1,113 @@
+"""The page of a benchmark: one self-contained HTML file, no script, no network; for screens, phones and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from uadtk.metrics.compare import Pair
+from uadtk.report.charts import key_svg
+from uadtk.report.figures import BASELINE, Row, histograms, precision_recall, rows_by_collection, training_sizes
+from uadtk.report.matrices import correlation_matrices, pair_matrices, rank_rows, site_tables
+from uadtk.report.page import png_src, template
+from uadtk.report.table import (
+    COLUMNS,
+    NOTES,
+    Line,
+    Published,
+    intervals,
+    labels,
+    published_row,
+    published_values,
+    values,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table. ``cells``: value and interval of each column. ``problem`` stands in their place."""
+
+    label: str
+    detail: str
+    cells: list[tuple[str, str]]
+    patients: str
+    published: tuple[str, list[str]] | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """``head``: picture of the cases, '' without; ``strips``: label and picture of each row."""
+
+    head: str
+    strips: list[tuple[str, str]]
+
+
+def study_html(
+    lines: Sequence[Line],
+    published: Published,
+    datasets: Mapping[str, str],
+    pairs: Sequence[Pair] = (),
+    ranks: Sequence[Any] = (),
+    pictures: Mapping[str, bytes] = {},
+    heads: Mapping[str, bytes] = {},
+    told: Mapping[str, str] = {},
+) -> str:
+    """The page; a section without data is left out. The same bytes for the same arguments.
+
+    ``pairs``: every two rows, by :func:`uadtk.report.table.labels`. ``ranks``: ``uadtk.metrics.multiverse.Rank``.
+    ``pictures``: PNG strip by a line's receipt; ``heads``: PNG of scans and truths by collection, both of
+    :mod:`uadtk.report.strips`. ``told``: further facts for the top of the page.
+    """
+    collections = rows_by_collection(lines)
+    names = list(dict.fromkeys(line.collection for line in lines))
+    return template("study.html.j2").render(
+        facts={"Collections": ", ".join(filter(None, names)) or "one", "Rows": str(len(lines)), **told},
+        columns=[*(heading for heading, *_ in COLUMNS), "p DICE", "p AUPRC"],
+        notes=" ".join(NOTES.split()),
+        tables={name: _entries(name, lines, published, datasets) for name in names},
+        curves=precision_recall(collections),
+        baseline=key_svg(BASELINE),
+        histograms=histograms(collections),
+        mosaics=_mosaics(collections, pictures, heads),
+        pairs=pair_matrices(pairs),
+        correlations=correlation_matrices(collections),
+        sizes=training_sizes(collections),
+        sites=site_tables(collections),
+        ranks=rank_rows(ranks),
+    )
+
+
+def _entries(name: str, lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> list[Entry]:
+    own = [line for line in lines if line.collection == name]
+    return [_entry(label, line, published, datasets) for label, line in zip(labels(own), own, strict=True)]
+
+
+def _entry(label: str, line: Line, published: Published, datasets: Mapping[str, str]) -> Entry:
+    if line.evaluation is None:
+        return Entry(label, "", [], "", None, line.problem)
+    point = line.evaluation["point"]
+    at = "no operating point" if point is None else f"point {point['name']}: score > {point['threshold']:.4g}"
+    detail = f"{' '.join(line.cleaners) or 'not cleaned'} · {at}"
+    failed = len(line.evaluation["failed"])
+    ends = [*intervals(line), "", ""]
+    where, row = published_row(line, published, datasets)
+    return Entry(
+        label,
+        detail + (f" · {failed} scans failed" if failed else ""),
+        list(zip(values(line), ends, strict=True)),
+        str(line.evaluation["patients"]),
+        (where, published_values(row)) if where else None,
+    )
+
+
+def _mosaics(
+    collections: Mapping[str, Sequence[Row]], pictures: Mapping[str, bytes], heads: Mapping[str, bytes]
+) -> dict[str, Mosaic]:
+    found = {}
+    for name, rows in collections.items():
+        strips = [(row.label, png_src(pictures[row.line.receipt])) for row in rows if row.line.receipt in pictures]
+        if strips:
+            found[name] = Mosaic(png_src(heads[name]) if name in heads else "", strips)
+    return found
