@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from uadtk.metrics.compare import EXACT_PAIRS, Paired, compare, paired_permutation
+from uadtk.metrics.compare import EXACT_PAIRS, Pair, Paired, all_pairs, compare, holm, paired_permutation
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10, EXACT_PAIRS])
@@ -70,3 +70,46 @@ def test_fewer_than_two_pairs_have_no_p() -> None:
     nobody = compare({"a": 0.5}, {"b": 0.25})
     assert nobody.pairs == 0
     assert math.isnan(nobody.difference)
+
+
+def test_holm_multiplies_by_what_is_left_and_never_falls() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # x 3, 1 (0.04 < 0.06), 2, 4
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_counts_no_test_that_could_not_be_done() -> None:
+    first, none, second = holm([0.01, math.nan, 0.02])
+    assert (first, second) == (0.02, 0.02)
+    assert math.isnan(none)
+
+
+def test_every_two_rows_are_compared_once_and_corrected_together() -> None:
+    patients = "abcdef"
+    values = {
+        "low": dict.fromkeys(patients, 0.25),
+        "high": dict.fromkeys(patients, 0.75),
+        "alone": {"z": 1.0},
+        "highest": dict.fromkeys(patients[:4], 1.0),
+    }
+    found = all_pairs(values, "ms", "dice")
+    assert [(pair.one, pair.other) for pair in found] == [
+        ("low", "high"), ("low", "alone"), ("low", "highest"), ("high", "alone"), ("high", "highest"),
+        ("alone", "highest"),
+    ]  # fmt: skip
+    half, more = (-0.5, -0.5), (-0.75, -0.75)  # all patients differ by as much: so does every draw of them
+    assert found[0] == Pair("ms", "dice", "low", "high", 6, -0.5, 2 / 64, 3 * 2 / 64, *half)  # three tests can be done
+    assert found[2] == Pair("ms", "dice", "low", "highest", 4, -0.75, 2 / 16, 2 * 2 / 16, *more)
+    assert found[4].p_holm == 2 * 2 / 16  # 1 x 2/16, but not below the one before
+    assert (found[1].pairs, math.isnan(found[1].p_holm), math.isnan(found[1].low)) == (0, True, True)
+
+
+def test_the_interval_of_a_difference_is_that_of_scipys_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    one, other = ({str(k): v for k, v in enumerate(rng.random(40))} for _ in range(2))
+    (pair,) = all_pairs({"one": one, "other": other}, "ms", "dice")
+    differences = np.array([one[k] - other[k] for k in one])
+    theirs = stats.bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(1))
+    assert pair.low == pytest.approx(theirs.confidence_interval.low, abs=0.01)
+    assert pair.high == pytest.approx(theirs.confidence_interval.high, abs=0.01)
+    assert pair.low < pair.difference < pair.high

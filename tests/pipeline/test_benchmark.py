@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import TINY
 from tests.conftest import SMALL_AFFINE
@@ -26,7 +28,7 @@ from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.metrics.compare import paired_permutation
 from uadtk.pipeline import benchmark
 from uadtk.pipeline import receipt as receipts
-from uadtk.pipeline.benchmark import Asked, Task, by_patient, carry_out, plan
+from uadtk.pipeline.benchmark import Asked, Task, by_patient, carry_out, pairs_of, plan
 from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.receipt import read_receipt, reproduce
 from uadtk.pipeline.threshold import calibrate
@@ -230,7 +232,7 @@ def test_the_order_of_the_grid_changes_no_row(tasks: list[Task], asked: Asked, t
 
 def test_whatever_the_number_depends_on_is_in_the_key(asked: Asked, tasks: list[Task], table: Cohort) -> None:
     digests = {task.digest for task in tasks if task.digest}
-    for changed in (replace(asked, grid="model"), replace(asked, cleaners=("median:size=3",))):
+    for changed in (replace(asked, grid="model"), replace(asked, chains=(("median:size=3",),))):
         assert not digests & {task.digest for task in plan(changed, table, Run()) if task.digest}
     seeded = plan(asked, table, Run(seed=1))
     assert not digests & {task.digest for task in seeded if task.digest}
@@ -259,10 +261,10 @@ def test_models_that_are_cleaned_differently_have_baselines_of_their_own(
     other = tmp_path / "bare.safetensors"
     replace(checkpoints.load(tiny), cleaners=(), points=()).save(other)
     one, two, own, bare = plan(Asked((str(tiny), str(other)), collections=("ms",)), table, Run())
-    assert [task.model for task in (one, two)] == [f"histeq as {tiny}", f"histeq as {other}"]
+    assert [task.model for task in (one, two)] == ["histeq as tiny", "histeq as bare"]
     assert (own.beside, bare.beside) == (one.digest, two.digest)
     assert (two.key["cleaners"], two.rule, bare.rule) == ([], None, None)
-    same = plan(Asked((str(tiny), str(other)), cleaners=(), collections=("ms",)), table, Run())
+    same = plan(Asked((str(tiny), str(other)), chains=((),), collections=("ms",)), table, Run())
     assert len({task.beside for task in same if task.beside}) == 2  # only one of them has a point
 
 
@@ -378,3 +380,89 @@ def test_a_file_that_is_no_receipt_is_refused(lines: list[Line], folder: Path, t
             read_receipt(tmp_path / "r.json")
     with pytest.raises(DataError, match="cannot be read"):
         read_receipt(tmp_path / "none.json")
+
+
+# Chains, strategies, collections together --------------------------------------------------------------------------
+
+
+def test_every_chain_of_cleaners_has_rows_and_a_baseline_of_its_own(asked: Asked, table: Cohort) -> None:
+    chains = ((), ("median:size=3",))
+    tasks = plan(replace(asked, scorers=("residual",), collections=("ms",), chains=chains), table, Run())
+    assert sorted((task.key["model"]["name"], tuple(task.key["cleaners"])) for task in tasks) == [
+        ("histeq", ()),
+        ("histeq", ("median:size=3",)),
+        ("scalespace", ()),
+        ("scalespace", ("median:size=3",)),
+    ]
+    for task in tasks:
+        if task.beside:
+            (own,) = [other for other in tasks if other.digest == task.beside]
+            assert own.key["cleaners"] == task.key["cleaners"]
+    with pytest.raises(UsageError, match="mediam"):
+        plan(replace(asked, chains=(("mediam",),)), table, Run())
+
+
+def test_a_strategy_gives_every_row_a_point_from_its_own_collection(tiny: Path, table: Cohort, tmp_path: Path) -> None:
+    rows = [replace(row, split="validation") if row.subject in ("p2", "p5") else row for row in table]
+    own = Cohort(tuple(rows), table.source)
+    asked = Asked((str(tiny),), collections=("ms", "ms+empty", "healthy"), strategy="p98:percentile=90")
+    tasks = plan(asked, own, Run())
+    taught = {task.collection: [row.subject for row in task.rule.rows] for task in tasks if task.beside}
+    assert taught == {"ms": ["p2"], "ms+empty": ["p2", "p5"], "healthy": ["p0", "p1"]}
+    again = {task.collection: [row.subject for row in task.rows] for task in tasks if task.beside}
+    assert again["ms+empty"] == ["p2", "p3", "p4", "p5"]
+    line = next(line for line in carry_out(tasks, tmp_path, where(own), Run()) if line.architecture == "scalespace")
+    point = calibrate(checkpoints.load(tiny), tasks[0].rule.rows, "p98:percentile=90", "p98", Run())
+    assert (line.collection, line.evaluation["point"]["threshold"]) == ("ms", point.threshold)
+
+
+def test_a_strategy_that_cannot_be_is_refused_before_the_work(tiny: Path, table: Cohort) -> None:
+    asked = Asked((str(tiny),), collections=("ms",))
+    for changed, kind, words in (
+        (replace(asked, strategy="p9"), UsageError, "p98"),
+        (replace(asked, strategy="validation"), UsageError, "'validation' needs lesion masks"),
+        (replace(asked, strategy="healthy-fp"), UsageError, "needs 11 subjects, not 2"),
+        (replace(asked, strategy="p98", calibration="none"), DataError, "no scans in split 'none'"),
+        (replace(asked, collections=("ms+lgg",)), DataError, "no scans with collection 'lgg'"),
+    ):
+        with pytest.raises(kind, match=words):
+            plan(changed, table, Run())
+
+
+def test_a_model_may_bring_its_own_scorers(asked: Asked, tiny: Path, table: Cohort) -> None:
+    models = (f"{tiny}@residual@multiscale", "histeq")
+    tasks = plan(replace(asked, models=models, scorers=("own",), collections=("ms",)), table, Run())
+    assert [(task.model, task.key["scorer"]) for task in tasks if task.beside] == [
+        (str(tiny), "residual"),
+        (str(tiny), "multiscale"),
+    ]
+    with pytest.raises(UsageError, match="residual"):
+        plan(replace(asked, models=(f"{tiny}@residul",)), table, Run())
+
+
+# Pictures and pairs -------------------------------------------------------------------------------------------------
+
+
+def test_every_row_has_a_strip_of_the_same_scans_below_a_head(lines: list[Line], folder: Path) -> None:
+    pictures = folder / "pictures"
+    rows = {line.receipt for line in lines if line.receipt}
+    assert {path.stem for path in pictures.iterdir()} == {*rows, "ms", "empty"}
+    widths = {path.stem: Image.open(io.BytesIO(path.read_bytes())).width for path in pictures.iterdir()}
+    for line in lines:
+        if line.receipt:
+            assert widths[line.receipt] == widths[line.collection]
+    assert widths["ms"] == 3 * widths["empty"]
+
+
+def test_every_two_rows_of_a_collection_are_compared(lines: list[Line]) -> None:
+    found = pairs_of(lines, 0)
+    assert [(pair.collection, pair.measure) for pair in found] == [
+        *[("ms", "dice")] * 3,
+        *[("ms", "auprc")] * 3,
+        *[("empty", "dice")] * 3,
+    ]  # three rows each; nobody has an AUPRC without lesions
+    first = found[0]
+    assert (first.one, first.other) == ("histeq", "tiny residual")
+    assert first.difference == -lines[1].paired["dice"][1]
+    assert first.p == lines[1].paired["dice"][2]
+    assert first.p_holm >= first.p

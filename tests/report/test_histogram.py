@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from uadtk.report.histogram import _round_steps, histogram, histogram_svg
+from uadtk.report.histogram import histogram, histogram_svg, round_steps
 
 
 def score_and_brain() -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +64,7 @@ def test_threshold_stands_between_cold_and_hot_bars() -> None:
 
 @pytest.mark.parametrize("top", [1e-12, 0.013, 0.5, 0.99, 1.0, 1.7, 3.3, 8.4, 9.99, 123456.0])
 def test_ticks_are_few_and_inside(top: float) -> None:
-    steps = _round_steps(top)
+    steps = round_steps(top)
     assert 4 <= len(steps) <= 9
     assert steps[0] == 0
     assert steps[-1] <= top * (1 + 1e-9)

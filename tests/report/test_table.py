@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from uadtk.core.errors import DataError, UsageError
-from uadtk.report.table import APPROACHES, Line, as_text, as_tsv, named_datasets, published_row, read_published
+from uadtk.report.table import APPROACHES, Line, as_text, as_tsv, labels, named_datasets, published_row, read_published
 
 PUBLISHED = (
     "dataset\tapproach\tauroc\tauprc\tbest_dice\tdice_mean\tdice_sd\tchi2\n"
@@ -46,7 +46,7 @@ def test_the_text_has_the_studys_columns_and_the_published_row_below_ours(publis
     title, heading, ours, interval, theirs = text.splitlines()[:5]
     assert title == "ms"
     column = heading.index
-    assert ours.startswith("build/vae.safetensors residual")
+    assert ours.startswith("vae residual ")
     for name, text_there in (("AUROC", "0.9 "), ("AUPRC", "0.4 "), ("DICE (mean", "0.3 ± 0.1"), ("p DICE", "0.5 ")):
         assert ours[column(name) :].startswith(text_there), name
     assert ours[column("χ²")] == ours[column("p AUPRC")] == "-"
@@ -55,6 +55,19 @@ def test_the_text_has_the_studys_columns_and_the_published_row_below_ours(publis
     assert theirs.startswith("  published, MSLUB: VAE  ")
     assert theirs[column("AUPRC") :].startswith("0.234")
     assert theirs[column("DICE (mean") :].startswith("0.205 ± 0.207")
+
+
+def test_rows_are_called_by_what_tells_them_apart() -> None:
+    bare = Line("ms", "histeq", "histeq", "own")
+    assert labels([bare, line(), line("montecarlo")]) == ["histeq", "vae residual", "vae montecarlo"]
+    assert labels([line(), line(model="other/vae.safetensors")]) == [
+        "build/vae.safetensors residual",
+        "other/vae.safetensors residual",
+    ]
+    assert labels([line(), line(cleaners=("erode", "median:size=3"))]) == [
+        "vae residual (not cleaned)",
+        "vae residual (erode median:size=3)",
+    ]
 
 
 def test_collections_are_tables_of_their_own() -> None:

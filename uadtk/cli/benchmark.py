@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Threads, chosen_cleaners, make_run, say
+from uadtk.cli._common import Device, Threads, make_run, say
 from uadtk.core.errors import UadtkError, UsageError
 
 if TYPE_CHECKING:
@@ -18,18 +18,32 @@ if TYPE_CHECKING:
 
 def benchmark(
     cohort: Annotated[Path, typer.Argument(help="cohort.tsv, a BIDS tree or a folder, with lesion masks.")],
-    model: Annotated[list[str], typer.Option(help="A shipped model by name, or a checkpoint; repeat it.")],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            help="A shipped model or a checkpoint, as vae.safetensors or ae.safetensors@residual@montecarlo; repeat it."
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the table and a receipt per row.")],
     scorer: Annotated[
         list[str] | None, typer.Option(help="name:option=value,... for every model, not its own; repeat it.")
     ] = None,
-    cleaner: Cleaner = None,
-    collection: Annotated[list[str] | None, typer.Option(help="One table for each; all if not given.")] = None,
+    cleaners: Annotated[
+        list[str] | None,
+        typer.Option(help="A chain in place of the models' own, as 'erode prior median'; 'none'; repeat it."),
+    ] = None,
+    collection: Annotated[
+        list[str] | None, typer.Option(help="One table for each, or ms+wmh for both together; all.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
     grid: Annotated[
         Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
     ] = "native",
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoints.")] = None,
+    strategy: Annotated[
+        str, typer.Option(help="In its place: calibrate every row by this thresholder, as validation or p98.")
+    ] = "",
+    calibrate: Annotated[str, typer.Option(help="Split to calibrate on, with --strategy.")] = "validation",
     published: Annotated[Path | None, typer.Option(help="Rows of the study to put beside ours (.tsv).")] = None,
     dataset: Annotated[
         list[str] | None, typer.Option(help="COLLECTION=DATASET of --published where the names differ; repeat it.")
@@ -46,14 +60,17 @@ def benchmark(
 
     from uadtk.io.cohort import read_cohort
     from uadtk.io.write import write_json, write_text
-    from uadtk.pipeline.benchmark import Asked, carry_out, plan
-    from uadtk.report.table import as_text, as_tsv, named_datasets, read_published
+    from uadtk.pipeline.benchmark import Asked, carry_out, pairs_of, plan
+    from uadtk.report.table import as_text, as_tsv, named_datasets, pairs_as_tsv, read_published
 
     study = {} if published is None else read_published(published)
     if dataset and published is None:
         raise UsageError("needs --published", "--dataset", "Name the file with the study's rows.")
+    if strategy and point:
+        raise UsageError("one operating point per row", "--point, --strategy", "Give one of them.")
+    chains = tuple(() if chain == "none" else tuple(chain.split()) for chain in cleaners or ())
     asked = Asked(
-        tuple(model), tuple(scorer or ()), chosen_cleaners(cleaner), tuple(collection or ()), split, point, grid
+        tuple(model), tuple(scorer or ()), chains, tuple(collection or ()), split, point, strategy, calibrate, grid
     )
     table = read_cohort(cohort)
     run = make_run(device, threads)
@@ -65,6 +82,7 @@ def benchmark(
         say(line)
     lines = list(carry_out(tasks, output, {"cohort": str(cohort.resolve()), "split": split}, run))
     write_text(output / "table.tsv", as_tsv(lines, study, datasets))
+    write_text(output / "pairs.tsv", pairs_as_tsv(pairs_of(lines, run.seed)))
     write_text(output / "table.txt", text := as_text(lines, study, datasets))
     print(text, end="")
     if any(line.problem.startswith("failed: ") or (line.evaluation or {}).get("failed") for line in lines):

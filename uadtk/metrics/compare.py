@@ -3,17 +3,21 @@
 If the methods did not differ, each patient's two values might as well be swapped. The p-value is the share of all ways
 of swapping whose mean difference is at least as large, in either direction, as the one found (Fisher 1935; Pitman
 1937). It assumes nothing about how the values are distributed. With n patients it is never below 2 / 2^n: five patients
-cannot show a difference at 5 %. Nothing corrects for the number of methods that are compared.
+cannot show a difference at 5 %. Where every two of several methods are compared, Holm's correction (1979) keeps the
+chance of any false difference below the level.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from uadtk.metrics.bootstrap import bootstrap
 
 EXACT_PAIRS = 16  # 65 536 ways
 DRAWS = 2**EXACT_PAIRS - 1
@@ -30,6 +34,68 @@ class Paired:
     pairs: int
     difference: float
     p: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows of a collection, by label, on the patients whom both have: :class:`Paired`, and ``p_holm`` in (0, 1].
+
+    ``measure``: ``dice`` or ``auprc``. ``difference``: mean of ``one`` - ``other``; ``low`` and ``high`` end its 95 %
+    bootstrap interval over patients, NaN with fewer than two.
+    """
+
+    collection: str
+    measure: str
+    one: str
+    other: str
+    pairs: int
+    difference: float
+    p: float
+    p_holm: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+def all_pairs(values: Mapping[str, Mapping[str, float]], collection: str, measure: str, seed: int = 0) -> list[Pair]:
+    """The paired test of every two of ``values`` (label -> patient -> value), corrected by Holm over all of them."""
+    labels = list(combinations(values, 2))
+    tests = [compare(values[one], values[other], seed) for one, other in labels]
+    corrected = holm([test.p for test in tests])
+    return [
+        Pair(
+            collection,
+            measure,
+            one,
+            other,
+            test.pairs,
+            test.difference,
+            test.p,
+            p_holm,
+            *_interval(values, one, other, seed),
+        )
+        for (one, other), test, p_holm in zip(labels, tests, corrected, strict=True)
+    ]
+
+
+def _interval(values: Mapping[str, Mapping[str, float]], one: str, other: str, seed: int) -> tuple[float, float]:
+    differences = [value - values[other][subject] for subject, value in values[one].items() if subject in values[other]]
+    if len(differences) < 2:
+        return math.nan, math.nan
+    sums = np.column_stack([differences, np.ones(len(differences))])
+    ((low, high),) = bootstrap(lambda total: total[0] / total[1], sums, seed).tolist()
+    return low, high
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, in the order given: the k-th smallest of m times m - k + 1, rising, at most 1.
+
+    NaN is no test: it stays NaN and is not counted. Holm, Scand. J. Statist. 6 (1979) 65-70.
+    """
+    tested = sorted((p, place) for place, p in enumerate(ps) if not math.isnan(p))
+    corrected, least = list(ps), 0.0
+    for k, (p, place) in enumerate(tested):
+        corrected[place] = least = max(least, min(1.0, p * (len(tested) - k)))
+    return corrected
 
 
 def compare(one: Mapping[str, float], other: Mapping[str, float], seed: int = 0) -> Paired:

@@ -7,7 +7,7 @@ has an equal receipt is not done again. Memory holds one checkpoint and one scan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,33 +15,45 @@ from typing import Any
 import numpy as np
 
 from uadtk.checkpoint import Checkpoint, new, open_checkpoint
+from uadtk.core import options as opts
 from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.io.cohort import Cohort
-from uadtk.metrics.compare import compare
+from uadtk.core.volume import Mask
+from uadtk.io.cohort import Cohort, Row
+from uadtk.io.write import write_bytes
+from uadtk.metrics.compare import Pair, all_pairs, compare
 from uadtk.pipeline import receipt as receipts
 from uadtk.pipeline.evaluate import Grid, calibration_rows
 from uadtk.pipeline.receipt import Calibration, PointRule
 from uadtk.pipeline.score import build_method, from_spec
 from uadtk.pipeline.segment import check_point
-from uadtk.pipeline.threshold import calibrate
-from uadtk.report.table import PAIRED, Line
+from uadtk.pipeline.threshold import calibrate, ready
+from uadtk.report.strips import Case, case, head, strip
+from uadtk.report.table import PAIRED, Line, labels
+
+SHOWN = 4  # scans in the mosaic of a collection
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to compare. No scorers: each checkpoint's own. ``cleaners`` None: likewise. No collections: all there are.
+    """What to compare. No scorers, no chains of cleaners: each checkpoint's own. No collections: all there are.
 
+    A model may bring its own scorers: ``vae.safetensors@residual@restoration``.
     ``point`` names the operating point of every checkpoint; None is its only one, or ``p98``, or none if it has none.
+    With a ``strategy`` every row gets a point by it instead, from the split ``calibration``: the scans of the row's own
+    collection, or all of the split where it has none of them. A collection ``ms+wmh`` is both together.
     """
 
     models: tuple[str, ...]
     scorers: tuple[str, ...] = ()
-    cleaners: tuple[str, ...] | None = None
+    chains: tuple[tuple[str, ...], ...] = ()
     collections: tuple[str, ...] = ()
     split: str = ""
     point: str | None = None
+    strategy: str = ""
+    calibration: str = "validation"
     grid: Grid = "native"
 
 
@@ -84,11 +96,14 @@ def plan(asked: Asked, table: Cohort, run: Run) -> list[Task]:
     """
     for spec in asked.scorers:
         from_spec("scorers", spec)
+    for spec in dict.fromkeys(spec for chain in asked.chains for spec in chain):
+        from_spec("cleaners", spec)
     groups = _groups(asked, table, run)
-    tasks = [task for source in asked.models for task in _tasks(source, asked, table, groups, run)]
+    tasks = [task for model in asked.models for task in _tasks(model, asked, table, groups, run)]
     first: dict[tuple[str, str], Task] = {}
     for task in tasks:
-        first.setdefault((task.collection, task.digest or f"{task.model} {task.key['scorer']}"), task)
+        method = " ".join((task.model, task.key["scorer"], *task.key["cleaners"]))
+        first.setdefault((task.collection, task.digest or method), task)
     ways = Counter(task.collection for task in first.values() if not task.beside)
     found = [t if t.beside or ways[t.collection] > 1 else replace(t, model="histeq") for t in first.values()]
     places = list(groups)
@@ -122,6 +137,18 @@ def carry_out(tasks: list[Task], folder: Path, where: Mapping[str, str], run: Ru
         yield line
 
 
+def pairs_of(lines: Sequence[Line], seed: int) -> list[Pair]:
+    """Every two rows of a collection, patient by patient: DICE at the point, and AUPRC."""
+    found = []
+    for name in dict.fromkeys(line.collection for line in lines):
+        own = [line for line in lines if line.collection == name]
+        measured = [(label, e) for label, line in zip(labels(own), own, strict=True) if (e := line.evaluation)]
+        for measure in PAIRED:
+            values = {label: by_patient(evaluation, measure) for label, evaluation in measured}
+            found += all_pairs({label: own for label, own in values.items() if own}, name, measure, seed)
+    return found
+
+
 def by_patient(evaluation: Mapping[str, Any], name: str) -> dict[str, float]:
     """``name`` (``dice``, ``auprc``) of each patient, a patient's scans averaged; without those who have none."""
     values: dict[str, list[float]] = {}
@@ -143,52 +170,65 @@ def _groups(asked: Asked, table: Cohort, run: Run) -> dict[str, Cohort]:
     return {name: receipts.chosen_rows(rows, "", name) for name in names}
 
 
-def _tasks(source: str, asked: Asked, table: Cohort, groups: dict[str, Cohort], run: Run) -> Iterator[Task]:
-    """The rows of one checkpoint, which is then let go: each collection's baseline, then each scorer."""
-    own = open_checkpoint(source)
+def _tasks(model: str, asked: Asked, table: Cohort, groups: dict[str, Cohort], run: Run) -> Iterator[Task]:
+    """The rows of one checkpoint, which is then let go: for each chain of cleaners baselines, then each scorer."""
+    source, *scorers = [model] if Path(model).is_file() else model.split("@")
+    found = open_checkpoint(source)
     place = str(Path(source).resolve()) if Path(source).is_file() else source
-    if asked.cleaners is not None:
-        own = replace(own, cleaners=asked.cleaners)
-    bare = new("histeq", {}, own.preparation, cleaners=own.cleaners)
-    point = own.point(asked.point) if asked.point or own.points else None
-    again = _calibration(point, table)
-    if point is not None and again is None:
+    point = None if asked.strategy or not (asked.point or found.points) else found.point(asked.point)
+    again = _calibrations(asked, point, table, groups)
+    if point is not None and None in again.values():
         run.say(f"histeq has no operating point: the cohort lacks the scans on which '{point.name}' was calibrated")
-    digests = {}
-    for name, rows in groups.items():
-        key = receipts.key_of(bare, rows, again, asked.grid, run)
-        yield Task(name, f"histeq as {source}", "histeq", key, rows, again)
-        digests[name] = receipts.digest_of(key)
-    for spec in asked.scorers or (own.scorer,):
-        checkpoint = replace(own, scorer=spec)
-        rule, problem = _rule(checkpoint, point, again, run)
+    for chain in asked.chains or (found.cleaners,):
+        own = replace(found, cleaners=chain)
+        bare = new("histeq", {}, own.preparation, cleaners=chain)
+        digests = {}
         for name, rows in groups.items():
-            key = receipts.key_of(checkpoint, rows, rule, asked.grid, run)
-            yield Task(name, source, place, key, rows, rule, digests[name], problem)
+            key = receipts.key_of(bare, rows, again[name], asked.grid, run)
+            yield Task(name, f"histeq as {Path(source).stem}", "histeq", key, rows, again[name])
+            digests[name] = receipts.digest_of(key)
+        for spec in scorers or asked.scorers or (own.scorer,):
+            checkpoint = replace(own, scorer=spec)
+            problem, other = _checked(checkpoint, point, run)
+            if other is not None and None in again.values():
+                run.say(f"{source} {' '.join((spec, *chain))}: no operating point: '{other.name}' is for other scores")
+            for name, rows in groups.items():
+                rule = again[name] if other is not None or asked.strategy else point
+                key = receipts.key_of(checkpoint, rows, rule, asked.grid, run)
+                yield Task(name, source, place, key, rows, rule, digests[name], problem)
 
 
-def _calibration(point: OperatingPoint | None, table: Cohort) -> Calibration | None:
-    rows = None if point is None else calibration_rows(table, point)
-    return None if point is None or rows is None else Calibration(point.strategy, point.name, rows)
+def _calibrations(
+    asked: Asked, point: OperatingPoint | None, table: Cohort, groups: dict[str, Cohort]
+) -> dict[str, Calibration | None]:
+    """For each collection, how a row finds a point of its own: by the strategy asked for, or the way ``point`` was."""
+    if not asked.strategy:
+        rows = None if point is None else calibration_rows(table, point)
+        found = None if point is None or rows is None else Calibration(point.strategy, point.name, rows)
+        return dict.fromkeys(groups, found)
+    split, name = table.split(asked.calibration), opts.parse_spec(asked.strategy)[0]
+    own = {group: receipts.in_collection(split, group) or split for group in groups}
+    for rows in own.values():
+        ready(asked.strategy, rows)
+    return {group: Calibration(asked.strategy, name, rows) for group, rows in own.items()}
 
 
-def _rule(
-    checkpoint: Checkpoint, point: OperatingPoint | None, again: Calibration | None, run: Run
-) -> tuple[PointRule, str]:
-    """The point of a row, and why the row cannot be. Builds the model: one that is broken is found before the work."""
+def _checked(checkpoint: Checkpoint, point: OperatingPoint | None, run: Run) -> tuple[str, OperatingPoint | None]:
+    """Why the row cannot be, and ``point`` if it is for other scores.
+
+    Builds the model: one that is broken is found before the work.
+    """
     try:
         build_method(checkpoint, run)
     except UsageError as error:
-        return None, error.one_line()
+        return error.one_line(), None
     if point is None:
-        return None, ""
+        return "", None
     try:
         check_point(checkpoint, point)
     except UsageError:
-        if again is None:
-            run.say(f"{checkpoint.source} {checkpoint.scorer}: no operating point: '{point.name}' is for other scores")
-        return again, ""
-    return point, ""
+        return "", point
+    return "", None
 
 
 def _receipt(
@@ -204,6 +244,13 @@ def _receipt(
             run.say("has been done")
             return found
     checkpoint = receipts.checkpoint_of(task.source, task.key)
+    cases: dict[Path, Case] = {}
+    shown = _shown(task.rows)
+
+    def watch(row: Row, scoring: Scoring, truth: Mask) -> None:
+        if row.image in shown:
+            cases[row.image] = case(scoring, truth)
+
     rule = task.rule
     if isinstance(rule, Calibration):
         same = receipts.digest_of({**task.key, "cohort_digest": ""})
@@ -211,8 +258,19 @@ def _receipt(
             points[same] = calibrate(checkpoint, rule.rows, rule.strategy, rule.name, run)
         rule = points[same]
     found_at = {"model": task.source, **where, "collection": task.collection}
-    evaluation = receipts.measure(checkpoint, task.rows, rule, task.key["grid"], run)
+    evaluation = receipts.measure(checkpoint, task.rows, rule, task.key["grid"], run, watch)
+    if cases:  # before the receipt, which says that all is done
+        pictures = path.parent.with_name("pictures")
+        write_bytes(pictures / f"{task.digest}.png", strip(list(cases.values())))
+        write_bytes(pictures / f"{task.collection or 'all'}.png", head(list(cases.values())))
     return receipts.write_receipt(path, task.key, found_at, evaluation)
+
+
+def _shown(rows: Cohort) -> set[Path]:
+    """The scans of the mosaic: labelled ones from the first to the last, the same for every model."""
+    labelled = [row.image for row in rows if row.lesion_mask]
+    places = np.linspace(0, len(labelled) - 1, min(SHOWN, len(labelled))).round().astype(int)
+    return {labelled[place] for place in places}
 
 
 def _paired(record: dict[str, Any], beside: dict[str, Any], seed: int) -> dict[str, tuple[int, float, float]]:

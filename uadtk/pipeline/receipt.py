@@ -118,9 +118,20 @@ def read_receipt(path: Path) -> dict[str, Any]:
 
 
 def chosen_rows(table: Cohort, split: str, collection: str) -> Cohort:
-    """The rows of one split and one collection; '' takes all. Raises DataError if there are none."""
+    """The rows of one split and one collection, or of several as ``ms+wmh``; '' takes all.
+
+    Raises DataError if there are none.
+    """
     rows = table.split(split) if split else table
-    return rows.where(collection=collection) if collection else rows
+    for name in collection.split("+") if collection else []:
+        rows.where(collection=name)
+    return in_collection(rows, collection) or rows
+
+
+def in_collection(rows: Cohort, collection: str) -> Cohort | None:
+    """The rows of one collection, or of several as ``ms+wmh``; '' takes all; None if there are none."""
+    own = tuple(row for row in rows if not collection or row.collection in collection.split("+"))
+    return Cohort(own, rows.source) if own else None
 
 
 def reproduce(receipt: dict[str, Any], run: Run, model: str = "", cohort: str = "") -> list[str]:

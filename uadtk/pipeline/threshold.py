@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +38,8 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
     DataError
         No scan could be used.
     """
-    short, values = opts.parse_spec(strategy)
-    cls = registry.load("thresholders", short)
-    thresholder = cls(opts.build(cls.Options, values, short))
-    rows = [row for row in cohort if row.lesion_mask or not thresholder.needs_lesions]
-    if not rows:
-        raise UsageError(f"'{short}' needs lesion masks, the cohort names none", str(cohort.source))
-    if hasattr(thresholder, "check_subjects"):
-        thresholder.check_subjects(len({row.subject for row in rows}))
+    short = opts.parse_spec(strategy)[0]
+    thresholder, rows = ready(strategy, cohort)
     method = build_method(checkpoint, run)
     with scratch() as folder:
         kept: dict[Path, float] = {}  # files, with the share of the brain that counts
@@ -73,6 +68,19 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, 
         interval=choice.interval,
         min_voxels=choice.min_voxels,
     )
+
+
+def ready(strategy: str, cohort: Cohort) -> tuple[Any, list[Row]]:
+    """The thresholder, and the rows it can use. Raises UsageError where :func:`calibrate` says so, before any work."""
+    short, values = opts.parse_spec(strategy)
+    cls = registry.load("thresholders", short)
+    thresholder = cls(opts.build(cls.Options, values, short))
+    rows = [row for row in cohort if row.lesion_mask or not thresholder.needs_lesions]
+    if not rows:
+        raise UsageError(f"'{short}' needs lesion masks, the cohort names none", str(cohort.source))
+    if hasattr(thresholder, "check_subjects"):
+        thresholder.check_subjects(len({row.subject for row in rows}))
+    return thresholder, rows
 
 
 @contextmanager

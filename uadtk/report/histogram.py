@@ -70,7 +70,7 @@ def histogram_svg(hist: Histogram) -> str:
         f'<path class="axis" d="M{_LEFT} {base}H{_WIDTH - _RIGHT}"/>',
         *(
             f'<text class="tick" x="{_LEFT + v * across:.1f}" y="{base + 15}" text-anchor="middle">{v:.6g}</text>'
-            for v in _round_steps(top)
+            for v in round_steps(top)
         ),
         f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 5}" text-anchor="end">score</text>',
         '<text class="tick" x="4" y="12">voxels</text>',
@@ -86,7 +86,7 @@ def _count(decade: int) -> str:
     return ("1", "10", "100", "1k", "10k", "100k", "1M", "10M", "100M", "1G")[decade]
 
 
-def _round_steps(top: float) -> list[float]:
+def round_steps(top: float) -> list[float]:
     """Five to nine round numbers from 0 to ``top``."""
     step = 10.0 ** math.floor(math.log10(top))
     step *= next(part for part in (0.2, 0.25, 0.5, 1.0, 2.0) if top / (step * part) <= 8)

@@ -26,7 +26,7 @@ OTHER: Colour = (60, 175, 255)  # other findings of a page; the true lesion of a
 _INFERNO = (0x000004, 0x1B0C41, 0x4A0C6B, 0x781C6D, 0xA52C60, 0xCF4446, 0xED6925, 0xFB9B06, 0xF7D13D, 0xFCFFA4)
 
 # Pixels hold shades 0..253 of a ramp; the last two values of a palette are the outlines' colours.
-_SHADES = 254
+SHADES = 254
 _FOUND, _OTHER = 254, 255
 
 
@@ -37,7 +37,7 @@ def inferno() -> list[Colour]:
 
 def _palette(anchors: list[Colour]) -> Pixels:
     """(256, 3)"""
-    at = np.linspace(0, len(anchors) - 1, _SHADES)
+    at = np.linspace(0, len(anchors) - 1, SHADES)
     ramp = np.stack([np.interp(at, range(len(anchors)), channel) for channel in zip(*anchors, strict=True)], axis=1)
     return np.concatenate([ramp.round(), [FOUND, OTHER]]).astype(np.uint8)
 
@@ -48,12 +48,12 @@ HEAT = _palette(inferno())
 
 def grey_pixels(planes: Planes, volume: NDArray[Any], k: int, size: tuple[int, int]) -> Pixels:
     """Shades of a plane in the scan's window, ``size`` (width, height) in pixels."""
-    return _shades(planes.plane(volume, k), *planes.grey, size)
+    return shades(planes.plane(volume, k), *planes.grey, size)
 
 
 def heat_pixels(planes: Planes, k: int, size: tuple[int, int]) -> Pixels:
     """Shades of the score."""
-    return _shades(planes.plane(planes.score, k), 0.0, planes.heat, size)
+    return shades(planes.plane(planes.score, k), 0.0, planes.heat, size)
 
 
 def mask_pixels(
@@ -146,7 +146,7 @@ def _colour_bar(
 
     top = f"{heat:.2g}"
     start, length = left + 22, width - 34 - round(font.getlength(top))
-    ramp = np.tile(np.linspace(0, _SHADES - 1, length).round().astype(np.uint8), (10, 1))
+    ramp = np.tile(np.linspace(0, SHADES - 1, length).round().astype(np.uint8), (10, 1))
     sheet.paste(Image.fromarray(HEAT[ramp]), (start, middle - 5))
     tick = start + round(length * min(max(threshold / heat, 0.0), 1.0))
     draw.line((tick, middle - 9, tick, middle + 8), (255, 255, 255), 2)
@@ -154,13 +154,14 @@ def _colour_bar(
     draw.text((left + width - 4, middle), top, (150, 158, 168), font, anchor="rm")
 
 
-def _shades(plane: NDArray[Any], low: float, high: float, size: tuple[int, int]) -> Pixels:
+def shades(plane: NDArray[Any], low: float, high: float, size: tuple[int, int]) -> Pixels:
+    """A plane from ``low`` to ``high`` as shades of a palette, ``size`` (width, height) in pixels."""
     from PIL import Image
 
-    scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32((_SHADES - 1) / (high - low))
-    shades = np.clip(scaled, 0, _SHADES - 1).astype(np.uint8)
-    resized: Pixels = np.array(Image.fromarray(shades).resize(size, Image.Resampling.BICUBIC))
-    np.minimum(resized, _SHADES - 1, out=resized)  # bicubic may overshoot into the outlines' colours
+    scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32((SHADES - 1) / (high - low))
+    small = np.clip(scaled, 0, SHADES - 1).astype(np.uint8)
+    resized: Pixels = np.array(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
+    np.minimum(resized, SHADES - 1, out=resized)  # bicubic may overshoot into the outlines' colours
     return resized
 
 

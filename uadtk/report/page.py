@@ -48,7 +48,7 @@ def report_html(segmentation: Segmentation) -> str:
     provenance = dict(segmentation.provenance)
     options = {key: value for key, value in dict(provenance.pop("options", {})).items() if key != "point"}
     groups = {"operating point": asdict(point), **provenance, "options": options}
-    return _template().render(
+    return template("report.html.j2").render(
         name=_name(segmentation),
         facts=_facts(segmentation, options),
         rows=_rows(planes, segmentation),
@@ -68,8 +68,9 @@ def report_html(segmentation: Segmentation) -> str:
     )
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@lru_cache
+def template(name: str) -> Template:
+    """A page of this folder, to be filled in; what it is given is escaped."""
     environment = Environment(
         loader=PackageLoader("uadtk", "report"),
         autoescape=True,
@@ -78,7 +79,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda value: f"{value:.3g}"
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _name(segmentation: Segmentation) -> str:
@@ -126,11 +127,11 @@ def _rows(planes: Planes, segmentation: Segmentation) -> list[Row]:
 
 def _row(planes: Planes, title: str, detail: str, x: float, y: float, k: int, label: int) -> Row:
     size = planes.size_px(PANEL_PX)
-    panels = [Panel("scan", _src(png(grey_pixels(planes, planes.scan, k, size))))]
+    panels = [Panel("scan", png_src(png(grey_pixels(planes, planes.scan, k, size))))]
     if planes.reconstruction is not None:
-        panels.append(Panel("reconstruction", _src(png(grey_pixels(planes, planes.reconstruction, k, size)))))
-    panels.append(Panel("score", _src(png(heat_pixels(planes, k, size), HEAT))))
-    panels.append(Panel("mask", _src(png(mask_pixels(planes, k, size, label), GREY))))
+        panels.append(Panel("reconstruction", png_src(png(grey_pixels(planes, planes.reconstruction, k, size)))))
+    panels.append(Panel("score", png_src(png(heat_pixels(planes, k, size), HEAT))))
+    panels.append(Panel("mask", png_src(png(mask_pixels(planes, k, size, label), GREY))))
     left, top = planes.place(x, y)
     return Row(title, detail, panels, 100 * left, 100 * top)
 
@@ -138,7 +139,7 @@ def _row(planes: Planes, title: str, detail: str, x: float, y: float, k: int, la
 def _overview(planes: Planes) -> list[Panel]:
     size = planes.size_px(OVERVIEW_PX)
     return [
-        Panel(f"{planes.height_mm(k):.0f} mm", _src(png(mask_pixels(planes, k, size), GREY)))
+        Panel(f"{planes.height_mm(k):.0f} mm", png_src(png(mask_pixels(planes, k, size), GREY)))
         for k in planes.spread(OVERVIEW_PLANES)
     ]
 
@@ -154,7 +155,7 @@ def _lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [(prefix, f"{value:.6g}" if isinstance(value, float) else str(value))]
 
 
-def _src(data: bytes) -> str:
+def png_src(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 

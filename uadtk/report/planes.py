@@ -6,13 +6,13 @@ orientation; it is looked at through views of its closest RAS+ orientation, so t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.finding import Finding, Segmentation
+from uadtk.core.finding import Finding, Scoring, Segmentation
 from uadtk.core.volume import Affine, Volume
 
 Array = NDArray[Any]
@@ -49,7 +49,13 @@ class Planes:
 
     @classmethod
     def of(cls, segmentation: Segmentation) -> Planes:
-        scoring = segmentation.scoring
+        planes = cls.of_scoring(segmentation.scoring)
+        heat = max(planes.heat, 1.5 * segmentation.point.threshold)
+        return replace(planes, components=canonical(segmentation.components)[0], heat=heat)
+
+    @classmethod
+    def of_scoring(cls, scoring: Scoring) -> Planes:
+        """Without an operating point there are no components."""
         scan, affine = canonical(scoring.scan)
         score, brain = canonical(scoring.score)[0], canonical(scoring.brain)[0]
         reconstruction = scoring.maps.get("reconstruction")
@@ -62,7 +68,7 @@ class Planes:
         return cls(
             scan,
             score,
-            canonical(segmentation.components)[0],
+            np.broadcast_to(np.int32(0), scan.shape),
             brain,
             None if reconstruction is None else canonical(reconstruction)[0],
             affine,
@@ -70,7 +76,7 @@ class Planes:
             high,
             _grey(intensities),
             # The rarest scores would leave everything else dark.
-            max(float(np.quantile(scores, 0.999)) if scores.size else 0.0, 1.5 * segmentation.point.threshold, 1e-12),
+            max(float(np.quantile(scores, 0.999)) if scores.size else 0.0, 1e-12),
         )
 
     @property

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePath
 from typing import Any
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
+from uadtk.metrics.compare import Pair
 
 Published = Mapping[str, Mapping[str, Mapping[str, str]]]
 PAIRED = ("dice", "auprc")
@@ -38,7 +39,7 @@ APPROACHES = {
     ("constrained-aae", "residual"): "Constrained AAE",
 }
 # heading, our measure, its spread; the study's names of both
-_COLUMNS = (
+COLUMNS = (
     ("AUROC", "auroc_volume", "", "auroc", ""),
     ("AUPRC", "auprc_volume", "", "auprc", ""),
     ("⌈DICE⌉", "dice_oracle_volume", "", "best_dice", ""),
@@ -47,7 +48,7 @@ _COLUMNS = (
     ("l1 anomalous (mean ± sd)", "l1_anomalous", "l1_anomalous_sd", "l1_re_anomalous", "l1_re_anomalous_sd"),
     ("χ²", "chi_squared", "", "chi2", ""),
 )
-_NOTES = """
+NOTES = """
 AUROC, AUPRC and ⌈DICE⌉ are pooled over all voxels, air included, as in the study; table.tsv has them inside the brain.
 ⌈DICE⌉ is an oracle: its threshold is chosen on the truth. In brackets: 95 % bootstrap intervals over patients.
 p: two-sided paired permutation test against histeq, of DICE and of AUPRC (inside the brain) per patient; not corrected
@@ -71,6 +72,21 @@ class Line:
     problem: str = ""
     paired: Mapping[str, tuple[int, float, float]] = field(default_factory=dict)
     receipt: str = ""
+
+
+def labels(lines: Sequence[Line]) -> list[str]:
+    """What each row is called: its model, its scorer, and its cleaners where rows differ in them.
+
+    A checkpoint goes by its file's name without folder and suffix, unless that names two.
+    """
+    stems = {model: PurePath(model).stem for model in {line.model for line in lines if line.architecture != "histeq"}}
+    named = {model: stem if list(stems.values()).count(stem) == 1 else model for model, stem in stems.items()}
+    chains = {line.cleaners for line in lines}
+    return [
+        (named[line.model] + " " + line.scorer if line.model in named else line.model)
+        + (f" ({' '.join(line.cleaners) or 'not cleaned'})" if len(chains) > 1 else "")
+        for line in lines
+    ]
 
 
 def read_published(path: Path) -> Published:
@@ -121,15 +137,26 @@ def as_tsv(lines: Sequence[Line], published: Published, datasets: Mapping[str, s
     return "\n".join(["\t".join(columns), *body]) + "\n"
 
 
+def pairs_as_tsv(pairs: Sequence[Pair]) -> str:
+    """A line for every two rows and measure, all digits."""
+    names = [each.name for each in fields(Pair)]
+    lines = ["\t".join(names)]
+    for pair in pairs:
+        values = (getattr(pair, name) for name in names)
+        lines.append("\t".join(_exact(value) if isinstance(value, float) else str(value) for value in values))
+    return "\n".join(lines) + "\n"
+
+
 def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> str:
     """One table per collection: values, their intervals, and the published row, one below the other."""
     parts = []
     for name in dict.fromkeys(line.collection for line in lines):
         own = [line for line in lines if line.collection == name]
-        grid = [cells for line in own for cells in _block(line, published, datasets)]
-        heading = ["approach", *(column[0] for column in _COLUMNS), "p DICE", "p AUPRC", "patients"]
+        named = zip(labels(own), own, strict=True)
+        grid = [cells for label, line in named for cells in _block(label, line, published, datasets)]
+        heading = ["approach", *(column[0] for column in COLUMNS), "p DICE", "p AUPRC", "patients"]
         parts.append((f"{name}\n" if name else "") + _aligned([heading, *grid]))
-    return "\n\n".join(parts) + "\n" + _NOTES
+    return "\n\n".join(parts) + "\n" + NOTES
 
 
 def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict[str, str]:
@@ -153,34 +180,52 @@ def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict
     return {**row, "receipt": line.receipt, "problem": line.problem}
 
 
-def _block(line: Line, published: Published, datasets: Mapping[str, str]) -> Iterator[list[str]]:
-    label = line.model if line.architecture == "histeq" else f"{line.model} {line.scorer}"
+def values(line: Line) -> list[str]:
+    """The cells below ``COLUMNS`` and the two p-values, '-' where there is none."""
+    measures = _measures(line)
+    ps = [short(line.paired[name][2]) if name in line.paired else "-" for name in PAIRED]
+    return [*(_spread(_value(measures, name), _value(measures, sd)) for _, name, sd, _, _ in COLUMNS), *ps]
+
+
+def intervals(line: Line) -> list[str]:
+    """The interval of each of ``COLUMNS``; '' where there is none."""
+    measures = _measures(line)
+    ends = [measures.get(name, {}).get("interval") for _, name, *_ in COLUMNS]
+    return [f"[{short(both[0])}, {short(both[1])}]" if both else "" for both in ends]
+
+
+def published_values(row: Mapping[str, str]) -> list[str]:
+    """The study's numbers below ``COLUMNS``."""
+    return [_spread(row.get(mean, ""), row.get(sd, "")) for *_, mean, sd in COLUMNS]
+
+
+def short(value: float) -> str:
+    return "-" if value != value else f"{value:.3g}"
+
+
+def _block(label: str, line: Line, published: Published, datasets: Mapping[str, str]) -> Iterator[list[str]]:
     if line.evaluation is None:
         yield [label, line.problem]
         return
-    measures = line.evaluation["measures"]
-    ps = [_short(line.paired[name][2]) if name in line.paired else "-" for name in PAIRED]
-    cells = [_spread(_value(measures, name), _value(measures, sd)) for _, name, sd, _, _ in _COLUMNS]
-    yield [label, *cells, *ps, str(line.evaluation["patients"])]
-    intervals = [measures.get(name, {}).get("interval") for _, name, *_ in _COLUMNS]
-    if any(intervals):
-        yield ["", *(f"[{_short(ends[0])}, {_short(ends[1])}]" if ends else "" for ends in intervals)]
+    yield [label, *values(line), str(line.evaluation["patients"])]
+    if any(intervals(line)):
+        yield ["", *intervals(line)]
     where, row = published_row(line, published, datasets)
     if where:
-        yield [f"  published, {where}", *(_spread(row.get(m, ""), row.get(sd, "")) for *_, m, sd in _COLUMNS)]
+        yield [f"  published, {where}", *published_values(row)]
+
+
+def _measures(line: Line) -> Mapping[str, Any]:
+    return {} if line.evaluation is None else line.evaluation["measures"]
 
 
 def _value(measures: Mapping[str, Any], name: str) -> str:
     value = measures.get(name, {}).get("value")
-    return "" if value is None else _short(value)
+    return "" if value is None else short(value)
 
 
 def _spread(mean: str, sd: str) -> str:
     return (f"{mean} ± {sd}" if sd else mean) or "-"
-
-
-def _short(value: float) -> str:
-    return "-" if value != value else f"{value:.3g}"
 
 
 def _exact(value: float | None) -> str:
