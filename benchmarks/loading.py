@@ -69,7 +69,8 @@ def write_slices(folder: Path, n: int) -> Slices:
                 file.write(values[: n - start].tobytes())
     shape = (n, SIDE, SIDE)
     image_map = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
-    return Slices(image_map, np.memmap(folder / "masks.u8", "u1", "r", shape=shape), 1)
+    masks_map = np.memmap(folder / "masks.u8", "u1", "r", shape=shape)
+    return Slices(image_map, masks_map, 1, np.zeros((n, 3), np.int32))
 
 
 def train(slices: Slices, steps: int) -> tuple[list[float], float]:

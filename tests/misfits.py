@@ -61,6 +61,24 @@ class GoodRanker(nn.Module):
         return x.clamp(min=0) * brain
 
 
+class GoodPupil(nn.Module):
+    """Learns from labels how bright a lesion is."""
+
+    Options = Options
+    supervised = True
+
+    def __init__(self, options, side):
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(0.5 + options.level) + 0.01 * torch.rand(()))
+
+    def score(self, x, brain):
+        return (20 * (x - self.level)).sigmoid() * brain
+
+    def training_loss(self, batch):
+        error = (self.score(batch.image, batch.brain) - batch.lesion.float()).square()
+        return {"loss": (error * batch.known).mean()}
+
+
 class GoodDuel(GoodModel):
     """Has an adversary, of which little is left when judging begins."""
 
@@ -260,6 +278,12 @@ class NumPyNoise(GoodModel):
 class LearnsLesions(GoodModel):
     def training_loss(self, batch):
         return super().training_loss(replace(batch, normal=batch.normal | True))
+
+
+@breaks("models", "unknown_labels_are_not_learned")
+class TrustsEveryMark(GoodPupil):
+    def training_loss(self, batch):
+        return super().training_loss(replace(batch, known=batch.known | True))
 
 
 @breaks("models", "loss_falls")
@@ -534,7 +558,7 @@ class ExcusedFromNothing(GoodModel):
 
 
 GOOD = {
-    "models": [GoodModel, GoodDuel, GoodRanker, Excused],
+    "models": [GoodModel, GoodDuel, GoodRanker, GoodPupil, Excused],
     "scorers": [GoodScorer],
     "cleaners": [GoodCleaner],
     "thresholders": [GoodThresholder, GoodSupervised, GoodRefuser],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -170,11 +171,27 @@ def test_digest(scans):
         digest(Row("P1", a.image, split="train", lesion_free_slices=(1,)), b),
         digest(Row("P1", a.image, split="train", brain_mask=scans / "c.nii.gz"), b),
         digest(Row("P1", a.image, split="train", lesion_mask=scans / "c.nii.gz"), b),
+        digest(Row("P1", a.image, split="train", ignore_mask=scans / "c.nii.gz"), b),
+        digest(Row("P1", a.image, split="train", prior_mask=scans / "c.nii.gz"), b),
+        digest(Row("P1", a.image, split="train", label_source="teacher"), b),
         digest(Row("P1", scans / "gone.nii.gz", split="train"), b),
     ]
     with (scans / "b.nii.gz").open("ab") as file:
         file.write(b"more")
     assert len({first, *changed, digest(a, b)}) == len(changed) + 2
+
+
+def test_columns_that_came_later_leave_older_digests_as_they_were(scans):
+    line = f"P1\ttrain\t\ta.nii.gz {(scans / 'a.nii.gz').stat().st_size}\t\t"
+    digest = Cohort((Row("P1", scans / "a.nii.gz", split="train", group="ms"),), "here").digest()
+    assert digest == hashlib.sha256(line.encode()).hexdigest()
+
+
+def test_labels_of_something_else(scans):
+    text = "subject|image|lesion_mask|ignore_mask|prior_mask|label_source\nP1|a.nii.gz|b.nii.gz|c.nii.gz||teacher\n"
+    (row,) = read_cohort(table(scans, text))
+    assert (row.lesion_mask, row.ignore_mask) == (scans / "b.nii.gz", scans / "c.nii.gz")
+    assert (row.prior_mask, row.label_source) == (None, "teacher")
 
 
 def test_one_file_and_several(scans):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,6 +44,27 @@ def test_the_lesion_mask_moves_with_the_lesion(changed: Batch) -> None:
         bright = image > 0.75 * image.max()
         assert (bright & ~normal).sum() > 0.9 * bright.sum()
         assert (bright & ~normal).sum() > 0.7 * (~normal).sum()
+
+
+def test_labels_move_with_the_image() -> None:
+    given = batch(8)
+    spot = ~given.normal
+    with seeded(0):
+        moved = augmented(replace(given, lesion=spot, known=given.brain, hint=spot, hinted=given.brain))
+    for lesion, known in ((moved.lesion, moved.known), (moved.hint, moved.hinted)):
+        assert torch.equal(lesion, ~moved.normal)
+        assert torch.equal(known, moved.brain)
+
+
+def test_neighbours_move_with_their_slice() -> None:
+    given = batch(8)
+    three = torch.cat([0.5 * given.image, given.image, given.image], dim=1)
+    with seeded(0):
+        moved = augmented(replace(given, image=three)).image
+    with seeded(0):
+        assert torch.equal(moved[:, 1:2], augmented(given).image)
+    assert torch.equal(moved[:, 1], moved[:, 2])
+    assert torch.equal(moved[:, 0] > 0, moved[:, 1] > 0)
 
 
 def test_it_is_mild(changed: Batch) -> None:

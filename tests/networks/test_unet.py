@@ -34,8 +34,26 @@ def shapes_of(modules: nn.ModuleList, net: UNet, x: torch.Tensor) -> list[tuple[
 
 def test_each_resolution_has_half_the_side_and_twice_the_channels() -> None:
     net, x = unet(depth=4), image()
-    assert shapes_of(net.down, net, x) == [(4, 16, 16), (8, 8, 8), (16, 4, 4), (32, 2, 2)]
-    assert shapes_of(net.up, net, x) == [(16, 4, 4), (8, 8, 8), (4, 16, 16)]
+    falling = [(4, 16, 16), (8, 8, 8), (16, 4, 4), (32, 2, 2)]
+    assert shapes_of(net.down[:-1], net, x) == falling[:-1]
+    assert [tuple(level.shape[1:]) for level in net.levels(x)] == [*falling[::-1], (1, 16, 16)]
+    assert torch.equal(net.levels(x)[-1], net(x))
+
+
+def test_levels_are_what_norm_activation_and_the_last_convolution_see() -> None:
+    net, x = unet(), image()
+    *_, last, out = net.levels(x)
+    _, _, _, _, norm, activation = net.up[-1]
+    torch.testing.assert_close(net.out(activation(norm(last))), out)
+
+
+def test_dropout_is_at_the_lowest_resolution_and_in_training_alone() -> None:
+    net, x = unet(dropout=0.5), image()
+    assert torch.equal(net(x), unet()(x))
+    net.train()
+    first, second = net.levels(x), net.levels(x)
+    assert torch.equal(first[0], second[0])
+    assert not torch.equal(first[1], second[1])
 
 
 def test_channels_in_and_out() -> None:

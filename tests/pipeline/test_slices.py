@@ -8,13 +8,15 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.pipeline import slices as module
 from uadtk.pipeline.slices import Slices, load_slices, slices_key
 
@@ -52,6 +54,64 @@ def test_rows_come_in_the_order_asked_for(cohort: Cohort, tmp_path: Path) -> Non
     np.testing.assert_array_equal(batch.image[:, 0], slices.image[rows])
     np.testing.assert_array_equal(batch.brain[:, 0], slices.masks[rows] & module.BRAIN > 0)
     np.testing.assert_array_equal(batch.normal[:, 0], slices.masks[rows] & module.NORMAL > 0)
+
+
+def patient(cohort: Cohort) -> Row:
+    (row,) = [row for row in cohort if row.lesion_mask]
+    return row
+
+
+def test_labels_are_where_the_masks_are(cohort: Cohort, tmp_path: Path) -> None:
+    """Known everywhere in a labelled scan but where it is to be ignored; elsewhere there are hints or nothing."""
+    row = patient(cohort)
+    rows = [row, replace(row, ignore_mask=row.lesion_mask), replace(row, lesion_mask=None, prior_mask=row.lesion_mask)]
+    sure, ignored, hinted, blank = (
+        whole(load([one], tmp_path, masked=True)) for one in [*rows, replace(row, lesion_mask=None)]
+    )
+    bright = sure.image > 1.3
+    assert bright.any()
+    assert sure.lesion[bright].all()
+    assert not sure.lesion[sure.normal].any()
+    assert sure.known.all()
+    assert torch.equal(ignored.known, ~sure.lesion)
+    assert torch.equal(hinted.hint, sure.lesion)
+    assert hinted.hinted.all()
+    for one in (sure, ignored, blank):
+        assert not (one.hint | one.hinted).any()
+    for one in (hinted, blank):
+        assert not (one.lesion | one.known).any()
+
+
+def test_it_is_kept_whose_labels_a_slice_has(cohort: Cohort, tmp_path: Path) -> None:
+    row = patient(cohort)
+    rows = [replace(row, label_source="teacher"), replace(row, lesion_mask=None), row]
+    slices = load(rows, tmp_path, masked=True)
+    scan, source, lesion = slices.about.T
+    n = len(slices) // 3
+    np.testing.assert_array_equal(scan, np.repeat([0, 1, 2], n))
+    np.testing.assert_array_equal(source, np.repeat([module.PSEUDO, module.UNLABELLED, module.ANNOTATED], n))
+    np.testing.assert_array_equal(lesion, whole(slices).lesion.sum(dim=(1, 2, 3)))
+
+
+def test_neighbours_are_of_the_same_scan_and_the_last_is_repeated(cohort: Cohort, tmp_path: Path) -> None:
+    slices = replace(load(cohort, tmp_path, masked=True), neighbours=2)
+    scan = slices.about[:, 0]
+    first, last = np.flatnonzero(scan == 1)[[0, -1]]
+    batch = slices.batch(np.array([last, first, first + 5]), "cpu")
+    expected = [[last - 2, last - 1, last, last, last], [first, first, first, first + 1, first + 2]]
+    expected.append([*range(first + 3, first + 8)])
+    np.testing.assert_array_equal(batch.image, slices.image[np.array(expected)])
+    np.testing.assert_array_equal(batch.brain[:, 0], batch.image[:, 2] > 0)
+
+
+def test_a_mask_on_another_grid_is_one_line(cohort: Cohort, tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4)), tmp_path / "other.nii.gz")
+    row, said = patient(cohort), []
+    for column, labels in (("ignore_mask", row.lesion_mask), ("prior_mask", None)):
+        wrong = replace(row, lesion_mask=labels, **{column: tmp_path / "other.nii.gz"})
+        load([row, wrong], tmp_path / "cache", masked=True, said=said)
+    assert len(said) == 2
+    assert all("other.nii.gz: the mask's grid" in line and "left out" in line for line in said)
 
 
 def test_they_are_prepared_once(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ _ORDER = (
     "segment",
     "train",
     "report-training",
+    "selfteach",
     "threshold",
     "tune-restoration",
     "evaluate",

@@ -25,13 +25,24 @@ Adversarial models have several players, each with an optimiser of its own:
 
 ``conclude(batches) -> None``
     Called once after training, with the weights that are kept and all training slices: to fit what gradients do not.
+    A model with this and without ``training_loss`` is trained by it alone.
+
+Models that learn from labels say so:
+
+``supervised = True``
+    Batches are drawn from all slices of labelled scans, in equal parts from those that people annotated and those that
+    something else labelled (the cohort's ``label_source``); held-out slices are labelled ones.
+``unlabelled = True``
+    And a further equal part from scans without labels.
+``neighbours: int``
+    So many slices on either side come with each, as further channels of ``Batch.image``; by default 0.
 
 Images are float32, about [0, 1] (brain intensity divided by its 98th percentile), 0 outside the brain.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -47,12 +58,30 @@ class Batch:
     """Slices to learn from, all (B, 1, S, S).
 
     ``image`` float32; ``brain`` bool; ``normal`` bool, False where a known lesion must not be learned (always True
-    when only lesion-free slices are used).
+    when only lesion-free slices are used). ``image`` has 1 + 2n channels, the slice in their middle, where a model asks
+    for n neighbours.
+
+    For models that learn from labels, bool and by default all False: ``lesion`` where one is marked, ``known`` where
+    the label is known, lesion or not; and for slices without labels ``hint`` where something else suspects a lesion,
+    ``hinted`` where it was asked (the cohort's ``prior_mask``).
     """
 
     image: Tensor
     brain: Tensor
     normal: Tensor
+    lesion: Tensor = None  # type: ignore[assignment]
+    known: Tensor = None  # type: ignore[assignment]
+    hint: Tensor = None  # type: ignore[assignment]
+    hinted: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name in ("lesion", "known", "hint", "hinted"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.brain & False)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed in the same way, as ``batch.each(lambda t: t[:4])``."""
+        return Batch(*(change(getattr(self, field.name)) for field in fields(self)))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ _NO_IMAGE = re.compile(r"(mask|_dseg|_probseg)$", re.IGNORECASE)
 class Row:
     """One scan. Its files need not exist until they are used: one that is missing fails one row.
 
-    ``lesion_free_slices`` are indices along z of the stored image; None says that nobody looked.
+    ``lesion_free_slices`` are indices along z of the stored image; None says that nobody looked. ``ignore_mask`` are
+    voxels of a labelled scan whose label is not known; ``label_source`` is who labelled it, None for people;
+    ``prior_mask`` are voxels of a scan without labels that something suspects (``uadtk segment`` with any model). All
+    masks are on the scan's own grid.
     """
 
     subject: str
@@ -39,10 +42,14 @@ class Row:
     split: str | None = None
     collection: str | None = None
     lesion_free_slices: tuple[int, ...] | None = None
+    ignore_mask: Path | None = None
+    prior_mask: Path | None = None
+    label_source: str | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
 _FILES = ("image", "brain_mask", "lesion_mask")
+_LATER_FILES = ("ignore_mask", "prior_mask")  # in a digest only where there is one, so that older digests still hold
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Cohort:
         return Cohort(rows, self.source)
 
     def digest(self) -> str:
-        """SHA-256 over subjects, splits, lesion-free slices, and the names and sizes of the files.
+        """SHA-256 over subjects, splits, lesion-free slices, label sources, and the names and sizes of the files.
 
         Sizes stand for contents, so that a cohort of many gigabytes costs nothing: packed images of equal size that
         differ are rare. Neither the order of the rows nor the folder they lie in matters.
@@ -226,8 +233,8 @@ def _row(folder: Path, columns: list[str], cells: list[str], where: str) -> Row:
     slices = values.get("lesion_free_slices", "").removeprefix("all")  # every slice: as if there were no list
     if not re.fullmatch(r"[0-9\s,]*", slices):
         raise DataError(f"lesion_free_slices is '{slices}'", where, "Write slice numbers: 12 13 14.")
-    files = {name: folder / values[name] for name in _FILES if name in values}
-    words = {name: values[name] for name in ("group", "site", "split", "collection") if name in values}
+    files = {name: folder / values[name] for name in (*_FILES, *_LATER_FILES) if name in values}
+    words = {n: values[n] for n in ("group", "site", "split", "collection", "label_source") if n in values}
     numbers = tuple(sorted({int(number) for number in re.findall(r"[0-9]+", slices)}))
     return Row(values["subject"], **files, **words, lesion_free_slices=numbers or None)  # type: ignore[arg-type]
 
@@ -304,6 +311,11 @@ def _clean(name: str) -> str:
 
 def _facts(row: Row) -> Iterator[str]:
     yield from (row.subject, row.split or "", " ".join(map(str, row.lesion_free_slices or ())))
-    for name in _FILES:
-        path = getattr(row, name)
-        yield f"{path.name} {path.stat().st_size if path.exists() else 'missing'}" if path else ""
+    yield from (_file(getattr(row, name)) for name in _FILES)
+    yield from (f"{name} {_file(getattr(row, name))}" for name in _LATER_FILES if getattr(row, name))
+    if row.label_source:
+        yield f"labels of {row.label_source}"
+
+
+def _file(path: Path | None) -> str:
+    return f"{path.name} {path.stat().st_size if path.exists() else 'missing'}" if path else ""

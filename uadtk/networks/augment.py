@@ -22,8 +22,8 @@ def augmented(batch: Batch) -> Batch:
     theta = torch.stack([top, bottom], dim=1).to(batch.image.device)
     grid = F.affine_grid(theta, list(batch.image.shape), align_corners=False)
     image = F.grid_sample(batch.image, grid, mode="bilinear", align_corners=False)
-    masks = torch.cat([batch.brain, ~batch.normal], dim=1).to(image.dtype)
-    sampled = F.grid_sample(masks, grid, mode="nearest", align_corners=False) > 0.5
-    brain, abnormal = sampled[:, :1], sampled[:, 1:]
+    masks = [batch.brain, ~batch.normal, batch.lesion, batch.known, batch.hint, batch.hinted]
+    sampled = F.grid_sample(torch.cat(masks, dim=1).to(image.dtype), grid, mode="nearest", align_corners=False) > 0.5
+    brain, abnormal, *labels = sampled.split(1, dim=1)
     gamma = around(1, 0.15).to(image.device)[:, None, None, None]
-    return Batch(image.clamp(min=0).pow(gamma) * brain, brain, ~abnormal)
+    return Batch(image.clamp(min=0).pow(gamma) * brain, brain, ~abnormal, *labels)

@@ -35,6 +35,8 @@ class UNet(nn.Module):
         Channels at full resolution.
     norm
         From a number of channels to the layer after each convolution.
+    dropout
+        Share of the features at the lowest resolution that is dropped in training.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class UNet(nn.Module):
         depth: int = 4,
         width: int = 64,
         norm: Callable[[int], nn.Module] = group_norm,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.dropout = dropout
         halved = depth - 1
         if side % 2**halved:
             raise UsageError(f"slices of {side} pixels cannot be halved {halved} times", fix="Take 128 or 256 pixels.")
@@ -58,16 +62,26 @@ class UNet(nn.Module):
         self.out = nn.Conv2d(width, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.down[0](x)
+        return self.levels(x)[-1]
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """Features of every resolution from the lowest up, and what goes out.
+
+        Features (B, width * 2^i, S / 2^i, S / 2^i), i from depth - 1 down to 0, are what the last convolution there
+        gives, before its norm and activation.
+        """
         skips = []
-        for block in self.down[1:]:
-            skips.append(x)
-            x = block(F.max_pool2d(x, 2))
+        for block in self.down[:-1]:  # type: ignore[union-attr]
+            skips.append(block(x))
+            x = F.max_pool2d(skips[-1], 2)
+        bottom: nn.Sequential = self.down[-1]  # type: ignore[assignment]
+        found = [bottom[:-2](x)]
+        x = F.dropout(bottom[-2:](found[-1]), self.dropout, self.training)
         for narrow, block in zip(self.narrow, self.up, strict=True):
             doubled = F.interpolate(narrow(x), scale_factor=2, mode="bilinear", align_corners=False)
-            x = block(torch.cat([skips.pop(), doubled], dim=1))
-        image: Tensor = self.out(x)
-        return image
+            found.append(block[:-2](torch.cat([skips.pop(), doubled], dim=1)))  # type: ignore[index]
+            x = block[-2:](found[-1])  # type: ignore[index]
+        return [*found, self.out(x)]
 
 
 def _block(before: int, after: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:

@@ -35,7 +35,7 @@ def inliers(model: Any, batch: Batch) -> Batch:
     """The slices of ``batch`` that are reconstructed best, parted from the others by their mean errors."""
     with torch.no_grad():
         kept = _inlying(_slice_errors(model, batch))
-    return Batch(batch.image[kept], batch.brain[kept], batch.normal[kept])
+    return batch.each(lambda tensor: tensor[kept])
 
 
 def pushing_apart(model: Any, whole: Batch, turn: Turn, weight: float) -> Turn:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Row
 from uadtk.io.read import read_mask
-from uadtk.preparation.geometry import Reorientation
+from uadtk.preparation.geometry import stored_axis
 
 MARGIN_SLICES = 2
 MARGIN_MM = 6.0
@@ -30,7 +30,7 @@ def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
         normal[:] = False
         normal[:, :, [z for z in row.lesion_free_slices if z < scan.shape[2]]] = True
     elif lesion is not None:
-        axis = int(np.flatnonzero(Reorientation.of(scan.affine).backward[:, 0] == 2)[0])
+        axis = stored_axis(scan.affine, 2)
         across = np.moveaxis(normal, axis, 0)
         hit = np.flatnonzero(np.moveaxis(lesion.voxels, axis, 0).any(axis=(1, 2)))
         for z in hit:

@@ -18,10 +18,14 @@ Optimisers = dict[str, torch.optim.Adam]
 
 
 def make_optimisers(model: Any, learning_rate: float) -> Optimisers:
-    """One Adam per player, so that no player's moments are moved by another's gradients."""
-    parameters = model.players() if hasattr(model, "players") else {ALONE: list(model.parameters())}
+    """One Adam per player, so that no player's moments are moved by another's gradients.
+
+    None for a model without parameters, which is fitted after training alone.
+    """
+    parameters = model.players() if hasattr(model, "players") else {ALONE: model.parameters()}
     betas = getattr(model, "betas", (0.5, 0.999))
-    return {name: torch.optim.Adam(list(own), lr=learning_rate, betas=betas) for name, own in parameters.items()}
+    owned = {name: list(own) for name, own in parameters.items()}
+    return {name: torch.optim.Adam(own, lr=learning_rate, betas=betas) for name, own in owned.items() if own}
 
 
 def turns_of(model: Any, epoch: int) -> Sequence[Turn]:
@@ -31,6 +35,11 @@ def turns_of(model: Any, epoch: int) -> Sequence[Turn]:
 def judged_from(model: Any) -> float:
     """The first epoch whose validation loss counts."""
     return float(getattr(model, "judged_from", 1))
+
+
+def learns_labels(model: Any) -> bool:
+    """Whether it learns from lesions, where the others learn from what is normal."""
+    return bool(getattr(model, "supervised", False))
 
 
 def take_turns(

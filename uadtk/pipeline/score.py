@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +70,22 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
 
 def score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
     """Score, cleaned, and maps on the slices that the network sees, (n, side, side)."""
-    with run.stage("network"):
-        score, maps = _through_network(prepared, method, run)
+    score, maps = raw_slices(prepared, method, run)
     with run.stage("clean"):
-        for cleaner in method.cleaners:
-            score = cleaner.clean(score, prepared.image, prepared.brain, prepared.spacing_mm)
-    return score, maps
+        return cleaned(score, prepared, method.cleaners), maps
+
+
+def raw_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
+    """Score and maps as the scorer makes them, (n, side, side): no cleaner has seen them."""
+    with run.stage("network"):
+        return _through_network(prepared, method, run)
+
+
+def cleaned(score: Float, prepared: Prepared, cleaners: Sequence[Any]) -> Float:
+    """What the cleaners, one after the other, leave of a score (n, side, side)."""
+    for cleaner in cleaners:
+        score = cleaner.clean(score, prepared.image, prepared.brain, prepared.spacing_mm)
+    return score
 
 
 def _through_network(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,34 +24,56 @@ from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_row
+from uadtk.io.read import read_mask
 from uadtk.io.write import staged, write_json
 from uadtk.pipeline.normal import lesion_free, lesion_of, outside_lesion
-from uadtk.preparation import prepare
+from uadtk.preparation import Prepared, prepare
 
 MIN_BRAIN_SHARE = 0.02  # of a slice: less is the tip of the vertex or the end of the spinal cord
 HELD_OUT = 0.2
-BRAIN, NORMAL = 1, 2  # bits of the masks' file
+BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED = 1, 2, 4, 8, 16, 32  # bits of the masks' file
+ANNOTATED, PSEUDO, UNLABELLED = 0, 1, 2  # sources of labels
+FORMAT = 2  # of the files; another one has another key
 
 
 @dataclass(frozen=True)
 class Slices:
-    """``image`` float32 and ``masks`` uint8 (n, side, side); ``subjects`` how many scans they are from."""
+    """``image`` float32 and ``masks`` uint8 (n, side, side); ``subjects`` how many scans they are from.
+
+    ``about`` int32 (n, 3): the scan's number, in rising order; the source of its labels; pixels of lesion.
+    ``neighbours`` so many slices on either side come with each in a batch; at a scan's ends its last is repeated.
+    """
 
     image: NDArray[np.float32]
     masks: NDArray[np.uint8]
     subjects: int
+    about: NDArray[np.int32]
+    neighbours: int = 0
 
     def __len__(self) -> int:
         return len(self.image)
 
     def batch(self, rows: NDArray[np.intp], device: str) -> Batch:
-        order = np.argsort(rows)  # the files are read in one direction
-        back = np.argsort(order)
-        image, masks = (torch.from_numpy(np.asarray(a[rows[order]])[back])[:, None] for a in (self.image, self.masks))
-        bits = masks.to(device)
+        image = torch.from_numpy(_read(self.image, self._beside(rows)))
+        bits = torch.from_numpy(_read(self.masks, rows[:, None])).to(device)
         on_device = image.to(device, memory_format=torch.channels_last)
-        return Batch(on_device, (bits & BRAIN) > 0, (bits & NORMAL) > 0)
+        return Batch(on_device, *((bits & bit) > 0 for bit in (BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED)))
+
+    def _beside(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Each row with its neighbours in the same scan, (B, 1 + 2 * neighbours)."""
+        scan = self.about[:, 0]
+        first, last = np.searchsorted(scan, scan[rows]), np.searchsorted(scan, scan[rows], "right") - 1
+        offsets = np.arange(-self.neighbours, self.neighbours + 1)
+        return np.clip(rows[:, None] + offsets, first[:, None], last[:, None])
+
+
+def _read(array: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """``array[rows]``, read from its file in one direction."""
+    order = np.argsort(rows, axis=None)
+    back = np.argsort(order)
+    return np.asarray(array[rows.ravel()[order]])[back].reshape(*rows.shape, *array.shape[1:])
 
 
 def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
@@ -71,6 +93,21 @@ def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
         held = [row for row in train if row.subject in chosen]
         train = [row for row in train if row.subject not in chosen]
     return train, held
+
+
+def to_learn(rows: Sequence[Row], unlabelled: bool) -> list[Row]:
+    """The labelled scans, and if wanted those without labels. Raises DataError if none is labelled."""
+    if not any(row.lesion_mask for row in rows):
+        raise DataError("no scan to train on is labelled", "lesion_mask", "Name lesion masks in the cohort table.")
+    return [row for row in rows if unlabelled or row.lesion_mask]
+
+
+def to_judge(rows: Sequence[Row]) -> list[Row]:
+    """The scans that people annotated; without such, those that something else labelled. Raises DataError."""
+    labelled = [row for row in rows if row.lesion_mask]
+    if not labelled:
+        raise DataError("no scan to validate on is labelled", "lesion_mask", "Give some the split validation.")
+    return [row for row in labelled if not row.label_source] or labelled
 
 
 def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, cache: Path) -> Slices:
@@ -95,7 +132,8 @@ def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run
         run.say(line)
     shape = (facts["slices"], recipe.pixels, recipe.pixels)
     image = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
-    return Slices(image, np.memmap(folder / "masks.u8", "u1", "r", shape=shape), facts["scans"])
+    about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
+    return Slices(image, np.memmap(folder / "masks.u8", "u1", "r", shape=shape), facts["scans"], about)
 
 
 def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> str:
@@ -105,6 +143,7 @@ def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> str:
         [row.image.name for row in rows],
         opts.as_dict(recipe),
         masked,
+        FORMAT,
         uadtk.__version__,
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -114,10 +153,10 @@ def _read_facts(folder: Path) -> dict[str, Any] | None:
     """What was written last, and says that all else is whole."""
     try:
         facts: dict[str, Any] = json.loads((folder / "slices.json").read_text(encoding="utf-8"))
-        sizes = [(folder / name).stat().st_size for name in ("image.f32", "masks.u8")]
+        sizes = [(folder / name).stat().st_size for name in ("image.f32", "masks.u8", "about.i4")]
     except (OSError, ValueError):
         return None
-    return facts if sizes == [facts["pixels"] * 4, facts["pixels"]] else None
+    return facts if sizes == [facts["pixels"] * 4, facts["pixels"], facts["slices"] * 12] else None
 
 
 def _prepare_all(
@@ -125,7 +164,10 @@ def _prepare_all(
 ) -> dict[str, Any]:
     """Write the slices of scan after scan, so that one scan is in memory."""
     slices, scans, left_out = 0, 0, []
-    with (folder / "image.f32").open("wb") as images, (folder / "masks.u8").open("wb") as masks:
+    with ExitStack() as open_files:
+        images, masks, about = (
+            open_files.enter_context((folder / name).open("wb")) for name in ("image.f32", "masks.u8", "about.i4")
+        )
         for row in run.track(rows, what):
             try:
                 image, bits = _scan_slices(row, recipe, masked, run)
@@ -134,6 +176,7 @@ def _prepare_all(
                 continue
             images.write(np.ascontiguousarray(image, "<f4").data)
             masks.write(np.ascontiguousarray(bits).data)
+            about.write(_about(scans, row, bits).data)
             slices, scans = slices + len(image), scans + (len(image) > 0)
     if not slices:
         for line in left_out:
@@ -163,5 +206,24 @@ def _scan_slices(
     wanted = prepared.brain.mean(axis=(1, 2)) >= MIN_BRAIN_SHARE
     if not masked:
         wanted &= ~abnormal.any(axis=(1, 2))
-    bits = prepared.brain * np.uint8(BRAIN) | ~abnormal * np.uint8(NORMAL)
+    bits = prepared.brain * np.uint8(BRAIN) | ~abnormal * np.uint8(NORMAL) | _labels(row, scan, lesion, prepared)
     return prepared.image[wanted], bits[wanted]
+
+
+def _labels(row: Row, scan: Scan, lesion: Mask | None, prepared: Prepared) -> NDArray[np.uint8]:
+    """What is known of a labelled scan, or what is suspected in one without labels."""
+
+    def marked(path: Path | None) -> NDArray[np.bool_]:
+        if path is None:
+            return np.zeros(prepared.brain.shape, dtype=bool)
+        return prepared.to_slices(read_mask(path, like=scan, may_be_empty=True).voxels)
+
+    if lesion is not None:
+        return prepared.to_slices(lesion.voxels) * np.uint8(LESION) | ~marked(row.ignore_mask) * np.uint8(KNOWN)
+    return marked(row.prior_mask) * np.uint8(HINT) | np.uint8(HINTED if row.prior_mask else 0)
+
+
+def _about(scan: int, row: Row, bits: NDArray[np.uint8]) -> NDArray[np.int32]:
+    source = (PSEUDO if row.label_source else ANNOTATED) if row.lesion_mask else UNLABELLED
+    lesion = np.count_nonzero(bits & LESION, axis=(1, 2))
+    return np.stack([np.full_like(lesion, scan), np.full_like(lesion, source), lesion], axis=1).astype("<i4")

@@ -32,10 +32,11 @@ from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
 from uadtk.pipeline.contamination import inliers, pushing_apart, trimmed
 from uadtk.pipeline.logs import write_log
+from uadtk.pipeline.order import steps_of_epoch
 from uadtk.pipeline.parallel import World, joined
-from uadtk.pipeline.players import Optimisers, judged_from, make_optimisers, take_turns, turns_of
+from uadtk.pipeline.players import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
 from uadtk.pipeline.resume import State, forget, load_state, save_state
-from uadtk.pipeline.slices import Slices, load_slices, split_rows
+from uadtk.pipeline.slices import Slices, load_slices, split_rows, to_judge, to_learn
 
 VALIDATION_SEED = 2**31
 # What `uadtk train` asks for besides the schedule, so that no model may have an option of that name.
@@ -115,10 +116,10 @@ def _train(
     if schedule.epochs < judged_from(model) < math.inf:
         first = f"the first that is judged, {judged_from(model):g}"
         run.say(f"{schedule.epochs} epochs end before {first}: none is compared")
-    slices, held = _slices(checkpoint, cohort, schedule, cache or _cache_beside(output), run, world)
+    slices, held = _slices(checkpoint, model, cohort, schedule, cache or _cache_beside(output), run, world)
 
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
-    while not _finished(state, schedule):
+    while optimisers and not _finished(state, schedule):
         if state.log and world.agreed(time.monotonic() >= deadline):
             break
         epoch, start = len(state.log) + 1, time.monotonic()
@@ -143,8 +144,8 @@ def _train(
             run.say(_line(record, state))
             registry.notify("uadtk_epoch_done", run.say, record=record)
 
-    finished = _finished(state, schedule)
-    model.load_state_dict(state.best)
+    finished = not optimisers or _finished(state, schedule)
+    model.load_state_dict(state.best or model.state_dict())
     if hasattr(model, "conclude"):
         model.eval()
         with torch.no_grad(), seeded(schedule.seed):
@@ -155,13 +156,13 @@ def _train(
         "schedule": asdict(schedule),
         "epochs": len(state.log),
         "best_epoch": state.best_epoch,
-        "best_validation_loss": state.log[state.best_epoch - 1]["validation_loss"],
+        "best_validation_loss": state.log[state.best_epoch - 1]["validation_loss"] if state.log else None,
         "finished": finished,
         "slices": {"train": len(slices), "validation": len(held)},
         "scans": {"train": slices.subjects, "validation": held.subjects},
         "cohort_digest": cohort.digest(),
     }
-    trained = replace(checkpoint, weights=pack(model), training=facts, source=str(output))
+    trained = replace(checkpoint, weights=pack(model), training={**checkpoint.training, **facts}, source=str(output))
     if world.leads:
         trained.save(output)
         if finished:
@@ -172,7 +173,7 @@ def _train(
 
 def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> None:
     """Raises UsageError if there is nothing to train, or not in this way."""
-    if "training_loss" not in capabilities(model):
+    if "training_loss" not in capabilities(model) and not hasattr(model, "conclude"):
         raise UsageError(f"model '{name}' learns nothing", fix="Use it by name: --model " + name)
     if (schedule.trim < 100 or schedule.discriminate) and "reconstruct" not in capabilities(model):
         raise UsageError(f"model '{name}' does not reconstruct", "--trim, --discriminate", "They go by its errors.")
@@ -182,14 +183,19 @@ def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> 
 
 
 def _slices(
-    checkpoint: Checkpoint, cohort: Cohort, schedule: Schedule, cache: Path, run: Run, world: World
+    checkpoint: Checkpoint, model: Any, cohort: Cohort, schedule: Schedule, cache: Path, run: Run, world: World
 ) -> tuple[Slices, Slices]:
     """To train on and to validate on; the others wait until process 0 has prepared them."""
     if not world.leads:
         world.wait()
     rows, held_rows = split_rows(cohort, schedule.seed)
-    slices = load_slices(rows, checkpoint.preparation, schedule.masked, run, "training scans", cache)
-    held = load_slices(held_rows, checkpoint.preparation, schedule.masked, run, "validation scans", cache)
+    if learns_labels(model):
+        rows, held_rows = to_learn(rows, getattr(model, "unlabelled", False)), to_judge(held_rows)
+    masked, neighbours = schedule.masked or learns_labels(model), getattr(model, "neighbours", 0)
+    slices, held = (
+        replace(load_slices(part, checkpoint.preparation, masked, run, what, cache), neighbours=neighbours)
+        for part, what in ((rows, "training scans"), (held_rows, "validation scans"))
+    )
     if world.leads:
         world.wait()
     run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
@@ -215,11 +221,9 @@ def _learning_rate(schedule: Schedule, passed: float) -> float:
 def _train_epoch(
     model: Any, optimisers: Optimisers, slices: Slices, schedule: Schedule, epoch: int, run: Run, world: World
 ) -> dict[str, float]:
-    """One pass in a random order; returns mean losses. The remainder of an uneven division is dropped."""
+    """One pass in a random order; returns mean losses."""
     model.train()
-    size = min(schedule.batch, len(slices))
-    order = np.random.default_rng([schedule.seed, epoch]).permutation(len(slices))
-    steps = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
+    steps = steps_of_epoch(slices, schedule.batch, learns_labels(model), schedule.seed, epoch)
     sums: dict[str, float] = {}
     for step, rows in enumerate(run.track(steps, f"epoch {epoch}")):
         for optimiser in optimisers.values():
@@ -251,8 +255,9 @@ def _decontaminated(
 
 def _parts(batch: Batch, schedule: Schedule) -> list[Batch]:
     """The batch in pieces of nearly one size."""
-    pieces = (torch.tensor_split(t, schedule.accumulate) for t in (batch.image, batch.brain, batch.normal))
-    return [Batch(*part) for part in zip(*pieces, strict=True) if len(part[0])]
+    n = schedule.accumulate
+    pieces = [batch.each(lambda tensor, k=k: tensor.tensor_split(n)[k]) for k in range(n)]  # type: ignore[misc]
+    return [piece for piece in pieces if len(piece.image)]
 
 
 @torch.no_grad()

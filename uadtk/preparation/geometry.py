@@ -43,6 +43,11 @@ class Reorientation:
         return turned
 
 
+def stored_axis(affine: Affine, world: int) -> int:
+    """The array's axis that runs nearest to left-right (``world`` 0), back-front (1) or feet-head (2)."""
+    return int(Reorientation.of(affine).backward[world, 0])
+
+
 @dataclass(frozen=True)
 class SliceGrid:
     """Square axial slices over a RAS+ volume: rows run from anterior to posterior, columns from left to right.

@@ -23,7 +23,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.model import Batch, capabilities, default_scorer
 from uadtk.core.preparation import Preparation
 from uadtk.networks.seeded import seeded
-from uadtk.pipeline.players import judged_from, make_optimisers, take_turns, turns_of
+from uadtk.pipeline.players import judged_from, learns_labels, make_optimisers, take_turns, turns_of
 from uadtk.pipeline.train import RESERVED, Schedule
 from uadtk.testing.contract import NotApplicable, generators_untouched, require, require_options
 from uadtk.testing.specimens import healthy_slices, planted
@@ -69,20 +69,27 @@ class Subject:
         return healthy_slices(SLICES, self.side)
 
     @cached_property
+    def lessons(self) -> Batch:
+        """What it learns from: healthy slices or, if it learns from labels, slices with a labelled lesion each."""
+        if not learns_labels(self.cls):
+            return self.healthy
+        image, lesion = planted(self.healthy)
+        channels = 1 + 2 * getattr(self.fresh, "neighbours", 0)
+        return replace(self.healthy, image=image.repeat(1, channels, 1, 1), lesion=lesion, known=lesion | True)
+
+    @cached_property
     def trained(self) -> Any:
-        """After ``STEPS`` steps on the healthy slices in each stage of training; fresh if there is nothing to train."""
-        if not self.has("training_loss"):
-            return self.fresh
+        """After ``STEPS`` steps on its lessons in each stage of training; fresh if there is nothing to train."""
         model = self.new(self.side).train()
         optimisers = make_optimisers(model, LEARNING_RATE)
         with seeded(1), torch.inference_mode(False), torch.enable_grad():
-            for epoch in self.stages(model):
+            for epoch in self.stages(model) if optimisers else []:
                 for _ in range(STEPS):
-                    take_turns(turns_of(model, epoch), optimisers, [self.healthy])
+                    take_turns(turns_of(model, epoch), optimisers, [self.lessons])
         model.eval().requires_grad_(False)
         if hasattr(model, "conclude"):
             with torch.no_grad():
-                model.conclude([self.healthy])
+                model.conclude([self.lessons])
         return model
 
     def stages(self, model: Any) -> list[int]:
@@ -161,12 +168,13 @@ def deterministic_in_eval(subject: Subject) -> None:
 
 def input_is_not_modified(subject: Subject) -> None:
     """It leaves the slices it was given as they were."""
-    batch = _copy(subject.healthy)
-    subject.outputs(subject.fresh, batch.image, batch.brain)
+    shown, batch = (_copy(given) for given in (subject.healthy, subject.lessons))
+    subject.outputs(subject.fresh, shown.image, shown.brain)
     if subject.has("training_loss"):
         subject.loss(subject.new(subject.side).train(), batch)
-    for name in ("image", "brain", "normal"):
-        require(torch.equal(getattr(batch, name), getattr(subject.healthy, name)), f"it changes {name}")
+    for one, given in ((shown, subject.healthy), (batch, subject.lessons)):
+        for name in vars(given):
+            require(torch.equal(getattr(one, name), getattr(given, name)), f"it changes {name}")
 
 
 def batch_equals_one_by_one(subject: Subject) -> None:
@@ -219,7 +227,7 @@ def loss_is_finite_with_a_gradient(subject: Subject) -> None:
     """Losses are finite scalars, and each player's "loss" has a finite gradient in all that it learns."""
     subject.needs("training_loss")
     model = subject.new(subject.side).train()
-    _require_finite(subject.loss(model, subject.healthy))
+    _require_finite(subject.loss(model, subject.lessons))
     names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
     own = {name: optimiser.param_groups[0]["params"] for name, optimiser in make_optimisers(model, 1.0).items()}
     nobodys = set(names) - {parameter for player in own.values() for parameter in player}
@@ -228,7 +236,7 @@ def loss_is_finite_with_a_gradient(subject: Subject) -> None:
     for epoch in subject.stages(model):
         for turn in turns_of(model, epoch):
             with seeded(2):
-                losses = turn.loss(subject.healthy)
+                losses = turn.loss(subject.lessons)
             _require_finite(losses)
             gradients = torch.autograd.grad(losses["loss"], own[turn.player], allow_unused=True)
             for parameter, gradient in zip(own[turn.player], gradients, strict=True):
@@ -249,13 +257,15 @@ def loss_is_decided_by_the_seed(subject: Subject) -> None:
     subject.needs("training_loss")
     model = subject.new(subject.side).train()
     with generators_untouched():
-        one, two = (float(subject.loss(model, subject.healthy)["loss"].detach()) for _ in range(2))
+        one, two = (float(subject.loss(model, subject.lessons)["loss"].detach()) for _ in range(2))
     require(one == two, f"{one:.9g}, then {two:.9g}")
 
 
 def known_lesions_are_not_learned(subject: Subject) -> None:
     """Lesions marked as not normal cost less than lesions that are not marked."""
     subject.needs("training_loss")
+    if learns_labels(subject.cls):
+        raise NotApplicable("it learns from lesions")
     image, lesion = planted(subject.healthy)
     model = subject.new(subject.side)
     unmarked, marked = (replace(subject.healthy, image=image, normal=normal) for normal in (lesion | True, ~lesion))
@@ -264,11 +274,25 @@ def known_lesions_are_not_learned(subject: Subject) -> None:
     require(losses[0] < losses[1], f"{losses[0]:.6g} with the lesions marked, {losses[1]:.6g} without")
 
 
+def unknown_labels_are_not_learned(subject: Subject) -> None:
+    """To a model that learns from labels it is all the same what is marked where the label is not known."""
+    if not learns_labels(subject.cls):
+        raise NotApplicable("it does not learn from labels")
+    subject.needs("training_loss")
+    lessons, model = subject.lessons, subject.new(subject.side)
+    with torch.no_grad():
+        unmarked = replace(lessons, lesion=~lessons.known)
+        marked, bare = (replace(batch, known=~lessons.lesion) for batch in (lessons, unmarked))
+        losses = [float(subject.loss(model, batch)["loss"]) for batch in (marked, bare, lessons, unmarked)]
+    require(losses[0] == losses[1], f"{losses[0]:.6g} became {losses[1]:.6g}")
+    require(losses[2] != losses[3], "known labels are not learned either")
+
+
 def loss_falls(subject: Subject) -> None:
     """A few steps of training on one batch lower the loss."""
     subject.needs("training_loss")
     with torch.no_grad():
-        before, after = (float(subject.loss(m, subject.healthy)["loss"]) for m in (subject.fresh, subject.trained))
+        before, after = (float(subject.loss(m, subject.lessons)["loss"]) for m in (subject.fresh, subject.trained))
     require(after < FALL * before, f"{before:.6g} became {after:.6g} in {STEPS} steps")
 
 
@@ -308,4 +332,4 @@ def _close(one: Tensor, two: Tensor) -> bool:
 
 
 def _copy(batch: Batch) -> Batch:
-    return Batch(batch.image.clone(), batch.brain.clone(), batch.normal.clone())
+    return batch.each(torch.clone)

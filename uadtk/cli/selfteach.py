@@ -1,0 +1,108 @@
+"""Train a student on what a trained model marks in unlabelled scans."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from uadtk.cli._common import Cleaner, Device, Overwrite, Threads, chosen_cleaners, make_run, open_method, refuse_file
+from uadtk.cli._lazy import parameter, with_parameters
+from uadtk.core.errors import UsageError
+
+# Fields of the schedule that are for models of normal anatomy alone.
+_UNSUPERVISED = ("masked", "trim", "discriminate", "trust")
+
+
+def _settings(
+    teacher: Annotated[str, typer.Argument(help="A shipped model by name, or a checkpoint (.safetensors).")],
+    unlabelled: Annotated[Path, typer.Argument(help="Scans to be labelled: cohort.tsv, a BIDS tree, a folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write (.safetensors).")],
+    labelled: Annotated[Path | None, typer.Option(help="Cohort with lesion masks, to learn from as well.")] = None,
+    point: Annotated[str | None, typer.Option(help="Operating point of the teacher.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folder for the teacher's labels.  [beside the output]")] = None,
+    student: Annotated[str, typer.Option(help="A model that learns from labels: name:option=value,...")] = "unet",
+    cleaner: Cleaner = None,
+    rounds: Annotated[int, typer.Option(min=1, help="The student of a round teaches the next.")] = 1,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Pause after this long; the same command goes on.")
+    ] = None,
+    slices: Annotated[Path | None, typer.Option(help="Folder to keep prepared slices in.")] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    overwrite: Overwrite = False,
+) -> None: ...
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """The command, made when it is asked for: its options are those of training, which needs torch."""
+    if name != "selfteach":
+        raise AttributeError(name)
+    from uadtk.core.options import fields
+    from uadtk.pipeline.pseudo import Trust
+    from uadtk.pipeline.train import Schedule
+
+    shared = inspect.signature(_settings, eval_str=True).parameters.values()
+    chosen = [*fields(Trust), *(field for field in fields(Schedule) if field.name not in _UNSUPERVISED)]
+    parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shared), *map(parameter, chosen)]
+    return with_parameters(_selfteach, name, _HELP, parameters)
+
+
+_HELP = """Train a student on what a trained model marks in unlabelled scans.
+
+The teacher's labels are kept as masks with a cohort.tsv, to be looked at, corrected, and trained on: uadtk train unet.
+Preparation is the teacher's, cleaners are the student's.
+"""
+
+
+def _selfteach(
+    teacher: str,
+    unlabelled: Path,
+    output: Path,
+    labelled: Path | None,
+    point: str | None,
+    labels: Path | None,
+    student: str,
+    cleaner: list[str] | None,
+    rounds: int,
+    minutes: float | None,
+    slices: Path | None,
+    device: str,
+    threads: int,
+    overwrite: bool,
+    **values: Any,
+) -> None:
+    from uadtk import checkpoint as checkpoints
+    from uadtk.core import options as opts
+    from uadtk.io.cohort import read_cohort
+    from uadtk.pipeline import selfteach as teaching
+    from uadtk.pipeline.pseudo import Trust
+    from uadtk.pipeline.resume import state_path
+    from uadtk.pipeline.train import Schedule
+
+    if output.suffix != checkpoints.SUFFIX:
+        raise UsageError(f"a checkpoint ends in {checkpoints.SUFFIX}", str(output))
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        fix = "Train on the labels of one that was paused: torchrun ... uadtk train unet LABELS/round-1/cohort.tsv."
+        raise UsageError("runs in one process", "torchrun", fix)
+    refuse_file(output, overwrite or state_path(output).exists())
+    trust = opts.build(Trust, {field.name: values.pop(field.name) for field in opts.fields(Trust)}, "selfteach")
+    schedule = opts.build(Schedule, values, "training")
+    opened = open_method(teacher, None, None)
+    chosen = opened.point(point)
+    name, options = opts.parse_spec(student)
+    fresh = checkpoints.new(name, options, opened.preparation, "", chosen_cleaners(cleaner))
+    run = make_run(device, threads, schedule.seed)
+    lessons = teaching.lessons(
+        read_cohort(unlabelled), read_cohort(labelled) if labelled is not None else None, schedule.seed
+    )
+    folder = labels or output.with_suffix(".labels")
+    taught = teaching.selfteach(
+        opened, chosen, fresh, lessons, trust, rounds, schedule, folder, output, run, minutes, slices, overwrite
+    )
+    state = "" if taught.training["finished"] else " (paused: repeat the command to go on)"
+    print(f"{output}{state}")

@@ -1,0 +1,197 @@
+"""What a teacher marks in unlabelled scans, as files that a person can look at, correct and train on.
+
+Baur, Albarqouni, Navab, Fusing Unsupervised and Supervised Deep Learning for White Matter Lesion Segmentation, MIDL
+2019. Voxels that the teacher is not sure of need not be learned either way: ``Trust`` says which, the rest is learned
+as lesion or as normal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.finding import Segmentation
+from uadtk.core.options import option
+from uadtk.core.run import Run
+from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.volume import Affine, Mask, Scan
+from uadtk.io.cohort import Cohort, Row, output_names, read_row
+from uadtk.io.read import located
+from uadtk.io.write import staged, write_json, write_nifti
+from uadtk.pipeline.score import Method
+from uadtk.pipeline.segment import Rules, segment
+from uadtk.preparation.geometry import stored_axis
+
+_MASKS = {
+    "brain_mask": "desc-brain_mask.nii.gz",
+    "lesion_mask": "label-lesion_mask.nii.gz",
+    "ignore_mask": "desc-ignore_mask.nii.gz",
+}
+_RECORD = "labels.json"
+_TELLING = ("lesion_mask", "ignore_mask", "prior_mask", "label_source", "lesion_free_slices")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How much of what a teacher marks is learned; by default all of it. What is not is ignored, not learned as normal.
+
+    ``band`` ignores voxels with ``|score - threshold| < band * threshold``; the other two ignore whole components.
+    """
+
+    min_voxels: int = option(8, "Smallest component a teacher may mark, in voxels of the scan.", ge=1)
+    band: float = option(0.0, "Ignore scores nearer to the threshold than this share of it.", ge=0, le=0.9)
+    confident: float = option(1.0, "Ignore components whose mean score is below this many thresholds.", ge=1)
+    mirrored: float = option(
+        0.0, "Ignore components of which less than this share is found in the scan mirrored left to right.", ge=0, le=1
+    )
+
+
+def label_cohort(
+    rows: Sequence[Row],
+    method: Method,
+    point: OperatingPoint,
+    trust: Trust,
+    folder: Path,
+    run: Run,
+    overwrite: bool = False,
+) -> list[Row]:
+    """The rows with the teacher's labels in place of any they had, which are not read; one scan is in memory.
+
+    Each scan gets, on its own grid, ``<name>_label-lesion_mask.nii.gz``, ``..._desc-ignore_mask.nii.gz``,
+    ``..._desc-brain_mask.nii.gz`` (so that the student sees the same brain) and ``<name>_labels.json``. Scans whose
+    labels are there, made by the same recipe, are left as they are, corrected by hand or not. A scan that fails is
+    said and left out.
+
+    Raises
+    ------
+    UsageError
+        The folder holds labels that another teacher, point or trust made, and ``overwrite`` is false.
+    DataError
+        No scan could be labelled, or nothing is marked in the rows of split ``train``.
+    """
+    named = list(zip(map(_unlabelled, rows), output_names(rows), strict=True))
+    keys = {name: _key(row, method, point, trust) for row, name in named}
+    if not overwrite:
+        _refuse_others(folder, keys)
+    labelled, marked = [], 0
+    for row, name in run.track(named, "labelling"):
+        masks = {column: folder / f"{name}_{ending}" for column, ending in _MASKS.items()}
+        record = _record(folder, name)
+        if record.get("key") != keys[name] or not all(path.exists() for path in masks.values()):
+            try:
+                record = _label(row, name, method, point, trust, folder, run, keys[name])
+            except UadtkError as error:
+                run.say(f"{row.subject}: left out: {error.one_line()}")
+                continue
+        marked += record["lesion_voxels"] if row.split == "train" else 0
+        labelled.append(replace(row, **masks, label_source=f"teacher-{method.checkpoint.digest[:12]}"))
+    if not labelled:
+        raise DataError(f"none of {len(rows)} scans could be labelled", str(folder), "The lines above say why.")
+    if not marked:
+        raise DataError(
+            f"the teacher finds nothing to learn in {len(labelled)} scans (point '{point.name}')",
+            fix="Choose a lower operating point (--point), or ignore less.",
+        )
+    return labelled
+
+
+def believed(found: Segmentation, trust: Trust, again: NDArray[np.bool_] | None = None) -> tuple[Mask, Mask]:
+    """What is learned as lesion and what is ignored, on the scan's grid; ``again`` is marked in the mirrored scan too.
+
+    A component is ignored if its mean score is below ``trust.confident`` thresholds, or if less than
+    ``trust.mirrored`` of its voxels are in ``again``; then every voxel in the band around the threshold is.
+    """
+    score, components, threshold = found.scoring.score.voxels, found.components.voxels, found.point.threshold
+    doubted = np.zeros(len(found.findings) + 1, dtype=bool)
+    doubted[1:] = [finding.mean < trust.confident * threshold for finding in found.findings]
+    if again is not None:
+        sizes, shared = (np.bincount(components[of], minlength=len(doubted)) for of in (components > 0, again))
+        doubted[1:] |= shared[1:] < trust.mirrored * sizes[1:]
+    ignored = doubted[components] | (np.abs(score - np.float32(threshold)) < trust.band * threshold)
+    affine = found.mask.affine
+    return Mask(found.mask.voxels & ~ignored, affine), Mask(ignored, affine)
+
+
+def mirror(voxels: NDArray[Any], affine: Affine) -> NDArray[Any]:
+    """The voxels with left and right exchanged along the stored axis that is nearest to left-right."""
+    return np.ascontiguousarray(np.flip(voxels, stored_axis(affine, 0)))
+
+
+def _label(
+    row: Row, name: str, method: Method, point: OperatingPoint, trust: Trust, folder: Path, run: Run, key: str
+) -> dict[str, Any]:
+    """Label one scan and write its files, all or none."""
+    scan, brain_mask = read_row(row)
+    rules = Rules(trust.min_voxels)
+    with located(row.image):
+        found = segment(scan, method, point, run, brain_mask, rules)
+        again = _found_mirrored(found, method, rules, run) if trust.mirrored else None
+    lesion, ignored = believed(found, trust, again)
+    volumes = {"brain_mask": found.scoring.brain, "lesion_mask": lesion, "ignore_mask": ignored}
+    record = {
+        "key": key,
+        "image": row.image,
+        "teacher": {"model": method.checkpoint.model, "digest": method.checkpoint.digest},
+        "point": {"name": point.name, "threshold": point.threshold},
+        "trust": asdict(trust),
+        "findings": [asdict(finding) for finding in found.findings],
+        "lesion_voxels": int(np.count_nonzero(lesion.voxels)),
+        "ignored_voxels": int(np.count_nonzero(ignored.voxels)),
+    }
+    with staged(folder, overwrite=True) as stage:
+        for column, volume in volumes.items():
+            write_nifti(stage / f"{name}_{_MASKS[column]}", volume)
+        write_json(stage / f"{name}_{_RECORD}", record)
+    return record
+
+
+def _found_mirrored(found: Segmentation, method: Method, rules: Rules, run: Run) -> NDArray[np.bool_]:
+    """What the teacher marks in the mirrored scan, mirrored back. The brain is not looked for again."""
+    scan, affine = found.scoring.scan, found.mask.affine
+    turned, brain = mirror(scan.voxels, affine), mirror(found.scoring.brain.voxels, affine)
+    again = segment(Scan(turned, affine), method, found.point, run, Mask(brain, affine), rules)
+    return mirror(again.mask.voxels, affine)
+
+
+def _unlabelled(row: Row) -> Row:
+    """The row without anything that tells where its lesions are."""
+    nothing: dict[str, Any] = dict.fromkeys(_TELLING)
+    return replace(row, **nothing)
+
+
+def _key(row: Row, method: Method, point: OperatingPoint, trust: Trust) -> str:
+    """Names all that the labels of a scan depend on; not its split."""
+    facts = [
+        Cohort((replace(row, split=None),), "").digest(),
+        method.checkpoint.digest,
+        [point.scorer, *point.cleaners, point.threshold],
+        asdict(trust),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _record(folder: Path, name: str) -> dict[str, Any]:
+    """What is written of a scan's labels; empty if it has none that are whole."""
+    try:
+        record: dict[str, Any] = json.loads((folder / f"{name}_{_RECORD}").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record
+
+
+def _refuse_others(folder: Path, keys: dict[str, str]) -> None:
+    for name, key in keys.items():
+        if _record(folder, name).get("key", key) != key:
+            raise UsageError(
+                f"labels of another teacher, threshold or scan are here ({name})",
+                str(folder),
+                "Choose another folder (--labels), or pass --overwrite to replace them.",
+            )
