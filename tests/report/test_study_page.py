@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from uadtk.metrics.compare import Pair
+from uadtk.metrics.multiverse import Rank
 from uadtk.report.figures import Row, histograms, precision_recall, rows_by_collection, training_sizes
 from uadtk.report.matrices import correlation_matrices, pair_matrices, rank_rows, site_tables
 from uadtk.report.study import study_html
@@ -92,11 +92,9 @@ def everything() -> str:
     return study_html(lines, {}, {}, pairs, ranks, {"a": b"picture"}, {"ms": b"head"}, {"Cohort": "ms.tsv"})
 
 
-def rank(label: str, median: float, best: float, worst: float) -> Any:
+def rank(label: str, median: float, best: float, worst: float) -> Rank:
     dice = {"dice_low": 0.125, "dice_median": 0.25, "dice_high": 0.5}
-    return SimpleNamespace(
-        collection="ms", label=label, universes=216, median=median, best=best, worst=worst, first=0.25, **dice
-    )
+    return Rank("ms", label, 216, median=median, best=best, worst=worst, first=0.25, **dice)
 
 
 def test_with_everything_there_are_all_sections_and_each_is_linked() -> None:

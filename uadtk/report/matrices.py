@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from uadtk.metrics.compare import Pair
+from uadtk.metrics.multiverse import Rank
 from uadtk.metrics.study import PatientMean, by_site, correlations
 from uadtk.report.charts import interval_svg
 from uadtk.report.figures import Row
@@ -152,9 +153,9 @@ def _dot(mean: PatientMean | None, high: float) -> Dot | None:
     return Dot(short(mean.value), f"{ends} n = {mean.patients}".strip(), svg)
 
 
-def rank_rows(ranks: Sequence[Any]) -> dict[str, list[tuple[Any, str]]]:
-    """The ranks (``uadtk.metrics.multiverse.Rank``) of each collection, best median first, with a bar of each."""
-    found: dict[str, list[tuple[Any, str]]] = {}
+def rank_rows(ranks: Sequence[Rank]) -> dict[str, list[tuple[Rank, str]]]:
+    """The ranks of each collection, best median first, with a bar of each."""
+    found: dict[str, list[tuple[Rank, str]]] = {}
     for name in dict.fromkeys(rank.collection for rank in ranks):
         own = sorted((rank for rank in ranks if rank.collection == name), key=lambda rank: rank.median)
         found[name] = [(rank, interval_svg(rank.median, (rank.best, rank.worst), 1, len(own))) for rank in own]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from uadtk.metrics.compare import Pair
+from uadtk.metrics.multiverse import Rank
 from uadtk.report.charts import key_svg
 from uadtk.report.figures import BASELINE, Row, histograms, precision_recall, rows_by_collection, training_sizes
 from uadtk.report.matrices import correlation_matrices, pair_matrices, rank_rows, site_tables
@@ -49,14 +49,14 @@ def study_html(
     published: Published,
     datasets: Mapping[str, str],
     pairs: Sequence[Pair] = (),
-    ranks: Sequence[Any] = (),
+    ranks: Sequence[Rank] = (),
     pictures: Mapping[str, bytes] = {},
     heads: Mapping[str, bytes] = {},
     told: Mapping[str, str] = {},
 ) -> str:
     """The page; a section without data is left out. The same bytes for the same arguments.
 
-    ``pairs``: every two rows, by :func:`uadtk.report.table.labels`. ``ranks``: ``uadtk.metrics.multiverse.Rank``.
+    ``pairs``: every two rows, by :func:`uadtk.report.table.labels`.
     ``pictures``: PNG strip by a line's receipt; ``heads``: PNG of scans and truths by collection, both of
     :mod:`uadtk.report.strips`. ``told``: further facts for the top of the page.
     """
