@@ -161,7 +161,7 @@ def new(
     registered = registry.find("models", model)
     cls = registry.load("models", model)
     scorer = scorer or default_scorer(cls)
-    cleaners = DEFAULT_CLEANERS if cleaners is None else cleaners
+    cleaners = getattr(cls, "cleaners", DEFAULT_CLEANERS) if cleaners is None else cleaners
     kinds: list[tuple[registry.Kind, str]] = [("scorers", scorer), *(("cleaners", cleaner) for cleaner in cleaners)]
     for kind, spec in kinds:
         name, values = opts.parse_spec(spec)

@@ -52,14 +52,14 @@ def rows(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def made(cohort: Path, model: Path, study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     folder = tmp_path_factory.mktemp("made") / "out"
-    options = ["--scorer", "residual", "--scorer", "own", "--collection", "ms", "--published", study]
+    options = ["--scorer", "residual", "--scorer", "own", "--collection", "ms", "--published", study, "--multiverse"]
     return folder, benchmark(cohort, model, folder, *options, "--dataset", "ms=MSLUB", "--split", "test")
 
 
 def test_a_table_to_read_one_to_compute_with_and_a_receipt_per_row(made: tuple[Path, Done], model: Path) -> None:
     folder, done = made
     assert done.code == 0  # a scorer that the model cannot serve is no error
-    assert done.out == (folder / "table.txt").read_text()
+    assert done.out.startswith((folder / "table.txt").read_text())
     bare, own, refused = rows(folder / "table.tsv")
     assert (bare["model"], own["model"], own["scorer"]) == ("histeq", str(model), "residual")
     for row in (bare, own):
@@ -72,6 +72,25 @@ def test_a_table_to_read_one_to_compute_with_and_a_receipt_per_row(made: tuple[P
     assert len(list((folder / "rows").iterdir())) == 2
     assert [line.split()[0] for line in done.err.splitlines()] == ["1/3", "2/3", "3/3"]
     assert json.loads((folder / "benchmark.json").read_text())["collections"] == ["ms"]
+
+
+def test_a_page_to_look_at_and_every_way_of_post_processing(made: tuple[Path, Done]) -> None:
+    folder, done = made
+    page = (folder / "report.html").read_text()
+    for words in ("Precision", "χ²", "tiny residual", "published", "universes", "data:image/png;base64,"):
+        assert words in page, words
+    assert "http" not in page.replace("http://www.w3.org/", "")  # nothing is fetched
+    found = rows(folder / "multiverse.tsv")
+    assert {row["label"] for row in found} == {"histeq", "tiny residual"}
+    assert {row["rule"] for row in found} == {"p98", "oracle"}  # the calibration scans have no lesions
+    assert len(found) == 2 * 2 * 3 * 3 * 3 * 2
+    assert (folder / "multiverse.txt").read_text() in done.out
+    assert any("rule validation: left out" in line for line in done.err.splitlines())
+    pairs = rows(folder / "pairs.tsv")
+    assert [(pair["measure"], pair["one"], pair["other"]) for pair in pairs] == [
+        ("dice", "histeq", "tiny residual"),
+        ("auprc", "histeq", "tiny residual"),
+    ]
 
 
 def test_a_second_run_adds_a_model_and_keeps_what_is_done(

@@ -15,6 +15,12 @@ from tests.conftest import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 
 
+@pytest.fixture(autouse=True)
+def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass over the few slices of a test is an epoch."""
+    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+
+
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three patients in a folder, without any table or mask."""

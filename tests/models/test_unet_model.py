@@ -25,6 +25,13 @@ from uadtk.pipeline.slices import to_judge, to_learn
 from uadtk.pipeline.train import Schedule, train
 from uadtk.testing.specimens import healthy_slices, planted
 
+
+@pytest.fixture(autouse=True)
+def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass over the few slices of a test is an epoch."""
+    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+
+
 HEALTHY = healthy_slices(6, 32)
 IMAGE, LESION = planted(HEALTHY)
 ALL = HEALTHY.brain | True

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uadtk.core.errors import UsageError
-from uadtk.pipeline.order import steps_of_epoch
+from uadtk.pipeline.order import LEAST_STEPS, steps_of_epoch
 from uadtk.pipeline.slices import ANNOTATED, PSEUDO, UNLABELLED, Slices
 
 
@@ -39,7 +39,10 @@ def test_what_does_not_divide_differs_by_one() -> None:
     assert (about[about[:, 1] == ANNOTATED, 2] > 0).sum() == 2
 
 
-def test_an_epoch_is_one_pass_over_the_largest_source_and_few_slices_come_round_evenly() -> None:
+def test_an_epoch_is_one_pass_over_the_largest_source_and_few_slices_come_round_evenly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
     steps = steps_of_epoch(FEW, 12, True, 0, 1)
     assert len(steps) == 10
     seen = np.bincount(np.concatenate(steps), minlength=len(FEW))
@@ -47,6 +50,10 @@ def test_an_epoch_is_one_pass_over_the_largest_source_and_few_slices_come_round_
     assert set(seen[8:28]) == {2}
     assert set(seen[3:8]) == {4}
     assert set(seen[:3]) == {6, 7}  # 20 places for 3 slices
+
+
+def test_an_epoch_has_fifty_steps_at_least() -> None:
+    assert len(steps_of_epoch(FEW, 12, True, 0, 1)) == LEAST_STEPS == 50
 
 
 def test_parts_of_a_batch_have_every_source_too() -> None:

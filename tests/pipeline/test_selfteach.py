@@ -27,6 +27,13 @@ from uadtk.pipeline.selfteach import Lessons, lessons, selfteach
 from uadtk.pipeline.threshold import calibrate
 from uadtk.pipeline.train import Schedule
 
+
+@pytest.fixture(autouse=True)
+def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass over the few slices of a test is an epoch."""
+    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+
+
 TRUST = Trust(band=0.001)
 QUICK = Schedule(epochs=2, batch=8, learning_rate=1e-2)
 

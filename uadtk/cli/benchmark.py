@@ -43,24 +43,33 @@ def benchmark(
     strategy: Annotated[
         str, typer.Option(help="In its place: calibrate every row by this thresholder, as validation or p98.")
     ] = "",
-    calibrate: Annotated[str, typer.Option(help="Split to calibrate on, with --strategy.")] = "validation",
+    calibrate: Annotated[
+        str, typer.Option(help="Split to calibrate on, with --strategy or --multiverse.")
+    ] = "validation",
     published: Annotated[Path | None, typer.Option(help="Rows of the study to put beside ours (.tsv).")] = None,
     dataset: Annotated[
         list[str] | None, typer.Option(help="COLLECTION=DATASET of --published where the names differ; repeat it.")
     ] = None,
+    multiverse: Annotated[
+        bool, typer.Option("--multiverse", help="Rank under every threshold rule, erosion, median, floor and grid too.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
     """Compare models and scorers on labelled collections, each beside no learning.
 
-    Writes table.txt, table.tsv and rows/*.json, a receipt per row, from which uadtk reproduce makes the same numbers
-    again. Run it again to go on where it was stopped. A row or scan that fails costs one line, and the exit code is 1.
+    Writes report.html to look at, table.txt, table.tsv, pairs.tsv (every two rows compared) and rows/*.json, a receipt
+    per row, from which uadtk reproduce makes the same numbers again; multiverse.txt and .tsv if asked. Run it again to
+    go on where it was stopped. A row or scan that fails costs one line, and the exit code is 1.
     """
     from dataclasses import asdict
 
     from uadtk.io.cohort import read_cohort
     from uadtk.io.write import write_json, write_text
-    from uadtk.pipeline.benchmark import Asked, carry_out, pairs_of, plan
+    from uadtk.metrics.multiverse import drivers, ranks
+    from uadtk.pipeline.benchmark import Asked, carry_out, multiverses, pairs_of, plan
+    from uadtk.report import multiverse as universes
+    from uadtk.report.study import study_html
     from uadtk.report.table import as_text, as_tsv, named_datasets, pairs_as_tsv, read_published
 
     study = {} if published is None else read_published(published)
@@ -82,8 +91,18 @@ def benchmark(
         say(line)
     lines = list(carry_out(tasks, output, {"cohort": str(cohort.resolve()), "split": split}, run))
     write_text(output / "table.tsv", as_tsv(lines, study, datasets))
-    write_text(output / "pairs.tsv", pairs_as_tsv(pairs_of(lines, run.seed)))
+    pairs = pairs_of(lines, run.seed)
+    write_text(output / "pairs.tsv", pairs_as_tsv(pairs))
     write_text(output / "table.txt", text := as_text(lines, study, datasets))
+    found = list(multiverses(tasks, lines, asked, table, output, run)) if multiverse else []
+    if found:
+        write_text(output / "multiverse.tsv", universes.as_tsv(found))
+        write_text(output / "multiverse.txt", ranking := universes.as_text(ranks(found), drivers(found)))
+        text += "\n" + ranking
+    pictures = {path.stem: path.read_bytes() for path in (output / "pictures").glob("*.png")}
+    heads = {name: picture for name in collections if (picture := pictures.get(name or "all"))}
+    told = {"Cohort": str(cohort), **({"Split": split} if split else {}), "Grid": grid}
+    write_text(output / "report.html", study_html(lines, study, datasets, pairs, ranks(found), pictures, heads, told))
     print(text, end="")
     if any(line.problem.startswith("failed: ") or (line.evaluation or {}).get("failed") for line in lines):
         sys.exit(UadtkError.exit_code)

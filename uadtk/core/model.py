@@ -27,6 +27,9 @@ Adversarial models have several players, each with an optimiser of its own:
     Called once after training, with the weights that are kept and all training slices: to fit what gradients do not.
     A model with this and without ``training_loss`` is trained by it alone.
 
+``cleaners: tuple[str, ...]``
+    What a new checkpoint names; by default an erosion of the brain and a median, which residuals need.
+
 Models that learn from labels say so:
 
 ``supervised = True``

@@ -56,6 +56,7 @@ class Options:
 class Model(nn.Module):
     Options = Options
     supervised = True
+    cleaners = ()  # a median would take small lesions out of a probability
     betas = (0.9, 0.999)
 
     def __init__(self, options: Options, side: int) -> None:

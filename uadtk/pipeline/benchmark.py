@@ -24,8 +24,10 @@ from uadtk.core.volume import Mask
 from uadtk.io.cohort import Cohort, Row
 from uadtk.io.write import write_bytes
 from uadtk.metrics.compare import Pair, all_pairs, compare
+from uadtk.metrics.multiverse import Multiverse
 from uadtk.pipeline import receipt as receipts
 from uadtk.pipeline.evaluate import Grid, calibration_rows
+from uadtk.pipeline.multiverse import multiverse
 from uadtk.pipeline.receipt import Calibration, PointRule
 from uadtk.pipeline.score import build_method, from_spec
 from uadtk.pipeline.segment import check_point
@@ -135,6 +137,30 @@ def carry_out(tasks: list[Task], folder: Path, where: Mapping[str, str], run: Ru
                 paired = {} if beside is None else _paired(record, beside, run.seed)
                 line = replace(line, evaluation=record["evaluation"], paired=paired, receipt=task.digest)
         yield line
+
+
+def multiverses(
+    tasks: Sequence[Task], lines: Sequence[Line], asked: Asked, table: Cohort, folder: Path, run: Run
+) -> Iterator[Multiverse]:
+    """Each row that could be done, under every way of post-processing; thresholds from the split ``calibration``.
+
+    Raises DataError if there is no such split. A row that fails is said and left out.
+    """
+    split = table.split(asked.calibration)
+    named: dict[str, Iterator[str]] = {}
+    for name in dict.fromkeys(line.collection for line in lines):
+        named[name] = iter(labels([line for line in lines if line.collection == name]))
+    for task, line in zip(tasks, lines, strict=True):
+        label = next(named[line.collection])
+        if line.evaluation is None:
+            continue
+        run.say(f"multiverse: {task.collection} {label}")
+        checkpoint = receipts.checkpoint_of(task.source, task.key)
+        calibration = receipts.in_collection(split, task.collection) or split
+        try:
+            yield multiverse(checkpoint, label, task.collection, task.rows, calibration, folder, run)
+        except UadtkError as error:
+            run.say(f"failed: {error.one_line()}")
 
 
 def pairs_of(lines: Sequence[Line], seed: int) -> list[Pair]:

@@ -3,7 +3,8 @@
 Models that know no labels see all slices once, in random order. A model that learns from labels may have a few hundred
 annotated slices beside many thousands without labels: its batches hold equal parts of each source of labels that there
 is, and of a labelled source one half (the larger, if odd) are slices with a lesion. An epoch is then as many batches as
-take one pass through the largest source; the others come round again, each time in another order.
+take one pass through the largest source, and 50 at least, so that a few annotated scans are not judged on all held-out
+ones after every handful of steps; what is used up comes round again, each time in another order.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from uadtk.core.errors import UsageError
 from uadtk.pipeline.slices import Slices
 
 Rows = NDArray[np.intp]
+LEAST_STEPS = 50
 
 
 def steps_of_epoch(slices: Slices, batch: int, supervised: bool, seed: int, epoch: int) -> list[Rows]:
@@ -42,7 +44,7 @@ def _parts(slices: Slices, size: int) -> tuple[list[tuple[Rows, int]], int]:
     sources = np.unique(source)
     if size < 2 * len(sources):
         raise UsageError(f"batches of {size} slices are too few for {len(sources)} sources of labels", "--batch")
-    parts, steps = [], 1
+    parts, steps = [], LEAST_STEPS
     for number, one in enumerate(sources):
         share = len(range(number, size, len(sources)))
         steps = max(steps, int((source == one).sum()) // share)
