@@ -73,7 +73,7 @@ PLANS = {
     "anogan": Plan(0, "--steps 100"),  # its GAN is that of f-AnoGAN's first stage: not trained twice
     "steganomaly": Plan(1, "--width 16 --blocks 3", z=0),
     "ocsvm": Plan(8),
-    "dae": Plan(3, "--width 32", z=0),
+    "dae": Plan(10, "--width 32", z=0),
 }
 
 

@@ -70,7 +70,7 @@ def test_a_table_to_read_one_to_compute_with_and_a_receipt_per_row(made: tuple[P
     assert 2 / 2**3 <= float(own["dice_p_histeq"]) <= 1
     assert "needs score" in refused["problem"]
     assert len(list((folder / "rows").iterdir())) == 2
-    assert [line.split()[0] for line in done.err.splitlines()] == ["1/3", "2/3", "3/3"]
+    assert [word for line in done.err.splitlines() if "/" in (word := line.split()[0])] == ["1/3", "2/3", "3/3"]
     assert json.loads((folder / "benchmark.json").read_text())["collections"] == ["ms"]
 
 
@@ -79,7 +79,7 @@ def test_a_page_to_look_at_and_every_way_of_post_processing(made: tuple[Path, Do
     page = (folder / "report.html").read_text()
     for words in ("Precision", "χ²", "tiny residual", "published", "universes", "data:image/png;base64,"):
         assert words in page, words
-    assert "http" not in page.replace("http://www.w3.org/", "")  # nothing is fetched
+    assert "://" not in page.replace("http://www.w3.org/", "")  # nothing is fetched
     found = rows(folder / "multiverse.tsv")
     assert {row["label"] for row in found} == {"histeq", "tiny residual"}
     assert {row["rule"] for row in found} == {"p98", "oracle"}  # the calibration scans have no lesions

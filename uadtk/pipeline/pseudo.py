@@ -130,7 +130,7 @@ def _label(
 ) -> dict[str, Any]:
     """Label one scan and write its files, all or none."""
     scan, brain_mask = read_row(row)
-    rules = Rules(trust.min_voxels)
+    rules = Rules(max(trust.min_voxels, point.min_voxels or 1))
     with located(row.image):
         found = segment(scan, method, point, run, brain_mask, rules)
         again = _found_mirrored(found, method, rules, run) if trust.mirrored else None

@@ -1,0 +1,230 @@
+"""What a few masks, or none, add to an unsupervised model: the proofs of self-teaching, embedding and adaptation.
+
+    python benchmarks/supervision.py ../shared/data build/supervision --teacher build/models/dae.safetensors
+
+Everything is learned on lgg train and reported on the test split. Runs uadtk commands, printed before they run; what is
+there is not done again. Every student is the same small U-Net with about as many steps.
+
+* self-taught: the teacher's ``p98`` point (from lesion-free validation slices) labels lgg train and validation; a U-Net
+  learns these labels, no mask is read. ``histeq`` teaches as well: then nothing was ever learned from anybody.
+* a few labels: 1, 3 and 10 annotated patients (nested, drawn by seed 0), alone; with the embedding, the other scans of
+  lgg train without labels and the teacher's masks as prior; with the teacher's labels for the others; with both.
+* another site: 10 annotated patients of site DU, scans of site HT without labels; reported on the test scans of HT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from train_all import write_cohort
+
+from uadtk.metrics.study import by_site
+
+CHAIN = ("erode:iterations=3", "prior:power=4", "median:size=6,unit=mm")
+NET = "--width 8"
+STEPS, BATCH, LEAST = 600, 16, 50
+FIT = f"--batch {BATCH} --learning-rate 1e-3 --decay cosine --precision bfloat16 --threads 1"
+EMBED = "--embedding 0.1"
+LABELLED = (1, 3, 10)
+Row = dict[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--teacher", type=Path, required=True, help="an unsupervised checkpoint, trained on lgg train")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time, one thread each")
+    arguments = parser.parse_args()
+    out: Path = arguments.output.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    write_cohort(out / "lgg.tsv", arguments.data.resolve())
+    rows = read(out / "lgg.tsv")
+    teach(arguments.teacher.resolve(), out, rows, arguments.jobs)
+    students = [*few_labels(rows, out), *another_site(rows, out)]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda job: job(), students))
+    report(arguments.data.resolve(), out)
+    print(f"\n{(time.monotonic() - start) / 60:.0f} minutes", file=sys.stderr)
+
+
+def teach(teacher: Path, out: Path, rows: list[Row], jobs: int) -> None:
+    """Both teachers with their points, and their students."""
+    table = out / "unlabelled.tsv"
+    write(table, [{**row, "lesion_mask": "", "lesion_free_slices": ""} for row in rows if row["split"] != "test"])
+    cleaners = [option for cleaner in CHAIN for option in ("--cleaner", cleaner)]
+    healthy = ("--healthy", str(out / "lgg.tsv"), "--split", "validation", "--strategy", "p98", "--threads", "1")
+    for name, model in (("teacher", str(teacher)), ("histeq-teacher", "histeq")):
+        if not (out / f"{name}.safetensors").exists():
+            uadtk("threshold", "--model", model, *healthy, *cleaners, "-o", str(out / f"{name}.safetensors"))
+
+    def student(name: str) -> None:
+        named = (f"{out / name}-teacher.safetensors".replace("taught-teacher", "teacher"), str(table))
+        labels = ("--labels", str(out / f"{name}-labels"), "--student", "unet:width=8", "--slices", str(out / "slices"))
+        scans = sum(row["split"] == "train" for row in rows)
+        once(out / f"{name}.safetensors", "selfteach", *named, *labels, *schedule(28 * scans))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(student, ("taught", "histeq")))
+
+
+def few_labels(rows: list[Row], out: Path) -> Iterable[Callable[[], None]]:
+    train = [row for row in rows if row["split"] == "train"]
+    held = [row for row in rows if row["split"] == "validation"]
+    yield lambda: unet(out, "all", [*train, *held], 28 * len(train))
+    for k in LABELLED:
+        yield from students(out, str(k), train, drawn(train, k), held)
+
+
+def another_site(rows: list[Row], out: Path) -> Iterable[Callable[[], None]]:
+    train = [row for row in rows if row["split"] == "train"]
+    held = [row for row in rows if row["split"] == "validation" and row["site"] == "DU"]
+    du = [row for row in train if row["site"] == "DU"]
+    ten = drawn(du, 10)
+    seen = [row for row in train if row["subject"] in ten or row["site"] == "HT"]
+    yield from students(out, "DU", seen, ten, held)
+    bare = [row if row["subject"] in ten else without_labels(row) for row in seen]
+    adapt = "--adapt 0.05 --adapt-from 1 --adapt-full 4"
+    yield lambda: unet(out, "DU-adapt", [*bare, *held], 2 * 28 * (len(seen) - 10), adapt)
+
+
+def students(
+    out: Path, name: str, rows: list[Row], labelled: set[str], held: list[Row]
+) -> Iterable[Callable[[], None]]:
+    """Of ``rows``, ``labelled`` subjects with their masks, and the others not at all or in three ways."""
+    labels = out / "taught-labels" / "round-1"
+    taught = {
+        row["subject"]: {**row, "lesion_mask": str(labels / row["lesion_mask"])} for row in read(labels / "cohort.tsv")
+    }
+    own = [row for row in rows if row["subject"] in labelled]
+    others = [row for row in rows if row["subject"] not in labelled]
+    hinted = [{**without_labels(row), "prior_mask": taught[row["subject"]]["lesion_mask"]} for row in others]
+    pseudo = [
+        {**row, **{key: taught[row["subject"]][key] for key in ("lesion_mask", "label_source")}} for row in others
+    ]
+    many = 2 * 28 * len(others)  # half of a batch: the epoch is a pass over them
+    yield lambda: unet(out, name, [*own, *held], 28 * len(own))
+    yield lambda: unet(out, f"{name}-embed", [*own, *hinted, *held], many, EMBED)
+    yield lambda: unet(out, f"{name}-pseudo", [*own, *pseudo, *held], many)
+    yield lambda: unet(out, f"{name}-both", [*own, *pseudo, *held], many, EMBED)
+
+
+def unet(out: Path, name: str, rows: list[Row], slices: int, options: str = "") -> None:
+    write(out / f"{name}.tsv", rows)
+    fit = (*schedule(slices), "--slices", str(out / "slices"), *NET.split(), *options.split())
+    once(out / f"{name}.safetensors", "train", "unet", str(out / f"{name}.tsv"), *fit)
+
+
+def schedule(slices: int) -> list[str]:
+    """About ``STEPS`` steps in whole epochs; ``slices``: how many make an epoch."""
+    epochs = max(2, round(STEPS / max(LEAST, slices // BATCH)))
+    return [*FIT.split(), "--epochs", str(epochs), "--patience", str(epochs)]
+
+
+def report(data: Path, out: Path) -> None:
+    taught = ("teacher", "taught", "histeq-teacher", "histeq")
+    names = [f"{k}{way}" for k in (*LABELLED, "DU") for way in ("", "-embed", "-pseudo", "-both")]
+    for folder, models, options in (
+        ("self-taught", taught, ("--collection", "lgg", "--collection", "ms+wmh")),
+        ("few-labels", ("teacher", *names, "DU-adapt", "all"), ("--collection", "lgg", "--strategy", "validation")),
+    ):
+        named = [option for name in models for option in ("--model", str(out / f"{name}.safetensors"))]
+        words = ("benchmark", str(data / "cohort.tsv"), "--split", "test", *named, *options, "--threads", "1")
+        uadtk(*words, "-o", str(out / folder))
+    found = {path: evaluations(out / path) for path in ("self-taught", "few-labels")}
+    print("## Self-taught\n\n| model | collection | AUPRC | ⌈DICE⌉ | DICE at its point |\n|---|---|---|---|---|")
+    for name in taught:
+        for collection in ("lgg", "ms+wmh"):
+            measures = found["self-taught"][name, collection]["measures"]
+            print(
+                f"| {name} | {collection} | "
+                + " | ".join(cell(measures, m) for m in ("auprc", "dice_oracle", "dice"))
+                + " |"
+            )
+    print("\n## A few labels: lgg test, AUPRC (DICE at the validation point)\n")
+    print("| annotated | alone | embedding | pseudo-labels | both |\n|---|---|---|---|---|")
+    for k in (*map(str, LABELLED), "DU"):
+        ways = [found["few-labels"][f"{k}{way}", "lgg"] for way in ("", "-embed", "-pseudo", "-both")]
+        cells = [f"{cell(e['measures'], 'auprc')} ({cell(e['measures'], 'dice')})" for e in ways]
+        print(f"| {k if k != 'DU' else '10 of DU'} | {' | '.join(cells)} |")
+    for name in ("all", "teacher"):
+        measures = found["few-labels"][name, "lgg"]["measures"]
+        print(f"\n{name}: {cell(measures, 'auprc')} ({cell(measures, 'dice')})")
+    print(
+        "\n## From DU to HT: mean over the patients of HT\n\n| | AUPRC | DICE at the validation point |\n|---|---|---|"
+    )
+    for name in ("DU", "DU-embed", "DU-pseudo", "DU-both", "DU-adapt", "teacher"):
+        scans = found["few-labels"][name, "lgg"]["scans"]
+        means = [by_site(scans, measure)["HT"] for measure in ("auprc", "dice")]
+        print(
+            f"| {name} | "
+            + " | ".join(f"{mean.value:.3f} {ends(mean.interval)} (n={mean.patients})" for mean in means)
+            + " |"
+        )
+
+
+def evaluations(folder: Path) -> dict[tuple[str, str], Any]:
+    """(model, collection) -> evaluation, from the receipts of the table; a model goes by its file's name."""
+    found = {}
+    for row in read(folder / "table.tsv"):
+        if row["receipt"]:
+            record = json.loads((folder / "rows" / f"{row['receipt']}.json").read_text(encoding="utf-8"))
+            found[Path(row["model"]).stem, row["collection"]] = record["evaluation"]
+    return found
+
+
+def cell(measures: dict[str, Any], name: str) -> str:
+    return f"{measures[name]['value']:.3f} {ends(measures[name]['interval'])}"
+
+
+def ends(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def drawn(rows: list[Row], k: int) -> set[str]:
+    """The first ``k`` of the subjects in an order drawn once: 1 is among 3, and these among 10."""
+    subjects = sorted({row["subject"] for row in rows})
+    return {subjects[place] for place in np.random.default_rng(0).permutation(len(subjects))[:k]}
+
+
+def without_labels(row: Row) -> Row:
+    return {**row, "lesion_mask": "", "lesion_free_slices": ""}
+
+
+def once(output: Path, *words: str) -> None:
+    if not output.exists() or output.with_name(output.name + ".resume").exists():
+        uadtk(*words, "-o", str(output))
+
+
+def uadtk(*words: str) -> None:
+    print("+", shlex.join(["uadtk", *words]), file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", "uadtk", *words], check=True, stdout=sys.stderr)
+
+
+def read(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines, delimiter="\t"))
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n", restval="")
+        table.writeheader()
+        table.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
