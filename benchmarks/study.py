@@ -8,6 +8,7 @@ Runs uadtk commands, printed before they run; each goes on where it was stopped.
 * ``sizes``: ``vae`` and ``ae`` again on 6 and 30 of the 60 training patients, nested, drawn by seed 0 (Fig. 8);
 * ``select``: all models x chains of cleaners on the validation split; the best mean AUPRC over collections is named;
 * ``test``: the study's table, with points from the validation split (``--strategy validation``);
+* ``multiverse``: the ranking of all residuals under 162 ways of post-processing, on test;
 * ``chosen``: the selected configuration and the next ones, on test;
 * ``orderings``: the study's claims, each as a paired difference over the patients of the test split.
 """
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("models", type=Path, help="folder of train_all.py")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--steps", nargs="+", default=["sizes", "select", "test", "chosen", "orderings"])
+    parser.add_argument("--steps", nargs="+", default=["sizes", "select", "test", "multiverse", "chosen", "orderings"])
     arguments = parser.parse_args()
     data, models, output = (path.resolve() for path in (arguments.data, arguments.models, arguments.output))
     steps = arguments.steps
@@ -74,6 +75,10 @@ def main() -> None:
         study = ("--published", str(data.parent / "reference" / "thesis_tables.tsv"), "--dataset", "ms+wmh=MSLUB")
         points = ("--strategy", "validation", "--dataset", "lgg=GB", "--cleaners", PLAIN)
         benchmark(table, output / "test", "test", POOLED, *chosen, *points, *study)
+    if "multiverse" in steps:
+        named = [option for name in trained for option in ("--model", str(models / f"{name}.safetensors"))]
+        points = ("--strategy", "validation", "--cleaners", PLAIN, "--multiverse")
+        benchmark(table, output / "multiverse", "test", POOLED, *named, *points)
     if "chosen" in steps:
         ranked = selection(output / "validation" / "table.tsv")
         print_selection(ranked)
