@@ -27,7 +27,8 @@ import numpy as np
 from train_all import PLANS, SHARED, write_cohort
 
 PLAIN = "erode:iterations=3 median:size=6,unit=mm"
-CHAINS = (PLAIN, *(f"erode:iterations=3 prior:power={power} median:size=6,unit=mm" for power in (1, 2, 4)))
+PRIORS = ("prior", "prior:power=2", "prior:power=4")
+CHAINS = (PLAIN, *(f"erode:iterations=3 {prior} median:size=6,unit=mm" for prior in PRIORS))
 SIZES = (6, 30)
 COLLECTIONS = ("lgg", "ms", "wmh")
 POOLED = ("lgg", "ms+wmh")  # one test scan each of the last two: together there is at least a second patient
