@@ -47,7 +47,7 @@ def test_the_text_has_the_studys_columns_and_the_published_row_below_ours(publis
     assert title == "ms"
     column = heading.index
     assert ours.startswith("vae residual ")
-    for name, text_there in (("AUROC", "0.9 "), ("AUPRC", "0.4 "), ("DICE (mean", "0.3 ± 0.1"), ("p DICE", "0.5 ")):
+    for name, text_there in (("AUROC", "0.9 "), ("AUPRC", "0.4 "), ("DICE (mean", "0.3 ± 0.1"), ("p DICE", "0.5 ↑")):
         assert ours[column(name) :].startswith(text_there), name
     assert ours[column("χ²")] == ours[column("p AUPRC")] == "-"
     assert interval.split() == ["[0.31,", "0.52]"]

@@ -51,8 +51,10 @@ COLUMNS = (
 NOTES = """
 AUROC, AUPRC and ⌈DICE⌉ are pooled over all voxels, air included, as in the study; table.tsv has them inside the brain.
 ⌈DICE⌉ is an oracle: its threshold is chosen on the truth. In brackets: 95 % bootstrap intervals over patients.
-p: two-sided paired permutation test against histeq, of DICE and of AUPRC (inside the brain) per patient; not corrected
-for the number of rows. l1 is a plain mean of scores: scorers differ in scale, and the study's unit is unknown.
+p: two-sided paired permutation test against histeq, of DICE and of AUPRC (inside the brain) per patient, whose mean is
+above (↑) or below (↓) that of histeq; not corrected for the number of rows. A mean over patients and a pooled value may
+disagree: pooled, the scores of all patients are compared with one another. l1 is a plain mean of scores: scorers differ
+in scale, and the study's unit is unknown.
 """
 
 
@@ -183,7 +185,7 @@ def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict
 def values(line: Line) -> list[str]:
     """The cells below ``COLUMNS`` and the two p-values, '-' where there is none."""
     measures = _measures(line)
-    ps = [short(line.paired[name][2]) if name in line.paired else "-" for name in PAIRED]
+    ps = [_tested(*line.paired[name][1:]) if name in line.paired else "-" for name in PAIRED]
     return [*(_spread(_value(measures, name), _value(measures, sd)) for _, name, sd, _, _ in COLUMNS), *ps]
 
 
@@ -197,6 +199,11 @@ def intervals(line: Line) -> list[str]:
 def published_values(row: Mapping[str, str]) -> list[str]:
     """The study's numbers below ``COLUMNS``."""
     return [_spread(row.get(mean, ""), row.get(sd, "")) for *_, mean, sd in COLUMNS]
+
+
+def _tested(difference: float, p: float) -> str:
+    """The p-value, and which way the difference goes."""
+    return short(p) if p != p or not difference else f"{short(p)} {'↑' if difference > 0 else '↓'}"
 
 
 def short(value: float) -> str:
