@@ -55,6 +55,12 @@ def labelled(draw: st.DrawFn) -> CalibrationScan:
     return scan(score, lesion)
 
 
+def test_lesions_that_are_all_smaller_than_the_components_kept_leave_no_interval() -> None:
+    lone = scan(np.full((1, 1, 1), 0.6, np.float32), np.ones((1, 1, 1), bool))
+    choice = choose(lone, lone, lone, min_voxels=2)
+    assert (choice.measured["dice"], choice.interval) == (0.0, None)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(labelled(), min_size=1, max_size=4), st.integers(1, 4))
 def test_no_threshold_is_better_and_of_equal_ones_it_is_the_highest(

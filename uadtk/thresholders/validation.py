@@ -111,5 +111,7 @@ def _interval(counts: NDArray[np.int64], grid: NDArray[np.float32], threshold: f
     drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), _DRAWS)
     dice = _dice(np.tensordot(drawn, counts, 1))
     best = grid[dice.shape[1] - 1 - dice[:, ::-1].argmax(1)][dice.max(1) > 0]
+    if not best.size:  # components so large that not one threshold finds a lesion
+        return None
     low, high = np.quantile(best, [0.025, 0.975])
     return min(float(low), threshold), max(float(high), threshold)
