@@ -26,9 +26,10 @@ from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.metrics.compare import paired_permutation
+from uadtk.metrics.study import by_patient
 from uadtk.pipeline import benchmark
 from uadtk.pipeline import receipt as receipts
-from uadtk.pipeline.benchmark import Asked, Task, by_patient, carry_out, pairs_of, plan
+from uadtk.pipeline.benchmark import Asked, Task, carry_out, pairs_of, plan
 from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.receipt import read_receipt, reproduce
 from uadtk.pipeline.threshold import calibrate
@@ -161,7 +162,7 @@ def test_collections_share_what_was_calibrated(
 def test_p_is_of_the_values_per_patient_beside_histeq(lines: list[Line]) -> None:
     assert lines[0].paired == {}
     for name in ("dice", "auprc"):
-        own, bare = (by_patient(line.evaluation, name) for line in lines[1::-1])
+        own, bare = (by_patient(line.evaluation["scans"], name) for line in lines[1::-1])
         differences = np.array([own[subject] - bare[subject] for subject in own])
         assert lines[1].paired[name] == (3, differences.mean(), paired_permutation(differences))
         assert differences.any()
@@ -174,7 +175,7 @@ def test_p_is_of_the_values_per_patient_beside_histeq(lines: list[Line]) -> None
 def test_a_patients_scans_are_averaged_and_what_has_no_value_is_left_out() -> None:
     values = [("a", 0.2), ("b", None), ("a", 0.4), ("c", 1.0)]
     scans = [{"subject": subject, "dice": value} for subject, value in values]
-    assert by_patient({"scans": scans}, "dice") == {"a": pytest.approx(0.3), "c": 1.0}
+    assert by_patient(scans, "dice") == {"a": pytest.approx(0.3), "c": 1.0}
 
 
 def test_a_killed_benchmark_goes_on_with_the_rows_that_are_missing(

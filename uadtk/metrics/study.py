@@ -25,17 +25,29 @@ class PatientMean:
     interval: tuple[float, float] | None
 
 
+def by_patient(scans: Iterable[Mapping[str, Any]], name: str) -> dict[str, float]:
+    """``name`` (``dice``, ``auprc``) of each patient, a patient's scans averaged; without those who have none.
+
+    ``scans``: plain :class:`uadtk.metrics.scan.ScanResult`.
+    """
+    values: dict[str, list[float]] = {}
+    for scan in scans:
+        if scan[name] is not None:
+            values.setdefault(scan["subject"], []).append(scan[name])
+    return {subject: float(np.mean(own)) for subject, own in values.items()}
+
+
 def by_site(scans: Iterable[Mapping[str, Any]], name: str, seed: int = 0) -> dict[str, PatientMean]:
     """``name`` (``dice``, ``auprc``) of the scans of an evaluation per site, sorted; '' for scans without a site.
 
     ``scans``: plain :class:`uadtk.metrics.scan.ScanResult`. A patient's scans at a site are averaged first; scans
     without a value are left out.
     """
-    values: dict[str, dict[str, list[float]]] = {}
+    sites: dict[str, list[Mapping[str, Any]]] = {}
     for scan in scans:
-        if scan[name] is not None:
-            values.setdefault(scan.get("site") or "", {}).setdefault(scan["subject"], []).append(scan[name])
-    return {site: _mean([float(np.mean(own)) for own in values[site].values()], seed) for site in sorted(values)}
+        sites.setdefault(scan.get("site") or "", []).append(scan)
+    values = {site: list(by_patient(sites[site], name).values()) for site in sorted(sites)}
+    return {site: _mean(own, seed) for site, own in values.items() if own}
 
 
 def _mean(values: Sequence[float], seed: int) -> PatientMean:

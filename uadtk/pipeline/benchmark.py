@@ -25,6 +25,7 @@ from uadtk.io.cohort import Cohort, Row
 from uadtk.io.write import write_bytes
 from uadtk.metrics.compare import Pair, all_pairs, compare
 from uadtk.metrics.multiverse import Multiverse
+from uadtk.metrics.study import by_patient
 from uadtk.pipeline import receipt as receipts
 from uadtk.pipeline.evaluate import Grid, calibration_rows
 from uadtk.pipeline.multiverse import multiverse
@@ -170,18 +171,9 @@ def pairs_of(lines: Sequence[Line], seed: int) -> list[Pair]:
         own = [line for line in lines if line.collection == name]
         measured = [(label, e) for label, line in zip(labels(own), own, strict=True) if (e := line.evaluation)]
         for measure in PAIRED:
-            values = {label: by_patient(evaluation, measure) for label, evaluation in measured}
+            values = {label: by_patient(evaluation["scans"], measure) for label, evaluation in measured}
             found += all_pairs({label: own for label, own in values.items() if own}, name, measure, seed)
     return found
-
-
-def by_patient(evaluation: Mapping[str, Any], name: str) -> dict[str, float]:
-    """``name`` (``dice``, ``auprc``) of each patient, a patient's scans averaged; without those who have none."""
-    values: dict[str, list[float]] = {}
-    for scan in evaluation["scans"]:
-        if scan[name] is not None:
-            values.setdefault(scan["subject"], []).append(scan[name])
-    return {subject: float(np.mean(own)) for subject, own in values.items()}
 
 
 def _groups(asked: Asked, table: Cohort, run: Run) -> dict[str, Cohort]:
@@ -302,7 +294,7 @@ def _shown(rows: Cohort) -> set[Path]:
 def _paired(record: dict[str, Any], beside: dict[str, Any], seed: int) -> dict[str, tuple[int, float, float]]:
     found = {}
     for name in PAIRED:
-        one, other = (by_patient(each["evaluation"], name) for each in (record, beside))
+        one, other = (by_patient(each["evaluation"]["scans"], name) for each in (record, beside))
         if one and other:
             test = compare(one, other, seed)
             found[name] = (test.pairs, test.difference, test.p)
