@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from uadtk.core.model import Batch
-from uadtk.networks.embedding import BINS, UNKNOWN, classes, distances, divergences, draw, embedding_loss
+from uadtk.networks.embedding import BINS, UNKNOWN, Distance, classes, distances, divergences, draw, embedding_loss
 from uadtk.networks.seeded import seeded
 
 YES = torch.ones(2, 1, 4, 4, dtype=torch.bool)
@@ -156,3 +156,16 @@ def test_divergences_are_the_mean_over_channels() -> None:
     everything = torch.stack([line, torch.zeros(BINS)], dim=1)
     kl, _ = divergences(everything[: BINS // 4], everything)
     assert float(kl) == pytest.approx(math.log(4) / 2)
+
+
+@pytest.mark.parametrize("distance", ["l2", "cosine", "angular"])
+def test_under_bfloat16_the_loss_and_its_gradient_are_those_of_float32(distance: Distance) -> None:
+    torch.manual_seed(0)
+    near = (torch.ones(6, 4) + 1e-3 * torch.randn(6, 4)).requires_grad_()  # as alike as features become
+    kind = torch.tensor([0, 0, 0, 1, 1, 1])
+    (exact,) = torch.autograd.grad(embedding_loss(near, kind, distance), near)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = embedding_loss(near, kind, distance)
+    (reduced,) = torch.autograd.grad(loss, near)
+    assert exact.isfinite().all()
+    torch.testing.assert_close(reduced, exact)
