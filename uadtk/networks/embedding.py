@@ -59,8 +59,8 @@ def _drawn(kind: Tensor, side: Tensor, n: int, sampling: Sampling) -> Tensor:
 def distances(embedded: Tensor, kind: Distance) -> Tensor:
     """(n, C) -> (n, n): squared l2, 1 - cosine in [0, 2], or the angle as a share of half a turn, in [0, 1].
 
-    In float32 at least, whatever the precision around it: in bfloat16 the cosine of like features is 1, and the slope of
-    arccos infinite there.
+    In float32 at least, whatever the precision around it: in bfloat16 the cosine of like features is 1, where the slope
+    of arccos is infinite.
     """
     with torch.autocast(embedded.device.type, enabled=False):
         return _distances(embedded.to(torch.promote_types(embedded.dtype, torch.float32)), kind)
