@@ -119,15 +119,12 @@ def students(
 ) -> Iterable[Callable[[], None]]:
     """Of ``rows``, ``labelled`` subjects with their masks, and the others not at all or in three ways."""
     labels = out / "taught-labels" / "round-1"
-    taught = {
-        row["subject"]: {**row, "lesion_mask": str(labels / row["lesion_mask"])} for row in read(labels / "cohort.tsv")
-    }
+    taught = {row["subject"]: absolute(row, labels) for row in read(labels / "cohort.tsv")}
     own = [row for row in rows if row["subject"] in labelled]
     others = [row for row in rows if row["subject"] not in labelled]
     hinted = [{**without_labels(row), "prior_mask": taught[row["subject"]]["lesion_mask"]} for row in others]
-    pseudo = [
-        {**row, **{key: taught[row["subject"]][key] for key in ("lesion_mask", "label_source")}} for row in others
-    ]
+    told = ("lesion_mask", "ignore_mask", "label_source")
+    pseudo = [{**row, **{key: taught[row["subject"]][key] for key in told}} for row in others]
     many = 2 * 28 * len(others)  # half of a batch: the epoch is a pass over them
     yield lambda: unet(out, name, [*own, *held], 28 * len(own))
     yield lambda: unet(out, f"{name}-embed", [*own, *hinted, *held], many, EMBED)
