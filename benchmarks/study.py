@@ -70,7 +70,7 @@ def main() -> None:
         chains = [option for chain in CHAINS for option in ("--cleaners", chain)]
         benchmark(table, output / "validation", "validation", COLLECTIONS, *named, *chains, "--model", "scalespace")
     if "test" in steps:
-        sized = [f"{name}-{n}" for name in ("vae", "ae") for n in SIZES]
+        sized = [path.stem for n in SIZES for path in sorted(models.glob(f"*-{n}.safetensors"))]
         named = [f"{models / name}.safetensors{SCORERS.get(name, '')}" for name in (*trained, *sized)]
         chosen = [option for name in (*named, "scalespace") for option in ("--model", name)]
         study = ("--published", str(data.parent / "reference" / "thesis_tables.tsv"), "--dataset", "ms+wmh=MSLUB")
