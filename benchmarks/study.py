@@ -93,7 +93,7 @@ def main() -> None:
 
 def uadtk(*words: str) -> None:
     print("+", shlex.join(["uadtk", *words]), file=sys.stderr, flush=True)
-    done = subprocess.run([Path(sys.executable).parent / "uadtk", *words], check=False)
+    done = subprocess.run([sys.executable, "-m", "uadtk", *words], check=False, stdout=sys.stderr)
     if done.returncode not in (0, 1):  # 1: a row or a scan failed, and the table says so
         raise SystemExit(done.returncode)
 
