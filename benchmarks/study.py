@@ -10,13 +10,15 @@ Runs uadtk commands, printed before they run; each goes on where it was stopped.
 * ``test``: the study's table, with points from the validation split (``--strategy validation``);
 * ``multiverse``: the ranking of all residuals under 162 ways of post-processing, on test;
 * ``chosen``: the selected configuration and the next ones, on test;
-* ``orderings``: the study's claims, each as a paired difference over the patients of the test split.
+* ``orderings``: the study's claims, each as a paired difference over the patients of the test split;
+* ``publish``: tables and pages go to ``benchmarks/study``, without the pictures: the scans are not ours to pass on.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import re
 import shlex
 import subprocess
 import sys
@@ -58,7 +60,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("models", type=Path, help="folder of train_all.py")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--steps", nargs="+", default=["sizes", "select", "test", "multiverse", "chosen", "orderings"])
+    parser.add_argument(
+        "--steps", nargs="+", default=["sizes", "select", "test", "multiverse", "chosen", "orderings", "publish"]
+    )
     arguments = parser.parse_args()
     data, models, output = (path.resolve() for path in (arguments.data, arguments.models, arguments.output))
     steps = arguments.steps
@@ -89,6 +93,8 @@ def main() -> None:
         benchmark(table, output / "chosen", "test", (*POOLED, "ms", "wmh"), "--model", source, *points)
     if "orderings" in steps:
         print_orderings(output / "test")
+    if "publish" in steps:
+        publish(output, Path(__file__).parent / "study")
 
 
 def uadtk(*words: str) -> None:
@@ -159,6 +165,20 @@ def print_orderings(folder: Path) -> None:
                 for name in ("auroc", "auprc")
             ]
             print(f"| {row['scorer']} | {row['collection']} | {' | '.join(cells)} |")
+
+
+def publish(output: Path, here: Path) -> None:
+    for name in (
+        *(f"test/{file}" for file in ("report.html", "table.txt", "table.tsv", "pairs.tsv")),
+        *(f"multiverse/{file}" for file in ("report.html", "multiverse.txt")),
+        "chosen/table.txt",
+        "validation/table.tsv",
+    ):
+        text = (output / name).read_text(encoding="utf-8")
+        text = re.sub(r'<section id="mosaics">.*?</section>', "", text, flags=re.DOTALL)
+        text = re.sub(r'<a href="#mosaics">.*?</a>', "", text, flags=re.DOTALL)
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(text.replace(f"{output.parent.parent}/", ""), encoding="utf-8")
 
 
 def ordering(claim: str, collection: str, pair: dict[str, str], sign: int) -> str:
