@@ -33,6 +33,7 @@ import numpy as np
 from train_all import write_cohort
 
 from uadtk.metrics.study import by_site
+from uadtk.report.charts import Axis, Curve, curves_svg
 
 CHAIN = ("erode:iterations=3", "prior:power=4", "median:size=6,unit=mm")
 NET = "--width 8"
@@ -41,6 +42,12 @@ FIT = f"--batch {BATCH} --learning-rate 1e-3 --decay cosine --precision bfloat16
 EMBED = "--embedding 0.1"
 LABELLED = (1, 3, 10)
 STUDENTS = ("taught", "histeq")
+WAYS = {"": "alone", "-embed": "embedding", "-pseudo": "pseudo-labels", "-both": "both"}
+STYLE = (
+    "text { fill: #555 } path { fill: none } .grid { stroke: #ddd } .axis { stroke: #555 } .curve { stroke-width: 2 }"
+    ".curve, .bar { stroke: currentColor } .dot { fill: currentColor } .chance { stroke: #555; stroke-dasharray: 2 4 }"
+    ".c0 { color: #0072b2 } .c1 { color: #d55e00 } .c2 { color: #009e73 } .c3 { color: #c0589a }"
+)
 Row = dict[str, str]
 
 
@@ -153,7 +160,7 @@ def schedule(slices: int) -> list[str]:
 def report(data: Path, out: Path) -> None:
     taught = ("teacher", "taught", "histeq-teacher", "histeq")
     pooled = ("--collection", "lgg", "--collection", "ms+wmh")
-    names = [f"{k}{way}" for k in (*LABELLED, "DU") for way in ("", "-embed", "-pseudo", "-both")]
+    names = [f"{k}{way}" for k in (*LABELLED, "DU") for way in WAYS]
     for folder, models, options in (
         ("self-taught", taught, pooled),
         ("at-volume", [f"{name}-volume" for name in STUDENTS], (*pooled, "--point", "volume")),
@@ -173,10 +180,12 @@ def report(data: Path, out: Path) -> None:
             at_volume = found["at-volume"].get((f"{name}-volume", collection))
             cells.append("-" if at_volume is None else cell(at_volume["measures"], "dice"))
             print(f"| {called.get(name, name)} | {collection} | {' | '.join(cells)} |")
+    picture = Path(__file__).parent / "pictures" / "few_labels.svg"
+    picture.write_text(plot(found["few-labels"]) + "\n", encoding="utf-8")
     print("\n## A few labels: lgg test, AUPRC (DICE at the validation point)\n")
     print("| annotated | alone | embedding | pseudo-labels | both |\n|---|---|---|---|---|")
     for k in (*map(str, LABELLED), "DU"):
-        ways = [found["few-labels"][f"{k}{way}", "lgg"] for way in ("", "-embed", "-pseudo", "-both")]
+        ways = [found["few-labels"][f"{k}{way}", "lgg"] for way in WAYS]
         cells = [f"{cell(e['measures'], 'auprc')} ({cell(e['measures'], 'dice')})" for e in ways]
         print(f"| {k if k != 'DU' else '10 of DU'} | {' | '.join(cells)} |")
     for name in ("all", "teacher"):
@@ -193,6 +202,25 @@ def report(data: Path, out: Path) -> None:
             + " | ".join(f"{mean.value:.3f} {ends(mean.interval)} (n={mean.patients})" for mean in means)
             + " |"
         )
+
+
+def plot(found: dict[tuple[str, str], Any]) -> str:
+    """AUPRC against the number of annotated patients, as SVG that needs no style sheet beside it."""
+    curves, legend = [], []
+    for place, (way, name) in enumerate(WAYS.items()):
+        measures = [found[f"{k}{way}", "lgg"]["measures"]["auprc"] for k in LABELLED]
+        points = [(k * 1.05 ** (place - 1.5), each["value"]) for k, each in zip(LABELLED, measures, strict=True)]
+        curves.append(Curve(name, f"c{place}", points, [each["interval"] for each in measures]))
+        legend.append(f'<text class="c{place}" x="400" y="{240 + 18 * place}" style="fill: currentColor">{name}</text>')
+    everyone = found["all", "lgg"]["measures"]["auprc"]["value"]
+    x = Axis("annotated patients; dashed: all 60", 0.85, 12, LABELLED, logarithmic=True)
+    chart = curves_svg(curves, x, Axis("AUPRC, lgg test", 0.5, 0.9, (0.5, 0.6, 0.7, 0.8, 0.9)), everyone)
+    head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="13" '
+    return (
+        chart.replace("<svg ", head, 1)
+        .replace(">", f"><style>{STYLE}</style>", 1)
+        .replace("</svg>", "".join(legend) + "</svg>")
+    )
 
 
 def evaluations(folder: Path) -> dict[tuple[str, str], Any]:
