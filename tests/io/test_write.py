@@ -320,7 +320,8 @@ def test_nifti_round_trip(tmp_path_factory, affine, dtype, shape, order, ending)
     np.testing.assert_array_equal(read_volume(path).affine, affine.astype(np.float32))
     assert image.header["sform_code"] == 1
     if image.header["qform_code"]:
-        np.testing.assert_allclose(image.get_qform(), affine, atol=2e-3)
+        # three float32 numbers of a quaternion: half a turn is told from nearly half a turn to 1e-3
+        np.testing.assert_allclose(image.get_qform(), affine, atol=1e-2)
     write_nifti(folder / f"b{ending}", Volume(voxels, affine))
     assert path.read_bytes() == (folder / f"b{ending}").read_bytes()
 
