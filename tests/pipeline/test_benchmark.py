@@ -24,7 +24,7 @@ from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import CheckpointError, DataError, UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.cohort import COLUMNS, Cohort, read_cohort
 from uadtk.metrics.compare import paired_permutation
 from uadtk.metrics.study import by_patient
 from uadtk.pipeline import benchmark
@@ -412,9 +412,18 @@ def test_a_strategy_gives_every_row_a_point_from_its_own_collection(tiny: Path, 
     assert taught == {"ms": ["p2"], "ms+empty": ["p2", "p5"], "healthy": ["p0", "p1"]}
     again = {task.collection: [row.subject for row in task.rows] for task in tasks if task.beside}
     assert again["ms+empty"] == ["p2", "p3", "p4", "p5"]
-    line = next(line for line in carry_out(tasks, tmp_path, where(own), Run()) if line.architecture == "scalespace")
+    lines = list(carry_out(tasks, tmp_path / "out", where(own), Run()))
+    line = next(line for line in lines if line.architecture == "scalespace")
     point = calibrate(checkpoints.load(tiny), tasks[0].rule.rows, "p98:percentile=90", "p98", Run())
     assert (line.collection, line.evaluation["point"]["threshold"]) == ("ms", point.threshold)
+    folder = Path(own.source).parent
+    listed = [[getattr(row, name) or "" for name in COLUMNS[:8]] for row in own]
+    moved = folder / "strategy.tsv"
+    moved.write_text("\n".join("\t".join(map(str, row)) for row in [COLUMNS[:8], *listed]) + "\n")
+    for each in lines:
+        record = read_receipt(tmp_path / "out" / "rows" / f"{each.receipt}.json")
+        record["where"]["split"] = ""
+        assert reproduce(record, Run(), cohort=str(moved)) == []
 
 
 def test_a_strategy_that_cannot_be_is_refused_before_the_work(tiny: Path, table: Cohort) -> None:

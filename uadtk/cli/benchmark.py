@@ -64,6 +64,8 @@ def benchmark(
     """
     from dataclasses import asdict
 
+    from torch import get_num_threads
+
     from uadtk.io.cohort import read_cohort
     from uadtk.io.write import write_json, write_text
     from uadtk.metrics.multiverse import drivers, ranks
@@ -89,7 +91,8 @@ def benchmark(
     write_json(output / "benchmark.json", {"cohort": str(cohort), **asdict(asked)})  # now, to see that it can be
     for line in _before({task.collection: task.rows for task in tasks}):
         say(line)
-    lines = list(carry_out(tasks, output, {"cohort": str(cohort.resolve()), "split": split}, run))
+    found_at = {"cohort": str(cohort.resolve()), "split": split, "threads": str(get_num_threads())}
+    lines = list(carry_out(tasks, output, found_at, run))
     write_text(output / "table.tsv", as_tsv(lines, study, datasets))
     pairs = pairs_of(lines, run.seed)
     write_text(output / "pairs.tsv", pairs_as_tsv(pairs))

@@ -21,12 +21,14 @@ def reproduce(
     """Make a benchmark's row again from its receipt, and compare.
 
     Prints a line for each number that differs by more than 1e-6 of it, and exits with 1; with 0 if there is none.
-    Another checkpoint, or other scans, than those of the receipt are refused. Runs on the receipt's device.
+    Another checkpoint, or other scans, than those of the receipt are refused. Runs on the receipt's device
+    and with its number of threads; another number may move values by 1e-4 of them.
     """
     from uadtk.pipeline.receipt import read_receipt
     from uadtk.pipeline.receipt import reproduce as again
 
     record = read_receipt(receipt)
+    threads = threads or int(record["where"].get("threads", 0))  # how sums are split decides their last digits
     differences = again(record, make_run(record["key"]["device"], threads), model, cohort)
     for line in differences:
         print(line)

@@ -4,7 +4,7 @@
 
     {"format": 2, "digest": "...",
      "key": {model, digests of checkpoint and cohort, scorer, cleaners, grid, point, seed, device, versions, ...},
-     "where": {"model", "cohort", "split", "collection"},
+     "where": {"model", "cohort", "split", "collection", "threads"},
      "evaluation": {measures with intervals, every scan, point, ...}}
 
 ``digest`` is the SHA-256 of ``key``. Digests of cohorts are taken over the bytes of the files, not their names.
@@ -137,7 +137,7 @@ def in_collection(rows: Cohort, collection: str) -> Cohort | None:
 def reproduce(receipt: dict[str, Any], run: Run, model: str = "", cohort: str = "") -> list[str]:
     """Evaluate the receipt's row again: a line for each number that differs by more than 1e-6 of it.
 
-    That much may come from the processor and the number of threads. Seconds and memory are not compared. ``model`` and
+    That much may come from the processor; another number of threads may move values by 1e-4. Seconds and memory are not compared. ``model`` and
     ``cohort`` stand in for the receipt's paths, for files that have moved. ``run`` should have its device; its seed is
     the receipt's. Other versions than the receipt's are said.
 
@@ -179,9 +179,10 @@ def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
         return None
     if "strategy" not in told:
         return OperatingPoint.from_json(receipt["evaluation"]["point"])
-    splits = sorted({row.split for row in table if row.split})
-    for rows in (table, *map(table.split, splits)):
-        if content_digest(rows) == told["scans"]:
+    splits = [table, *(table.split(name) for name in sorted({row.split for row in table if row.split}))]
+    collection = receipt["where"]["collection"]
+    for rows in (*splits, *(in_collection(rows, collection) for rows in splits)):
+        if rows is not None and content_digest(rows) == told["scans"]:
             return Calibration(told["strategy"], told["name"], rows)
     raise DataError("it lacks the scans of the receipt's calibration, or they have changed", table.source)
 
