@@ -137,9 +137,9 @@ def in_collection(rows: Cohort, collection: str) -> Cohort | None:
 def reproduce(receipt: dict[str, Any], run: Run, model: str = "", cohort: str = "") -> list[str]:
     """Evaluate the receipt's row again: a line for each number that differs by more than 1e-6 of it.
 
-    That much may come from the processor; another number of threads may move values by 1e-4. Seconds and memory are not compared. ``model`` and
-    ``cohort`` stand in for the receipt's paths, for files that have moved. ``run`` should have its device; its seed is
-    the receipt's. Other versions than the receipt's are said.
+    That much may come from the processor; another number of threads may move values by 1e-4. Seconds and memory are not
+    compared. ``model`` and ``cohort`` stand in for the receipt's paths, for files that have moved. ``run`` should have
+    its device and threads; its seed is the receipt's. Other versions than the receipt's are said.
 
     Raises
     ------
