@@ -9,7 +9,7 @@ Runs uadtk commands, printed before they run; each goes on where it was stopped.
 * ``select``: all models x chains of cleaners on the validation split; the best mean AUPRC over collections is named;
 * ``test``: the study's table, with points from the validation split (``--strategy validation``);
 * ``multiverse``: the ranking of all residuals under 162 ways of post-processing, on test;
-* ``chosen``: the selected configuration and the next ones, on test;
+* ``chosen``: the selected configuration, on test;
 * ``orderings``: the study's claims, each as a paired difference over the patients of the test split;
 * ``publish``: tables and pages go to ``benchmarks/study``, without the pictures: the scans are not ours to pass on.
 """
@@ -17,21 +17,21 @@ Runs uadtk commands, printed before they run; each goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
-import csv
 import re
-import shlex
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from train_all import PLANS, SHARED, write_cohort
+from commands import drawn, gliomas, read_table, uadtk
+from train_all import PLANS, SHARED
+
+from uadtk.io.table import write_cohort
 
 PLAIN = "erode:iterations=3 median:size=6,unit=mm"
 PRIORS = ("prior", "prior:power=2", "prior:power=4")
 CHAINS = (PLAIN, *(f"erode:iterations=3 {prior} median:size=6,unit=mm" for prior in PRIORS))
 SIZES = (6, 30)
+SHIPPED = "scalespace (shipped)"
 COLLECTIONS = ("lgg", "ms", "wmh")
 POOLED = ("lgg", "ms+wmh")  # one test scan each of the last two: together there is at least a second patient
 # scorers of the study beside a model's own
@@ -88,7 +88,7 @@ def main() -> None:
         ranked = selection(output / "validation" / "table.tsv")
         print_selection(ranked)
         best = next(way for way in ranked if way[0] != "histeq")
-        source = str(models / f"{best[0]}.safetensors") if best[0] in trained else best[0]
+        source = "scalespace" if best[0] == SHIPPED else str(models / f"{best[0]}.safetensors")
         points = ("--strategy", "validation", "--cleaners", best[1])
         benchmark(table, output / "chosen", "test", (*POOLED, "ms", "wmh"), "--model", source, *points)
     if "orderings" in steps:
@@ -97,30 +97,17 @@ def main() -> None:
         publish(output, Path(__file__).parent / "study")
 
 
-def uadtk(*words: str) -> None:
-    print("+", shlex.join(["uadtk", *words]), file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, "-m", "uadtk", *words], check=False, stdout=sys.stderr)
-    if done.returncode not in (0, 1):  # 1: a row or a scan failed, and the table says so
-        raise SystemExit(done.returncode)
-
-
 def benchmark(table: Path, output: Path, split: str, collections: tuple[str, ...], *options: str) -> None:
     named = [option for name in collections for option in ("--collection", name)]
     uadtk("benchmark", str(table), "--split", split, *named, *options, "-o", str(output))
 
 
 def train_sizes(data: Path, models: Path) -> None:
-    write_cohort(models / "lgg.tsv", data)
-    rows = list(csv.DictReader((models / "lgg.tsv").open(encoding="utf-8"), delimiter="\t"))
-    subjects = sorted({row["subject"] for row in rows if row["split"] == "train"})
-    order = np.random.default_rng(0).permutation(len(subjects))
+    cohort = gliomas(data)
+    train, held = cohort.split("train"), cohort.split("validation")
     for n, epochs in zip(SIZES, ("120", "40"), strict=True):  # about as many steps as with all patients
-        kept = {subjects[k] for k in order[:n]}
-        some = [row for row in rows if row["split"] == "validation" or row["subject"] in kept]
-        with (models / f"lgg-{n}.tsv").open("w", encoding="utf-8", newline="") as out:
-            table = csv.DictWriter(out, list(rows[0]), delimiter="\t", lineterminator="\n")
-            table.writeheader()
-            table.writerows(some)
+        kept = drawn(train, n)
+        write_cohort(models / f"lgg-{n}.tsv", [*(row for row in train if row.subject in kept), *held])
         for name, own in (("vae", ("--dropout", "0")), ("ae", ())):
             target = models / f"{name}-{n}.safetensors"
             if not target.exists():
@@ -131,9 +118,9 @@ def train_sizes(data: Path, models: Path) -> None:
 def selection(table: Path) -> list[tuple[str, str, dict[str, float]]]:
     """(model, cleaners, AUPRC by collection), by the mean over collections, highest first."""
     found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for row in csv.DictReader(table.open(encoding="utf-8"), delimiter="\t"):
+    for row in read_table(table):
         name = "histeq" if row["model"].startswith("histeq") else Path(row["model"]).stem
-        name = "scalespace (shipped)" if row["model"] == "scalespace" else name
+        name = SHIPPED if row["model"] == "scalespace" else name
         if row["auprc"]:
             found[name, row["cleaners"]][row["collection"]] = float(row["auprc"])
     ways = [(name, chain, values) for (name, chain), values in found.items()]
@@ -149,7 +136,7 @@ def print_selection(ranked: list[tuple[str, str, dict[str, float]]]) -> None:
 
 
 def print_orderings(folder: Path) -> None:
-    pairs = list(csv.DictReader((folder / "pairs.tsv").open(encoding="utf-8"), delimiter="\t"))
+    pairs = read_table(folder / "pairs.tsv")
     print("| claim of the study | collection | patients | AUPRC, difference | p | |\n|---|---|---|---|---|---|")
     for claim, higher, lower in ORDERINGS:
         for collection in POOLED:
@@ -158,7 +145,7 @@ def print_orderings(folder: Path) -> None:
                 if same and {pair["one"], pair["other"]} == {higher, lower}:
                     print(ordering(claim, collection, pair, 1 if pair["one"] == higher else -1))
     print("\n| context-VAE | collection | AUROC | AUPRC |\n|---|---|---|---|")
-    for row in csv.DictReader((folder / "table.tsv").open(encoding="utf-8"), delimiter="\t"):
+    for row in read_table(folder / "table.tsv"):
         if Path(row["model"]).stem == "context-vae":
             cells = [
                 f"{float(row[name]):.3f} [{float(row[f'{name}_low']):.3f}, {float(row[f'{name}_high']):.3f}]"

@@ -18,20 +18,19 @@ there is not done again. Every student is the same small U-Net with about as man
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from train_all import write_cohort
+from commands import drawn, gliomas, read_table, uadtk
 
+from uadtk.io.cohort import Row, read_cohort
+from uadtk.io.table import write_cohort
 from uadtk.metrics.study import by_site
 from uadtk.report.charts import Axis, Curve, curves_svg
 
@@ -48,7 +47,6 @@ STYLE = (
     ".curve, .bar { stroke: currentColor } .dot { fill: currentColor } .chance { stroke: #555; stroke-dasharray: 2 4 }"
     ".c0 { color: #0072b2 } .c1 { color: #d55e00 } .c2 { color: #009e73 } .c3 { color: #c0589a }"
 )
-Row = dict[str, str]
 
 
 def main() -> None:
@@ -61,8 +59,8 @@ def main() -> None:
     out: Path = arguments.output.resolve()
     out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    write_cohort(out / "lgg.tsv", arguments.data.resolve())
-    rows = read(out / "lgg.tsv")
+    rows = list(gliomas(arguments.data.resolve()))
+    write_cohort(out / "lgg.tsv", rows)
     teach(arguments.teacher.resolve(), out, rows, arguments.jobs)
     students = [*few_labels(rows, out), *another_site(rows, out)]
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -74,7 +72,7 @@ def main() -> None:
 def teach(teacher: Path, out: Path, rows: list[Row], jobs: int) -> None:
     """Both teachers with their points, and their students."""
     table = out / "unlabelled.tsv"
-    write(table, [{**row, "lesion_mask": "", "lesion_free_slices": ""} for row in rows if row["split"] != "test"])
+    write_cohort(table, [without_labels(row) for row in rows if row.split != "test"])
     cleaners = [option for cleaner in CHAIN for option in ("--cleaner", cleaner)]
     healthy = (
         "--healthy",
@@ -89,14 +87,13 @@ def teach(teacher: Path, out: Path, rows: list[Row], jobs: int) -> None:
         "1",
     )
     for name, model in (("teacher", str(teacher)), ("histeq-teacher", "histeq")):
-        if not (out / f"{name}.safetensors").exists():
-            uadtk("threshold", "--model", model, *healthy, *cleaners, "-o", str(out / f"{name}.safetensors"))
+        once(out / f"{name}.safetensors", "threshold", "--model", model, *healthy, *cleaners)
 
     def student(name: str) -> None:
         named = (f"{out / name}-teacher.safetensors".replace("taught-teacher", "teacher"), str(table))
         labels = ("--labels", str(out / f"{name}-labels"), "--student", "unet:width=8", "--slices", str(out / "slices"))
         labels += ("--band", "0.2", "--min-voxels", "400", "--cleaner", CHAIN[-1])
-        scans = sum(row["split"] == "train" for row in rows)
+        scans = sum(row.split == "train" for row in rows)
         once(out / f"{name}.safetensors", "selfteach", *named, *labels, *schedule(28 * scans))
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -108,21 +105,21 @@ def teach(teacher: Path, out: Path, rows: list[Row], jobs: int) -> None:
 
 
 def few_labels(rows: list[Row], out: Path) -> Iterable[Callable[[], None]]:
-    train = [row for row in rows if row["split"] == "train"]
-    held = [row for row in rows if row["split"] == "validation"]
+    train = [row for row in rows if row.split == "train"]
+    held = [row for row in rows if row.split == "validation"]
     yield lambda: unet(out, "all", [*train, *held], 28 * len(train))
     for k in LABELLED:
         yield from students(out, str(k), train, drawn(train, k), held)
 
 
 def another_site(rows: list[Row], out: Path) -> Iterable[Callable[[], None]]:
-    train = [row for row in rows if row["split"] == "train"]
-    held = [row for row in rows if row["split"] == "validation" and row["site"] == "DU"]
-    du = [row for row in train if row["site"] == "DU"]
+    train = [row for row in rows if row.split == "train"]
+    held = [row for row in rows if row.split == "validation" and row.site == "DU"]
+    du = [row for row in train if row.site == "DU"]
     ten = drawn(du, 10)
-    seen = [row for row in train if row["subject"] in ten or row["site"] == "HT"]
+    seen = [row for row in train if row.subject in ten or row.site == "HT"]
     yield from students(out, "DU", seen, ten, held)
-    bare = [row if row["subject"] in ten else without_labels(row) for row in seen]
+    bare = [row if row.subject in ten else without_labels(row) for row in seen]
     adapt = "--adapt 0.05 --adapt-from 1 --adapt-full 4"
     yield lambda: unet(out, "DU-adapt", [*bare, *held], 2 * 28 * (len(seen) - 10), adapt)
 
@@ -132,12 +129,12 @@ def students(
 ) -> Iterable[Callable[[], None]]:
     """Of ``rows``, ``labelled`` subjects with their masks, and the others not at all or in three ways."""
     labels = out / "taught-labels" / "round-1"
-    taught = {row["subject"]: absolute(row, labels) for row in read(labels / "cohort.tsv")}
-    own = [row for row in rows if row["subject"] in labelled]
-    others = [row for row in rows if row["subject"] not in labelled]
-    hinted = [{**without_labels(row), "prior_mask": taught[row["subject"]]["lesion_mask"]} for row in others]
+    taught = {row.subject: row for row in read_cohort(labels / "cohort.tsv")}
+    own = [row for row in rows if row.subject in labelled]
+    others = [row for row in rows if row.subject not in labelled]
+    hinted = [replace(without_labels(row), prior_mask=taught[row.subject].lesion_mask) for row in others]
     told = ("lesion_mask", "ignore_mask", "label_source")
-    pseudo = [{**row, **{key: taught[row["subject"]][key] for key in told}} for row in others]
+    pseudo = [replace(row, **{name: getattr(taught[row.subject], name) for name in told}) for row in others]
     many = 2 * 28 * len(others)  # half of a batch: the epoch is a pass over them
     yield lambda: unet(out, name, [*own, *held], 28 * len(own))
     yield lambda: unet(out, f"{name}-embed", [*own, *hinted, *held], many, EMBED)
@@ -146,7 +143,7 @@ def students(
 
 
 def unet(out: Path, name: str, rows: list[Row], slices: int, options: str = "") -> None:
-    write(out / f"{name}.tsv", rows)
+    write_cohort(out / f"{name}.tsv", rows)
     fit = (*schedule(slices), "--slices", str(out / "slices"), *NET.split(), *options.split())
     once(out / f"{name}.safetensors", "train", "unet", str(out / f"{name}.tsv"), *fit)
 
@@ -226,7 +223,7 @@ def plot(found: dict[tuple[str, str], Any]) -> str:
 def evaluations(folder: Path) -> dict[tuple[str, str], Any]:
     """(model, collection) -> evaluation, from the receipts of the table; a model goes by its file's name."""
     found = {}
-    for row in read(folder / "table.tsv"):
+    for row in read_table(folder / "table.tsv"):
         if row["receipt"]:
             record = json.loads((folder / "rows" / f"{row['receipt']}.json").read_text(encoding="utf-8"))
             found[Path(row["model"]).stem, row["collection"]] = record["evaluation"]
@@ -241,41 +238,14 @@ def ends(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def drawn(rows: list[Row], k: int) -> set[str]:
-    """The first ``k`` of the subjects in an order drawn once: 1 is among 3, and these among 10."""
-    subjects = sorted({row["subject"] for row in rows})
-    return {subjects[place] for place in np.random.default_rng(0).permutation(len(subjects))[:k]}
-
-
-def absolute(row: Row, folder: Path) -> Row:
-    return {key: str(folder / value) if key.endswith("_mask") and value else value for key, value in row.items()}
-
-
 def without_labels(row: Row) -> Row:
-    return {**row, "lesion_mask": "", "lesion_free_slices": ""}
+    return replace(row, lesion_mask=None, lesion_free_slices=None)
 
 
 def once(output: Path, *words: str) -> None:
-    if not output.exists() or output.with_name(output.name + ".resume").exists():
-        uadtk(*words, "-o", str(output))
-
-
-def uadtk(*words: str) -> None:
-    print("+", shlex.join(["uadtk", *words]), file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "uadtk", *words], check=True, stdout=sys.stderr)
-
-
-def read(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8") as lines:
-        return list(csv.DictReader(lines, delimiter="\t"))
-
-
-def write(path: Path, rows: list[Row]) -> None:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n", restval="")
-        table.writeheader()
-        table.writerows(rows)
+    missing = not output.exists() or output.with_name(output.name + ".resume").exists()
+    if missing and uadtk(*words, "-o", str(output)):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

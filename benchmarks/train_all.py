@@ -18,7 +18,6 @@ one goes on. Plugins that are installed take part. The table that is printed has
 from __future__ import annotations
 
 import argparse
-import csv
 import shlex
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from commands import gliomas
 from torch import Tensor
 
 from uadtk.checkpoint import DEFAULT_CLEANERS, Checkpoint, load, new, open_checkpoint, pack
@@ -37,6 +37,7 @@ from uadtk.core.model import Batch, capabilities
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.table import write_cohort
 from uadtk.networks.distances import l1
 from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.logs import log_path, read_log
@@ -89,7 +90,7 @@ def main() -> None:
     work: Path = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     table = work / "lgg.tsv"
-    write_cohort(table, arguments.data.resolve())
+    write_cohort(table, gliomas(arguments.data.resolve()))
     wanted = [name for name in arguments.models if is_installed(name)]
     bench = Bench(read_cohort(table), work)
     _ = bench.train  # prepared once, before the trainings
@@ -121,18 +122,6 @@ def is_installed(name: str) -> bool:
         print(f"{name}: not installed, left out (pip install plugins/uadtk-{name})", file=sys.stderr)
         return False
     return True
-
-
-def write_cohort(path: Path, data: Path) -> None:
-    """The rows of ``lgg``, with absolute paths."""
-    with (data / "cohort.tsv").open(encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines, delimiter="\t") if row["collection"] == "lgg"]
-    for row in rows:
-        row |= {key: str(data / row[key]) for key in ("image", "brain_mask", "lesion_mask") if row.get(key)}
-    with path.open("w", encoding="utf-8", newline="") as out:
-        table = csv.DictWriter(out, list(rows[0]), delimiter="\t", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
 
 
 def train(name: str, table: Path, work: Path, smoke: bool) -> None:
