@@ -24,6 +24,9 @@ Scorer = Annotated[str | None, typer.Option(help="name:option=value,... in place
 Cleaner = Annotated[
     list[str] | None, typer.Option(help="In place of the checkpoint's cleaners; repeat it; 'none' for none.")
 ]
+Grid = Annotated[
+    Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
 
 
@@ -77,6 +80,24 @@ def open_method(model: str, scorer: str | None, cleaner: list[str] | None) -> Ch
 def chosen_cleaners(cleaner: list[str] | None) -> tuple[str, ...] | None:
     """What ``--cleaner`` names, in order; None if it was not given."""
     return None if not cleaner else () if cleaner == ["none"] else tuple(cleaner)
+
+
+def pairs(given: list[str] | None, option: str, meaning: str, example: str) -> dict[str, str]:
+    """``A=B`` of an option that is repeated; ``meaning`` names the two. Raises UsageError."""
+    for pair in given or []:
+        if not all(pair.partition("=")):
+            raise UsageError(f"'{pair}' is not {meaning}", option, f"Write {option} {example}.")
+    return dict(pair.split("=", 1) for pair in given or [])
+
+
+def refuse_checkpoint(path: Path, overwrite: bool) -> None:
+    """Before any training: what it would write must not exist, unless it is a training that goes on."""
+    from uadtk.checkpoint import SUFFIX
+    from uadtk.pipeline.resume import state_path
+
+    if path.suffix != SUFFIX:
+        raise UsageError(f"a checkpoint ends in {SUFFIX}", str(path))
+    refuse_file(path, overwrite or state_path(path).exists())
 
 
 def refuse_file(path: Path, overwrite: bool) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._common import Device, Threads, make_run, say
+from uadtk.cli._common import Device, Grid, Threads, make_run, pairs, say
 from uadtk.core.errors import UadtkError, UsageError
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def benchmark(
         list[str] | None, typer.Option(help="One table for each, or ms+wmh for both together; all.")
     ] = None,
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
-    grid: Annotated[
-        Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
-    ] = "native",
+    grid: Grid = "native",
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoints.")] = None,
     strategy: Annotated[
         str, typer.Option(help="In its place: calibrate every row by this thresholder, as validation or p98.")
@@ -69,7 +67,7 @@ def benchmark(
     from uadtk.io.cohort import read_cohort
     from uadtk.io.write import write_json, write_text
     from uadtk.metrics.multiverse import drivers, ranks
-    from uadtk.pipeline.benchmark import Asked, carry_out, multiverses, pairs_of, plan
+    from uadtk.pipeline.benchmark import Asked, carry_out, multiverses, pairs_of, pictures_in, plan
     from uadtk.report import multiverse as universes
     from uadtk.report.study import study_html
     from uadtk.report.table import as_text, as_tsv, named_datasets, pairs_as_tsv, read_published
@@ -87,35 +85,29 @@ def benchmark(
     run = make_run(device, threads)
     tasks = plan(asked, table, run)
     collections = list(dict.fromkeys(task.collection for task in tasks))
-    datasets = named_datasets(study, collections, _pairs(dataset or []))
+    datasets = named_datasets(study, collections, pairs(dataset, "--dataset", "COLLECTION=DATASET", "ms=MSLUB"))
     write_json(output / "benchmark.json", {"cohort": str(cohort), **asdict(asked)})  # now, to see that it can be
     for line in _before({task.collection: task.rows for task in tasks}):
         say(line)
     found_at = {"cohort": str(cohort.resolve()), "split": split, "threads": str(get_num_threads())}
     lines = list(carry_out(tasks, output, found_at, run))
     write_text(output / "table.tsv", as_tsv(lines, study, datasets))
-    pairs = pairs_of(lines, run.seed)
-    write_text(output / "pairs.tsv", pairs_as_tsv(pairs))
+    compared = pairs_of(lines, run.seed)
+    write_text(output / "pairs.tsv", pairs_as_tsv(compared))
     write_text(output / "table.txt", text := as_text(lines, study, datasets))
     found = list(multiverses(tasks, lines, asked, table, output, run)) if multiverse else []
+    ranked = ranks(found)
     if found:
         write_text(output / "multiverse.tsv", universes.as_tsv(found))
-        write_text(output / "multiverse.txt", ranking := universes.as_text(ranks(found), drivers(found)))
+        write_text(output / "multiverse.txt", ranking := universes.as_text(ranked, drivers(found)))
         text += "\n" + ranking
-    pictures = {path.stem: path.read_bytes() for path in (output / "pictures").glob("*.png")}
-    heads = {name: picture for name in collections if (picture := pictures.get(name or "all"))}
+    pictures = pictures_in(output, [line.receipt for line in lines if line.receipt])
+    heads = pictures_in(output, collections)
     told = {"Cohort": str(cohort), **({"Split": split} if split else {}), "Grid": grid}
-    write_text(output / "report.html", study_html(lines, study, datasets, pairs, ranks(found), pictures, heads, told))
+    write_text(output / "report.html", study_html(lines, study, datasets, compared, ranked, pictures, heads, told))
     print(text, end="")
     if any(line.problem.startswith("failed: ") or (line.evaluation or {}).get("failed") for line in lines):
         sys.exit(UadtkError.exit_code)
-
-
-def _pairs(dataset: list[str]) -> dict[str, str]:
-    for pair in dataset:
-        if not all(pair.partition("=")):
-            raise UsageError(f"'{pair}' is not COLLECTION=DATASET", "--dataset", "Write --dataset ms=MSLUB.")
-    return dict(pair.split("=", 1) for pair in dataset)
 
 
 def _before(collections: dict[str, Cohort]) -> Iterator[str]:

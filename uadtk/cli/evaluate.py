@@ -5,12 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, make_run, open_method, refuse_file, say
-from uadtk.core.errors import UadtkError, UsageError
+from uadtk.cli._common import (
+    Cleaner,
+    Device,
+    Grid,
+    Overwrite,
+    Scorer,
+    Threads,
+    make_run,
+    open_method,
+    pairs,
+    refuse_file,
+    say,
+)
+from uadtk.core.errors import UadtkError
 
 if TYPE_CHECKING:
     from uadtk.io.cohort import Cohort
@@ -26,9 +38,7 @@ def evaluate(
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
-    grid: Annotated[
-        Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
-    ] = "native",
+    grid: Grid = "native",
     json: Annotated[bool, typer.Option("--json", help="For programs: with every scan, option and digest.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Table to write as well (.tsv).")] = None,
     device: Device = "auto",
@@ -53,7 +63,7 @@ def evaluate(
         refuse_file(output, overwrite)
     table = read_cohort(cohort)
     rows = table.split(split) if split else table
-    rows = rows.where(**_columns(where)) if where else rows
+    rows = rows.where(**pairs(where, "--where", "COLUMN=VALUE", "collection=lgg")) if where else rows
     run = make_run(device, threads)
     chosen = fitting_point(checkpoint, point, run)
     found = [measure(checkpoint, rows, chosen, run, grid)]
@@ -73,13 +83,6 @@ def evaluate(
         write_text(output, text + "\n")
     if found[0].failed:
         sys.exit(UadtkError.exit_code)
-
-
-def _columns(where: list[str]) -> dict[str, str]:
-    for pair in where:
-        if not all(pair.partition("=")):
-            raise UsageError(f"'{pair}' is not COLUMN=VALUE", "--where", "Write --where collection=lgg.")
-    return dict(pair.split("=", 1) for pair in where)
 
 
 def _notes(found: Evaluation, rows: Cohort) -> Iterator[str]:

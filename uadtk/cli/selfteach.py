@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Overwrite, Threads, chosen_cleaners, make_run, open_method, refuse_file
+from uadtk.cli._common import (
+    Cleaner,
+    Device,
+    Overwrite,
+    Threads,
+    chosen_cleaners,
+    make_run,
+    open_method,
+    refuse_checkpoint,
+)
 from uadtk.cli._lazy import parameter, with_parameters
 from uadtk.core.errors import UsageError
 
@@ -81,15 +90,12 @@ def _selfteach(
     from uadtk.io.cohort import read_cohort
     from uadtk.pipeline import selfteach as teaching
     from uadtk.pipeline.pseudo import Trust
-    from uadtk.pipeline.resume import state_path
     from uadtk.pipeline.train import Schedule
 
-    if output.suffix != checkpoints.SUFFIX:
-        raise UsageError(f"a checkpoint ends in {checkpoints.SUFFIX}", str(output))
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         fix = "Train on the labels of one that was paused: torchrun ... uadtk train unet LABELS/round-1/cohort.tsv."
         raise UsageError("runs in one process", "torchrun", fix)
-    refuse_file(output, overwrite or state_path(output).exists())
+    refuse_checkpoint(output, overwrite)
     trust = opts.build(Trust, {field.name: values.pop(field.name) for field in opts.fields(Trust)}, "selfteach")
     schedule = opts.build(Schedule, values, "training")
     opened = open_method(teacher, None, None)

@@ -11,7 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners, leads, make_run, refuse_file
+from uadtk.cli._common import (
+    Cleaner,
+    Device,
+    Overwrite,
+    Scorer,
+    Threads,
+    chosen_cleaners,
+    leads,
+    make_run,
+    refuse_checkpoint,
+)
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
 from uadtk.core.errors import UsageError
 
@@ -104,12 +114,9 @@ def _train(
     from uadtk.core.preparation import Preparation
     from uadtk.io.cohort import read_cohort
     from uadtk.pipeline import train as training
-    from uadtk.pipeline.resume import state_path
     from uadtk.pipeline.score import check_scorer, from_spec
 
-    if output.suffix != checkpoints.SUFFIX:
-        raise UsageError(f"a checkpoint ends in {checkpoints.SUFFIX}", str(output))
-    refuse_file(output, overwrite or state_path(output).exists())
+    refuse_checkpoint(output, overwrite)
     chosen = {field.name: values.pop(field.name) for field in opts.fields(training.Schedule)}
     schedule = opts.build(training.Schedule, chosen, "training")
     recipe = opts.build(Preparation, opts.parse_spec("prepare:" + prepare)[1], "--prepare")

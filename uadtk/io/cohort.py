@@ -91,6 +91,11 @@ class Cohort:
             raise DataError(f"no scans in split '{name}'", self.source, fix)
         return self.where(split=name)
 
+    def parts(self) -> Iterator[Cohort]:
+        """All rows, then those of each split."""
+        yield self
+        yield from (self.split(name) for name in sorted({row.split for row in self.rows if row.split}))
+
     def where(self, **columns: str) -> Cohort:
         """The rows with these values, such as ``where(collection="lgg", group="glioma")``.
 

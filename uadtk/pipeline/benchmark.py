@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from uadtk.metrics.compare import Pair, all_pairs, compare
 from uadtk.metrics.multiverse import Multiverse
 from uadtk.metrics.study import by_patient
 from uadtk.pipeline import receipt as receipts
-from uadtk.pipeline.evaluate import Grid, calibration_rows
+from uadtk.pipeline.evaluate import NAME_MASKS, Grid, calibration_rows
 from uadtk.pipeline.multiverse import multiverse
 from uadtk.pipeline.receipt import Calibration, PointRule
 from uadtk.pipeline.score import build_method, from_spec
@@ -148,11 +149,7 @@ def multiverses(
     Raises DataError if there is no such split. A row that fails is said and left out.
     """
     split = table.split(asked.calibration)
-    named: dict[str, Iterator[str]] = {}
-    for name in dict.fromkeys(line.collection for line in lines):
-        named[name] = iter(labels([line for line in lines if line.collection == name]))
-    for task, line in zip(tasks, lines, strict=True):
-        label = next(named[line.collection])
+    for task, line, label in zip(tasks, lines, labels(lines), strict=True):
         if line.evaluation is None:
             continue
         run.say(f"multiverse: {task.collection} {label}")
@@ -164,23 +161,32 @@ def multiverses(
             run.say(f"failed: {error.one_line()}")
 
 
+def pictures_in(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """PNGs by name, where there are any: the strip of a receipt, the head of a collection."""
+    return {name: path.read_bytes() for name in names if (path := _picture(folder, name)).exists()}
+
+
+def _picture(folder: Path, name: str) -> Path:
+    return folder / "pictures" / f"{name or 'all'}.png"
+
+
 def pairs_of(lines: Sequence[Line], seed: int) -> list[Pair]:
     """Every two rows of a collection, patient by patient: DICE at the point, and AUPRC."""
+    scans: dict[str, dict[str, Any]] = {}
+    for label, line in zip(labels(lines), lines, strict=True):
+        if line.evaluation is not None:
+            scans.setdefault(line.collection, {})[label] = line.evaluation["scans"]
     found = []
-    for name in dict.fromkeys(line.collection for line in lines):
-        own = [line for line in lines if line.collection == name]
-        measured = [(label, e) for label, line in zip(labels(own), own, strict=True) if (e := line.evaluation)]
-        for measure in PAIRED:
-            values = {label: by_patient(evaluation["scans"], measure) for label, evaluation in measured}
-            found += all_pairs({label: own for label, own in values.items() if own}, name, measure, seed)
+    for name, measure in product(scans, PAIRED):
+        values = {label: by_patient(own, measure) for label, own in scans[name].items()}
+        found += all_pairs({label: own for label, own in values.items() if own}, name, measure, seed)
     return found
 
 
 def _groups(asked: Asked, table: Cohort, run: Run) -> dict[str, Cohort]:
     rows = receipts.chosen_rows(table, asked.split, "")
     if not any(row.lesion_mask for row in rows):
-        fix = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
-        raise DataError("no scan has a lesion mask: there is nothing to compare", table.source, fix)
+        raise DataError("no scan has a lesion mask: there is nothing to compare", table.source, NAME_MASKS)
     named = tuple(dict.fromkeys(row.collection for row in rows if row.collection))
     if not asked.collections and named and (others := sum(not row.collection for row in rows)):
         run.say(f"{others} scans of no collection are left out")
@@ -278,9 +284,9 @@ def _receipt(
     found_at = {"model": task.source, **where, "collection": task.collection}
     evaluation = receipts.measure(checkpoint, task.rows, rule, task.key["grid"], run, watch)
     if cases:  # before the receipt, which says that all is done
-        pictures = path.parent.with_name("pictures")
-        write_bytes(pictures / f"{task.digest}.png", strip(list(cases.values())))
-        write_bytes(pictures / f"{task.collection or 'all'}.png", head(list(cases.values())))
+        folder = path.parent.parent
+        write_bytes(_picture(folder, task.digest), strip(list(cases.values())))
+        write_bytes(_picture(folder, task.collection), head(list(cases.values())))
     return receipts.write_receipt(path, task.key, found_at, evaluation)
 
 

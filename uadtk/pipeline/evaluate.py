@@ -31,12 +31,13 @@ from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, ScanResult, Seen, keep
 from uadtk.pipeline.normal import lesion_of
 from uadtk.pipeline.score import Method, build_method, score_map, score_slices
-from uadtk.pipeline.segment import MIN_VOXELS, Rules, as_told, check_point
+from uadtk.pipeline.segment import as_told, check_point, floor_of
 from uadtk.pipeline.threshold import calibrate, scratch
 from uadtk.preparation import prepare
 
 Grid = Literal["native", "model"]
 Watch = Callable[[Row, Scoring, Mask], None]
+NAME_MASKS = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
 HEALTHY_GROUPS = (None, "healthy", "control", "controls")
 
 
@@ -150,17 +151,17 @@ def baseline(
 
 def calibration_rows(table: Cohort, point: OperatingPoint) -> Cohort | None:
     """The scans ``point`` was calibrated on, if they are ``table`` or one of its splits."""
-    splits = sorted({row.split for row in table if row.split})
-    return next((rows for rows in (table, *map(table.split, splits)) if rows.digest() == point.digest), None)
+    return next((rows for rows in table.parts() if rows.digest() == point.digest), None)
 
 
 def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]:
     rows = [row for row in cohort if row.lesion_mask or row.group in HEALTHY_GROUPS]
-    fix = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
     if not rows:
-        raise DataError("no scan has a lesion mask or is known to be healthy", cohort.source, fix)
+        raise DataError("no scan has a lesion mask or is known to be healthy", cohort.source, NAME_MASKS)
     if point is None and not any(row.lesion_mask for row in rows):
-        raise UsageError("no lesion masks and no operating point: there is nothing to measure", cohort.source, fix)
+        raise UsageError(
+            "no lesion masks and no operating point: there is nothing to measure", cohort.source, NAME_MASKS
+        )
     if len(rows) < len(cohort):
         run.say(f"{len(cohort) - len(rows)} scans of patients without a lesion mask are left out")
     return rows
@@ -188,8 +189,7 @@ def _see_all(
             failed.append((row, as_told(error, row)))
             run.say(f"{row.subject}: left out: {failed[-1][1].one_line()}")
         else:
-            smallest = Rules().smallest(look.voxel_ml, point)
-            seen.append(keep(look, threshold, smallest, folder / f"{len(seen):06d}"))
+            seen.append(keep(look, threshold, floor_of(point), folder / f"{len(seen):06d}"))
     if not seen:
         raise DataError(f"none of {len(rows)} scans could be evaluated", fix="The lines above say why.")
     return seen, tuple((str(row.image), error.one_line()) for row, error in failed)
@@ -223,7 +223,7 @@ def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | Non
         "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
         "cohort_digest": cohort.digest(),
-        "min_voxels": (point and point.min_voxels) or MIN_VOXELS,
+        "min_voxels": floor_of(point),
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,

@@ -30,7 +30,7 @@ from uadtk.io.write import write_json
 from uadtk.kernels import component_sweep
 from uadtk.metrics.multiverse import Multiverse, Universe
 from uadtk.pipeline import receipt as receipts
-from uadtk.pipeline.evaluate import Grid
+from uadtk.pipeline.evaluate import NAME_MASKS, Grid
 from uadtk.pipeline.kept import Cleaned, Kept, keep_all
 from uadtk.pipeline.score import build_method, from_spec
 from uadtk.pipeline.threshold import scratch
@@ -125,8 +125,7 @@ def _measured(checkpoint: Checkpoint, rows: Cohort, calibration: Cohort, run: Ru
     heard = replace(run, say=say)
     labelled = [row for row in rows if row.lesion_mask]
     if not labelled:
-        fix = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
-        raise DataError("no scan has a lesion mask: there is no DICE", rows.source, fix)
+        raise DataError("no scan has a lesion mask: there is no DICE", rows.source, NAME_MASKS)
     method = build_method(checkpoint, run)
     chains = [chain(checkpoint.cleaners, *choice) for choice in CHAINS]
     with scratch() as folder:

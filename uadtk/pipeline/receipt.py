@@ -179,9 +179,9 @@ def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
         return None
     if "strategy" not in told:
         return OperatingPoint.from_json(receipt["evaluation"]["point"])
-    splits = [table, *(table.split(name) for name in sorted({row.split for row in table if row.split}))]
+    parts = list(table.parts())
     collection = receipt["where"]["collection"]
-    for rows in (*splits, *(in_collection(rows, collection) for rows in splits)):
+    for rows in (*parts, *(in_collection(rows, collection) for rows in parts)):
         if rows is not None and content_digest(rows) == told["scans"]:
             return Calibration(told["strategy"], told["name"], rows)
     raise DataError("it lacks the scans of the receipt's calibration, or they have changed", table.source)

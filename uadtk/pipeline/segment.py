@@ -40,11 +40,15 @@ class Rules:
     min_voxels: int | None = None
     min_volume_ml: float | None = None
 
-    def smallest(self, voxel_ml: float, point: OperatingPoint | None) -> int:
+    def smallest(self, voxel_ml: float, point: OperatingPoint) -> int:
         if self.min_volume_ml is not None:
             return max(1, int(np.ceil(self.min_volume_ml / voxel_ml - 1e-9)))
-        calibrated = None if point is None else point.min_voxels
-        return self.min_voxels or calibrated or MIN_VOXELS
+        return self.min_voxels or floor_of(point)
+
+
+def floor_of(point: OperatingPoint | None) -> int:
+    """Voxels of the smallest component that counts: what the point was calibrated for, else 8."""
+    return (point and point.min_voxels) or MIN_VOXELS
 
 
 def segment(

@@ -62,13 +62,11 @@ def rows_by_collection(lines: Sequence[Line]) -> dict[str, list[Row]]:
     """The rows of each collection that have an evaluation."""
     found: dict[str, list[Row]] = {}
     places: dict[str, int] = {}
-    for name in dict.fromkeys(line.collection for line in lines):
-        own = [line for line in lines if line.collection == name]
-        for label, line in zip(labels(own), own, strict=True):
-            base = line.architecture == "histeq"
-            curve = BASELINE if base else style(places.setdefault(label, len(places)))
-            if line.evaluation is not None:
-                found.setdefault(name, []).append(Row(label, line, curve))
+    for label, line in zip(labels(lines), lines, strict=True):
+        base = line.architecture == "histeq"
+        curve = BASELINE if base else style(places.setdefault(label, len(places)))
+        if line.evaluation is not None:
+            found.setdefault(line.collection, []).append(Row(label, line, curve))
     return found
 
 

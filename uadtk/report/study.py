@@ -61,12 +61,14 @@ def study_html(
     :mod:`uadtk.report.strips`. ``told``: further facts for the top of the page.
     """
     collections = rows_by_collection(lines)
-    names = list(dict.fromkeys(line.collection for line in lines))
+    tables: dict[str, list[Entry]] = {}
+    for label, line in zip(labels(lines), lines, strict=True):
+        tables.setdefault(line.collection, []).append(_entry(label, line, published, datasets))
     return template("study.html.j2").render(
-        facts={"Collections": ", ".join(filter(None, names)) or "one", "Rows": str(len(lines)), **told},
+        facts={"Collections": ", ".join(filter(None, tables)) or "one", "Rows": str(len(lines)), **told},
         columns=[*(heading for heading, *_ in COLUMNS), "p DICE", "p AUPRC"],
         notes=" ".join(NOTES.split()),
-        tables={name: _entries(name, lines, published, datasets) for name in names},
+        tables=tables,
         curves=precision_recall(collections),
         baseline=key_svg(BASELINE),
         histograms=histograms(collections),
@@ -77,11 +79,6 @@ def study_html(
         sites=site_tables(collections),
         ranks=rank_rows(ranks),
     )
-
-
-def _entries(name: str, lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> list[Entry]:
-    own = [line for line in lines if line.collection == name]
-    return [_entry(label, line, published, datasets) for label, line in zip(labels(own), own, strict=True)]
 
 
 def _entry(label: str, line: Line, published: Published, datasets: Mapping[str, str]) -> Entry:

@@ -8,7 +8,7 @@ numbers: one line per row of the study's tables.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
@@ -79,16 +79,23 @@ class Line:
 def labels(lines: Sequence[Line]) -> list[str]:
     """What each row is called: its model, its scorer, and its cleaners where rows differ in them.
 
-    A checkpoint goes by its file's name without folder and suffix, unless that names two.
+    A checkpoint goes by its file's name without folder and suffix, unless that names two. Rows of other collections do
+    not matter.
     """
-    stems = {model: PurePath(model).stem for model in {line.model for line in lines if line.architecture != "histeq"}}
-    named = {model: stem if list(stems.values()).count(stem) == 1 else model for model, stem in stems.items()}
-    chains = {line.cleaners for line in lines}
-    return [
-        (named[line.model] + " " + line.scorer if line.model in named else line.model)
-        + (f" ({' '.join(line.cleaners) or 'not cleaned'})" if len(chains) > 1 else "")
-        for line in lines
-    ]
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(line.collection, []).append(line)
+    return [_label(line, groups[line.collection]) for line in lines]
+
+
+def _label(line: Line, beside: Sequence[Line]) -> str:
+    name = line.model
+    if line.architecture != "histeq":
+        stem = PurePath(name).stem
+        models = {other.model for other in beside if other.architecture != "histeq"}
+        name = f"{stem if [PurePath(model).stem for model in models].count(stem) == 1 else name} {line.scorer}"
+    several = len({other.cleaners for other in beside}) > 1
+    return f"{name} ({' '.join(line.cleaners) or 'not cleaned'})" if several else name
 
 
 def read_published(path: Path) -> Published:
@@ -135,29 +142,29 @@ def as_tsv(lines: Sequence[Line], published: Published, datasets: Mapping[str, s
     rows = [_flat(line, published, datasets) for line in lines]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     columns.append(columns.pop(columns.index("problem")))
-    body = ["\t".join(" ".join(row.get(name, "").split()) for name in columns) for row in rows]
-    return "\n".join(["\t".join(columns), *body]) + "\n"
+    return tsv(columns, ([row.get(name, "") for name in columns] for row in rows))
 
 
 def pairs_as_tsv(pairs: Sequence[Pair]) -> str:
     """A line for every two rows and measure, all digits."""
     names = [each.name for each in fields(Pair)]
-    lines = ["\t".join(names)]
-    for pair in pairs:
-        values = (getattr(pair, name) for name in names)
-        lines.append("\t".join(_exact(value) if isinstance(value, float) else str(value) for value in values))
-    return "\n".join(lines) + "\n"
+    rows = ([getattr(pair, name) for name in names] for pair in pairs)
+    return tsv(names, ([_exact(v) if isinstance(v, float) else v for v in row] for row in rows))
+
+
+def tsv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A heading and a line per row; tabs and line ends within a value become spaces."""
+    body = ("\t".join(" ".join(str(value).split()) for value in row) for row in rows)
+    return "\n".join(["\t".join(columns), *body]) + "\n"
 
 
 def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> str:
     """One table per collection: values, their intervals, and the published row, one below the other."""
-    parts = []
-    for name in dict.fromkeys(line.collection for line in lines):
-        own = [line for line in lines if line.collection == name]
-        named = zip(labels(own), own, strict=True)
-        grid = [cells for label, line in named for cells in _block(label, line, published, datasets)]
-        heading = ["approach", *(column[0] for column in COLUMNS), "p DICE", "p AUPRC", "patients"]
-        parts.append((f"{name}\n" if name else "") + _aligned([heading, *grid]))
+    heading = ["approach", *(column[0] for column in COLUMNS), "p DICE", "p AUPRC", "patients"]
+    grids: dict[str, list[list[str]]] = {}
+    for label, line in zip(labels(lines), lines, strict=True):
+        grids.setdefault(line.collection, [heading]).extend(_block(label, line, published, datasets))
+    parts = [(f"{name}\n" if name else "") + aligned(grid) for name, grid in grids.items()]
     return "\n\n".join(parts) + "\n" + NOTES
 
 
@@ -240,7 +247,7 @@ def _exact(value: float | None) -> str:
     return "" if value is None or value != value else repr(float(value))
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell; a row of two cells is a label and a sentence, which may run on."""
     full = [row for row in rows if len(row) > 2]
     widths = [max(len(row[k]) for row in full if len(row) > k) for k in range(max(map(len, full)))]
