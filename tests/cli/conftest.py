@@ -13,6 +13,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from tests.pipeline.test_evaluate import patients
 from uadtk import checkpoint as checkpoints
 from uadtk.cli import main
 from uadtk.core.preparation import Preparation
@@ -67,6 +68,22 @@ def weighted(histeq: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     points = (replace(checkpoints.load(histeq).points[0], scorer=fresh.scorer),)
     path = tmp_path_factory.mktemp("weighted") / "w.safetensors"
     replace(fresh, weights=checkpoints.pack(fresh.new_model()), points=points).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return patients(tmp_path_factory.mktemp("patients"))
+
+
+@pytest.fixture(scope="module")
+def model(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained scale-space model, calibrated on the two healthy scans of the cohort."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    fresh = checkpoints.new("scalespace", TINY, Preparation())
+    replace(fresh, weights=checkpoints.pack(fresh.new_model())).save(path)
+    done = call("threshold", "--model", path, "--healthy", cohort, "--split", "validation", "--threads", 1)
+    assert done.code == 0, done
     return path
 
 

@@ -5,33 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.cli.conftest import TINY, Done, call
+from tests.cli.conftest import Done, call
 from tests.conftest import SMALL_AFFINE
-from tests.pipeline.test_evaluate import patients
-from uadtk import checkpoint as checkpoints
-from uadtk.core.preparation import Preparation
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return patients(tmp_path_factory.mktemp("patients"))
-
-
-@pytest.fixture(scope="module")
-def model(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    fresh = checkpoints.new("scalespace", TINY, Preparation())
-    replace(fresh, weights=checkpoints.pack(fresh.new_model())).save(path)
-    done = call("threshold", "--model", path, "--healthy", cohort, "--split", "validation", "--threads", 1)
-    assert done.code == 0, done
-    return path
 
 
 @pytest.fixture(scope="module")
