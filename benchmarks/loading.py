@@ -26,9 +26,9 @@ from uadtk.checkpoint import new
 from uadtk.core.preparation import Preparation
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
-from uadtk.pipeline.players import make_optimisers, take_turns, turns_of
-from uadtk.pipeline.slices import BRAIN, NORMAL, Slices
 from uadtk.testing.specimens import healthy_slices
+from uadtk.training.optimisers import make_optimisers, take_turns, turns_of
+from uadtk.training.slices import BRAIN, NORMAL, Slices
 
 SIDE, BATCH = 128, 16
 

@@ -28,13 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uadtk.api import Scored
 from uadtk.checkpoint import load
 from uadtk.core.run import Run
 from uadtk.io.cohort import read_cohort, read_row
 from uadtk.io.read import read_mask
 from uadtk.kernels import average_precision, best_dice
 from uadtk.pipeline import score as scoring
+from uadtk.plugin import Scored
 
 PAPER = "the paper's way"
 OURS = ("restoration:hold=1", "restoration", "restoration:precision=bfloat16", "restoration:hold=4")

@@ -22,7 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from commands import drawn, gliomas, read_table, uadtk
+from _shared import drawn, gliomas, read_table, uadtk
 from train_all import PLANS, SHARED
 
 from uadtk.io.table import write_cohort

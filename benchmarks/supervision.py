@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from commands import drawn, gliomas, read_table, uadtk
+from _shared import drawn, gliomas, read_table, uadtk
 
 from uadtk.io.cohort import Row, read_cohort
 from uadtk.io.table import write_cohort

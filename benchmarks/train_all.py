@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from commands import gliomas
+from _shared import gliomas
 from torch import Tensor
 
 from uadtk.checkpoint import DEFAULT_CLEANERS, Checkpoint, load, new, open_checkpoint, pack
@@ -40,8 +40,8 @@ from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.io.table import write_cohort
 from uadtk.networks.distances import l1
 from uadtk.pipeline.evaluate import evaluate
-from uadtk.pipeline.logs import log_path, read_log
-from uadtk.pipeline.slices import Slices, load_slices
+from uadtk.training.logs import log_path, read_log
+from uadtk.training.slices import Slices, load_slices
 
 SHARED = "--masked --batch 16 --learning-rate 3e-4 --decay cosine --precision bfloat16 --threads 1".split()  # noqa: SIM905
 

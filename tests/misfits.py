@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from uadtk.api import Choice, NoOptions, Scored, Turn, UsageError, option
+from uadtk.plugin import Choice, NoOptions, Scored, Turn, UsageError, option
 
 MISFITS = {"models": {}, "scorers": {}, "cleaners": {}, "thresholders": {}}
 

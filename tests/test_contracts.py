@@ -35,7 +35,7 @@ def name_of(cls):
 def misfit_plugin(tmp_path_factory):
     """A plugin that offers every class of ``misfits``."""
     folder = tmp_path_factory.mktemp("misfits")
-    lines = ["from uadtk.api import Entry, hookimpl"]
+    lines = ["from uadtk.plugin import Entry, hookimpl"]
     for kind in KINDS:
         offered = [(name_of(c), f"tests.misfits:{c.__name__}") for c in (*misfits.GOOD[kind], *misfits.MISFITS[kind])]
         offered += [("Bad_Name", "tests.misfits:GoodModel")] if kind == "models" else []

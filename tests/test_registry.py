@@ -23,7 +23,7 @@ from uadtk.pipeline.score import build_method
 from uadtk.pipeline.segment import Rules, segment_cohort
 from uadtk.testing import installed
 
-HEAD = "from uadtk.api import Entry, hookimpl\n"
+HEAD = "from uadtk.plugin import Entry, hookimpl\n"
 
 
 def offering(*names, module="json:loads", kind="models", api=1):
@@ -250,7 +250,7 @@ def uadtk_read(path):
     if path.suffix != ".raw":
         return None
     import numpy as np
-    from uadtk.api import Volume
+    from uadtk.plugin import Volume
     voxels = np.frombuffer(path.read_bytes(), np.uint8).reshape(2, 3, 4)
     return Volume(voxels, np.eye(4))
 """

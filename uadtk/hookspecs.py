@@ -2,7 +2,7 @@
 
 A plugin is a light module (no numpy, no torch) named by an entry point in the group ``uadtk``::
 
-    from uadtk.api import Entry, hookimpl
+    from uadtk.plugin import Entry, hookimpl
 
     @hookimpl
     def uadtk_models():

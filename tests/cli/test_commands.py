@@ -252,6 +252,6 @@ def test_phantom_can_be_segmented(histeq: Path, tmp_path: Path) -> None:
 
 def test_the_names_that_models_may_not_take_are_those_of_the_command() -> None:
     from uadtk.cli.train import _settings
-    from uadtk.pipeline.train import RESERVED
+    from uadtk.training.train import RESERVED
 
     assert set(inspect.signature(_settings).parameters) == set(RESERVED)

@@ -18,7 +18,7 @@ from uadtk import checkpoint as checkpoints
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass over the few slices of a test is an epoch."""
-    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+    monkeypatch.setattr("uadtk.training.batches.LEAST_STEPS", 1)
 
 
 @pytest.fixture(scope="module")

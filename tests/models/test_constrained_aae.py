@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.constant import constant, count
-from uadtk.api import Batch
 from uadtk.core.model import capabilities
 from uadtk.models.constrained_aae import Model, Options
 from uadtk.networks.residual_blocks import ResidualAutoencoder
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Batch
 from uadtk.testing.specimens import healthy_slices
 
 BATCH = healthy_slices(2, 32)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from tests.constant import constant, count
-from uadtk.api import BackendError, Batch, DataError
 from uadtk.core.model import capabilities, default_scorer
 from uadtk.models.ocsvm import Model, Options
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import BackendError, Batch, DataError
 from uadtk.testing.contract import generators_untouched
 from uadtk.testing.specimens import healthy_slices, planted
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from uadtk.api import Batch, UsageError
 from uadtk.models.scalespace import Model, Options
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, gaussian_kl
+from uadtk.plugin import Batch, UsageError
 
 SMALL = {"levels": 2, "widths": (4,), "latent": 4}
 

@@ -20,16 +20,16 @@ from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.models.unet import Model, Options
 from uadtk.networks.seeded import seeded
-from uadtk.pipeline.players import make_optimisers, take_turns
-from uadtk.pipeline.slices import to_judge, to_learn
-from uadtk.pipeline.train import Schedule, train
 from uadtk.testing.specimens import healthy_slices, planted
+from uadtk.training.optimisers import make_optimisers, take_turns
+from uadtk.training.slices import to_judge, to_learn
+from uadtk.training.train import Schedule, train
 
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass over the few slices of a test is an epoch."""
-    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+    monkeypatch.setattr("uadtk.training.batches.LEAST_STEPS", 1)
 
 
 HEALTHY = healthy_slices(6, 32)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from uadtk.api import UsageError
 from uadtk.networks.dense import DenseAutoencoder, ZimmererAutoencoder, halvings
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import UsageError
 
 
 def test_halvings_lead_to_eight_pixels_or_the_next_size_above() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from uadtk.cli import main
-from uadtk.pipeline.logs import read_log, write_log
 from uadtk.report.curves import curves_html, quantities
+from uadtk.training.logs import read_log, write_log
 
 LOG = [
     {"epoch": e, "train_loss": 100.0 / e, "train_critic": -e, "validation_loss": v, "learning_rate": 1e-3, "seconds": 6}

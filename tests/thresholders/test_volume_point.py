@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uadtk.api import CalibrationScan, DataError, NoOptions
+from uadtk.plugin import CalibrationScan, DataError, NoOptions
 from uadtk.thresholders.volume import Thresholder
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.api import option
 from uadtk.kernels import erode
+from uadtk.plugin import option
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.api import option
 from uadtk.kernels import median3d
+from uadtk.plugin import option
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.api import option
+from uadtk.plugin import option
 
 LEVELS = 65535  # ranks are counted in this many steps of the brightest value
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._common import Device, Grid, Threads, make_run, pairs, say
+from uadtk.cli._options import Device, Grid, Threads, make_run, pairs, say
 from uadtk.core.errors import UadtkError, UsageError
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ def benchmark(
     from uadtk.io.cohort import read_cohort
     from uadtk.io.write import write_json, write_text
     from uadtk.metrics.multiverse import drivers, ranks
-    from uadtk.pipeline.benchmark import Asked, carry_out, multiverses, pairs_of, pictures_in, plan
     from uadtk.report import multiverse as universes
     from uadtk.report.study import study_html
     from uadtk.report.table import as_text, as_tsv, named_datasets, pairs_as_tsv, read_published
+    from uadtk.study.benchmark import Asked, carry_out, multiverses, pairs_of, pictures_in, plan
 
     study = {} if published is None else read_published(published)
     if dataset and published is None:

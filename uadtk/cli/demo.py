@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from uadtk.cli._common import Device, Model, Threads, make_run
+from uadtk.cli._options import Device, Model, Threads, make_run
 
 
 def demo(

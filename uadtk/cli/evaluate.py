@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._common import (
+from uadtk.cli._options import (
     Cleaner,
     Device,
     Grid,

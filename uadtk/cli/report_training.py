@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Overwrite
+from uadtk.cli._options import Overwrite
 
 
 def report_training(
@@ -19,10 +19,10 @@ def report_training(
 ) -> None:
     """Draw the losses and the learning rate of a training, running or done."""
     from uadtk.checkpoint import SUFFIX
-    from uadtk.cli._common import refuse_file
+    from uadtk.cli._options import refuse_file
     from uadtk.io.write import write_text
-    from uadtk.pipeline.logs import log_path, read_log
     from uadtk.report.curves import curves_html
+    from uadtk.training.logs import log_path, read_log
 
     source = log_path(log) if log.suffix == SUFFIX else log
     records = read_log(source)

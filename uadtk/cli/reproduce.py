@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Threads, make_run
+from uadtk.cli._options import Threads, make_run
 from uadtk.core.errors import UadtkError
 
 
@@ -24,8 +24,8 @@ def reproduce(
     Another checkpoint, or other scans, than those of the receipt are refused. Runs on the receipt's device
     and with its number of threads; another number may move values by 1e-4 of them.
     """
-    from uadtk.pipeline.receipt import read_receipt
-    from uadtk.pipeline.receipt import reproduce as again
+    from uadtk.study.receipt import read_receipt
+    from uadtk.study.receipt import reproduce as again
 
     record = read_receipt(receipt)
     threads = threads or int(record["where"].get("threads", 0))  # how sums are split decides their last digits

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Model, Overwrite, Scorer, Threads, make_run, open_method, say
+from uadtk.cli._options import Cleaner, Device, Model, Overwrite, Scorer, Threads, make_run, open_method, say
 from uadtk.core.errors import UadtkError, UsageError
 
 
@@ -39,8 +39,9 @@ def segment(
 
     from uadtk.io.cohort import output_names, read_cohort
     from uadtk.io.write import refuse_existing, write_text
+    from uadtk.pipeline.point import check_point
     from uadtk.pipeline.score import build_method
-    from uadtk.pipeline.segment import Rules, check_point, segment_cohort
+    from uadtk.pipeline.segment import Rules, segment_cohort
 
     checkpoint = open_method(model, scorer, cleaner)
     chosen = checkpoint.point(point)

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from uadtk.cli._common import (
+from uadtk.cli._lazy import parameter, with_parameters
+from uadtk.cli._options import (
     Cleaner,
     Device,
     Overwrite,
@@ -20,7 +21,6 @@ from uadtk.cli._common import (
     open_method,
     refuse_checkpoint,
 )
-from uadtk.cli._lazy import parameter, with_parameters
 from uadtk.core.errors import UsageError
 
 # Fields of the schedule that are for models of normal anatomy alone.
@@ -52,8 +52,8 @@ def __getattr__(name: str) -> Callable[..., Any]:
     if name != "selfteach":
         raise AttributeError(name)
     from uadtk.core.options import fields
-    from uadtk.pipeline.pseudo import Trust
-    from uadtk.pipeline.train import Schedule
+    from uadtk.training.pseudo_labels import Trust
+    from uadtk.training.train import Schedule
 
     shared = inspect.signature(_settings, eval_str=True).parameters.values()
     chosen = [*fields(Trust), *(field for field in fields(Schedule) if field.name not in _UNSUPERVISED)]
@@ -88,9 +88,9 @@ def _selfteach(
     from uadtk import checkpoint as checkpoints
     from uadtk.core import options as opts
     from uadtk.io.cohort import read_cohort
-    from uadtk.pipeline import selfteach as teaching
-    from uadtk.pipeline.pseudo import Trust
-    from uadtk.pipeline.train import Schedule
+    from uadtk.training import selfteach as teaching
+    from uadtk.training.pseudo_labels import Trust
+    from uadtk.training.train import Schedule
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         fix = "Train on the labels of one that was paused: torchrun ... uadtk train unet LABELS/round-1/cohort.tsv."

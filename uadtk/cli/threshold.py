@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import (
+from uadtk.cli._options import (
     Cleaner,
     Device,
     Model,

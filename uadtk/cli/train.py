@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from uadtk.cli._common import (
+from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
+from uadtk.cli._options import (
     Cleaner,
     Device,
     Overwrite,
@@ -22,7 +23,6 @@ from uadtk.cli._common import (
     make_run,
     refuse_checkpoint,
 )
-from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
 from uadtk.core.errors import UsageError
 
 
@@ -79,7 +79,7 @@ def _command(name: str) -> Callable[..., Any]:
     """The training command of one model, with the model's own options as native options."""
     from uadtk import registry
     from uadtk.core.options import fields
-    from uadtk.pipeline.train import Schedule
+    from uadtk.training.train import Schedule
 
     cls = registry.load("models", name)
     own = [parameter(field) for field in fields(cls.Options)]
@@ -113,8 +113,8 @@ def _train(
     from uadtk.core import options as opts
     from uadtk.core.preparation import Preparation
     from uadtk.io.cohort import read_cohort
-    from uadtk.pipeline import train as training
     from uadtk.pipeline.score import check_scorer, from_spec
+    from uadtk.training import train as training
 
     refuse_checkpoint(output, overwrite)
     chosen = {field.name: values.pop(field.name) for field in opts.fields(training.Schedule)}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Device, Model, Output, Overwrite, Scorer, Threads, make_run, open_method, refuse_file
+from uadtk.cli._options import Device, Model, Output, Overwrite, Scorer, Threads, make_run, open_method, refuse_file
 
 
 def tune_restoration(
@@ -29,7 +29,7 @@ def tune_restoration(
     from dataclasses import replace
 
     from uadtk.io.cohort import read_cohort
-    from uadtk.pipeline.tune import changes_by_weight, restoration_spec, with_weight
+    from uadtk.training.tune import changes_by_weight, restoration_spec, with_weight
 
     checkpoint = open_method(model, scorer, None)
     if output is not None:

@@ -20,7 +20,7 @@ class Entry:
     summary : str
         One line for lists and ``--help``.
     api : int
-        The version of ``uadtk.api`` it was written for.
+        The version of ``uadtk.plugin`` it was written for.
     """
 
     name: str

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.dense import DenseAutoencoder
 from uadtk.networks.distances import l1
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.dense import halvings
 from uadtk.networks.distances import l1
 from uadtk.networks.unified import Decoder, Encoder, glorot
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)

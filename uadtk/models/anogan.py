@@ -24,11 +24,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, option
 from uadtk.networks.critics import ImageCritic, critic_loss
 from uadtk.networks.distances import l1
 from uadtk.networks.generators import UnifiedGenerator
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Batch, Turn, option
 
 
 @dataclass(frozen=True)

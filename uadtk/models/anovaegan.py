@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, option
 from uadtk.networks.critics import ImageCritic, critic_loss
 from uadtk.networks.distances import l1
 from uadtk.networks.generators import UnifiedEncoder, UnifiedGenerator
 from uadtk.networks.unified import gaussian_kl, sampled
+from uadtk.plugin import Batch, Turn, option
 
 
 @dataclass(frozen=True)

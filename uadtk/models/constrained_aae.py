@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, option
 from uadtk.networks.critics import LatentCritic, critic_loss
 from uadtk.networks.dense import DenseAutoencoder
 from uadtk.networks.distances import l1, l2
 from uadtk.networks.residual_blocks import ResidualAutoencoder
+from uadtk.plugin import Batch, Turn, option
 
 WARM_UP_EPOCHS = 6
 

@@ -26,7 +26,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, option
 from uadtk.networks.critics import ImageCritic, critic_loss
 from uadtk.networks.distances import l2
 from uadtk.networks.generators import (
@@ -36,6 +35,7 @@ from uadtk.networks.generators import (
     UnifiedEncoder,
     UnifiedGenerator,
 )
+from uadtk.plugin import Batch, Turn, option
 
 NETWORKS: dict[str, tuple[Any, Any, Any]] = {
     "unified": (UnifiedEncoder, UnifiedGenerator, ImageCritic),

@@ -23,10 +23,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.dense import DenseAutoencoder
 from uadtk.networks.distances import l1
 from uadtk.networks.mixture import MixtureLatent
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)

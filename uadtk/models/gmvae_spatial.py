@@ -25,11 +25,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, UsageError, option
 from uadtk.networks.dense import halvings
 from uadtk.networks.distances import l1
 from uadtk.networks.mixture import MixtureLatent
 from uadtk.networks.unified import Decoder, Encoder, glorot
+from uadtk.plugin import Batch, UsageError, option
 
 WIDTH = 64  # channels of You et al., in their network and between w and the components
 

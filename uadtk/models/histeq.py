@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import option
+from uadtk.plugin import option
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, DataError, option
 from uadtk.kernels import label_components
 from uadtk.networks.ncc import FLAT, template_match
+from uadtk.plugin import Batch, DataError, option
 
 REACH = 2  # voxels on either side of the middle
 

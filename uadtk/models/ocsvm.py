@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import BackendError, Batch, DataError, option
 from uadtk.networks.dense import DenseAutoencoder
 from uadtk.networks.distances import l1
+from uadtk.plugin import BackendError, Batch, DataError, option
 
 NEGLIGIBLE = 1e-6  # of the largest variance: rounding would be whitened to something
 

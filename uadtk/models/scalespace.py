@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, UsageError, option
 from uadtk.networks.noise import coarse_noise
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, SpatialLatent, gaussian_kl, sampled, stages
+from uadtk.plugin import Batch, UsageError, option
 
 RESOLUTION = 8
 

@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.dense import halvings
 from uadtk.networks.distances import l1
 from uadtk.networks.skips import SkipDecoder, stage_outputs
 from uadtk.networks.unified import Encoder
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)

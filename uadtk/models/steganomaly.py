@@ -23,10 +23,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, UsageError, option
 from uadtk.networks.distances import l1
 from uadtk.networks.tissue import tissue_map
 from uadtk.networks.translation import Discriminator, Generator, deceit, low_pass, misjudgement
+from uadtk.plugin import Batch, Turn, UsageError, option
 
 SMALLEST = 32  # pixels: of less the discriminators leave nothing
 

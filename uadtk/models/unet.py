@@ -28,11 +28,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, UsageError, option
 from uadtk.networks.domain import Discriminator, domain_loss, ramp
 from uadtk.networks.embedding import UNKNOWN, classes, divergences, draw, embedding_loss
 from uadtk.networks.segmentation import cross_entropy, soft_dice_loss
 from uadtk.networks.unet import UNet
+from uadtk.plugin import Batch, Turn, UsageError, option
 
 AT_ONCE = 32  # slices
 RARE = -4.0  # logit of a lesion before anything is learned

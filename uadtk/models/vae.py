@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.dense import DenseAutoencoder, ZimmererAutoencoder
 from uadtk.networks.distances import l1
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import gaussian_kl, sampled
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)

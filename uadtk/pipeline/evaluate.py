@@ -29,11 +29,12 @@ from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, ScanResult, Seen, keep
-from uadtk.pipeline.normal import lesion_of
+from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, build_method, score_map, score_slices
-from uadtk.pipeline.segment import as_told, check_point, floor_of
+from uadtk.pipeline.segment import as_told
 from uadtk.pipeline.threshold import calibrate, scratch
 from uadtk.preparation import prepare
+from uadtk.preparation.lesion_free import lesion_of
 
 Grid = Literal["native", "model"]
 Watch = Callable[[Row, Scoring, Mask], None]

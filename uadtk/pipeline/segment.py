@@ -14,8 +14,7 @@ import numpy as np
 
 import uadtk
 from uadtk import registry
-from uadtk.checkpoint import Checkpoint
-from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.errors import UadtkError
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
@@ -25,9 +24,8 @@ from uadtk.io.read import located
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
 from uadtk.pipeline.outputs import output_paths, write_outputs
-from uadtk.pipeline.score import Method, same_spec, score_map
-
-MIN_VOXELS = 8
+from uadtk.pipeline.point import check_point, floor_of
+from uadtk.pipeline.score import Method, score_map
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,6 @@ class Rules:
         if self.min_volume_ml is not None:
             return max(1, int(np.ceil(self.min_volume_ml / voxel_ml - 1e-9)))
         return self.min_voxels or floor_of(point)
-
-
-def floor_of(point: OperatingPoint | None) -> int:
-    """Voxels of the smallest component that counts: what the point was calibrated for, else 8."""
-    return (point and point.min_voxels) or MIN_VOXELS
 
 
 def segment(
@@ -127,18 +120,6 @@ def as_told(error: Exception, row: Row) -> UadtkError:
         return error
     what = f"failed unexpectedly ({type(error).__name__}: {error})"
     return UadtkError(what, str(row.image), "Run it alone for the traceback, and report it.")
-
-
-def check_point(checkpoint: Checkpoint, point: OperatingPoint) -> None:
-    """A threshold holds only for scores made the way its calibration made them."""
-    made, now = (point.scorer, *point.cleaners), (checkpoint.scorer, *checkpoint.cleaners)
-    kinds: list[registry.Kind] = ["scorers", *(["cleaners"] * len(point.cleaners))]  # type: ignore[list-item]
-    if len(made) != len(now) or not all(map(same_spec, kinds, made, now)):
-        raise UsageError(
-            f"was calibrated for {' '.join(made)}, not for {' '.join(now)}",
-            f"operating point '{point.name}'",
-            "Run uadtk threshold with the same scorer and cleaners.",
-        )
 
 
 def _findings(components: Volume, score: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Finding, ...]:

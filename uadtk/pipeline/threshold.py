@@ -19,8 +19,8 @@ from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.run import Run
 from uadtk.core.thresholder import CalibrationScan, OperatingPoint
 from uadtk.io.cohort import Cohort, Row, read_row
-from uadtk.pipeline.normal import lesion_free, lesion_of
 from uadtk.pipeline.score import Method, build_method, score_map
+from uadtk.preparation.lesion_free import lesion_free, lesion_of
 
 
 def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, run: Run) -> OperatingPoint:

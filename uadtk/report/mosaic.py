@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from uadtk.core.errors import DataError
 from uadtk.core.finding import Segmentation
 from uadtk.core.volume import Mask
-from uadtk.report.planes import Planes, canonical
+from uadtk.report.axial_views import Planes, canonical
 
 if TYPE_CHECKING:
     from PIL import Image

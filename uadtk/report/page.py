@@ -13,9 +13,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from uadtk.core.finding import Segmentation
+from uadtk.report.axial_views import Planes
 from uadtk.report.histogram import histogram, histogram_svg
 from uadtk.report.mosaic import FOUND, GREY, HEAT, OTHER, grey_pixels, heat_pixels, inferno, mask_pixels, png
-from uadtk.report.planes import Planes
 
 SHOWN = 8  # findings with pictures
 LISTED = 200  # findings in the table; the rest are in findings.tsv

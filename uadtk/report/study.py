@@ -58,7 +58,7 @@ def study_html(
 
     ``pairs``: every two rows, by :func:`uadtk.report.table.labels`.
     ``pictures``: PNG strip by a line's receipt; ``heads``: PNG of scans and truths by collection, both of
-    :mod:`uadtk.report.strips`. ``told``: further facts for the top of the page.
+    :mod:`uadtk.report.mosaic_strips`. ``told``: further facts for the top of the page.
     """
     collections = rows_by_collection(lines)
     tables: dict[str, list[Entry]] = {}

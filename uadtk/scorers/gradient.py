@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from uadtk.api import Scored, option
 from uadtk.kernels import aggregate
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Scored, option
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from uadtk.api import Scored, option
 from uadtk.kernels import Aggregate, aggregate
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Scored, option
 
 AT_ONCE = 32  # samples in memory: a batch that suits every machine, whatever N is
 

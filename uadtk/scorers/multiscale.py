@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from uadtk.api import Scored, UsageError, option
 from uadtk.networks.pyramid import Pyramid
+from uadtk.plugin import Scored, UsageError, option
 
 LEAST = 4  # pixels along a side at the coarsest scale
 

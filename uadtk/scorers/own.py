@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from uadtk.api import NoOptions, Scored
+from uadtk.plugin import NoOptions, Scored
 
 
 class Scorer:

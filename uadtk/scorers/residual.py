@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from uadtk.api import Scored, option
 from uadtk.kernels import aggregate
 from uadtk.networks.arrays import to_array, to_tensor
+from uadtk.plugin import Scored, option
 
 
 @dataclass(frozen=True)

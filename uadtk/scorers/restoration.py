@@ -29,10 +29,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uadtk.api import Scored, option
 from uadtk.kernels import aggregate
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Scored, option
 
 EARLY_STEPS = 100
 WINDOW = 20  # steps whose mean is compared with that of the steps before: jitter averages out, progress does not

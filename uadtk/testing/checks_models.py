@@ -23,10 +23,10 @@ from uadtk.core.errors import UsageError
 from uadtk.core.model import Batch, capabilities, default_scorer
 from uadtk.core.preparation import Preparation
 from uadtk.networks.seeded import seeded
-from uadtk.pipeline.players import judged_from, learns_labels, make_optimisers, take_turns, turns_of
-from uadtk.pipeline.train import RESERVED, Schedule
 from uadtk.testing.contract import NotApplicable, generators_untouched, require, require_options
 from uadtk.testing.specimens import healthy_slices, planted
+from uadtk.training.optimisers import judged_from, learns_labels, make_optimisers, take_turns, turns_of
+from uadtk.training.train import RESERVED, Schedule
 
 SIDES = (64, 128)
 SLICES = 6

@@ -35,8 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtrc, betaincinv
 
-from uadtk.api import CalibrationScan, CalibrationSet, Choice, UsageError, option
 from uadtk.kernels import healthy_fp_threshold
+from uadtk.plugin import CalibrationScan, CalibrationSet, Choice, UsageError, option
 
 _ROUNDING = 1 + 1e-9
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uadtk.api import CalibrationSet, Choice, option
 from uadtk.kernels import quantile
+from uadtk.plugin import CalibrationSet, Choice, option
 
 
 @dataclass(frozen=True)

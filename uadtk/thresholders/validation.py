@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.api import CalibrationScan, CalibrationSet, Choice, DataError, option
 from uadtk.kernels import best_component_dice, best_dice, component_sweep
+from uadtk.plugin import CalibrationScan, CalibrationSet, Choice, DataError, option
 
 _DRAWS = 1000
 _GRID = 256

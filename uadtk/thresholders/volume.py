@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from uadtk.api import CalibrationSet, Choice, DataError, NoOptions
 from uadtk.kernels import quantile
+from uadtk.plugin import CalibrationSet, Choice, DataError, NoOptions
 
 
 class Thresholder:

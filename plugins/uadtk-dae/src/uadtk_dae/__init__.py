@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uadtk.api import Entry, hookimpl
+from uadtk.plugin import Entry, hookimpl
 
 
 @hookimpl

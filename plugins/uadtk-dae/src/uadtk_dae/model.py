@@ -17,10 +17,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.distances import l2
 from uadtk.networks.noise import coarse_noise
 from uadtk.networks.unet import UNet
+from uadtk.plugin import Batch, option
 
 DEPTH = 4
 

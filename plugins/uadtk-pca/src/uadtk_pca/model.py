@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)

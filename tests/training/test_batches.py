@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from uadtk.core.errors import UsageError
-from uadtk.pipeline.order import LEAST_STEPS, steps_of_epoch
-from uadtk.pipeline.slices import ANNOTATED, PSEUDO, UNLABELLED, Slices
+from uadtk.training.batches import LEAST_STEPS, steps_of_epoch
+from uadtk.training.slices import ANNOTATED, PSEUDO, UNLABELLED, Slices
 
 
 def slices(*groups: tuple[int, int, int]) -> Slices:
@@ -42,7 +42,7 @@ def test_what_does_not_divide_differs_by_one() -> None:
 def test_an_epoch_is_one_pass_over_the_largest_source_and_few_slices_come_round_evenly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+    monkeypatch.setattr("uadtk.training.batches.LEAST_STEPS", 1)
     steps = steps_of_epoch(FEW, 12, True, 0, 1)
     assert len(steps) == 10
     seen = np.bincount(np.concatenate(steps), minlength=len(FEW))

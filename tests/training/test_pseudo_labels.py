@@ -20,10 +20,10 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_cohort
 from uadtk.io.read import read_mask, read_scan
-from uadtk.pipeline import pseudo
-from uadtk.pipeline.pseudo import Trust, believed, label_cohort, mirror
 from uadtk.pipeline.score import Method, build_method
 from uadtk.pipeline.segment import segment
+from uadtk.training import pseudo_labels as pseudo
+from uadtk.training.pseudo_labels import Trust, believed, label_cohort, mirror
 
 ALL = Trust()
 POINT = OperatingPoint("t", 0.98, "p98", "", "residual", ("erode:iterations=1",), 0, "", "")

@@ -25,13 +25,13 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
 from uadtk.io.table import write_cohort
 from uadtk.io.write import refuse_existing
-from uadtk.pipeline.normal import lesion_of
-from uadtk.pipeline.pseudo import Trust, label_cohort
-from uadtk.pipeline.resume import state_path
+from uadtk.pipeline.point import check_point
 from uadtk.pipeline.score import build_method
-from uadtk.pipeline.segment import check_point
-from uadtk.pipeline.slices import split_rows
-from uadtk.pipeline.train import Schedule, train
+from uadtk.preparation.lesion_free import lesion_of
+from uadtk.training.pseudo_labels import Trust, label_cohort
+from uadtk.training.resume import state_path
+from uadtk.training.slices import split_rows
+from uadtk.training.train import Schedule, train
 
 HALF = "half"
 

@@ -28,8 +28,8 @@ from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_row
 from uadtk.io.read import read_mask
 from uadtk.io.write import staged, write_json
-from uadtk.pipeline.normal import lesion_free, lesion_of, outside_lesion
 from uadtk.preparation import Prepared, prepare
+from uadtk.preparation.lesion_free import lesion_free, lesion_of, outside_lesion
 
 MIN_BRAIN_SHARE = 0.02  # of a slice: less is the tip of the vertex or the end of the spinal cord
 HELD_OUT = 0.2

@@ -27,13 +27,13 @@ from uadtk.core.run import Run
 from uadtk.io.cohort import COLUMNS, Cohort, read_cohort
 from uadtk.metrics.compare import paired_permutation
 from uadtk.metrics.study import by_patient
-from uadtk.pipeline import benchmark
-from uadtk.pipeline import receipt as receipts
-from uadtk.pipeline.benchmark import Asked, Task, carry_out, pairs_of, plan
 from uadtk.pipeline.evaluate import evaluate
-from uadtk.pipeline.receipt import read_receipt, reproduce
 from uadtk.pipeline.threshold import calibrate
 from uadtk.report.table import Line
+from uadtk.study import benchmark
+from uadtk.study import receipt as receipts
+from uadtk.study.benchmark import Asked, Task, carry_out, pairs_of, plan
+from uadtk.study.receipt import read_receipt, reproduce
 
 
 @pytest.fixture(scope="module")

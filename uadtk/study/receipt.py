@@ -34,7 +34,7 @@ from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.io.write import write_json
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.pipeline.evaluate import Evaluation, Grid, Watch, evaluate
-from uadtk.pipeline.segment import MIN_VOXELS
+from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.threshold import calibrate
 
 FORMAT = 2

@@ -13,7 +13,7 @@ from PIL import Image
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.report.mosaic import OTHER
-from uadtk.report.strips import Case, case, head, strip
+from uadtk.report.mosaic_strips import Case, case, head, strip
 
 BOX = np.s_[8:14, 30:36, 14:17]
 SIDE = 154

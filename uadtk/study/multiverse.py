@@ -1,6 +1,6 @@
 """A method under every common way of post-processing: threshold rule x erosion x median x component floor x grid.
 
-The network sees each scan once (``uadtk.pipeline.kept``). Each rule chooses its threshold on the calibration scans as
+The network sees each scan once (``uadtk.pipeline.scored``). Each rule chooses its threshold on the calibration scans as
 they are cleaned in that universe, and one component sweep per floor gives the DICE at the thresholds of all rules.
 
 ``multiverse/<digest>.json`` keeps the result with everything it depends on, as a receipt does: what is there is not
@@ -29,11 +29,11 @@ from uadtk.io.cohort import Cohort
 from uadtk.io.write import write_json
 from uadtk.kernels import component_sweep
 from uadtk.metrics.multiverse import Multiverse, Universe
-from uadtk.pipeline import receipt as receipts
 from uadtk.pipeline.evaluate import NAME_MASKS, Grid
-from uadtk.pipeline.kept import Cleaned, Kept, keep_all
 from uadtk.pipeline.score import build_method, from_spec
+from uadtk.pipeline.scored import Cleaned, Kept, keep_all
 from uadtk.pipeline.threshold import scratch
+from uadtk.study import receipt as receipts
 
 ORACLE = "oracle"  # ⌈DICE⌉: its threshold is the best for the very scans it is tested on
 RULES = {"p98": "p98", "validation": "validation", "healthy-fp": "healthy-fp:min_voxels=1", ORACLE: "validation"}

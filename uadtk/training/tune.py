@@ -21,7 +21,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort
 from uadtk.pipeline.score import SLICES_AT_ONCE, build_method, from_spec
-from uadtk.pipeline.slices import load_slices
+from uadtk.training.slices import load_slices
 
 GRID = tuple(round(0.2 * i, 1) for i in range(20))  # You et al.: 0 to 3.8
 

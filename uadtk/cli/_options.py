@@ -93,7 +93,7 @@ def pairs(given: list[str] | None, option: str, meaning: str, example: str) -> d
 def refuse_checkpoint(path: Path, overwrite: bool) -> None:
     """Before any training: what it would write must not exist, unless it is a training that goes on."""
     from uadtk.checkpoint import SUFFIX
-    from uadtk.pipeline.resume import state_path
+    from uadtk.training.resume import state_path
 
     if path.suffix != SUFFIX:
         raise UsageError(f"a checkpoint ends in {SUFFIX}", str(path))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from uadtk.pipeline.parallel import World
+from uadtk.training.parallel import World
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--levels", "2", "--widths", "4", "--latent", "4", "--lowpass", "4"]

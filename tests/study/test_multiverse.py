@@ -20,13 +20,13 @@ from uadtk.core.thresholder import CalibrationScan, OperatingPoint
 from uadtk.io.cohort import Cohort, read_cohort, read_row
 from uadtk.metrics.multiverse import Multiverse
 from uadtk.metrics.overlap import dice
-from uadtk.pipeline import multiverse as module
 from uadtk.pipeline.evaluate import Grid, evaluate
-from uadtk.pipeline.multiverse import chain, multiverse
-from uadtk.pipeline.normal import lesion_free, lesion_of
 from uadtk.pipeline.score import build_method, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
+from uadtk.preparation.lesion_free import lesion_free, lesion_of
+from uadtk.study import multiverse as module
+from uadtk.study.multiverse import chain, multiverse
 
 CHAINS = ((0, 0.0), (2, 5.0))  # of no cleaning, and of one that compiles quickly
 ENOUGH = "healthy-fp:min_voxels=1,epsilon=0.5,delta=0.5"  # one subject will do

@@ -10,7 +10,7 @@ import pytest
 from tests.preparation.test_geometry import CODES, turned
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Row
-from uadtk.pipeline.normal import lesion_free
+from uadtk.preparation.lesion_free import lesion_free
 
 
 @pytest.mark.parametrize("codes", [*CODES, "PIR", "ASL"])

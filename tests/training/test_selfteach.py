@@ -18,20 +18,20 @@ from uadtk.core.run import Run
 from uadtk.core.volume import Scan
 from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.kernels import roc_auc
-from uadtk.pipeline import pseudo
-from uadtk.pipeline import selfteach as teaching
-from uadtk.pipeline import train as training
-from uadtk.pipeline.pseudo import Trust
 from uadtk.pipeline.score import build_method, score_map
-from uadtk.pipeline.selfteach import Lessons, lessons, selfteach
 from uadtk.pipeline.threshold import calibrate
-from uadtk.pipeline.train import Schedule
+from uadtk.training import pseudo_labels as pseudo
+from uadtk.training import selfteach as teaching
+from uadtk.training import train as training
+from uadtk.training.pseudo_labels import Trust
+from uadtk.training.selfteach import Lessons, lessons, selfteach
+from uadtk.training.train import Schedule
 
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass over the few slices of a test is an epoch."""
-    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+    monkeypatch.setattr("uadtk.training.batches.LEAST_STEPS", 1)
 
 
 TRUST = Trust(band=0.001)

@@ -1,6 +1,6 @@
 """A grid of checkpoints x scorers x collections on one cohort, each beside no learning, one row at a time.
 
-Every row is evaluated on its own (``uadtk.pipeline.evaluate``) and becomes a receipt (``uadtk.pipeline.receipt``); what
+Every row is evaluated on its own (``uadtk.pipeline.evaluate``) and becomes a receipt (``uadtk.study.receipt``); what
 has an equal receipt is not done again. Memory holds one checkpoint and one scan, and the receipts' figures.
 """
 
@@ -27,15 +27,15 @@ from uadtk.io.write import write_bytes
 from uadtk.metrics.compare import Pair, all_pairs, compare
 from uadtk.metrics.multiverse import Multiverse
 from uadtk.metrics.study import by_patient
-from uadtk.pipeline import receipt as receipts
 from uadtk.pipeline.evaluate import NAME_MASKS, Grid, calibration_rows
-from uadtk.pipeline.multiverse import multiverse
-from uadtk.pipeline.receipt import Calibration, PointRule
+from uadtk.pipeline.point import check_point
 from uadtk.pipeline.score import build_method, from_spec
-from uadtk.pipeline.segment import check_point
 from uadtk.pipeline.threshold import calibrate, ready
-from uadtk.report.strips import Case, case, head, strip
+from uadtk.report.mosaic_strips import Case, case, head, strip
 from uadtk.report.table import PAIRED, Line, labels
+from uadtk.study import receipt as receipts
+from uadtk.study.multiverse import multiverse
+from uadtk.study.receipt import Calibration, PointRule
 
 SHOWN = 4  # scans in the mosaic of a collection
 

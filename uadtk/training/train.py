@@ -30,13 +30,13 @@ from uadtk.io.cohort import Cohort
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
-from uadtk.pipeline.contamination import inliers, pushing_apart, trimmed
-from uadtk.pipeline.logs import write_log
-from uadtk.pipeline.order import steps_of_epoch
-from uadtk.pipeline.parallel import World, joined
-from uadtk.pipeline.players import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
-from uadtk.pipeline.resume import State, forget, load_state, save_state
-from uadtk.pipeline.slices import Slices, load_slices, split_rows, to_judge, to_learn
+from uadtk.training.batches import steps_of_epoch
+from uadtk.training.contamination import inliers, pushing_apart, trimmed
+from uadtk.training.logs import write_log
+from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
+from uadtk.training.parallel import World, joined
+from uadtk.training.resume import State, forget, load_state, save_state
+from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
 
 VALIDATION_SEED = 2**31
 # What `uadtk train` asks for besides the schedule, so that no model may have an option of that name.

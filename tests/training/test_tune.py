@@ -15,7 +15,7 @@ from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import read_cohort
 from uadtk.networks.seeded import seeded
-from uadtk.pipeline.tune import GRID, changes_by_weight, restoration_spec, with_weight
+from uadtk.training.tune import GRID, changes_by_weight, restoration_spec, with_weight
 
 QUICK = "restoration:steps=6,rate=0.01"
 

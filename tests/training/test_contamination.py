@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from uadtk.core.model import Batch, Turn
-from uadtk.pipeline.contamination import inliers, pushing_apart, separation, trimmed
+from uadtk.training.contamination import inliers, pushing_apart, separation, trimmed
 
 GENERATOR = torch.Generator().manual_seed(0)
 ERROR = torch.rand(4, 1, 10, 10, generator=GENERATOR)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from uadtk.core.errors import CheckpointError, UsageError
 from uadtk.io.write import write_bytes
-from uadtk.pipeline.players import Optimisers
+from uadtk.training.optimisers import Optimisers
 
 
 @dataclass(frozen=True)

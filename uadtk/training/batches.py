@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import UsageError
-from uadtk.pipeline.slices import Slices
+from uadtk.training.slices import Slices
 
 Rows = NDArray[np.intp]
 LEAST_STEPS = 50

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from uadtk.core.model import Batch, Turn
-from uadtk.pipeline.players import judged_from, make_optimisers, take_turns, turns_of
+from uadtk.training.optimisers import judged_from, make_optimisers, take_turns, turns_of
 
 IMAGE = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 BATCH = Batch(IMAGE, IMAGE > 0, IMAGE > 0)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from uadtk.core.errors import DataError
 from uadtk.core.finding import Scoring
 from uadtk.core.volume import Mask
+from uadtk.report.axial_views import Planes, canonical
 from uadtk.report.mosaic import GREY, HEAT, Pixels, grey_pixels, mask_pixels, png, shades
-from uadtk.report.planes import Planes, canonical
 
 PANEL_PX = 150  # width and height of a panel; a plane is centred in it
 _GAP_PX = 4

@@ -17,8 +17,8 @@ from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, Row, read_cohort
-from uadtk.pipeline import slices as module
-from uadtk.pipeline.slices import Slices, load_slices, slices_key
+from uadtk.training import slices as module
+from uadtk.training.slices import Slices, load_slices, slices_key
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, read_cohort
-from uadtk.pipeline import train as training
-from uadtk.pipeline.resume import state_path
-from uadtk.pipeline.slices import split_rows
-from uadtk.pipeline.train import Schedule, train
+from uadtk.training import train as training
+from uadtk.training.resume import state_path
+from uadtk.training.slices import split_rows
+from uadtk.training.train import Schedule, train
 
 SMALL = {"levels": 2, "widths": "4", "latent": 4, "lowpass": 4, "noise": 0.1}
 QUICK = Schedule(epochs=3, batch=16, learning_rate=1e-3)

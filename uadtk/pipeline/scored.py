@@ -21,10 +21,10 @@ from uadtk.core.volume import Mask
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.read import located
 from uadtk.pipeline.evaluate import Grid
-from uadtk.pipeline.normal import lesion_free, lesion_of
 from uadtk.pipeline.score import Method, cleaned, from_spec, raw_slices
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.geometry import bounding_box
+from uadtk.preparation.lesion_free import lesion_free, lesion_of
 
 Masks = dict[str, NDArray[np.bool_]]
 
