@@ -84,27 +84,11 @@ def _command(name: str) -> Callable[..., Any]:
     return with_parameters(partial(_train, name), name, help, [*required, *own, *schedule])
 
 
-def _train(
-    name: str,
-    cohort: Path,
-    output: Path,
-    prepare: str,
-    scorer: str | None,
-    cleaner: list[str] | None,
-    minutes: float | None,
-    slices: Path | None,
-    device: str,
-    threads: int,
-    overwrite: bool,
-    **values: Any,
-) -> None:
+def _train(name: str, cohort: Path, output: Path, cleaner: list[str] | None, **values: Any) -> None:
     from uadtk import interface
     from uadtk.pipeline.run import leads
 
-    chain = chosen_cleaners(cleaner)
-    trained = interface.train(
-        name, cohort, output, prepare, scorer, chain, minutes, slices, device, threads, overwrite, **values
-    )
-    state = "" if trained.checkpoint.training["finished"] else " (paused: repeat the command to resume)"
+    trained = interface.train(name, cohort, output, cleaners=chosen_cleaners(cleaner), **values)
     if leads():
+        state = "" if trained.checkpoint.training["finished"] else " (paused: repeat the command to resume)"
         print(f"{output}{state}")

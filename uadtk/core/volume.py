@@ -54,6 +54,10 @@ class Volume:
                 fix=f"Repair the header: between {MIN_SPACING_MM:g} and {MAX_SPACING_MM:g} mm per voxel.",
             )
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The voxels, for ``np.asarray(volume)``."""
+        return np.array(self.voxels, dtype=dtype, copy=copy) if copy else np.asarray(self.voxels, dtype=dtype)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         x, y, z = self.voxels.shape
