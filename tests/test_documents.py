@@ -1,0 +1,55 @@
+"""What the documents at the top say about files, versions and licences is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import uadtk
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_one_version_everywhere() -> None:
+    citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert citation is not None
+    assert PROJECT["version"] == uadtk.__version__ == citation[1]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert changelog.index("## [Unreleased]") < changelog.index(f"## [{uadtk.__version__}] - ")
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:uadtk|tests|docs|\.ci|\.devcontainer)/[\w./-]*)`", text))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (ROOT / name).exists() and not name.startswith("build/")] == []
+    linked = set(re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text))
+    assert [name for name in sorted(linked) if not (ROOT / name).exists()] == []
+
+
+def test_every_folder_of_weights_and_data_has_a_licence_in_the_metadata() -> None:
+    for folder in {path.parent for path in ROOT.glob("uadtk/**/*") if path.suffix in (".safetensors", ".gz")}:
+        assert f"{folder.relative_to(ROOT)}/LICENSE" in PROJECT["license-files"]
+    for licence in PROJECT["license-files"]:
+        assert (ROOT / licence).is_file()
+    for card in ROOT.glob("uadtk/weights/*.md"):
+        assert "CC BY-NC-SA 4.0" in card.read_text()  # what LICENSE beside it says of all of them
+
+
+@pytest.mark.parametrize("path", [".ci/run", ".github/workflows/ci.yml"])
+def test_what_continuous_integration_runs_is_there(path: str) -> None:
+    text = (ROOT / path).read_text()
+    assert ("-m pytest" in text) or (".ci/run" in text)
+
+
+def test_the_declared_pythons_are_those_that_are_tested() -> None:
+    declared = [c.rsplit(" ", 1)[1] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    matrix = re.search(r"python: \[(.*)\]", (ROOT / ".github/workflows/ci.yml").read_text())
+    assert matrix is not None
+    assert re.findall(r'"(.*?)"', matrix[1]) == declared
+    assert PROJECT["requires-python"] == f">={declared[0]}"
+    assert ", ".join(declared[:-1]) + f" and {declared[-1]}" in (ROOT / "CONTRIBUTING.md").read_text()
