@@ -40,7 +40,7 @@ HELD = {
         },
         preparation=Preparation(side="128", field_mm=208.0, register="none", n4=False, denoise=True, percentile=98.0),
         scorer="residual",
-        cleaners=("erode:iterations=3", "median:size=6,unit=mm"),
+        cleaners=("erode:iterations=3", "median:size=5,unit=mm"),
         dist="uadtk",
         version="0.1.0",
         training={"epochs": 1},
