@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -12,9 +13,12 @@ os.environ["UADTK_PLUGINS"] = ""  # what happens to be installed must not change
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
-torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
+
+def pytest_collection_finish() -> None:
+    """One thread for torch, if any test here needs torch: it takes 1.5 s to import, and ``tests/core tests/io`` do not."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
 
 
 @pytest.fixture(scope="session")
