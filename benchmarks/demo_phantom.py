@@ -5,6 +5,7 @@ python benchmarks/demo_phantom.py uadtk/phantom/demo
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -26,15 +27,8 @@ def main(folder: Path) -> None:
         image = nib.Nifti1Image(voxels, made.scan.affine)
         image.header.set_slope_inter(scale, 0)
         image.header.set_xyzt_units("mm")
-        write_bytes(folder / path.name, gzipped(image.to_bytes()))
+        write_bytes(folder / path.name, gzip.compress(image.to_bytes(), 9, mtime=0))
     write_text(folder / FACTS.name, json.dumps(made.facts, indent=2) + "\n")
-
-
-def gzipped(content: bytes) -> bytes:
-    """The same bytes for the same content: no file name and no time in the header."""
-    import gzip
-
-    return gzip.compress(content, 9, mtime=0)
 
 
 if __name__ == "__main__":

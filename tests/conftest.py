@@ -16,7 +16,7 @@ import pytest
 
 
 def pytest_collection_finish() -> None:
-    """One thread for torch, if any test here needs torch: it takes 1.5 s to import, and ``tests/core tests/io`` do not."""
+    """One thread for torch, if it is imported: that takes 1.5 s, and ``tests/core tests/io`` do without."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
 

@@ -48,7 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, source / name)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
+    command: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -109,8 +109,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
-    command = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "-q", "--no-deps"]
-    done = subprocess.run([*command, "--no-index", wheel], capture_output=True, text=True, cwd=folder)
+    command: list[str | Path] = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
+    command += ["install", "-q", "--no-deps", "--no-index", wheel]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     # Appended to the path after the wheel's own folder; the editable uadtk of this environment comes last.
     parents = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
@@ -126,8 +127,7 @@ def run(installed: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
     env = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
 
     def run(program: str, *arguments: str) -> str:
-        command = [installed / program, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        done = subprocess.run([installed / program, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -30,7 +30,7 @@ def cohort(seed: int, scans: int = 3, levels: int | None = None) -> tuple[list[n
 
 def counted(scores: list[np.ndarray], truths: list[np.ndarray], most: int = 1024) -> np.ndarray:
     thresholds = common_thresholds(lambda: scores, lambda: truths, most)
-    return sum(kept(score, truth, thresholds) for score, truth in zip(scores, truths, strict=True))
+    return np.sum([kept(score, truth, thresholds) for score, truth in zip(scores, truths, strict=True)], axis=0)
 
 
 @settings(deadline=None, max_examples=25)

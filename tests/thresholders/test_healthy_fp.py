@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def with_highest(*highest: float) -> list[CalibrationScan]:
     return [scan(np.array([[[value, value / 2, 0]]]), subject=f"s{i}") for i, value in enumerate(highest)]
 
 
-def choose(scans: Sequence[CalibrationScan], **options: object) -> Choice:
+def choose(scans: Sequence[CalibrationScan], **options: Any) -> Choice:
     return Thresholder(Options(**{**LESIONS, **options})).choose(scans)
 
 
@@ -69,7 +70,7 @@ def test_the_threshold_of_a_scan_is_the_lowest_from_which_on_it_keeps_the_budget
         if unit == "ml":
             return voxels * 0.25 <= float(number)
         if unit == "%":
-            return 5 * voxels <= np.count_nonzero(one.brain)
+            return 5 * voxels <= int(np.count_nonzero(one.brain))
         return components <= int(number)
 
     over = [t for t in (0.0, 0.25, 0.5, 0.75, 1.0) if not within(t)]

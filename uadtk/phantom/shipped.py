@@ -7,11 +7,13 @@ from pathlib import Path
 
 from uadtk.core.volume import Mask
 from uadtk.io.read import read_mask, read_scan
+from uadtk.phantom.lesions import Kind
 from uadtk.phantom.synthesis import Phantom
 
 FOLDER = Path(__file__).parent / "demo"
 SCAN, LESION, FACTS = FOLDER / "FLAIR.nii.gz", FOLDER / "lesion.nii.gz", FOLDER / "facts.json"
-SEED, LESIONS = 1, "tumour"  # the arguments of `make` that give this patient
+SEED = 1  # with LESIONS, the arguments of `make` that give this patient
+LESIONS: Kind = "tumour"
 
 
 def shipped() -> Phantom:
