@@ -35,6 +35,8 @@ from uadtk.pipeline.receipt import read_receipt, reproduce
 from uadtk.pipeline.threshold import calibrate
 from uadtk.report.table import Line
 
+pytestmark = pytest.mark.slow  # whole benchmarks
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:

@@ -57,6 +57,7 @@ def kept(one: CalibrationScan, threshold: float, min_voxels: int) -> tuple[int, 
     return int((sizes >= min_voxels).sum()), int(sizes[sizes >= min_voxels].sum())
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(scored(), st.sampled_from(["0 lesions", "1 lesion", "2 lesions", "0.5 ml", "1 ml", "20 %"]), st.integers(1, 4))
 def test_the_threshold_of_a_scan_is_the_lowest_from_which_on_it_keeps_the_budget(
@@ -259,6 +260,7 @@ def test_options_are_checked() -> None:
 LOOSE = "healthy-fp:epsilon=0.5,delta=0.5"  # one subject will do
 
 
+@pytest.mark.slow
 def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
     small_cohort: Path, tmp_path: Path
 ) -> None:
