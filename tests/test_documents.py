@@ -61,3 +61,13 @@ def test_the_ten_second_lane_holds_nothing_slow_and_loads_no_torch() -> None:
     for path in files:
         assert not re.search(r"mark\.slow|^(import|from) torch", path.read_text(), re.MULTILINE), path
     assert "`pytest tests/core tests/io -q`" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_the_hooks_are_local_and_run_the_tools_of_the_house() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"- repo: (\S+)", hooks) == ["local"]
+    assert set(re.findall(r"language: (\S+)", hooks)) == {"system"}
+    house = (ROOT / "tests" / "test_house.py").read_text()
+    entries = re.findall(r"entry: (\S+)", hooks)
+    assert set(entries) == {"ruff", "mypy", "lint-imports"}
+    assert all(f'["{tool}"' in house for tool in entries)
