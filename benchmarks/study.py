@@ -66,6 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data, models, output = (path.resolve() for path in (arguments.data, arguments.models, arguments.output))
     steps = arguments.steps
+    points: tuple[str, ...]
     if "sizes" in steps:
         train_sizes(data, models)
     table, trained = data / "cohort.tsv", [name for name in PLANS if (models / f"{name}.safetensors").exists()]

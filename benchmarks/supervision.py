@@ -91,7 +91,14 @@ def teach(teacher: Path, out: Path, rows: list[Row], jobs: int) -> None:
 
     def student(name: str) -> None:
         named = (f"{out / name}-teacher.safetensors".replace("taught-teacher", "teacher"), str(table))
-        labels = ("--labels", str(out / f"{name}-labels"), "--student", "unet:width=8", "--slices", str(out / "slices"))
+        labels: tuple[str, ...] = (
+            "--labels",
+            str(out / f"{name}-labels"),
+            "--student",
+            "unet:width=8",
+            "--slices",
+            str(out / "slices"),
+        )
         labels += ("--band", "0.2", "--min-voxels", "400", "--cleaner", CHAIN[-1])
         scans = sum(row.split == "train" for row in rows)
         once(out / f"{name}.safetensors", "selfteach", *named, *labels, *schedule(28 * scans))

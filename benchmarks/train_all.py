@@ -135,7 +135,11 @@ def train(name: str, table: Path, work: Path, smoke: bool) -> None:
     epochs = ["--epochs", "1"] if smoke else ["--epochs", str(plan.epochs), "--patience", str(plan.epochs)]
     options = plan.options.replace("--gan-epochs 8", "--gan-epochs 1") if smoke else plan.options
     command = ["train", name, table, "-o", output, "--slices", work / "slices", *SHARED, *epochs, *options.split()]
-    words = [Path(sys.executable).parent / "uadtk", *map(str, command), *(["--overwrite"] if output.exists() else [])]
+    words = [
+        str(Path(sys.executable).parent / "uadtk"),
+        *map(str, command),
+        *(["--overwrite"] if output.exists() else []),
+    ]
     print("+", shlex.join(["uadtk", *map(str, command)]), file=sys.stderr, flush=True)
     with (work / f"{name}.txt").open("w", encoding="utf-8") as said:
         subprocess.run(words, check=True, stdout=said, stderr=subprocess.STDOUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -12,11 +13,14 @@ os.environ["UADTK_PLUGINS"] = ""  # what happens to be installed must not change
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 from tests.scans import SMALL_AFFINE, small_brain
 
-torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
+
+def pytest_collection_finish() -> None:
+    """One thread for torch, if it is imported: that takes 1.5 s, and ``tests/core tests/io`` do without."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from torch import nn
 
 from uadtk.plugin import Choice, NoOptions, Scored, Turn, UsageError, option
 
-MISFITS = {"models": {}, "scorers": {}, "cleaners": {}, "thresholders": {}}
+MISFITS: dict = {"models": {}, "scorers": {}, "cleaners": {}, "thresholders": {}}
 
 
 def breaks(kind, *checks):
@@ -310,7 +310,7 @@ class Forgets(GoodModel):
 
 class GoodScorer:
     Options = NoOptions
-    needs = ("reconstruct",)
+    needs: tuple[str, ...] = ("reconstruct",)
 
     def __init__(self, options):
         pass
@@ -557,7 +557,7 @@ class ExcusedFromNothing(GoodModel):
     exempt = {"loss_fals": "A slip."}  # noqa: RUF012
 
 
-GOOD = {
+GOOD: dict = {
     "models": [GoodModel, GoodDuel, GoodRanker, GoodPupil, Excused],
     "scorers": [GoodScorer],
     "cleaners": [GoodCleaner],

@@ -19,10 +19,10 @@ BIN = Path(sys.executable).parent
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "uadtk"],
+        ["mypy"],
         ["lint-imports", "--no-cache"],
     ],
-    ids=lambda command: command[0] + " " + command[1],
+    ids=" ".join,
 )
 def test_tool_finds_nothing(command: list[str]) -> None:
     done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)

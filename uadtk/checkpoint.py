@@ -11,6 +11,13 @@ and ``uadtk_sha256``, the checksum of that JSON text.
 
 Nothing is pickled, and the header can be read without torch. Operating points live beside the weights: adding one
 rewrites the header and copies the weights byte for byte.
+
+**The promise.** A checkpoint that a released uadtk has saved can be loaded by every later one, with the same weights,
+options, preparation, scorer, cleaners and operating points; so it gives the same scores and the same mask. When the
+header changes in a way that older code would misread, ``FORMAT`` rises by one and ``_UPGRADES`` gains a function that
+turns a header of the previous format into one of the new. Older files are upgraded in memory when they are loaded, and
+written in the present format when they are saved. ``tests/golden`` holds a file of every format. A file of a newer
+format is refused with the advice to update uadtk.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +43,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT = 1
+# format n -> what makes of a header of format n one of format n + 1; for every n below FORMAT that was ever released
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 SUFFIX = ".safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=6,unit=mm")
@@ -262,6 +272,18 @@ def _header(tensors: dict[str, Any], where: str) -> dict[str, Any]:
     told = tensors["__metadata__"].get("uadtk_sha256")
     if told is not None and told != hashlib.sha256(tensors["__metadata__"]["uadtk"].encode()).hexdigest():
         raise CheckpointError("the header is damaged (checksum differs)", where, "Copy or download it again.")
+    return _upgraded(header, made_for, where)
+
+
+def _upgraded(header: dict[str, Any], made_for: int, where: str) -> dict[str, Any]:
+    """A header of format ``made_for`` as one of the present format."""
+    for number in range(made_for, FORMAT):
+        if number not in _UPGRADES:
+            raise CheckpointError(f"is of checkpoint format {made_for}, which was never released", where)
+        try:
+            header = {**_UPGRADES[number](header), "format": number + 1}
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"its header of format {number} is incomplete ({error})", where) from None
     return header
 
 

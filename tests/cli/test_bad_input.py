@@ -441,7 +441,7 @@ main(sys.argv[1:])
 
 def test_a_killed_process_leaves_nothing_to_see(segment: Segment, histeq: Path, scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, "segment", scan, "--model", histeq, "-o", out]
+    command: list[str | Path] = [sys.executable, "-c", KILLED, "segment", scan, "--model", histeq, "-o", out]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     (hidden,) = out.iterdir()
@@ -455,7 +455,8 @@ def test_a_killed_process_leaves_nothing_to_see(segment: Segment, histeq: Path, 
 def test_the_exit_code_reaches_the_shell(tmp_path: Path) -> None:
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"")
-    command = [sys.executable, "-m", "uadtk", "segment", bad, "--model", "nothing.safetensors", "-o", tmp_path / "out"]
+    command: list[str | Path] = [sys.executable, "-m", "uadtk", "segment", bad, "-o", tmp_path / "out"]
+    command += ["--model", "nothing.safetensors"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 4
     assert done.stdout == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from uadtk.metrics.compare import EXACT_PAIRS, Pair, Paired, all_pairs, compare, holm, paired_permutation
+
+APPROX: Any = pytest.approx  # in place of a float
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10, EXACT_PAIRS])
@@ -59,7 +62,7 @@ def test_without_a_difference_5_of_100_tests_say_5_percent() -> None:
 
 def test_patients_are_paired_by_name_and_lone_ones_left_out() -> None:
     one, other = {"a": 0.5, "b": 0.7, "c": 0.9}, {"c": 0.8, "a": 0.3, "d": 0.0}
-    assert compare(one, other) == Paired(2, pytest.approx(0.15), 0.5)
+    assert compare(one, other) == Paired(2, APPROX(0.15), 0.5)
     assert compare(other, one).difference == pytest.approx(-0.15)
 
 

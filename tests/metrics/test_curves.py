@@ -30,9 +30,10 @@ def cohort(seed: int, scans: int = 3, levels: int | None = None) -> tuple[list[n
 
 def counted(scores: list[np.ndarray], truths: list[np.ndarray], most: int = 1024) -> np.ndarray:
     thresholds = common_thresholds(lambda: scores, lambda: truths, most)
-    return sum(kept(score, truth, thresholds) for score, truth in zip(scores, truths, strict=True))
+    return np.sum([kept(score, truth, thresholds) for score, truth in zip(scores, truths, strict=True)], axis=0)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10_000), levels=st.sampled_from([None, 1, 2, 7, 50]))
 def test_with_a_threshold_for_every_score_all_is_exact(seed: int, levels: int | None) -> None:

@@ -150,6 +150,7 @@ def test_only_a_model_with_dropout_offers_samples(dropout: float, has: bool) -> 
     assert ("sample" in capabilities(model(dropout=dropout))) == has
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_and_brings_z_to_the_prior() -> None:
     """z starts at 3 for all slices; without the adversary it stays above 1 and next to the same for all."""
     batch = healthy_slices(16, 16)

@@ -82,6 +82,7 @@ def test_whole_heads_and_stripped_scans_are_told_apart(shared_data: Path) -> Non
             assert is_stripped(read_scan(row.image)) == (row.collection != "whole_head"), row.subject
 
 
+@pytest.mark.slow
 def test_deepbet_strips_a_real_head(shared_data: Path) -> None:
     pytest.importorskip("deepbet", reason="the preprocess extra is not installed")
     row = next(r for r in read_cohort(shared_data / "cohort.tsv") if r.subject == "TCGA_HT_7856" and r.brain_mask)

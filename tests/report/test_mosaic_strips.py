@@ -60,7 +60,7 @@ def test_without_a_lesion_the_plane_is_in_the_middle_of_the_brain_whatever_the_s
 
 def test_a_case_keeps_no_volume(make) -> None:
     kept = made(make)
-    arrays = [kept.scan, kept.marked, kept.reconstruction, kept.score]
+    arrays: list[np.ndarray | None] = [kept.scan, kept.marked, kept.reconstruction, kept.score]
     assert all(array is not None and (array.base is None or array.base.ndim == 2) for array in arrays)
     assert sum(array.nbytes for array in arrays if array is not None) < 100_000
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,11 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.html, self.open, self.tags, self.sources, self.words = html, [], [], [], []
+        self.html = html
+        self.open: list[str] = []
+        self.tags: list[Any] = []
+        self.sources: list[Any] = []
+        self.words: list[str] = []
         self.feed(html)
         self.close()
 
@@ -62,7 +67,8 @@ class Page(HTMLParser):
         return re.findall(r"<figcaption>(.*?)</figcaption>", self.html)
 
     def pointer(self) -> tuple[float, float]:
-        return tuple(float(part) / 100 for part in re.search(r"--x:([\d.]+)%;--y:([\d.]+)%", self.html).groups())
+        x, y = re.search(r"--x:([\d.]+)%;--y:([\d.]+)%", self.html).groups()
+        return float(x) / 100, float(y) / 100
 
 
 def centre(bright: np.ndarray) -> tuple[float, float]:

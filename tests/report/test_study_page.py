@@ -56,7 +56,10 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.open, self.tags, self.sections, self.words = [], set(), [], []
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.sections: list[Any] = []
+        self.words: list[str] = []
         self.feed(html)
         self.close()
 
@@ -180,7 +183,7 @@ def test_a_pair_is_read_from_both_sides_and_coloured_if_it_holds_after_correctio
     assert auprc.rows[0][1][1].detail == "p < 0.001"
 
 
-def full(k: float, **more: float) -> dict[str, Any]:
+def full(k: float, **more: Any) -> dict[str, Any]:
     names = ("auprc_volume", "dice_oracle_volume", "l1_normal", "l1_anomalous", "chi_squared")
     return evaluation(**(dict.fromkeys(names, k) | more))
 

@@ -21,7 +21,7 @@ LOG = [
 
 def lines(page: str, part: str) -> list[list[tuple[float, float]]]:
     paths = re.findall(rf'class="curve {part}" d="M(.*?)"', page)
-    return [[tuple(map(float, point.split())) for point in path.split("L")] for path in paths]
+    return [[(float(x), float(y)) for x, y in (point.split() for point in path.split("L"))] for path in paths]
 
 
 def test_quantities_are_paired_and_what_is_not_finite_is_left_out() -> None:

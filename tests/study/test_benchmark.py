@@ -35,6 +35,8 @@ from uadtk.study.benchmark import carry_out, pairs_of
 from uadtk.study.receipt import read_receipt, reproduce
 from uadtk.study.tasks import Contender, Question, Task, plan
 
+pytestmark = pytest.mark.slow  # whole benchmarks
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
@@ -184,7 +186,7 @@ def test_a_patients_scans_are_averaged_and_what_has_no_value_is_left_out() -> No
 def test_a_killed_benchmark_goes_on_with_the_rows_that_are_missing(
     tasks: list[Task], lines: list[Line], table: Cohort, tmp_path: Path, measured: list[tuple[str, str]]
 ) -> None:
-    walk = carry_out(tasks, tmp_path, where(table), Run())
+    walk: Any = carry_out(tasks, tmp_path, where(table), Run())  # a generator: it can be closed
     begun = [next(walk), next(walk)]
     walk.close()
     (tmp_path / "rows" / f"{begun[0].receipt}.json").write_text("{")  # as if the disk had lost it
@@ -222,7 +224,8 @@ def test_only_what_a_change_concerns_is_done_again(
     image = tmp_path / "data" / "p0.nii.gz"
     voxels = np.asarray(nib.load(image).dataobj)
     nib.save(nib.Nifti1Image(np.where(voxels > 600, voxels * 1.1, voxels).astype(np.float32), SMALL_AFFINE), image)
-    run, said = Run(), []
+    run = Run()
+    said: list[str] = []
     run.say = said.append
     plan(asked, own, run)
     assert any("histeq has no operating point" in line for line in said)  # its scans are no longer those
@@ -410,7 +413,7 @@ def test_a_strategy_gives_every_row_a_point_from_its_own_collection(tiny: Path, 
     rows = [replace(row, split="validation") if row.subject in ("p2", "p5") else row for row in table]
     own = Cohort(tuple(rows), table.source)
     asked = question(tiny, collections=("ms", "ms+empty", "healthy"), strategy=Spec.parse("p98:percentile=90"))
-    tasks = plan(asked, own, Run())
+    tasks: Any = plan(asked, own, Run())
     taught = {task.collection: [row.subject for row in task.rule.rows] for task in tasks if task.beside}
     assert taught == {"ms": ["p2"], "ms+empty": ["p2", "p5"], "healthy": ["p0", "p1"]}
     again = {task.collection: [row.subject for row in task.rows] for task in tasks if task.beside}

@@ -33,6 +33,8 @@ from uadtk.study.multiverse import chain, multiverse
 CHAINS = ((0, 0.0), (2, 5.0))  # of no cleaning, and of one that compiles quickly
 ENOUGH = Spec.parse("healthy-fp:min_voxels=1,epsilon=0.5,delta=0.5")  # one subject will do
 
+pytestmark = pytest.mark.slow  # most take several seconds
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def with_highest(*highest: float) -> list[CalibrationScan]:
     return [scan(np.array([[[value, value / 2, 0]]]), subject=f"s{i}") for i, value in enumerate(highest)]
 
 
-def choose(scans: Sequence[CalibrationScan], **options: object) -> Choice:
+def choose(scans: Sequence[CalibrationScan], **options: Any) -> Choice:
     return Thresholder(Options(**{**LESIONS, **options})).choose(scans)
 
 
@@ -56,6 +57,7 @@ def kept(one: CalibrationScan, threshold: float, min_voxels: int) -> tuple[int, 
     return int((sizes >= min_voxels).sum()), int(sizes[sizes >= min_voxels].sum())
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(scored(), st.sampled_from(["0 lesions", "1 lesion", "2 lesions", "0.5 ml", "1 ml", "20 %"]), st.integers(1, 4))
 def test_the_threshold_of_a_scan_is_the_lowest_from_which_on_it_keeps_the_budget(
@@ -69,7 +71,7 @@ def test_the_threshold_of_a_scan_is_the_lowest_from_which_on_it_keeps_the_budget
         if unit == "ml":
             return voxels * 0.25 <= float(number)
         if unit == "%":
-            return 5 * voxels <= np.count_nonzero(one.brain)
+            return 5 * voxels <= int(np.count_nonzero(one.brain))
         return components <= int(number)
 
     over = [t for t in (0.0, 0.25, 0.5, 0.75, 1.0) if not within(t)]
@@ -258,6 +260,7 @@ def test_options_are_checked() -> None:
 LOOSE = "healthy-fp:epsilon=0.5,delta=0.5"  # one subject will do
 
 
+@pytest.mark.slow
 def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
     small_cohort: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from uadtk.core.thresholder import CalibrationScan, Choice
 from uadtk.thresholders.validation import Options, Thresholder
 
 
-def scan(score: object, lesion: object, brain: object = True, subject: str = "s") -> CalibrationScan:
+def scan(score: object, lesion: object, brain: Any = True, subject: str = "s") -> CalibrationScan:
     """From nested lists, or from one row."""
     voxels = np.atleast_3d(np.asarray(score, np.float32))
     marked = np.reshape(np.asarray(lesion, bool), voxels.shape)

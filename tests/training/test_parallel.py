@@ -45,6 +45,7 @@ def uadtk(*words: object, processes: int = 1) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_does(small_cohort: Path, tmp_path: Path) -> None:
     """A batch of 7 slices: 4 for one, 3 for the other. Nothing is random, so that curves are equal up to rounding."""
     logs = []

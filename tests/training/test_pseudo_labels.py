@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -148,7 +149,7 @@ def test_labels_that_are_there_are_not_made_again(
     """Killed after two scans; then the first is corrected by hand, which outlives the second run, and one is lost."""
     folder, seen, real = tmp_path / "labels", [], pseudo.segment
 
-    def counted(scan: Scan, *rest: object) -> Segmentation:
+    def counted(scan: Scan, *rest: Any) -> Segmentation:
         seen.append(scan)
         if len(seen) == 3:
             raise KeyboardInterrupt

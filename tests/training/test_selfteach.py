@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -218,7 +219,7 @@ def test_a_killed_command_goes_on_and_ends_as_an_undisturbed_one(
     whole = teach(teacher, learned, tmp_path / "whole", rounds=2)
     real_epoch, real_segment, epochs, labelled = training._train_epoch, pseudo.segment, [], []
 
-    def dying(*given: object) -> object:
+    def dying(*given: Any) -> object:
         epochs.append(given[4])
         if len(epochs) in (2, 5):
             raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import resource
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -107,9 +108,11 @@ def test_neighbours_are_of_the_same_scan_and_the_last_is_repeated(cohort: Cohort
 
 def test_a_mask_on_another_grid_is_one_line(cohort: Cohort, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4)), tmp_path / "other.nii.gz")
-    row, said = patient(cohort), []
+    row = patient(cohort)
+    said: list[str] = []
     for column, labels in (("ignore_mask", row.lesion_mask), ("prior_mask", None)):
-        wrong = replace(row, lesion_mask=labels, **{column: tmp_path / "other.nii.gz"})
+        other: Any = {column: tmp_path / "other.nii.gz"}
+        wrong = replace(row, lesion_mask=labels, **other)
         load([row, wrong], tmp_path / "cache", masked=True, said=said)
     assert len(said) == 2
     assert all("other.nii.gz: the mask's grid" in line and "failed" in line for line in said)

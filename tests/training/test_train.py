@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_a_killed_training_resumes_bit_for_bit(
     output = tmp_path / "killed.safetensors"
     real, steps = training.take_turns, []
 
-    def dying(*turn: object) -> object:
+    def dying(*turn: Any) -> object:
         steps.append(1)
         if len(steps) in (6, 10):
             raise KeyboardInterrupt
