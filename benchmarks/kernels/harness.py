@@ -115,16 +115,17 @@ def brain(shape: str | tuple[int, int, int] = "mni", seed: int = 0) -> Brain:
 def machine() -> str:
     """Processor, cores, memory, load and library versions: one Markdown paragraph."""
     cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    memory_kb = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    memory = f"{memory_kb / 2**20:.0f} GiB" if memory_kb else "unknown memory"
     versions = [f"Python {platform.python_version()}"]
     for name in _VERSIONED:
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{name} missing")
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown"
     return (
-        f"{cpu or platform.processor()}, {os.cpu_count()} cores, {memory / 2**20:.0f} GiB, {platform.platform()}; "
+        f"{cpu or platform.processor()}, {os.cpu_count()} cores, {memory}, {platform.platform()}; "
         f"load average {load} at the start; {', '.join(versions)}. Every side on one thread."
     )
 
@@ -173,4 +174,5 @@ def _for_peer(value: float | Mapping[str, float] | None, peer: str) -> float | N
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
+    """The lines of a file of Linux; none on other systems."""
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -386,6 +385,7 @@ def test_training_that_cannot_start(histeq: Path, small_cohort: Path, tmp_path: 
 @contextmanager
 def full_disk(room: int = 4096) -> Iterator[None]:
     """No file of this process may grow beyond ``room`` bytes: the system itself refuses the write."""
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:

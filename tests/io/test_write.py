@@ -282,6 +282,29 @@ def test_a_fresh_folder_and_one_of_another_machine_stay(tmp_path):
     assert foreign.is_dir()
 
 
+def test_without_locks_no_folder_of_another_process_is_removed(tmp_path, monkeypatch):
+    """Windows has no fcntl, and does not open folders."""
+    old = tmp_path / f".uadtk-{write._HOST}-0123456789abcdef"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(os, "open", denied)
+    write_text(tmp_path / "a", "x")
+    with staged(tmp_path / "out") as stage:
+        write_text(stage / "b", "y")
+    assert tree(tmp_path) == {"a": "x", "out/b": "y"}
+    assert old.is_dir()
+
+
+def test_a_file_that_another_program_has_open(tmp_path, monkeypatch):
+    """Windows does not replace it."""
+    write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(Path, "replace", denied)
+    with pytest.raises(UadtkError, match=r"a: cannot be written \(Permission denied\)\. Choose another place"):
+        write_text(tmp_path / "a", "new")
+    assert tree(tmp_path) == {"a": "old"}
+
+
 @st.composite
 def affines(draw):
     """Any orientation: turned, mirrored, with axes exchanged, anisotropic, perhaps sheared."""

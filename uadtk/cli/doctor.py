@@ -5,7 +5,6 @@ from __future__ import annotations
 
 def doctor() -> None:
     """Say what this installation can do: device, optional libraries, plugins, shipped models."""
-    import os
     import platform
     from importlib import metadata
     from importlib.util import find_spec
@@ -15,8 +14,9 @@ def doctor() -> None:
     import uadtk
     from uadtk import registry
     from uadtk.checkpoint import SHIPPED, SUFFIX
+    from uadtk.core.machine import usable_cores
 
-    print(f"uadtk        {uadtk.__version__}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores")
+    print(f"uadtk        {uadtk.__version__}, Python {platform.python_version()}, {usable_cores()} cores")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"torch        {torch.__version__}, CUDA device: {device}")
     for module, dist, what in (

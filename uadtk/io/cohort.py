@@ -238,7 +238,8 @@ def _row(folder: Path, columns: list[str], cells: list[str], where: str) -> Row:
     slices = values.get("lesion_free_slices", "").removeprefix("all")  # every slice: as if there were no list
     if not re.fullmatch(r"[0-9\s,]*", slices):
         raise DataError(f"lesion_free_slices is '{slices}'", where, "Write slice numbers: 12 13 14.")
-    files = {name: folder / values[name] for name in (*_FILES, *_LATER_FILES) if name in values}
+    names = {name: values[name].replace("\\", "/") for name in (*_FILES, *_LATER_FILES) if name in values}
+    files = {name: folder / path for name, path in names.items()}  # a table from Windows has backslashes
     words = {n: values[n] for n in ("group", "site", "split", "collection", "label_source") if n in values}
     numbers = tuple(sorted({int(number) for number in re.findall(r"[0-9]+", slices)}))
     return Row(values["subject"], **files, **words, lesion_free_slices=numbers or None)  # type: ignore[arg-type]

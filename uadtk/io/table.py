@@ -15,7 +15,9 @@ from uadtk.io.write import write_text
 def write_cohort(path: Path, rows: Iterable[Row]) -> None:
     """Write ``cohort.tsv``: files in its folder by name, others by their full path.
 
-    Columns without values are left out. Raises as ``write_bytes``.
+    Paths are written with slashes, which every system reads. Columns without values are left out.
+
+    Raises as ``write_bytes``.
     """
     rows = list(rows)
     columns = [name for name in COLUMNS if any(getattr(row, name) is not None for row in rows)]
@@ -28,5 +30,5 @@ def write_cohort(path: Path, rows: Iterable[Row]) -> None:
 
 def _cell(value: Any, folder: Path) -> str:
     if isinstance(value, Path):
-        return value.name if value.parent == folder else str(value.absolute())
+        return value.name if value.parent == folder else value.absolute().as_posix()
     return " ".join(map(str, value)) if isinstance(value, tuple) else value or ""

@@ -180,7 +180,10 @@ def _hidden(folder: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine left behind: hidden folders that nobody holds a lock on."""
+    """Remove what killed processes of this machine left behind: hidden folders that no process holds a lock on.
+
+    Without locks (Windows, some network file systems) a folder may belong to a running process, so none is removed.
+    """
     for hidden in folder.glob(f"{_HIDDEN}{_HOST}-*"):
         with suppress(OSError):
             if time.time() - hidden.stat().st_mtime < _GRACE_S:  # made, and perhaps not yet locked
@@ -192,9 +195,9 @@ def _sweep(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a lock that the system releases if the process dies; False where another holds it or there are no locks.
+    """Hold a lock that the system releases if the process dies; False if another process holds it or locks are missing.
 
-    A lock and not a process number, which means nothing in another container and is given out again.
+    A lock rather than a process number: numbers are reused and mean nothing in another container.
     """
     try:
         import fcntl
@@ -221,7 +224,7 @@ def _flush(file: Path) -> None:
 
 def _flush_folder(folder: Path) -> None:
     """Wait until renames are on the disk, where the system can do that."""
-    with suppress(OSError):
+    with suppress(OSError):  # Windows opens no folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
