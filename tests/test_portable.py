@@ -94,7 +94,7 @@ def test_segment(model: Path, small_cohort: Path, tmp_path: Path) -> None:
 
 
 def test_train(small_cohort: Path, tmp_path: Path) -> None:
-    options = ("--epochs", 1, "--threads", 1)
+    options = ("--epochs", 1, "--threads", 1, "--latent", 8, "--batch", 32, "--no-augment")
     run_here("train", "ae", small_cohort, "-o", tmp_path / "here.safetensors", *options)
     run_hidden("train", "ae", small_cohort, "-o", tmp_path / "hidden.safetensors", *options)
     here, hidden = (load_file(tmp_path / f"{name}.safetensors") for name in ("here", "hidden"))

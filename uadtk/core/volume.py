@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,16 @@ class Volume:
                 f"spacing of {' x '.join(f'{s:g}' for s in spacing)} mm is impossible for a brain scan",
                 fix=f"Repair the header: between {MIN_SPACING_MM:g} and {MAX_SPACING_MM:g} mm per voxel.",
             )
+
+    @classmethod
+    def from_zyx(cls, values: NDArray[Any], affine: Affine) -> Self:
+        """The volume of an array (z, y, x), such as a kernel returns; the ``affine`` still maps (x, y, z)."""
+        return cls(values.T, affine)
+
+    @property
+    def zyx(self) -> NDArray[Any]:
+        """``voxels`` as a view (z, y, x), the order kernels take: contiguous for volumes read from files."""
+        return self.voxels.T
 
     @property
     def shape(self) -> tuple[int, int, int]:
