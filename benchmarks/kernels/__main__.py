@@ -28,7 +28,7 @@ def main() -> int:
     if arguments.rows_of:
         return _rows_of(arguments.rows_of, arguments.quick)
 
-    homes = kernels._HOMES
+    homes = kernels._MODULES
     wanted = [homes.get(name, name) for name in arguments.kernel] or MODULES
     unknown = sorted(set(wanted) - set(MODULES))
     if unknown:

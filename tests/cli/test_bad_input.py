@@ -108,7 +108,7 @@ def test_a_brain_larger_than_the_field_of_view(segment: Segment, tmp_path: Path)
     image, brain, _ = small_brain()
     saved(wide, image, np.diag([6.0, 6, 5, 1]))
     saved(mask, brain.astype(np.uint8), np.diag([6.0, 6, 5, 1]))
-    segment("--brain-mask", mask, scans=(wide,)).refused(3, "mm left-right, the model sees 208 mm", "spacing")
+    segment("--brain-mask", mask, scans=(wide,)).refused(3, "left-right, the model's field of view 208 mm", "spacing")
     assert not (tmp_path / "out").exists()
 
 
@@ -530,7 +530,7 @@ def test_a_scan_that_vanished_between_listing_and_reading(segment: Segment, smal
     (tmp_path / "link.nii.gz").symlink_to("annexed.nii.gz")
     done = segment(scans=(table,))
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith(f"link: {tmp_path / 'link.nii.gz'}: is a link to a file that is not")
+    assert done.err.splitlines()[-1].startswith(f"link: {tmp_path / 'link.nii.gz'}: is a broken link")
 
 
 def test_phantom_refuses_to_overwrite(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_missing_empty_folder_text(tmp_path):
 
 def test_link_to_nowhere(tmp_path):
     (tmp_path / "a.nii.gz").symlink_to(".git/annex/objects/x")
-    assert "is a link" in refused(tmp_path / "a.nii.gz")
+    assert "is a broken link" in refused(tmp_path / "a.nii.gz")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -200,7 +200,7 @@ def test_truncated_gzip(tmp_path, keep):
 def test_truncated_plain(tmp_path):
     path = save(tmp_path / "a.nii")
     path.write_bytes(path.read_bytes()[:-1])
-    assert f"promises {352 + 4 * VOXELS.size} bytes, it has {351 + 4 * VOXELS.size}" in refused(path)
+    assert f"requires {352 + 4 * VOXELS.size} bytes, it has {351 + 4 * VOXELS.size}" in refused(path)
 
 
 @pytest.mark.parametrize("place", [1000, 20_000, -6])

@@ -71,7 +71,7 @@ def test_json(tmp_path):
     assert json.loads(text) == {"b": 0.5, "a": [3, [0, 1]], "p": "x/y", "ü": [1, None]}
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "a.json", float("nan"))
-    with pytest.raises(TypeError, match="object has no JSON form"):
+    with pytest.raises(TypeError, match="object is not JSON-serialisable"):
         write_json(tmp_path / "a.json", object())
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == text
 

@@ -193,10 +193,10 @@ def test_non_finite_scores(backend: Backend, bad: float, positive: bool) -> None
 @pytest.mark.parametrize(
     ("score", "truth", "step", "error", "message"),
     [
-        (np.ones(3), np.ones(4), None, ValueError, r"truth has shape \(4,\), its score \(3,\)"),
+        (np.ones(3), np.ones(4), None, ValueError, r"truth has shape \(4,\), its score has shape \(3,\)"),
         ([np.ones(3)], [], None, ValueError, "fewer truths"),
         ([np.ones(3)], [np.ones(3)] * 2, None, ValueError, "more truths"),
-        (iter([np.ones(3)]), [np.ones(3)], None, TypeError, "walked once"),
+        (iter([np.ones(3)]), [np.ones(3)], None, TypeError, "read only once"),
         (np.ones(3), np.ones(3), 0, ValueError, r"step must lie in \[1e-6, 1\]"),
         (np.ones(3), np.ones(3), 1.5, ValueError, r"step must lie in \[1e-6, 1\]"),
     ],

@@ -169,7 +169,7 @@ def test_thick_slices_are_averages_and_the_affine_follows(head: Anatomy) -> None
         ({"noise": -1.0}, "noise=-1.0"),
         ({"in_plane_mm": float("nan")}, "in_plane_mm=nan"),
         ({"lesions": "tumor"}, "Did you mean 'tumour'"),
-        ({"lesion_ml": 5.0}, "no lesions to shape"),
+        ({"lesion_ml": 5.0}, "no lesions to configure"),
         ({"lesions": "ms", "lesion_ml": 290.0, "deformation": 0.0}, "do not fit"),
     ],
 )

@@ -171,7 +171,7 @@ def test_no_findings_shows_the_highest_score(make) -> None:
     assert "Table of findings" not in page.text
     assert page.captions()[:4] == ["scan", "reconstruction", "score", "mask"]
     segmentation.scoring.score.voxels[30, 10, 20] = 0.8
-    assert "0.8, above the threshold, in a group too small" in Page(report_html(segmentation)).text
+    assert "0.8, above the threshold, but its component is too small" in Page(report_html(segmentation)).text
 
 
 def test_only_the_largest_have_pictures_and_a_long_table_is_cut(make) -> None:

@@ -1,4 +1,4 @@
-"""A cohort as a table: what ``read_cohort`` reads."""
+"""Cohort tables, written in the format ``read_cohort`` reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uadtk.io.write import write_text
 
 
 def write_cohort(path: Path, rows: Iterable[Row]) -> None:
-    """Write ``cohort.tsv``: files in its folder by name, others by their full path.
+    """Write ``cohort.tsv``, with file names for files in its folder and full paths for others.
 
     Paths are written with slashes, which every system reads. Columns without values are left out.
 
