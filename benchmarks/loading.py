@@ -1,10 +1,10 @@
-"""Is training bound by the network, and in what memory does a cohort larger than it train?
+"""Is training bound by the network, and how much memory does training on a larger-than-memory cohort need?
 
     python benchmarks/loading.py [--gib 8] [--limit-gib 2] [--steps 200]
 
-Writes a file of made-up slices of that size, forbids the process more private memory than the limit (``RLIMIT_DATA``;
-pages of a mapped file are not private and can be dropped), and trains ``ae`` on slices drawn at random from all of it,
-timing what fetches and augments a batch apart from what the network does.
+Writes a file of synthetic slices of that size, limits the private memory of the process (``RLIMIT_DATA``; pages of a
+mapped file are not private and can be dropped), and trains ``ae`` on slices drawn at random from the whole file, timing
+fetching, augmentation and network separately.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def limit_memory(gib: float) -> str:
-    """Limit this process's private memory; the limit in words."""
+    """Limit this process's private memory; returns a description of the limit."""
     try:
         import resource
     except ImportError:
@@ -72,7 +72,7 @@ def limit_memory(gib: float) -> str:
 
 
 def write_slices(folder: Path, n: int) -> Slices:
-    """The same few slices over and over, so that the disk holds real numbers."""
+    """Repeat a few slices, so that the file holds realistic numbers."""
     batch = healthy_slices(64, SIDE)
     image = batch.image[:, 0].numpy()
     masks = (batch.brain[:, 0].numpy() * np.uint8(BRAIN)) | np.uint8(NORMAL)

@@ -1,4 +1,4 @@
-"""What all tests share: where the caches go, where the real scans are, and small scans made on the spot."""
+"""Shared by all tests: cache locations, the folder of real scans, and small synthetic scans."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))  # before numba is imported
-os.environ["UADTK_PLUGINS"] = ""  # what happens to be installed must not change a test
+os.environ["UADTK_PLUGINS"] = ""  # tests must not depend on installed plugins
 
 import nibabel as nib
 import numpy as np

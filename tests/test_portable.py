@@ -1,6 +1,6 @@
 """The main commands without the parts of Linux and Unix that Windows or macOS lack.
 
-Each command runs in a process in which these parts are hidden, and must give what it gives here with them.
+Each command runs in a process in which these parts are hidden, and must give the same result as without hiding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from uadtk.core.machine import usable_cores
 
 pytestmark = pytest.mark.slow
 
-# torch and numba are loaded first: they are built for the system they run on, and would look for its libraries.
+# torch and numba are imported first: their builds are specific to this system and need its libraries.
 _HIDE = """
 import builtins, ctypes, io, os, platform, sys
 import numba, torch
@@ -104,7 +104,7 @@ def test_train(small_cohort: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate(model: Path, small_cohort: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """All measures are the same, but for memory, which is not measured."""
+    """All measures are equal except peak memory, which is not measured."""
     run_here("evaluate", model, small_cohort, "--split", "test", "--json")
     here = json.loads(capsys.readouterr().out)[0]
     table = tmp_path / "table.tsv"

@@ -1,4 +1,4 @@
-"""Finding things: ours, those of plugins that work, and plugins in every state of disrepair."""
+"""The registry: built-in names, working plugins, and plugins broken in every way."""
 
 import sys
 from contextlib import ExitStack

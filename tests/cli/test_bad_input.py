@@ -72,7 +72,7 @@ def almost_empty(path: Path) -> None:
 BAD_SCANS = {
     "truncated gzip": (truncated, "is cut short"),
     "damaged gzip": (damaged_gzip, "has damaged gzip data"),
-    "fewer voxels than the header says": (shorter_than_promised, "its header promises"),
+    "fewer voxels than the header says": (shorter_than_promised, "its header requires"),
     "empty file": (lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
     "not a NIfTI": (lambda path: path.write_text("hello " * 200), "not a NIfTI image"),
     "four frames": (lambda path: saved(path, np.stack([small_brain()[0]] * 4, 3)), "holds 4 volumes, not one"),

@@ -1,4 +1,4 @@
-"""Volumes: spacing follows from the affine, and grids that cannot be a brain's are refused."""
+"""Volumes: spacing follows from the affine, and impossible grids are rejected."""
 
 from dataclasses import FrozenInstanceError
 

@@ -37,7 +37,7 @@ def patched(path: Path, offset: int, layout: str, *values: float) -> Path:
 
 
 def refused(path: Path, reader=read_scan) -> str:
-    """The one line a person sees, which names the file and ends with what to do."""
+    """The one-line error shown to the user, which names the file and ends with a fix."""
     with pytest.raises(DataError) as caught:
         reader(path)
     assert caught.value.exit_code == 3
@@ -218,7 +218,7 @@ def test_damaged_gzip(tmp_path, place):
         (70, "<h", (9999,), "corrupt header (data code 9999"),  # datatype
         (40, "<hh", (3, -5), "corrupt header"),  # dim
         (40, "<h", (0,), "corrupt header"),  # no axes
-        (42, "<hhh", (32000, 32000, 32000), "cut short"),  # more voxels than anyone has
+        (42, "<hhh", (32000, 32000, 32000), "cut short"),  # more voxels than any scan
         (108, "<f", (np.nan,), "corrupt header"),  # vox_offset
         (108, "<f", (100.0,), "corrupt header"),
         (344, "<i", (0,), "not a NIfTI"),  # magic
@@ -325,7 +325,7 @@ def test_nan_in_a_mask(tmp_path):
 
 
 class _Reader:
-    """What ``registry.hooks()`` gives, with one reader plugin in it."""
+    """Stands in for ``registry.hooks()`` with a single reader plugin."""
 
     def __init__(self, answer):
         self.answer = answer

@@ -86,7 +86,7 @@ def test_equals_scikit_learn(backend: Backend, kind: str) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_counts_at_any_thresholds(kind: str) -> None:
-    """The lookup is exact however the thresholds lie: evenly, in clusters, at scores and one ulp off them."""
+    """The lookup is exact for any thresholds: even, clustered, at scores, and one ulp off."""
     from uadtk.kernels._numba.dice import count
 
     score, truth = random_case(kind)

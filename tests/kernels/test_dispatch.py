@@ -1,4 +1,4 @@
-"""The type of the arrays chooses the implementation, and nothing moves between host and device unasked."""
+"""The type of the arrays selects the implementation, and nothing is copied between host and device implicitly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds and memory of what runs inside."""
+"""Seconds and peak memory of a block."""
 
 from __future__ import annotations
 

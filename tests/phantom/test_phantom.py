@@ -97,7 +97,7 @@ def test_lesions_have_the_volume_asked_for(kind: str, ml: float, settings: dict[
 
 
 def test_a_seed_with_lesions_is_the_healthy_brain_with_lesions(head: Anatomy) -> None:
-    """The mask is exact: beyond a voxel of partial volume and blur around it, nothing changes."""
+    """The mask is exact: apart from one voxel of partial volume and blur around it, nothing changes."""
     healthy, ill = coarse(7, head), coarse(7, head, lesions="ms", lesion_ml=10.0, contrast=1.8)
     np.testing.assert_array_equal(healthy.brain.voxels, ill.brain.voxels)
     change = ill.scan.voxels - healthy.scan.voxels

@@ -26,7 +26,7 @@ PROVENANCE = {
 
 
 class Page(HTMLParser):
-    """Tags in order, what was never closed, pictures by caption, text."""
+    """Tags in order, unclosed tags, images by caption, and text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ def test_only_the_largest_have_pictures_and_a_long_table_is_cut(make) -> None:
 
 
 def test_ring_is_shown_where_it_is(make) -> None:
-    # A bow over the planes 10 to 20 whose centroid's plane holds nothing of it.
+    # An arc over planes 10 to 20 that does not intersect the plane of its centroid.
     segmentation = make(lesions=(np.s_[20:22, 20:22, 10:21],))
     segmentation.components.voxels[:, :, 11:18] = 0
     page = Page(report_html(segmentation))

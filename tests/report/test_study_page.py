@@ -1,4 +1,4 @@
-"""The page of a benchmark: each section if there is data for it, its numbers, and that it stands alone."""
+"""The page of a benchmark: a section for each kind of data, correct numbers, self-contained."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def rows(*lines: Line) -> dict[str, list[Row]]:
 
 
 class Page(HTMLParser):
-    """Open tags, ids of sections, and the words a reader sees."""
+    """Open tags, ids of sections, and visible text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The table of a benchmark: the study's layout, ours above the published, and a TSV to compute with."""
+"""The table of a benchmark: the study's layout, ours above the published, and a TSV in full precision."""
 
 from __future__ import annotations
 
