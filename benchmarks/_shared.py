@@ -1,4 +1,4 @@
-"""What the studies share: uadtk commands, the tables they write, and patients drawn once."""
+"""Shared by the studies: running uadtk commands, reading their tables, and drawing nested sets of patients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uadtk.io.cohort import Cohort, Row, read_cohort
 
 
 def uadtk(*words: str) -> int:
-    """Run a command, printed before. Its exit code: 0, or 1 where some of the work failed and the output says what."""
+    """Print and run a command. Returns its exit code: 0, or 1 if parts of the work failed, as the output reports."""
     print("+", shlex.join(["uadtk", *words]), file=sys.stderr, flush=True)
     done = subprocess.run([sys.executable, "-m", "uadtk", *words], check=False, stdout=sys.stderr)
     if done.returncode not in (0, 1):
@@ -34,6 +34,6 @@ def gliomas(data: Path) -> Cohort:
 
 
 def drawn(rows: Iterable[Row], k: int) -> set[str]:
-    """The first ``k`` of the subjects in an order drawn once: those of a smaller ``k`` are among them."""
+    """The first ``k`` subjects in a fixed random order, so that the sets are nested."""
     subjects = sorted({row.subject for row in rows})
     return {subjects[place] for place in np.random.default_rng(0).permutation(len(subjects))[:k]}

@@ -2,11 +2,11 @@
 
     python benchmarks/restoration.py ../shared/data/cohort.tsv --model build/models/vae.safetensors [--scans 5]
 
-The paper's way is what one writes from the paper: one slice at a time, float32, 500 steps, ``backward()`` through a
-model whose weights want gradients, memory as torch and the system give it. Ours are specs of the scorer
-``restoration``. Each runs in a process of its own with the same number of threads, in turn on the same scans (``lgg``
-validation). AUPRC and ⌈DICE⌉ (an oracle) are pooled over brain voxels on the scans' own grids, cleaned by default;
-"moved" is the mean absolute difference of our score from the paper's over the brain, relative to its mean.
+The paper's way is the straightforward implementation: one slice at a time, float32, 500 steps, ``backward()`` through a
+model whose weights require gradients, default memory allocation. Ours are specs of the scorer ``restoration``. Each
+runs in a separate process with the same number of threads, in turn on the same scans (``lgg`` validation). AUPRC and
+⌈DICE⌉ (an oracle) are pooled over brain voxels on the scans' own grids, with the default cleaners; "moved" is the mean
+absolute difference between our score and the paper's over the brain, relative to the mean score.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OURS = ("restoration:hold=1", "restoration", "restoration:precision=bfloat16", "
 
 
 class Paper:
-    """Straight from You et al. 2019, and nothing else."""
+    """You et al. 2019, implemented literally."""
 
     needs_gradient = True
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))  # before numba is imported
-os.environ["UADTK_PLUGINS"] = ""  # what happens to be installed must not change a test
+os.environ["UADTK_PLUGINS"] = ""  # tests must not depend on installed plugins
 
 import nibabel as nib
 import numpy as np

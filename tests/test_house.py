@@ -1,4 +1,4 @@
-"""The quality of the house: lint, types, layers, documents."""
+"""Code quality: lint, types, layers, documents."""
 
 from __future__ import annotations
 

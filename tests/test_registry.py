@@ -1,4 +1,4 @@
-"""Finding things: ours, those of plugins that work, and plugins in every state of disrepair."""
+"""The registry: built-in names, working plugins, and plugins broken in every way."""
 
 import sys
 from contextlib import ExitStack
@@ -125,7 +125,7 @@ def test_an_entry_whose_class_is_not_there(install, target, cause):
 def test_two_plugins_with_one_name(install):
     install("alpha", offering("thing", module="json:loads"))
     install("beta", offering("thing", module="json:dumps"))
-    with pytest.raises(UsageError, match=r"two plugins offer it: alpha and beta\. Name one: alpha/thing"):
+    with pytest.raises(UsageError, match=r"provided by two plugins: alpha and beta\. Name one: alpha/thing"):
         registry.find("models", "thing")
     assert registry.load("models", "beta/thing").__name__ == "dumps"
     with pytest.raises(UsageError, match="no model 'gamma/thing'"):
@@ -151,8 +151,8 @@ def test_an_entry_for_a_newer_uadtk_is_left_out(install):
     [
         (HEAD + "@hookimpl\ndef uadtk_modls(): return []", "unknown hook 'uadtk_modls'. Did you mean 'uadtk_models'?"),
         ("def uadtk_models(): return []", "'uadtk_models' lacks @hookimpl"),
-        (HEAD + "@hookimpl\ndef uadtk_models(): return ['vqvae']", "uadtk_models offers 'vqvae', which is no Entry"),
-        (HEAD + "@hookimpl\ndef uadtk_models(): 1 / 0", "uadtk_models fails (ZeroDivisionError: division by zero)"),
+        (HEAD + "@hookimpl\ndef uadtk_models(): return ['x']", "uadtk_models returned 'x', which is not an Entry"),
+        (HEAD + "@hookimpl\ndef uadtk_models(): 1 / 0", "uadtk_models failed (ZeroDivisionError: division by zero)"),
     ],
 )
 def test_what_is_wrong_with_a_part_of_a_plugin_is_said(install, source, problem):
@@ -182,7 +182,7 @@ def test_plugins_can_be_switched_off_and_chosen(install, monkeypatch):
         assert [p.dist for p in registry.plugins()] == dists
     monkeypatch.setenv("UADTK_PLUGINS", "plugin-alpha, gamma")
     registry.reload()
-    assert registry.warnings() == ["plugin gamma: named in UADTK_PLUGINS, not installed"]
+    assert registry.warnings() == ["plugin gamma: named in UADTK_PLUGINS, but not installed"]
     monkeypatch.setenv("UADTK_PLUGINS", "")
     registry.reload()
     with pytest.raises(UsageError, match="no model 'one'"):
@@ -208,7 +208,7 @@ def test_observers_are_told_and_a_failing_one_harms_nobody(install):
     install("zeta", observer)
     said = []
     registry.notify("uadtk_epoch_done", said.append, record={"epoch": 3})
-    assert said == ["warning: plugin broken 1.2: uadtk_epoch_done fails (ValueError: no network)"]
+    assert said == ["warning: plugin broken 1.2: uadtk_epoch_done failed (ValueError: no network)"]
     assert sys.modules["alpha_entry"].seen == sys.modules["zeta_entry"].seen == [3]
 
 
@@ -238,8 +238,8 @@ def test_a_failing_observer_loses_no_segmentation(install, small_cohort, tmp_pat
     assert (out / "s4_label-lesion_mask.nii.gz").exists()
     assert "no such file" in str(gone.result)
     assert [line for line in said if line.startswith("warning")] == [
-        "warning: plugin broken 1.2: uadtk_scan_done fails (OSError: no network)",
-        "warning: plugin broken 1.2: uadtk_scan_failed fails (OSError: no network)",
+        "warning: plugin broken 1.2: uadtk_scan_done failed (OSError: no network)",
+        "warning: plugin broken 1.2: uadtk_scan_failed failed (OSError: no network)",
     ]
 
 

@@ -92,7 +92,7 @@ def _exact(name: str, sample: Any, repeats: int) -> Iterator[Row]:
 
 def _healthy(score: Any, budget: int, repeats: int) -> Row:
     def bisection() -> float:
-        """Over the distinct scores: exact, because kept voxels never rise with the threshold."""
+        """Over the distinct scores: exact, because the number of remaining voxels never rises with the threshold."""
         distinct = np.unique(score)
         low, high = -1, distinct.size - 1
         while high - low > 1:

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -73,7 +72,7 @@ def almost_empty(path: Path) -> None:
 BAD_SCANS = {
     "truncated gzip": (truncated, "is cut short"),
     "damaged gzip": (damaged_gzip, "has damaged gzip data"),
-    "fewer voxels than the header says": (shorter_than_promised, "its header promises"),
+    "fewer voxels than the header says": (shorter_than_promised, "its header requires"),
     "empty file": (lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
     "not a NIfTI": (lambda path: path.write_text("hello " * 200), "not a NIfTI image"),
     "four frames": (lambda path: saved(path, np.stack([small_brain()[0]] * 4, 3)), "holds 4 volumes, not one"),
@@ -109,7 +108,7 @@ def test_a_brain_larger_than_the_field_of_view(segment: Segment, tmp_path: Path)
     image, brain, _ = small_brain()
     saved(wide, image, np.diag([6.0, 6, 5, 1]))
     saved(mask, brain.astype(np.uint8), np.diag([6.0, 6, 5, 1]))
-    segment("--brain-mask", mask, scans=(wide,)).refused(3, "mm left-right, the model sees 208 mm", "spacing")
+    segment("--brain-mask", mask, scans=(wide,)).refused(3, "left-right, the model's field of view 208 mm", "spacing")
     assert not (tmp_path / "out").exists()
 
 
@@ -386,6 +385,7 @@ def test_training_that_cannot_start(histeq: Path, small_cohort: Path, tmp_path: 
 @contextmanager
 def full_disk(room: int = 4096) -> Iterator[None]:
     """No file of this process may grow beyond ``room`` bytes: the system itself refuses the write."""
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
@@ -531,7 +531,7 @@ def test_a_scan_that_vanished_between_listing_and_reading(segment: Segment, smal
     (tmp_path / "link.nii.gz").symlink_to("annexed.nii.gz")
     done = segment(scans=(table,))
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith(f"link: {tmp_path / 'link.nii.gz'}: is a link to a file that is not")
+    assert done.err.splitlines()[-1].startswith(f"link: {tmp_path / 'link.nii.gz'}: is a broken link")
 
 
 def test_phantom_refuses_to_overwrite(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Errors: one line each, an exit code each, and the tree that the docstring draws."""
+"""Errors: one line each, an exit code each, and the class tree shown in the docstring."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Options: what the command line, configuration files and checkpoints may say, and what they may not."""
+"""Options: valid and invalid values from the command line, configuration files and checkpoints."""
 
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Volumes: spacing follows from the affine, and grids that cannot be a brain's are refused."""
+"""Volumes: spacing follows from the affine, and impossible grids are rejected."""
 
 from dataclasses import FrozenInstanceError
 
@@ -99,3 +99,14 @@ def test_same_grid_measures_at_the_corners():
 @pytest.mark.parametrize("kind", [Scan, ScoreMap, Mask])
 def test_the_kinds_are_volumes(kind):
     assert volume(kind=kind).voxel_ml == pytest.approx(0.001)
+
+
+def test_kernels_take_a_view_in_zyx_order_and_return_such_arrays():
+    scan = Scan(np.asfortranarray(np.arange(120, dtype=np.float32).reshape(4, 5, 6)), np.diag([1.0, 2, 3, 1]))
+    assert scan.zyx.shape == (6, 5, 4)
+    assert scan.zyx.flags.c_contiguous
+    assert np.shares_memory(scan.zyx, scan.voxels)
+    back = Mask.from_zyx(scan.zyx > 60, scan.affine)
+    assert isinstance(back, Mask)
+    assert back.same_grid(scan)
+    np.testing.assert_array_equal(back.voxels, scan.voxels > 60)

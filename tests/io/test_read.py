@@ -37,7 +37,7 @@ def patched(path: Path, offset: int, layout: str, *values: float) -> Path:
 
 
 def refused(path: Path, reader=read_scan) -> str:
-    """The one line a person sees, which names the file and ends with what to do."""
+    """The one-line error shown to the user, which names the file and ends with a fix."""
     with pytest.raises(DataError) as caught:
         reader(path)
     assert caught.value.exit_code == 3
@@ -169,7 +169,7 @@ def test_missing_empty_folder_text(tmp_path):
 
 def test_link_to_nowhere(tmp_path):
     (tmp_path / "a.nii.gz").symlink_to(".git/annex/objects/x")
-    assert "is a link" in refused(tmp_path / "a.nii.gz")
+    assert "is a broken link" in refused(tmp_path / "a.nii.gz")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -200,7 +200,7 @@ def test_truncated_gzip(tmp_path, keep):
 def test_truncated_plain(tmp_path):
     path = save(tmp_path / "a.nii")
     path.write_bytes(path.read_bytes()[:-1])
-    assert f"promises {352 + 4 * VOXELS.size} bytes, it has {351 + 4 * VOXELS.size}" in refused(path)
+    assert f"requires {352 + 4 * VOXELS.size} bytes, it has {351 + 4 * VOXELS.size}" in refused(path)
 
 
 @pytest.mark.parametrize("place", [1000, 20_000, -6])
@@ -218,7 +218,7 @@ def test_damaged_gzip(tmp_path, place):
         (70, "<h", (9999,), "corrupt header (data code 9999"),  # datatype
         (40, "<hh", (3, -5), "corrupt header"),  # dim
         (40, "<h", (0,), "corrupt header"),  # no axes
-        (42, "<hhh", (32000, 32000, 32000), "cut short"),  # more voxels than anyone has
+        (42, "<hhh", (32000, 32000, 32000), "cut short"),  # more voxels than any scan
         (108, "<f", (np.nan,), "corrupt header"),  # vox_offset
         (108, "<f", (100.0,), "corrupt header"),
         (344, "<i", (0,), "not a NIfTI"),  # magic
@@ -325,7 +325,7 @@ def test_nan_in_a_mask(tmp_path):
 
 
 class _Reader:
-    """What ``registry.hooks()`` gives, with one reader plugin in it."""
+    """Stands in for ``registry.hooks()`` with a single reader plugin."""
 
     def __init__(self, answer):
         self.answer = answer

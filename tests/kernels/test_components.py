@@ -1,4 +1,4 @@
-"""The component sweep against labelling anew at every threshold: SciPy's labels and cc3d's."""
+"""The component sweep against labelling at every threshold with SciPy and cc3d."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_equals_a_loop_of_cc3d(connectivity: Any) -> None:
 
 
 def test_best_ends_early_and_extends_when_it_must() -> None:
-    """Scores that find the truth with few voxels, with many, and not at all."""
+    """Scores whose best mask has few voxels, many, or none."""
     score = volume("residual", (30, 31, 32), 2)
     for truth in (score > 0.55, score > 0.1, np.random.default_rng(0).random(score.shape) < 0.01, score < 0.01):
         distinct = np.nextafter(np.unique(score), np.float32(-1))
@@ -122,7 +122,7 @@ def test_best_ends_early_and_extends_when_it_must() -> None:
 
 
 def test_component_counts_that_fall_and_rise_again() -> None:
-    """Two components at 0.5 and above, one at 0.3: a bisection would accept 0.3, where 0.5 is beyond the budget."""
+    """Two components at 0.5 and above, one at 0.3: a bisection would accept 0.3, although 0.5 exceeds the budget."""
     scan = np.array([[[0.9, 0.3, 0.8, 0.1]]], np.float32)
     threshold = healthy_fp_threshold(scan, 1, "components", min_size=1)
     assert threshold == np.float32(0.8)
@@ -131,7 +131,7 @@ def test_component_counts_that_fall_and_rise_again() -> None:
 
 
 def test_healthy_threshold_over_several_rounds() -> None:
-    """A budget of components that needs more voxels than the first guess holds."""
+    """A budget of components that needs more voxels than the first guess."""
     scans = [volume("residual", (30, 31, 32), seed) for seed in (0, 1)]
     distinct = np.unique(scans)
     counts = component_sweep(scans, [scan > 9 for scan in scans], 20, thresholds=distinct).components / 2
@@ -186,16 +186,20 @@ ONES = np.ones((2, 3, 4))
         (lambda: component_sweep(ONES, ONES[1:]), ValueError, "truth has shape"),
         (lambda: component_sweep(ONES, ONES, 0), ValueError, "min_size must be at least 1"),
         (lambda: component_sweep(ONES, ONES, 1, 8), ValueError, "connectivity must be 6, 18 or 26, got 8"),
-        (lambda: component_sweep(ONES, ONES, thresholds=[0.2, 0.1]), ValueError, "must be finite and rise"),
-        (lambda: component_sweep(ONES, ONES, thresholds=[]), ValueError, "must be finite and rise"),
+        (
+            lambda: component_sweep(ONES, ONES, thresholds=[0.2, 0.1]),
+            ValueError,
+            "must be finite and strictly increasing",
+        ),
+        (lambda: component_sweep(ONES, ONES, thresholds=[]), ValueError, "must be finite and strictly increasing"),
         (lambda: component_sweep(ONES, ONES, step=2), ValueError, "step must lie in"),
-        (lambda: component_sweep(iter([ONES]), [ONES]), TypeError, "walked once"),
+        (lambda: component_sweep(iter([ONES]), [ONES]), TypeError, "read only once"),
         (lambda: best_component_dice(ONES, ONES, 1, 8), ValueError, "connectivity must be"),
         (lambda: healthy_fp_threshold(ONES, -1), ValueError, "budget must be at least 0"),
         (lambda: healthy_fp_threshold(ONES, math.nan), ValueError, "budget must be at least 0"),
         (lambda: healthy_fp_threshold(ONES, 1, "litres"), ValueError, "unit must be"),  # type: ignore[arg-type]
-        (lambda: healthy_fp_threshold(ONES, 1, "ml"), ValueError, "voxel_ml is needed for unit 'ml'"),
-        (lambda: healthy_fp_threshold(ONES, 1, voxel_ml=1), ValueError, "and for no other"),
+        (lambda: healthy_fp_threshold(ONES, 1, "ml"), ValueError, "voxel_ml must be given for unit 'ml'"),
+        (lambda: healthy_fp_threshold(ONES, 1, voxel_ml=1), ValueError, "and only for it"),
         (lambda: healthy_fp_threshold(ONES, 1, "ml", voxel_ml=[1, 1]), ValueError, "one for each of 1 scans"),
         (lambda: healthy_fp_threshold([], 1), ValueError, "no scan"),
         (lambda: component_sweep(_huge(), _huge()), ValueError, "too large"),
@@ -208,7 +212,7 @@ def test_errors_are_one_clear_line(call: Any, error: type[Exception], message: s
 
 
 def _huge() -> Any:
-    """2 million thin rows: padded to 8 they are beyond 31 bits, and there is little to store."""
+    """2 million thin rows: padded to 8 voxels they exceed 31 bits, yet need little memory."""
     return np.zeros((1 << 14, 1 << 14, 1), np.float32)[: (1 << 14) - 1]
 
 

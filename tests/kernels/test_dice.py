@@ -88,7 +88,7 @@ def test_equals_scikit_learn(backend: Backend, kind: str) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_counts_at_any_thresholds(kind: str) -> None:
-    """The lookup is exact however the thresholds lie: evenly, in clusters, at scores and one ulp off them."""
+    """The lookup is exact for any thresholds: even, clustered, at scores, and one ulp off."""
     from uadtk.kernels._numba.dice import count
 
     score, truth = random_case(kind)
@@ -202,10 +202,10 @@ def test_non_finite_scores(backend: Backend, bad: float, positive: bool) -> None
 @pytest.mark.parametrize(
     ("score", "truth", "step", "error", "message"),
     [
-        (np.ones(3), np.ones(4), None, ValueError, r"truth has shape \(4,\), its score \(3,\)"),
+        (np.ones(3), np.ones(4), None, ValueError, r"truth has shape \(4,\), its score has shape \(3,\)"),
         ([np.ones(3)], [], None, ValueError, "fewer truths"),
         ([np.ones(3)], [np.ones(3)] * 2, None, ValueError, "more truths"),
-        (iter([np.ones(3)]), [np.ones(3)], None, TypeError, "walked once"),
+        (iter([np.ones(3)]), [np.ones(3)], None, TypeError, "read only once"),
         (np.ones(3), np.ones(3), 0, ValueError, r"step must lie in \[1e-6, 1\]"),
         (np.ones(3), np.ones(3), 1.5, ValueError, r"step must lie in \[1e-6, 1\]"),
     ],

@@ -1,4 +1,4 @@
-"""The paired permutation test against closed forms, scipy, and its own promise under no difference."""
+"""The paired permutation test against closed forms and scipy, and its level under the null hypothesis."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def test_every_two_rows_are_compared_once_and_corrected_together() -> None:
         ("low", "high"), ("low", "alone"), ("low", "highest"), ("high", "alone"), ("high", "highest"),
         ("alone", "highest"),
     ]  # fmt: skip
-    half, more = (-0.5, -0.5), (-0.75, -0.75)  # all patients differ by as much: so does every draw of them
-    assert found[0] == Pair("ms", "dice", "low", "high", 6, -0.5, 2 / 64, 3 * 2 / 64, *half)  # three tests can be done
+    half, more = (-0.5, -0.5), (-0.75, -0.75)  # all patients have the same difference, and so has every draw
+    assert found[0] == Pair("ms", "dice", "low", "high", 6, -0.5, 2 / 64, 3 * 2 / 64, *half)  # three tests are possible
     assert found[2] == Pair("ms", "dice", "low", "highest", 4, -0.75, 2 / 16, 2 * 2 / 16, *more)
     assert found[4].p_holm == 2 * 2 / 16  # 1 x 2/16, but not below the one before
     assert (found[1].pairs, math.isnan(found[1].p_holm), math.isnan(found[1].low)) == (0, True, True)

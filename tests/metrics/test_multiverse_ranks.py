@@ -1,4 +1,4 @@
-"""Ranks over universes and what moves DICE, worked out by hand."""
+"""Ranks over universes and effects on DICE, worked out by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be taken for normal where lesions are known."""
+"""Voxels treated as normal if lesions are known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uadtk.preparation.lesion_free import lesion_free
 
 @pytest.mark.parametrize("codes", [*CODES, "PIR", "ASL"])
 def test_slices_near_a_lesion_are_axial_ones_however_the_scan_is_stored(codes: str) -> None:
-    """A lesion in axial slice 4 of 9: slices 3 to 5 go, one away from it; sagittal scans are stored by another axis."""
+    """A lesion in axial slice 4 of 9 excludes slices 3 to 5; sagittal scans are stored along another axis."""
     lesion = np.zeros((5, 6, 9), bool)
     lesion[2, 1, 4] = True
     normal = np.ones((5, 6, 9), bool)

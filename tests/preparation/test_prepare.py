@@ -72,7 +72,7 @@ def test_no_contrast_and_too_large_are_refused() -> None:
     with pytest.raises(DataError, match="no contrast"):
         prepare(Scan(brain.astype(np.float32), SMALL_AFFINE), Preparation(), Run())
     large = SMALL_AFFINE @ np.diag([2, 2, 1, 1])
-    with pytest.raises(DataError, match="the model sees 208 mm"):
+    with pytest.raises(DataError, match="the model's field of view 208 mm"):
         prepare(Scan(small_brain()[0], large), Preparation(), Run(), Mask(brain, large))
 
 

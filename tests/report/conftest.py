@@ -43,7 +43,7 @@ def make_segmentation(
     affine: np.ndarray | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> Segmentation:
-    """``lesions`` are boxes of voxels of a RAS+ grid; what is returned is stored as ``codes``."""
+    """``lesions`` are boxes of voxels of a RAS+ grid; the result is stored in the orientation ``codes``."""
     rng = np.random.default_rng(0)
     brain = np.zeros(shape, bool)
     brain[4:-4, 5:-5, 2:-2] = True

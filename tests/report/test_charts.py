@@ -1,4 +1,4 @@
-"""The charts of a benchmark: what is drawn lies where the numbers are."""
+"""The charts of a benchmark: positions match the numbers."""
 
 from __future__ import annotations
 

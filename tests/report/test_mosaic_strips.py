@@ -1,4 +1,4 @@
-"""The pictures of a benchmark's mosaic: which plane, which colours, how the panels lie."""
+"""The images of a benchmark's mosaic: plane, colours, layout of the panels."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ PROVENANCE = {
 
 
 class Page(HTMLParser):
-    """Tags in order, what was never closed, pictures by caption, text."""
+    """Tags in order, unclosed tags, images by caption, and text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ def test_no_findings_shows_the_highest_score(make) -> None:
     assert "Table of findings" not in page.text
     assert page.captions()[:4] == ["scan", "reconstruction", "score", "mask"]
     segmentation.scoring.score.voxels[30, 10, 20] = 0.8
-    assert "0.8, above the threshold, in a group too small" in Page(report_html(segmentation)).text
+    assert "0.8, above the threshold, but its component is too small" in Page(report_html(segmentation)).text
 
 
 def test_only_the_largest_have_pictures_and_a_long_table_is_cut(make) -> None:
@@ -192,7 +192,7 @@ def test_only_the_largest_have_pictures_and_a_long_table_is_cut(make) -> None:
 
 
 def test_ring_is_shown_where_it_is(make) -> None:
-    # A bow over the planes 10 to 20 whose centroid's plane holds nothing of it.
+    # An arc over planes 10 to 20 that does not intersect the plane of its centroid.
     segmentation = make(lesions=(np.s_[20:22, 20:22, 10:21],))
     segmentation.components.voxels[:, :, 11:18] = 0
     page = Page(report_html(segmentation))

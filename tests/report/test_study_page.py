@@ -1,4 +1,4 @@
-"""The page of a benchmark: each section if there is data for it, its numbers, and that it stands alone."""
+"""The page of a benchmark: a section for each kind of data, correct numbers, self-contained."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rows(*lines: Line) -> dict[str, list[Row]]:
 
 
 class Page(HTMLParser):
-    """Open tags, ids of sections, and the words a reader sees."""
+    """Open tags, ids of sections, and visible text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ def test_a_pair_is_read_from_both_sides_and_coloured_if_it_holds_after_correctio
     (_, ab, ac), (ba, _, bc), _ = (cells for _, cells in dice.rows)
     assert (ab.text, ab.detail, ab.strength) == ("+0.250", "p 0.03", 0.5)
     assert (ba.text, ba.detail, ba.strength) == ("-0.250", "p 0.03", -0.5)
-    assert ba.told == "b less a: -0.250, 6 patients, 95 % [-0.400, -0.100]"
+    assert ba.tooltip == "b minus a: -0.250, 6 patients, 95 % [-0.400, -0.100]"
     assert (ac.text, ac.strength) == ("+0.125", 0.0)
     assert bc.text == "-"
     assert auprc.rows[0][1][1].detail == "p < 0.001"

@@ -1,4 +1,4 @@
-"""The table of a benchmark: the study's layout, ours above the published, and a TSV to compute with."""
+"""The table of a benchmark: the study's layout, ours above the published, and a TSV in full precision."""
 
 from __future__ import annotations
 
@@ -137,10 +137,10 @@ def test_a_collection_is_a_dataset_of_that_name_or_of_the_name_given(published: 
 def test_a_published_file_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "study.tsv"
     for content, words in (
-        (b"", "holds no row"),
-        (b"dataset\tauroc\nMS\t0.9\n", "no dataset or no approach"),
-        (b"dataset\tapproach\n\tVAE\n", "no dataset or no approach"),
-        (b"\xff\xfe\x00", "is no text"),
+        (b"", "has no rows"),
+        (b"dataset\tauroc\nMS\t0.9\n", "lacks its dataset or approach"),
+        (b"dataset\tapproach\n\tVAE\n", "lacks its dataset or approach"),
+        (b"\xff\xfe\x00", "is not a text file"),
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=words):

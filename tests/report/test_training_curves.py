@@ -1,4 +1,4 @@
-"""The page of a training's curves, and the command that makes it."""
+"""The page of training curves, and its command."""
 
 from __future__ import annotations
 

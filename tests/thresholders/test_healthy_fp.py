@@ -1,4 +1,4 @@
-"""The budget is kept by as many healthy scans, and as surely, as promised; on each scan it is counted as defined."""
+"""The budget holds for the guaranteed share of healthy scans, with the guaranteed confidence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scan(score: np.ndarray, brain: np.ndarray | None = None, subject: str = "s")
 
 
 def with_highest(*highest: float) -> list[CalibrationScan]:
-    """One subject each, of which the brightest voxel scores this."""
+    """One subject per value, which is its highest score."""
     return [scan(np.array([[[value, value / 2, 0]]]), subject=f"s{i}") for i, value in enumerate(highest)]
 
 
@@ -172,7 +172,7 @@ def test_coverage_holds_for_every_rank_with_and_without_ties(n: int, epsilon: fl
     slack = 4 * np.sqrt(delta / draws)
     assert (high < 1 - epsilon).mean() <= delta + slack  # the coverage of t is P(T <= t) = t on these values
     assert ((low > quantile) | (quantile > high)).mean() <= 2 * delta + 2 * slack
-    if not ties and rank(n, epsilon, delta) > 1:  # and one rank lower would promise too much
+    if not ties and rank(n, epsilon, delta) > 1:  # and one rank lower would guarantee too much
         assert (lowest[:, rank(n, epsilon, delta) - 2] < 1 - epsilon).mean() > delta - slack
 
 
@@ -206,7 +206,7 @@ def test_voxels_that_do_not_count_change_nothing() -> None:
     assert choose(hidden) == choose(scans)
 
 
-# What cannot be promised ---------------------------------------------------------------------------------------------
+# Too few subjects, and invalid budgets --------------------------------------------------------------------------------
 
 
 def test_too_few_subjects_are_refused_with_what_would_do() -> None:
@@ -257,7 +257,7 @@ def test_options_are_checked() -> None:
 
 # The commands --------------------------------------------------------------------------------------------------------
 
-LOOSE = "healthy-fp:epsilon=0.5,delta=0.5"  # one subject will do
+LOOSE = "healthy-fp:epsilon=0.5,delta=0.5"  # one subject is enough
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def choose(*scans: CalibrationScan, min_voxels: int = 1) -> Choice:
 
 
 def dice(scans: list[CalibrationScan], threshold: float, min_voxels: int = 1) -> float:
-    """By SciPy, of what segment would mark."""
+    """DICE of the mask that segment would write, by SciPy."""
     tp = total = 0
     for one in scans:
         labels, count = ndimage.label((one.score > np.float32(threshold)) & one.brain, np.ones((3, 3, 3)))
@@ -126,7 +126,7 @@ def test_the_interval_is_that_of_scans_drawn_again() -> None:
 
 
 def test_scans_are_streamed() -> None:
-    """One at a time is alive, however many there are."""
+    """Only one scan is in memory at a time."""
     alive = []
 
     class Streamed:

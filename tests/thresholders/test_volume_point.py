@@ -1,4 +1,4 @@
-"""As much is marked as the labels hold."""
+"""The mask has the same volume as the labels."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +170,7 @@ def test_nothing_is_left_of_slices_that_could_not_be_made(cohort: Cohort, tmp_pa
 
 def test_a_full_disk_is_one_line(cohort: Cohort, tmp_path: Path) -> None:
     """No file may grow beyond 1 MB: to a process that is what a full disk looks like."""
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,9 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with the code of the error (see ``uadtk.core.errors``)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a Windows console may lack characters such as ⌈DICE⌉: print '?' instead
+            stream.reconfigure(errors="replace")
     try:
         code = run(group(Root, "uadtk", _root), argv, "uadtk")
     except UadtkError as error:

@@ -7,7 +7,6 @@ from uadtk.core.version import VERSION
 
 def doctor() -> None:
     """Say what this installation can do: device, optional libraries, plugins, shipped models."""
-    import os
     import platform
     from importlib import metadata
     from importlib.util import find_spec
@@ -16,8 +15,9 @@ def doctor() -> None:
 
     from uadtk import registry
     from uadtk.checkpoint import SHIPPED, SUFFIX
+    from uadtk.core.machine import usable_cores
 
-    print(f"uadtk        {VERSION}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores")
+    print(f"uadtk        {VERSION}, Python {platform.python_version()}, {usable_cores()} cores")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"torch        {torch.__version__}, CUDA device: {device}")
     for module, dist, what in (

@@ -27,6 +27,16 @@ class CalibrationScan:
     lesion: NDArray[np.bool_] | None
     voxel_ml: float
 
+    @property
+    def score_zyx(self) -> NDArray[np.float32]:
+        """``score`` (z, y, x), the order kernels take; 0 where a voxel does not count."""
+        return np.where(self.brain, self.score, np.float32(0)).T
+
+    @property
+    def lesion_zyx(self) -> NDArray[np.bool_]:
+        """``lesion`` (z, y, x), the order kernels take; all False without a lesion mask."""
+        return (np.zeros_like(self.brain) if self.lesion is None else self.lesion).T
+
 
 class CalibrationSet(Protocol):
     """Streams the scans from disk; may be walked as often as wanted."""

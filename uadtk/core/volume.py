@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,16 @@ class Volume:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The voxels, for ``np.asarray(volume)``."""
         return np.array(self.voxels, dtype=dtype, copy=copy) if copy else np.asarray(self.voxels, dtype=dtype)
+
+    @classmethod
+    def from_zyx(cls, values: NDArray[Any], affine: Affine) -> Self:
+        """The volume of an array (z, y, x), such as a kernel returns; the ``affine`` still maps (x, y, z)."""
+        return cls(values.T, affine)
+
+    @property
+    def zyx(self) -> NDArray[Any]:
+        """``voxels`` as a view (z, y, x), the order kernels take: contiguous for volumes read from files."""
+        return self.voxels.T
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Cohorts: which scans, of whom, with which masks, for which use. From a table, a folder, a BIDS tree or file names."""
+"""Cohorts: scans with their subjects, masks and splits, from a table, a folder, a BIDS tree or file names."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ _NO_IMAGE = re.compile(r"(mask|_dseg|_probseg)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Row:
-    """One scan. Its files need not exist until they are used: one that is missing fails one row.
+    """One scan. Its files need not exist until they are used: a missing file fails one row only.
 
-    ``lesion_free_slices`` are indices along z of the stored image; None says that nobody looked. ``ignore_mask`` are
-    voxels of a labelled scan whose label is not known; ``label_source`` is who labelled it, None for people;
-    ``prior_mask`` are voxels of a scan without labels that something suspects (``uadtk segment`` with any model). All
-    masks are on the scan's own grid.
+    ``lesion_free_slices``: indices along z of the stored image, None if unknown. ``ignore_mask``: voxels of a labelled
+    scan with unknown label. ``label_source``: what labelled the scan, None for human annotators. ``prior_mask``:
+    suspected lesions in an unlabelled scan (by ``uadtk segment`` with any model). All masks are on the scan's own grid.
     """
 
     subject: str
@@ -52,17 +51,17 @@ class Row:
 NAME_MASKS = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
 COLUMNS = tuple(field.name for field in fields(Row))
 _FILES = ("image", "brain_mask", "lesion_mask")
-_LATER_FILES = ("ignore_mask", "prior_mask")  # in a digest only where there is one, so that older digests still hold
+_LATER_FILES = ("ignore_mask", "prior_mask")  # in a digest only if present, so that older digests remain valid
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Rows in the order of their source, and a word on where they came from.
+    """Rows in the order of their source, and the source's name.
 
     Raises
     ------
     DataError
-        No rows, or a subject in two splits: what is tested on must be unknown to what was trained.
+        No rows, or a subject in two splits: test subjects must not be used in training.
     """
 
     rows: tuple[Row, ...]
@@ -121,8 +120,8 @@ class Cohort:
     def digest(self) -> str:
         """SHA-256 over subjects, splits, lesion-free slices, label sources, and the names and sizes of the files.
 
-        Sizes stand for contents, so that a cohort of many gigabytes costs nothing: packed images of equal size that
-        differ are rare. Neither the order of the rows nor the folder they lie in matters.
+        Sizes stand for contents, so that even cohorts of many gigabytes take no time: compressed images of equal size
+        rarely differ. Independent of the order of the rows and of their folder.
         """
         lines = sorted("\t".join(_facts(row)) for row in self.rows)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -132,9 +131,9 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     """A cohort from one source or several.
 
     * a table (.tsv, .csv): columns ``subject`` and ``image``, and any others of ``Row``; paths are relative to the
-      table; empty or ``n/a`` is None; columns it does not know are ignored;
+      table; empty or ``n/a`` is None; unknown columns are ignored;
     * a BIDS tree: ``sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]``;
-    * a folder of NIfTI images, without those whose name says that they are masks;
+    * a folder of NIfTI images, except those named as masks;
     * an image.
 
     Beside images that no table lists, and in the BIDS tree's ``derivatives`` (except ``derivatives/uadtk*``, which hold
@@ -144,8 +143,7 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     Raises
     ------
     DataError
-        Nothing there, a table that cannot be understood, two masks for one image, a subject in two splits, or not one
-        image that exists.
+        No source, an invalid table, two masks for one image, a subject in two splits, or no image that exists.
     """
     sources = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(s) for s in source]
     rows: list[Row] = []
@@ -169,13 +167,13 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
 
 
 def read_row(row: Row) -> tuple[Scan, Mask | None]:
-    """The scan of a row, and its brain mask where the row names one. Raises as ``read_scan`` and ``read_mask``."""
+    """The scan of a row, and its brain mask if the row has one. Raises as ``read_scan`` and ``read_mask``."""
     scan = read_scan(row.image)
     return scan, read_mask(row.brain_mask, like=scan) if row.brain_mask else None
 
 
 def output_name(item: Row | PathLike) -> str:
-    """What the outputs of a scan are called, before their suffix, made of letters, digits, ``.``, ``_``, ``+``, ``-``.
+    """The base name of a scan's outputs, made of letters, digits, ``.``, ``_``, ``+``, ``-``.
 
     >>> output_name("raw/sub-01_ses-1_FLAIR.nii.gz"), output_name("scan.nii.gz")
     ('sub-01_ses-1', 'scan')
@@ -192,7 +190,7 @@ def output_name(item: Row | PathLike) -> str:
 
 
 def output_names(rows: Iterable[Row]) -> tuple[str, ...]:
-    """``output_name`` of every row; a name that was there already, in any case, gets a number: ``P1``, ``P1_2``."""
+    """``output_name`` of every row; repeated names, ignoring case, get a number: ``P1``, ``P1_2``."""
     taken: set[str] = set()
     names = []
     for row in rows:
@@ -238,10 +236,11 @@ def _row(folder: Path, columns: list[str], cells: list[str], where: str) -> Row:
     for name in ("subject", "image"):
         if name not in values:
             raise DataError(f"no {name}", where, "Fill in the cell or remove the line.")
-    slices = values.get("lesion_free_slices", "").removeprefix("all")  # every slice: as if there were no list
+    slices = values.get("lesion_free_slices", "").removeprefix("all")  # every slice: the same as no list
     if not re.fullmatch(r"[0-9\s,]*", slices):
         raise DataError(f"lesion_free_slices is '{slices}'", where, "Write slice numbers: 12 13 14.")
-    files = {name: folder / values[name] for name in (*_FILES, *_LATER_FILES) if name in values}
+    names = {name: values[name].replace("\\", "/") for name in (*_FILES, *_LATER_FILES) if name in values}
+    files = {name: folder / path for name, path in names.items()}  # a table from Windows has backslashes
     words = {n: values[n] for n in ("group", "site", "split", "collection", "label_source") if n in values}
     numbers = tuple(sorted({int(number) for number in re.findall(r"[0-9]+", slices)}))
     return Row(values["subject"], **files, **words, lesion_free_slices=numbers or None)  # type: ignore[arg-type]
@@ -268,7 +267,7 @@ def _folder(folder: Path) -> list[Path]:
 
 
 def _loose(images: list[Path]) -> list[Row]:
-    """Images without a table: subjects by name; where names repeat (a/flair.nii.gz, b/flair.nii.gz) by folder too."""
+    """Images without a table: subjects by file name, and also by folder if names repeat (a/flair.nii.gz, b/...)."""
     bases = [_base(image) for image in images]
     often = Counter(bases)
     rows = []
@@ -280,7 +279,7 @@ def _loose(images: list[Path]) -> list[Row]:
 
 
 def _found(image: Path, subject: str, derived: list[Path]) -> Row:
-    """A row with the masks that lie beside the image or in one of the derived folders."""
+    """A row with the masks found beside the image or in one of the derived folders."""
     brain, lesion = (_mask(image, [image.parent, *derived], end) for end in ("desc-brain_mask", "label-lesion_mask"))
     return Row(subject, image, brain, lesion)
 
@@ -296,7 +295,7 @@ def _mask(image: Path, folders: list[Path], ending: str) -> Path | None:
 
 
 def _same_grid(mask: Path, image: Path) -> bool:
-    """False too if either cannot be read, which is reported when it is used."""
+    """Also False if either cannot be read; that is reported when the file is used."""
     try:
         grids = read_grid(mask), read_grid(image)
     except (DataError, OSError):
@@ -305,7 +304,7 @@ def _same_grid(mask: Path, image: Path) -> bool:
 
 
 def _base(path: Path) -> str:
-    """The name without format endings, and without the suffix if it is a BIDS name."""
+    """The file name without extensions, and without the suffix of a BIDS name."""
     name = _NIFTI.sub("", path.name)
     if name == path.name:
         name = Path(name.removesuffix(".gz")).stem

@@ -1,7 +1,7 @@
-"""NIfTI-1 and NIfTI-2 files, single (.nii, .nii.gz) or in pairs (.hdr with .img), told by content, not by name.
+"""NIfTI-1 and NIfTI-2 files, single (.nii, .nii.gz) or pairs (.hdr with .img), recognised by content, not by name.
 
-nibabel reads the header. The voxels are taken from the bytes here: one buffer, straight to float32, and every way in
-which a file can be cut short has one message.
+nibabel reads the header. The voxels are decoded here, directly to float32 with a single buffer, with one error message
+for all kinds of truncated files.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
 
 
 def read_nifti(path: Path) -> Volume | None:
-    """Voxels as float32 with slope and intercept applied, Fortran order; None if the file is no NIfTI.
+    """Voxels as float32 with slope and intercept applied, in Fortran order; None if the file is not NIfTI.
 
     Raises
     ------
     DataError
-        Cut short, damaged, corrupt header, several frames, colour or complex voxels, impossible spacing. ``where`` is
-        left to the caller.
+        Truncated, damaged, corrupt header, several volumes, colour or complex voxels, impossible spacing. The caller
+        adds ``where``.
     """
     found = _header(path)
     if found is None:
@@ -43,19 +43,19 @@ def read_nifti(path: Path) -> Volume | None:
     content = _content(data)
     needed = start + math.prod(grid.shape) * dtype.itemsize
     if len(content) < needed:
-        raise DataError(f"is cut short: its header promises {needed} bytes, it has {len(content)}", fix=_AGAIN)
+        raise DataError(f"is cut short: its header requires {needed} bytes, it has {len(content)}", fix=_AGAIN)
     stored = np.frombuffer(content, dtype, math.prod(grid.shape), start).reshape(grid.shape, order="F")
     return Volume(_scaled(stored, header), grid.affine)
 
 
 def read_grid(path: Path) -> Volume | None:
-    """The file's grid with every voxel 0, from its header alone; None if the file is no NIfTI."""
+    """The file's grid with all voxels 0, from its header alone; None if the file is not NIfTI."""
     found = _header(path)
     return None if found is None else _grid(found[0])
 
 
 def _header(path: Path) -> tuple[Any, Path] | None:
-    """A checked header and the file that holds its voxels; None if it is no NIfTI header."""
+    """A validated header and the file with its voxels; None if it is not a NIfTI header."""
     import nibabel as nib
 
     head, data = _pair(path)
@@ -71,17 +71,17 @@ def _header(path: Path) -> tuple[Any, Path] | None:
         raise DataError("is a header without its .img file", fix="Keep the .hdr and .img files together.")
     unset = bool((header["pixdim"][1:4] == 0).any())
     try:
-        # nibabel's own logger would write each repaired oddity to stderr.
+        # nibabel's own logger would report each repaired field on stderr.
         header.check_fix(logger=logging.Logger("quiet", logging.CRITICAL + 1), error_level=40)
     except nib.spatialimages.HeaderDataError as error:
         raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
-    if unset and header["sform_code"] == 0:  # check_fix has made it 1 mm without a word
+    if unset and header["sform_code"] == 0:  # check_fix has silently set it to 1 mm
         raise DataError("spacing of 0 mm is impossible for a brain scan", fix="Repair the header (pixdim).")
     return header, data
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
-    """The files for header and voxels: the same file, unless the name ends in .hdr or .img."""
+    """The files with header and voxels: the same file, unless the name ends in .hdr or .img."""
     match = re.fullmatch(r"(.*\.)(hdr|img|HDR|IMG)((?:\.gz)?)", path.name)
     if not match:
         return path, path
@@ -95,7 +95,7 @@ def _pair(path: Path) -> tuple[Path, Path]:
 
 
 def _start(path: Path) -> bytes:
-    """The first bytes of what is in the file, unpacked."""
+    """The first bytes of the file, decompressed."""
     with path.open("rb") as file:
         start = file.read(1 << 16)
     if not start:
@@ -113,7 +113,7 @@ def _start(path: Path) -> bytes:
 
 
 def _content(path: Path) -> bytes:
-    """The whole file, unpacked if it is packed, whatever its name says."""
+    """The whole file, decompressed if it is gzip, whatever its name."""
     content = path.read_bytes()
     if not content.startswith(_GZIP):
         return content
@@ -143,11 +143,11 @@ def _grid(header: Any) -> Volume:
 
 
 def _layout(header: Any) -> tuple[np.dtype[Any], int]:
-    """Voxel type as stored, and where the voxels start."""
+    """The stored voxel type and the offset of the voxels."""
     dtype = np.dtype(header.get_data_dtype())
     if dtype.kind not in "iuf":
         kind = "complex" if dtype.kind == "c" else "colour"
-        raise DataError(f"has {kind} voxels, not one number per voxel", fix="Convert it to a plain grey image first.")
+        raise DataError(f"has {kind} voxels, not one number per voxel", fix="Convert it to a grey-scale image first.")
     offset = float(header["vox_offset"])
     if not (math.isfinite(offset) and offset >= 0):
         raise DataError(f"has a corrupt header (voxels start at {offset:g})", fix=_AGAIN)
@@ -163,11 +163,11 @@ def _scaled(stored: NDArray[Any], header: Any) -> NDArray[np.float32]:
         slope, inter = header.get_slope_inter()
     except nib.spatialimages.HeaderDataError as error:
         raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
-    # Values too large for float32 become infinite, which the caller refuses with their place.
+    # Values too large for float32 become infinite, which the caller reports with their position.
     with np.errstate(over="ignore", invalid="ignore"):
         if slope is None or (slope, inter) == (1.0, 0.0):
             return stored.astype(np.float32)
-        # float32 holds 16-bit integers exactly, so its rounding stays far below one stored step. Wider ones need more.
+        # float32 is exact for 16-bit integers, so rounding stays far below one stored step; wider types need float64.
         values: NDArray[Any] = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64)
         values *= slope
         values += inter

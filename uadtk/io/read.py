@@ -1,4 +1,4 @@
-"""Scans and masks from files: NIfTI here, other formats by the readers of plugins."""
+"""Scans and masks from files: NIfTI, and other formats through plugins."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from uadtk.io.nifti import read_nifti
 
 
 def read_scan(path: str | os.PathLike[str]) -> Scan:
-    """A scan: float32, scaled as its header says, in its own orientation and with its own affine.
+    """Read a scan as float32, scaled by its header, in its own orientation and with its own affine.
 
-    The affine is the sform, else the qform, else the spacing alone, as nibabel chooses. One trailing frame is dropped.
+    The affine is the sform, else the qform, else from the spacing, as in nibabel. A fourth axis of length 1 is dropped.
 
     Raises
     ------
     DataError
-        Missing, unreadable, not an image, cut short, several frames, colour or complex voxels, NaN or infinite voxels,
+        Missing, unreadable, not an image, truncated, several volumes, colour or complex voxels, NaN or infinite voxels,
         impossible spacing, or the same value everywhere.
     """
     with located(Path(path)):
@@ -61,26 +61,26 @@ def _in_memory(source: Any, affine: Any) -> Volume:
 def _scan(volume: Volume) -> Scan:
     if volume.voxels.min() == volume.voxels.max():
         value = float(volume.voxels.flat[0])
-        raise DataError(f"every voxel is {value:g}: there is no image in it", fix="Export the scan again.")
+        raise DataError(f"contains no image: every voxel is {value:g}", fix="Export the scan again.")
     return Scan(volume.voxels, volume.affine)
 
 
 def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool = False) -> Mask:
-    """A mask on the grid of ``like``: true where the stored value (0/1, 0/255, probability, label) is above 0.5.
+    """Read a mask on the grid of ``like``: true where the stored value (0/1, 0/255, probability, label) is above 0.5.
 
     Parameters
     ----------
     path
         Any image that ``read_volume`` reads.
     like
-        The scan the mask belongs to. The mask takes its affine, so that the two agree to the last bit.
+        The scan the mask belongs to. The mask takes its affine, so that the two are bit-identical.
     may_be_empty
-        A lesion mask of a healthy subject is empty; a brain mask never is.
+        Set for lesion masks, which are empty for healthy subjects; a brain mask never is.
 
     Raises
     ------
     DataError
-        As ``read_scan``, or another shape, another affine (a corner more than 0.01 mm away), or nothing in it.
+        As ``read_scan``; or another shape, another affine (a corner more than 0.01 mm away), or an empty mask.
     """
     with located(Path(path)):
         return _mask(read_volume(path), like, may_be_empty)
@@ -90,7 +90,7 @@ def _mask(volume: Volume, like: Volume, may_be_empty: bool) -> Mask:
     if not like.same_grid(volume):
         raise DataError(
             f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})",
-            fix="Resample the mask onto the scan with nearest neighbour, or give the mask made on this scan.",
+            fix="Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan.",
         )
     inside = volume.voxels > 0.5
     if not may_be_empty and not inside.any():
@@ -99,7 +99,7 @@ def _mask(volume: Volume, like: Volume, may_be_empty: bool) -> Mask:
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Any image of one number per voxel: float32, finite. Raises ``DataError`` as ``read_scan`` does."""
+    """Read any image with one number per voxel, as finite float32. Raises ``DataError`` as ``read_scan`` does."""
     path = Path(path)
     with located(path):
         volume = _read(path)
@@ -114,14 +114,14 @@ def _finite(volume: Volume) -> Volume:
         count = finite.size - int(np.count_nonzero(finite))
         raise DataError(
             f"{count} voxels are NaN, infinite or beyond float32, the first at {first}",
-            fix="Replace them first, by 0 outside the brain (NaN: fslmaths IN -nan OUT).",
+            fix="Replace them, outside the brain with 0 (NaN: fslmaths IN -nan OUT).",
         )
     return volume
 
 
 @contextmanager
 def located(path: Path) -> Iterator[None]:
-    """Say which file it was: errors raised inside without ``where`` get the path; ``OSError`` becomes ``DataError``."""
+    """Add the path to errors raised inside without a ``where``; ``OSError`` becomes ``DataError``."""
     try:
         yield
     except UadtkError as error:
@@ -137,7 +137,7 @@ def located(path: Path) -> Iterator[None]:
 def _read(path: Path) -> Volume:
     if not path.exists():
         if path.is_symlink():
-            raise DataError("is a link to a file that is not there", fix="Fetch the file (DataLad: datalad get).")
+            raise DataError("is a broken link", fix="Fetch the file (DataLad: datalad get).")
         raise DataError("no such file", fix="Check the path.")
     if not path.is_dir() and (volume := read_nifti(path)) is not None:
         return volume

@@ -1,4 +1,4 @@
-"""A cohort as a table: what ``read_cohort`` reads."""
+"""Cohort tables, written in the format ``read_cohort`` reads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from uadtk.io.write import write_text
 
 
 def write_cohort(path: Path, rows: Iterable[Row]) -> None:
-    """Write ``cohort.tsv``: files in its folder by name, others by their full path.
+    """Write ``cohort.tsv``, with file names for files in its folder and full paths for others.
 
-    Columns without values are left out. Raises as ``write_bytes``.
+    Paths are written with slashes, which every system reads. Columns without values are left out.
+
+    Raises as ``write_bytes``.
     """
     rows = list(rows)
     columns = [name for name in COLUMNS if any(getattr(row, name) is not None for row in rows)]
@@ -28,5 +30,5 @@ def write_cohort(path: Path, rows: Iterable[Row]) -> None:
 
 def _cell(value: Any, folder: Path) -> str:
     if isinstance(value, Path):
-        return value.name if value.parent == folder else str(value.absolute())
+        return value.name if value.parent == folder else value.absolute().as_posix()
     return " ".join(map(str, value)) if isinstance(value, tuple) else value or ""

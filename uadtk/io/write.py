@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
+"""Atomic writing of files: written to a temporary folder beside the target, flushed to disk, then renamed.
 
-A process killed half way leaves at most a hidden ``.uadtk-...`` folder, which a later write there removes.
+A killed process leaves at most a hidden ``.uadtk-...`` folder, which a later write to the same place removes.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from uadtk.core.errors import StorageError, UadtkError, UsageError
 from uadtk.core.volume import Volume
 
 _HIDDEN = ".uadtk-"
-_HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shows one machine the locks of another
+_HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
 _GRACE_S = 10.0
 ROOM = "Set TMPDIR to a folder with room."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def refuse_existing(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
-    """Ask before the work is done, not after it.
+    """Check for existing outputs before any work is done.
 
     Raises
     ------
     UsageError
-        One of the paths exists and may not be overwritten, or is a folder where a file shall be.
+        One of the paths exists and may not be overwritten, or is a folder.
     """
     for path in map(Path, paths):
         if path.is_dir():
-            raise UsageError("is a folder, and a file is to be written there", str(path), "Choose another output.")
+            raise UsageError("is a folder; expected a file", str(path), "Choose another output.")
         if os.path.lexists(path) and not overwrite:
             raise UsageError("output exists", str(path), "Pass --overwrite to replace it.")
 
@@ -59,20 +59,22 @@ def refuse_file(path: Path, overwrite: bool) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file, replacing one that exists; missing folders are made.
+    """Write a file atomically, replacing an existing one; missing folders are created.
 
     Raises
     ------
     UadtkError
-        The disk is full, or the place cannot be written to. What was there before is then still there.
+        The disk is full, or the path is not writable. An existing file is then unchanged.
     """
     place = Path(os.path.realpath(path))
     with _writing(Path(path)):
-        if place.exists() and not place.is_file():  # /dev/stdout, a pipe: nothing to rename
+        if place.exists() and not place.is_file():  # /dev/stdout, a pipe: cannot be renamed onto
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        if any(part.startswith(_HIDDEN) for part in place.parent.parts):  # staged: flushed and renamed with the others
+        if any(
+            part.startswith(_HIDDEN) for part in place.parent.parts
+        ):  # in a stage: flushed and renamed with the other files
             place.write_bytes(data)
             return
         with _hidden(place.parent) as hidden:
@@ -84,14 +86,14 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """UTF-8, line ends as they are. Raises as ``write_bytes``."""
+    """Write UTF-8 with unchanged line endings. Raises as ``write_bytes``."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Indented by 2, keys in the order given, a newline at the end. Raises as ``write_bytes``.
+    """Write JSON, indented by 2, keys in the given order, with a final newline. Raises as ``write_bytes``.
 
-    NumPy numbers and arrays and paths are written as numbers, lists and text. NaN is a ``ValueError``: it is no JSON.
+    NumPy numbers, arrays and paths become numbers, lists and strings. NaN raises ``ValueError``: JSON has no NaN.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
 
@@ -99,12 +101,12 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def write_nifti(path: str | os.PathLike[str], volume: Volume) -> None:
     """Write NIfTI-1: bool as uint8, integers as uint8, int16 or int32, everything else as float32. Raises as above.
 
-    The same volume gives the same bytes. A name that ends in ``.gz`` is packed. The affine is the sform, rounded to
-    float32; it is also the qform if its axes are at right angles, since a qform cannot hold shears.
+    The same volume gives the same bytes. Names that end in ``.gz`` are compressed. The affine becomes the sform
+    (rounded to float32), and also the qform if its axes are orthogonal, since a qform cannot represent shears.
     """
     parts = _nifti(volume)
     if str(path).endswith(".gz"):
-        # Runs only: on noise beside large zero areas twice as fast as a search for matches, and no larger.
+        # Run-length only: for noise beside large areas of zeros twice as fast as full matching, and no larger.
         packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
         parts = [*(packer.compress(part) for part in parts), packer.flush()]
     write_bytes(path, b"".join(parts))
@@ -112,17 +114,17 @@ def write_nifti(path: str | os.PathLike[str], volume: Volume) -> None:
 
 @contextmanager
 def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """A hidden folder to write many files into, which all move to ``folder`` when the block ends well.
+    """A hidden folder for several files, which are moved to ``folder`` together when the block succeeds.
 
-    If the block raises anything, nothing of it remains, nor does ``folder`` if it was not there before. Subfolders
-    move along. Write with the functions of this module, so that a full disk is reported as one.
+    If the block raises, none of its files remain, nor does ``folder`` if it is new. Subfolders are moved too. Write
+    with the functions of this module, so that a full disk is reported as such.
 
     Raises
     ------
     UsageError
-        A file to be moved exists in ``folder`` and ``overwrite`` is false. Call ``refuse_existing`` before long work.
+        A file to be moved exists in ``folder`` and ``overwrite`` is false; call ``refuse_existing`` before long work.
     UadtkError
-        The disk is full, or ``folder`` cannot be written to.
+        The disk is full, or ``folder`` is not writable.
 
     Examples
     --------
@@ -146,7 +148,7 @@ def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[
                 _move(stage, folder, overwrite)
     except BaseException:
         for empty in made:
-            with suppress(OSError):  # something else was written there meanwhile
+            with suppress(OSError):  # another process has written there
                 empty.rmdir()
         raise
 
@@ -202,7 +204,7 @@ def scratch() -> Iterator[Path]:
 
 @contextmanager
 def _hidden(folder: Path) -> Iterator[Path]:
-    """A folder to write in, on the same file system; locked while its process lives, removed at the end."""
+    """A temporary folder on the same file system, locked while its process lives and removed at the end."""
     _sweep(folder)
     hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
     hidden.mkdir()
@@ -214,10 +216,13 @@ def _hidden(folder: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine left behind: hidden folders that nobody holds a lock on."""
+    """Remove what killed processes of this machine left behind: hidden folders that no process holds a lock on.
+
+    Without locks (Windows, some network file systems) a folder may belong to a running process, so none is removed.
+    """
     for hidden in folder.glob(f"{_HIDDEN}{_HOST}-*"):
         with suppress(OSError):
-            if time.time() - hidden.stat().st_mtime < _GRACE_S:  # made, and perhaps not yet locked
+            if time.time() - hidden.stat().st_mtime < _GRACE_S:  # created, but perhaps not locked yet
                 continue
             with _locked(hidden) as sure:
                 if sure:
@@ -226,9 +231,9 @@ def _sweep(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a lock that the system releases if the process dies; False where another holds it or there are no locks.
+    """Hold a lock that the system releases if the process dies; False if another process holds it or locks are missing.
 
-    A lock and not a process number, which means nothing in another container and is given out again.
+    A lock rather than a process number: numbers are reused and mean nothing in another container.
     """
     try:
         import fcntl
@@ -248,14 +253,14 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _flush(file: Path) -> None:
-    """Wait until the file's content is on the disk."""
+    """Flush the file's content to disk."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
-    """Wait until renames are on the disk, where the system can do that."""
-    with suppress(OSError):
+    """Flush renames to disk, where the system supports it."""
+    with suppress(OSError):  # Windows cannot open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -283,7 +288,7 @@ def _nifti(volume: Volume) -> list[bytes | memoryview]:
 
 
 def _stored(voxels: NDArray[Any]) -> NDArray[Any]:
-    """Little-endian, in the smallest type that common readers know."""
+    """Little-endian, in the smallest type that common readers support."""
     if voxels.dtype.kind not in "iu":
         return voxels.astype("u1" if voxels.dtype == bool else "<f4", copy=False)
     if voxels.dtype == np.uint8:
@@ -299,4 +304,4 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} is not JSON-serialisable")

@@ -11,6 +11,7 @@ import torch
 
 from uadtk import registry
 from uadtk.core.errors import BackendError
+from uadtk.core.machine import usable_cores
 from uadtk.core.run import Run
 
 
@@ -33,7 +34,7 @@ def make_run(device: str = "auto", threads: int = 0, seed: int = 0) -> Run:
     if chosen == "cuda" and beside > 1:
         torch.cuda.set_device(here)
         chosen = f"cuda:{here}"
-    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // beside))
+    torch.set_num_threads(threads or max(1, usable_cores() // beside))
     return Run(device=chosen, seed=seed, say=say, track=track)
 
 

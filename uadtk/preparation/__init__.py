@@ -1,4 +1,4 @@
-"""From a scan to slices a model can read, and the way back to the scan's own grid."""
+"""From a scan to slices for a model, and back-projection to the scan's own grid."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Prepared:
 
 
 def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None = None) -> Prepared:
-    """Follow the recipe.
+    """Prepare a scan as ``recipe`` specifies.
 
     Raises
     ------
@@ -112,6 +112,6 @@ def _fits(brain: Mask, field_mm: float) -> None:
         extent_mm = (box[axis].stop - box[axis].start) * brain.spacing_mm[axis]
         if extent_mm > field_mm:
             raise DataError(
-                f"the brain is {extent_mm:.0f} mm {name}, the model sees {field_mm:g} mm",
-                fix="Check the spacing in the header, and that the brain mask is a brain.",
+                f"the brain is {extent_mm:.0f} mm {name}, the model's field of view {field_mm:g} mm",
+                fix="Check the spacing in the header and the brain mask.",
             )

@@ -1,4 +1,4 @@
-"""Which voxels of a scan may be taken for normal, when some lesions of it are known."""
+"""Voxels of a scan that may be treated as normal, given its known lesions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MARGIN_MM = 6.0
 
 
 def lesion_of(row: Row, scan: Scan) -> Mask | None:
-    """The known lesions; an empty mask is a scan without any."""
+    """The lesion mask of a row, empty for a scan without lesions; None if the row has none."""
     return read_mask(row.lesion_mask, like=scan, may_be_empty=True) if row.lesion_mask else None
 
 
 def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
-    """Axial slices without lesion, as a bool volume on the scan's grid.
+    """Axial slices without lesions, as a bool volume on the scan's grid.
 
-    The cohort's list of slices (indices along the stored third axis) where there is one; else all slices at least two
-    away from any lesion voxel; else all.
+    The cohort's list of slices (indices along the stored third axis) if there is one; else all slices at least two
+    away from any lesion voxel; without a lesion mask, all slices.
     """
     normal = np.ones(scan.shape, dtype=bool)
     if row.lesion_free_slices is not None:
@@ -39,7 +39,7 @@ def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
 
 
 def outside_lesion(scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
-    """All voxels further than 6 mm from a lesion."""
+    """All voxels more than 6 mm from a lesion."""
     if lesion is None:
         return np.ones(scan.shape, dtype=bool)
     from scipy.ndimage import distance_transform_edt

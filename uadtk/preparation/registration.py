@@ -29,7 +29,7 @@ def _sitk() -> Any:
 
 
 def n4(scan: Scan, brain: Mask) -> Scan:
-    """N4 bias field correction (Tustison et al. 2010): estimated at a quarter of the resolution, applied in full."""
+    """N4 bias field correction (Tustison et al. 2010): estimated at about 4 mm, applied at full resolution."""
     sitk = _sitk()
     image = _to_itk(sitk, scan)
     mask = sitk.Cast(_to_itk(sitk, brain) > 0.5, sitk.sitkUInt8)
@@ -43,7 +43,7 @@ def n4(scan: Scan, brain: Mask) -> Scan:
 
 
 def denoise(scan: Scan) -> Scan:
-    """Curvature flow, 5 iterations of 0.125, as the thesis' pre-processing."""
+    """Curvature flow, 5 iterations of 0.125, as in the thesis' preprocessing."""
     flow = curvature_flow(scan.voxels.T, 5, 0.125, scan.spacing_mm[::-1])
     return Scan(flow.T, scan.affine)
 
@@ -112,7 +112,7 @@ def _empty(sitk: Any, kind: str) -> Any:
 
 @cache
 def _atlas() -> Scan:
-    """The skull-stripped ICBM 2009a T1 that nilearn carries in its wheel (197 x 233 x 189, 1 mm)."""
+    """The skull-stripped ICBM 2009a T1 from nilearn's wheel (197 x 233 x 189, 1 mm)."""
     spec = find_spec("nilearn")
     if spec is None or spec.origin is None:
         raise BackendError("registration needs the atlas in nilearn", fix='Install it: pip install "uadtk[phantom]".')
@@ -124,11 +124,11 @@ def _atlas() -> Scan:
 
 
 def _to_itk(sitk: Any, volume: Volume) -> Any:
-    """RAS+ affine to ITK's LPS origin, spacing and direction."""
+    """An ITK image, with origin, spacing and direction in LPS from the RAS+ affine."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.T, dtype=np.float32))
     lps = np.diag([-1.0, -1.0, 1.0]) @ volume.affine[:3]
     direction = lps[:, :3] / np.array(volume.spacing_mm)
-    u, _, vt = np.linalg.svd(direction)  # ITK refuses directions that are not orthonormal to the last bit
+    u, _, vt = np.linalg.svd(direction)  # ITK requires exactly orthonormal directions
     image.SetOrigin(lps[:, 3].tolist())
     image.SetSpacing(volume.spacing_mm)
     image.SetDirection((u @ vt).ravel().tolist())

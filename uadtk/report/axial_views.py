@@ -1,7 +1,7 @@
 """Axial planes of a segmentation, laid out as a radiologist expects them.
 
-Radiological convention: the patient's left is on the right of the picture, anterior is up. A scan may be stored in any
-orientation; it is looked at through views of its closest RAS+ orientation, so that only the planes shown are touched.
+Radiological convention: the patient's left is on the right of the image, anterior is up. A scan may be stored in any
+orientation; it is accessed through views in the closest RAS+ orientation, so only the planes shown are read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MARGIN_MM = 6.0
 
 
 def canonical(volume: Volume) -> tuple[Array, Affine]:
-    """A view of the voxels with x to the right, y to the front and z to the top of the head; and the view's affine."""
+    """A view of the voxels with x to the right, y to anterior and z to superior, and its affine."""
     from nibabel import orientations as to
 
     orientation: Any = to.io_orientation(volume.affine)  # type: ignore[no-untyped-call]
@@ -33,7 +33,7 @@ class Planes:
     """Scan, score and components as axial planes cropped to the brain.
 
     ``low`` and ``high`` bound the voxels (x, y, z) of the brain, in x and y with a margin; ``grey`` is the intensity
-    window of scan and reconstruction, ``heat`` the score that has the brightest colour.
+    window of scan and reconstruction, ``heat`` the score with the brightest colour.
     """
 
     scan: Array
@@ -75,7 +75,7 @@ class Planes:
             low,
             high,
             _grey(intensities),
-            # The rarest scores would leave everything else dark.
+            # Scaled to the few highest scores, everything else would be dark.
             max(float(np.quantile(scores, 0.999)) if scores.size else 0.0, 1e-12),
         )
 
@@ -87,7 +87,7 @@ class Planes:
         return width, height
 
     def size_px(self, longest: int) -> tuple[int, int]:
-        """Width and height of a picture in square pixels."""
+        """Width and height of an image in square pixels."""
         width, height = self.size_mm
         scale = longest / max(width, height)
         return max(1, round(width * scale)), max(1, round(height * scale))
@@ -97,7 +97,7 @@ class Planes:
         return volume[self.low[0] : self.high[0], self.low[1] : self.high[1], k].T[::-1, ::-1]
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where a voxel's centre lies in the picture, as fractions from its left and its top."""
+        """Position of a voxel's centre in the image, as fractions of width and height from the top left."""
         left = (self.high[0] - 0.5 - x) / (self.high[0] - self.low[0])
         top = (self.high[1] - 0.5 - y) / (self.high[1] - self.low[1])
         return left, top
@@ -108,13 +108,13 @@ class Planes:
         return float(self.affine[2] @ (middle[0] if x is None else x, middle[1] if y is None else y, k, 1.0))
 
     def spread(self, count: int) -> list[int]:
-        """At most ``count`` planes, evenly through the brain from bottom to top."""
+        """At most ``count`` planes, evenly spaced through the brain from inferior to superior."""
         low, high = self.low[2], self.high[2]
         count = min(count, high - low)
         return [low + int((i + 0.5) * (high - low) / count) for i in range(count)]
 
     def finding(self, finding: Finding) -> tuple[float, float, int]:
-        """Voxel x and y of the centroid, and the nearest plane that meets the finding (a ring may miss its own)."""
+        """Voxel x and y of the centroid, and the nearest plane that intersects the finding (rings may miss theirs)."""
         x, y, z = (np.linalg.inv(self.affine) @ (*finding.centroid_mm, 1.0))[:3].tolist()
         nearest = sorted(range(self.components.shape[2]), key=lambda k: abs(k - z))
         met = (k for k in nearest if (self.components[:, :, k] == finding.label).any())
@@ -132,7 +132,7 @@ class Planes:
 
 
 def _bounds(brain: NDArray[np.bool_], spacing: Array) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """First and one past the last brain voxel per axis; the whole volume if there is none."""
+    """First brain voxel and one past the last, per axis; the whole volume if there are none."""
     flat = np.asarray(brain.any(axis=2))
     along = [np.asarray(line) for line in (flat.any(axis=1), flat.any(axis=0), brain.any(axis=(0, 1)))]
     margin = np.ceil([MARGIN_MM / spacing[0], MARGIN_MM / spacing[1], 0]).astype(int).tolist()

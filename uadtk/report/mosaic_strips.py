@@ -1,6 +1,6 @@
-"""Strips of pictures for the mosaic of a benchmark (the study's Fig. 6): one column per case, one strip per method.
+"""Strips of images for the mosaic of a benchmark (the study's Fig. 6): one column per case, one strip per method.
 
-Every panel is one axial plane, the same for all methods: it follows from scan and truth alone.
+Every panel is an axial plane, chosen from scan and truth only and so the same for all methods.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from uadtk.core.volume import Mask
 from uadtk.report.axial_views import Planes, canonical
 from uadtk.report.mosaic import GREY, HEAT, Pixels, grey_pixels, mask_pixels, png, shades
 
-PANEL_PX = 150  # width and height of a panel; a plane is centred in it
+PANEL_PX = 150  # width and height of a panel, in which the plane is centred
 _GAP_PX = 4
-# One palette for both rows of a strip: every second shade of grey, then every second colour of the score.
+# One palette for both rows of a strip: half the shades of grey, then half the colours of the score.
 _BOTH = np.concatenate([GREY[:254:2], HEAT[:254:2], np.zeros((2, 3), np.uint8)])
 _EMPTY, _FIRST_HEAT = 16, 127
 
 
 @dataclass(frozen=True)
 class Case:
-    """One plane of one scan. Pixels are shades of ``GREY``; ``score`` is float32, its colours are the strip's.
+    """One plane of one scan. Pixels index ``GREY``; ``score`` is float32, coloured later on the strip's scale.
 
-    ``marked``: the scan with the truth outlined. ``heat``: the score that has the brightest colour.
+    ``marked``: the scan with the truth outlined. ``heat``: the score with the brightest colour.
     """
 
     scan: Pixels
@@ -39,7 +39,7 @@ class Case:
 
 
 def case(scoring: Scoring, truth: Mask) -> Case:
-    """The plane with most of ``truth``; the middle of the brain if it is empty.
+    """The plane with the largest area of ``truth``; the middle of the brain if it is empty.
 
     Raises
     ------
@@ -57,13 +57,13 @@ def case(scoring: Scoring, truth: Mask) -> Case:
         scan=grey_pixels(planes, planes.scan, k, size),
         marked=mask_pixels(planes, k, size, truth=lesion, width=1),
         reconstruction=None if again is None else grey_pixels(planes, again, k, size),
-        score=planes.plane(planes.score, k).astype(np.float32),  # a copy: a view would keep the volume
+        score=planes.plane(planes.score, k).astype(np.float32),  # a copy: a view would hold the whole volume in memory
         heat=planes.heat,
     )
 
 
 def strip(cases: Sequence[Case]) -> bytes:
-    """PNG of one method: reconstructions (an empty panel without one) above scores, whose colours have one scale."""
+    """PNG of one method: reconstructions (an empty panel without one) above scores on a common colour scale."""
     heat = max(one.heat for one in cases)
     above = [np.full_like(one.scan, _EMPTY) if one.reconstruction is None else one.reconstruction for one in cases]
     below = [shades(one.score, 0.0, heat, one.scan.shape[::-1]) for one in cases]
@@ -71,7 +71,7 @@ def strip(cases: Sequence[Case]) -> bytes:
 
 
 def head(cases: Sequence[Case]) -> bytes:
-    """PNG above the strips: scans, and the same with the truth outlined."""
+    """PNG for the top of the mosaic: scans, and the same scans with the truth outlined."""
     return png(np.concatenate([_row([one.scan for one in cases]), _row([one.marked for one in cases])]), GREY)
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one segmentation: no script, no network; for screens, phones and paper."""
+"""The report of one segmentation as a self-contained HTML page, without scripts or network access."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uadtk.report.axial_views import Planes
 from uadtk.report.histogram import histogram, histogram_svg
 from uadtk.report.mosaic import FOUND, GREY, HEAT, OTHER, grey_pixels, heat_pixels, inferno, mask_pixels, png
 
-SHOWN = 8  # findings with pictures
+SHOWN = 8  # findings shown with images
 LISTED = 200  # findings in the table; the rest are in findings.tsv
 PANEL_PX, OVERVIEW_PX = 300, 180  # longest side
 OVERVIEW_PLANES = 12
@@ -31,7 +31,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """The pictures of one plane. ``x`` and ``y``: where to point at, in percent of a picture."""
+    """The images of one plane. ``x`` and ``y``: position of the pointers, in percent of the image."""
 
     title: str
     detail: str
@@ -41,7 +41,7 @@ class Row:
 
 
 def report_html(segmentation: Segmentation) -> str:
-    """The page; the same bytes for the same segmentation."""
+    """The page as HTML, identical bytes for the same segmentation."""
     point, findings = segmentation.point, segmentation.findings
     planes = Planes.of(segmentation)
     hist = histogram(segmentation.scoring.score.voxels, segmentation.scoring.brain.voxels, point.threshold)
@@ -70,7 +70,7 @@ def report_html(segmentation: Segmentation) -> str:
 
 @lru_cache
 def template(name: str) -> Template:
-    """A page of this folder, to be filled in; what it is given is escaped."""
+    """A template of this folder; values are HTML-escaped."""
     environment = Environment(
         loader=PackageLoader("uadtk", "report"),
         autoescape=True,
@@ -84,7 +84,7 @@ def template(name: str) -> Template:
 
 def _name(segmentation: Segmentation) -> str:
     source = segmentation.provenance.get("input", {}).get("path", "")
-    return "/".join(PurePath(source).parts[-2:]) or "scan"  # half of all scans are called flair.nii.gz
+    return "/".join(PurePath(source).parts[-2:]) or "scan"  # many scans are simply called flair.nii.gz
 
 
 def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -117,7 +117,7 @@ def _rows(planes: Planes, segmentation: Segmentation) -> list[Row]:
     x, y, k = planes.highest()
     score = planes.score[x, y, k]
     why = (
-        "above the threshold, in a group too small to be a finding"
+        "above the threshold, but its component is too small to be a finding"
         if score > np.float32(segmentation.point.threshold)
         else "not above the threshold"
     )
@@ -145,7 +145,7 @@ def _overview(planes: Planes) -> list[Panel]:
 
 
 def _lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested record as flat lines: ``a.b`` and a text."""
+    """Flatten a nested record to pairs of ``a.b`` and text."""
     if isinstance(value, Mapping):
         return [line for key, item in value.items() for line in _lines(item, f"{prefix}.{key}" if prefix else str(key))]
     if value is None or value == "":

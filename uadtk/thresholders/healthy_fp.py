@@ -93,9 +93,8 @@ class Thresholder:
 
     def lowest(self, scan: CalibrationScan) -> float:
         """T_i: the smallest threshold, at least 0, such that there and at all higher ones the scan keeps the budget."""
-        score = np.where(scan.brain, scan.score, np.float32(0)).T
         limit, unit = self.budget.limit(scan)
-        return max(0.0, healthy_fp_threshold(score, limit, unit, min_size=self.options.min_voxels))
+        return max(0.0, healthy_fp_threshold(scan.score_zyx, limit, unit, min_size=self.options.min_voxels))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ Lesion voxels outside the brain count as missed, as no threshold finds them; a s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.kernels import best_component_dice, best_dice, component_sweep
-from uadtk.plugin import CalibrationScan, CalibrationSet, Choice, DataError, option
+from uadtk.plugin import CalibrationSet, Choice, DataError, option
 
 _DRAWS = 1000
 _GRID = 256
@@ -55,7 +55,12 @@ class Thresholder:
         return Choice(threshold, f"highest DICE on labelled scans{small}", {"dice": float(dice)}, interval, floor)
 
     def _best(self, scans: CalibrationSet) -> float:
-        score, truth = _walk(scans, _score), _walk(scans, _truth)
+        def score() -> Iterator[NDArray[np.float32]]:
+            return (scan.score_zyx for scan in scans)
+
+        def truth() -> Iterator[NDArray[np.bool_]]:
+            return (scan.lesion_zyx for scan in scans)
+
         if self.min_voxels == 1:
             best = best_dice(score, truth)
         else:
@@ -69,20 +74,8 @@ class Thresholder:
     def _counts(self, scans: CalibrationSet, grid: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Subject, and kept voxels, true ones of them and voxels of the truth at each threshold, (3, thresholds)."""
         for scan in scans:
-            sweep = component_sweep(_score(scan), _truth(scan), self.min_voxels, thresholds=grid)
+            sweep = component_sweep(scan.score_zyx, scan.lesion_zyx, self.min_voxels, thresholds=grid)
             yield scan.subject, np.stack([sweep.voxels, sweep.true_positives, np.full(grid.size, sweep.positives)])
-
-
-def _score(scan: CalibrationScan) -> NDArray[np.float32]:
-    return np.where(scan.brain, scan.score, np.float32(0)).T
-
-
-def _truth(scan: CalibrationScan) -> NDArray[np.bool_]:
-    return (np.zeros_like(scan.brain) if scan.lesion is None else scan.lesion).T
-
-
-def _walk(scans: CalibrationSet, part: Callable[[CalibrationScan], Any]) -> Callable[[], Iterator[Any]]:
-    return lambda: map(part, scans)
 
 
 def _grid(scans: CalibrationSet, threshold: float) -> NDArray[np.float32]:
@@ -91,7 +84,7 @@ def _grid(scans: CalibrationSet, threshold: float) -> NDArray[np.float32]:
     These are 256 of them, of all scans with lesions alike, and the threshold itself.
     """
     shares = np.linspace(0, 1, _GRID)
-    scores = (_score(scan)[_truth(scan)] for scan in scans)
+    scores = (scan.score_zyx[scan.lesion_zyx] for scan in scans)
     of_each = [np.quantile(found, shares, method="inverted_cdf") for found in scores if found.size]
     of_all = np.quantile(np.concatenate(of_each), shares, method="inverted_cdf").astype(np.float32)
     return np.unique(np.r_[np.nextafter(of_all, np.float32(-np.inf)).clip(0), np.float32(threshold)])

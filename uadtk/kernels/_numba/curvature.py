@@ -57,7 +57,7 @@ def advance(source, target, time_step, dz, dy, dx, begin, end):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def advance_row(mm, mo, mp, om, oo, op, pm, po, pp, out, time_step, kz, ky, kx):
-    """One row of output. Rows of input are named by their steps in z and y: minus, zero (o), plus."""
+    """One row of output. Input rows are named by their offsets in z and y: minus (m), zero (o), plus (p)."""
     for x in range(out.size):
         here = np.float64(oo[x + 1])
         west, east = np.float64(oo[x]), np.float64(oo[x + 2])

@@ -1,4 +1,4 @@
-"""Counts of the two halves of float32 values, in blocks that are skipped when they hold nothing of interest."""
+"""Counts of the two halves of float32 values; blocks without relevant values are skipped."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def namespace() -> Any:
 def upper_halves(values, mask, counts):
     """Add the counts of ``values >> 16`` to ``counts`` (2, 65536).
 
-    Even and odd values go apart, so that a run of equal values does not wait for one counter; a block of zeros is one
-    addition, a block outside the mask none.
+    Even and odd positions have separate counters, so a run of equal values does not wait for one counter; a block of
+    zeros is a single addition, a block outside the mask none.
     """
     even, odd = counts[0], counts[1]
     for start in range(0, values.size, _BLOCK):

@@ -1,4 +1,4 @@
-"""Residual sums in tiles that stay in the first-level cache while all samples of a tile go by."""
+"""Residual sums in tiles that stay in the L1 cache while all samples of a tile are added."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _add_tile(image, mask, batch, start, total, square, with_square, low):
     invalid = False
     samples = batch.shape[0]
     fours = samples - samples % 4
-    # Four samples at a time: a fourth of the traffic to the sums, which take more of it than the samples.
+    # Four samples at a time: a quarter of the memory traffic of the sums, which dominates that of the samples.
     for s in range(0, fours, 4):
         row0 = batch[s, start : start + length]
         row1 = batch[s + 1, start : start + length]
         row2 = batch[s + 2, start : start + length]
         row3 = batch[s + 3, start : start + length]
         for j in range(length):
-            # Select, not multiply: what lies outside the mask may be NaN.
+            # Select, not multiply: values outside the mask may be NaN.
             keep = mask[j]
             d0 = np.float64(image[j]) - np.float64(row0[j]) if keep else 0.0
             d1 = np.float64(image[j]) - np.float64(row1[j]) if keep else 0.0
@@ -122,7 +122,7 @@ def _several(image, mask, batch, mean, variance, invalid, low):
 
 @njit(nogil=True, cache=True)
 def finish(total, square, count_z, count_y, count_x, variance, out):
-    """Sums (z, y, x) to the mean, or to the variance; a voxel's count is the sum of its three slices' counts."""
+    """Mean or variance from the sums (z, y, x); a voxel's count is the sum of its three slices' counts."""
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
             of_row = count_z[z] + count_y[y]
