@@ -31,9 +31,9 @@ import torch
 from _shared import gliomas
 from torch import Tensor
 
-from uadtk.checkpoint import DEFAULT_CLEANERS, Checkpoint, load, new, open_checkpoint, pack
+from uadtk.checkpoint import Checkpoint, load, new, open_checkpoint, pack
 from uadtk.core.errors import UsageError
-from uadtk.core.model import Batch, capabilities
+from uadtk.core.model import DEFAULT_CLEANERS, Batch, capabilities
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, read_cohort

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from uadtk import registry
 from uadtk.core import options as opts
 from uadtk.core.errors import CheckpointError, PluginError, UadtkError, UsageError, did_you_mean
-from uadtk.core.model import capabilities, default_scorer
+from uadtk.core.model import capabilities, default_scorer, traits
 from uadtk.core.preparation import Preparation
 from uadtk.core.thresholder import OperatingPoint, named_point
 from uadtk.io.write import write_bytes
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 SUFFIX = ".safetensors"
 SHIPPED = Path(__file__).parent / "weights"
-DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=6,unit=mm")
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def new(
     registered = registry.find("models", model)
     cls = registry.load("models", model)
     scorer = scorer or default_scorer(cls)
-    cleaners = getattr(cls, "cleaners", DEFAULT_CLEANERS) if cleaners is None else cleaners
+    cleaners = traits(cls).cleaners if cleaners is None else cleaners
     kinds: list[tuple[registry.Kind, str]] = [("scorers", scorer), *(("cleaners", cleaner) for cleaner in cleaners)]
     for kind, spec in kinds:
         name, values = opts.parse_spec(spec)

@@ -7,7 +7,7 @@ come without gradients, unless it says ``needs_gradient = True``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
@@ -23,6 +23,21 @@ class Scored:
 
     score: Tensor
     maps: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScorerTraits:
+    """What a scorer declares, with the defaults; see the module docstring."""
+
+    needs: tuple[str, ...] = ()
+    whole_scan: bool = False
+    needs_gradient: bool = False
+
+
+def scorer_traits(scorer: Any) -> ScorerTraits:
+    """The traits of a scorer, class or instance. Options may decide ``needs``, so prefer the instance."""
+    names = (f.name for f in fields(ScorerTraits))
+    return ScorerTraits(**{name: getattr(scorer, name) for name in names if hasattr(scorer, name)})
 
 
 class Scorer(Protocol):

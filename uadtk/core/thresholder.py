@@ -64,6 +64,13 @@ class Thresholder(Protocol):
     def choose(self, scans: CalibrationSet) -> Choice: ...
 
 
+def check_subjects(thresholder: Thresholder, n: int) -> None:
+    """Raises UsageError if the thresholder has a method ``check_subjects`` and finds ``n`` subjects too few."""
+    check = getattr(thresholder, "check_subjects", None)
+    if check is not None:
+        check(n)
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """A threshold that knows where it comes from. Voxels with a score above ``threshold`` are abnormal.

@@ -17,7 +17,7 @@ from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.run import Run
-from uadtk.core.thresholder import CalibrationScan, OperatingPoint
+from uadtk.core.thresholder import CalibrationScan, OperatingPoint, check_subjects
 from uadtk.io.cohort import Cohort, Row, read_row
 from uadtk.pipeline.score import Method, build_method, score_map
 from uadtk.preparation.lesion_free import lesion_free, lesion_of
@@ -78,8 +78,7 @@ def ready(strategy: str, cohort: Cohort) -> tuple[Any, list[Row]]:
     rows = [row for row in cohort if row.lesion_mask or not thresholder.needs_lesions]
     if not rows:
         raise UsageError(f"'{short}' needs lesion masks, the cohort names none", str(cohort.source))
-    if hasattr(thresholder, "check_subjects"):
-        thresholder.check_subjects(len({row.subject for row in rows}))
+    check_subjects(thresholder, len({row.subject for row in rows}))
     return thresholder, rows
 
 

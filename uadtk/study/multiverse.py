@@ -24,7 +24,7 @@ from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.run import Run
-from uadtk.core.thresholder import CalibrationScan
+from uadtk.core.thresholder import CalibrationScan, check_subjects
 from uadtk.io.cohort import Cohort
 from uadtk.io.write import write_json
 from uadtk.kernels import component_sweep
@@ -163,8 +163,7 @@ def _threshold(thresholder: Any, scans: Sequence[Kept], place: int, grid: Grid) 
     usable = [scan for scan in scans if (scan.labelled if labelled else grid in scan.healthy)]
     if not usable:
         raise DataError(f"no calibration scan with {'a lesion mask' if labelled else 'lesion-free slices'}")
-    if hasattr(thresholder, "check_subjects"):
-        thresholder.check_subjects(len({scan.subject for scan in usable}))
+    check_subjects(thresholder, len({scan.subject for scan in usable}))
     cleaned_alike = Cleaned(usable, place, grid, "brain" if labelled else "normal")
     return float(thresholder.choose(cleaned_alike).threshold)
 
