@@ -31,21 +31,21 @@ sys.path[:0] = [str(path) for path in ROOT.glob("plugins/*/src")]
 from uadtk import registry  # noqa: E402
 from uadtk.core import options as opts  # noqa: E402
 from uadtk.core.errors import UsageError  # noqa: E402
-from uadtk.core.model import Batch, capabilities  # noqa: E402
+from uadtk.core.model import Batch, traits  # noqa: E402
 from uadtk.networks.seeded import seeded  # noqa: E402
 from uadtk.testing.specimens import healthy_slices, planted  # noqa: E402
-from uadtk.training.optimisers import judged_from, make_optimisers, take_turns, turns_of  # noqa: E402
+from uadtk.training.optimisers import make_optimisers, take_turns, turns_of  # noqa: E402
 
 SIDES, SLICES, STEPS = (64, 128), 4, 2
-SCORERS = (
-    "own",
-    "residual",
-    "residual:polarity=absolute",
-    "multiscale",
-    "gradient",
-    "gradient:form=product",
-    "montecarlo:samples=3",
-    "restoration:steps=4",
+SCORERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("own", {}),
+    ("residual", {}),
+    ("residual", {"polarity": "absolute"}),
+    ("multiscale", {}),
+    ("gradient", {}),
+    ("gradient", {"form": "product"}),
+    ("montecarlo", {"samples": 3}),
+    ("restoration", {"steps": 4}),
 )
 
 
@@ -86,7 +86,7 @@ def _compare(found: dict[str, str], file: Path, only: list[str] | None) -> int:
 def _digests(name: str, cls: Any) -> Iterator[tuple[str, str]]:
     for values in _variants(cls):
         label = " ".join([name, *(f"{key}={value}" for key, value in values.items())])
-        options = opts.build(cls.Options, {**getattr(cls, "quick", {}), **values}, name)
+        options = opts.build(cls.Options, {**traits(cls).quick, **values}, name)
         side = _smallest(cls, options)
         for what, digest in _of_model(cls, options, side):
             yield f"{label} {what}", digest
@@ -127,8 +127,8 @@ def _of_model(cls: Any, options: Any, side: int) -> Iterator[tuple[str, str]]:
     yield "state", _sha(model.state_dict())
     healthy = healthy_slices(SLICES, side)
     batch = _lessons(model, healthy)
-    yield "capabilities", _sha({name: torch.ones(()) for name in capabilities(model)})
-    if "training_loss" in capabilities(model):
+    yield "capabilities", _sha({name: torch.ones(()) for name in traits(model).capabilities})
+    if "training_loss" in traits(model).capabilities:
         for mode in (True, False):
             with seeded(1), torch.no_grad():
                 yield f"loss {'training' if mode else 'eval'}", _sha(model.train(mode).training_loss(batch))
@@ -141,8 +141,8 @@ def _lessons(model: Any, healthy: Batch) -> Batch:
     """Two slices with a lesion that is marked, two without; labelled and not, so that every term of a loss counts."""
     image, lesion = planted(healthy)
     half = torch.arange(len(image))[:, None, None, None] < len(image) // 2
-    channels = 1 + 2 * int(getattr(model, "neighbours", 0))
-    known = (half | torch.zeros_like(lesion)) if getattr(model, "unlabelled", False) else lesion | True
+    channels = 1 + 2 * traits(model).neighbours
+    known = (half | torch.zeros_like(lesion)) if traits(model).unlabelled else lesion | True
     return replace(
         healthy,
         image=torch.where(half, image, healthy.image).repeat(1, channels, 1, 1),
@@ -157,7 +157,7 @@ def _lessons(model: Any, healthy: Batch) -> Batch:
 def _training(model: Any, batch: Batch) -> Iterator[tuple[str, str]]:
     model.train()
     optimisers = make_optimisers(model, 1e-3)
-    judged = judged_from(model)
+    judged = traits(model).judged_from
     for epoch in [1, int(judged)] if 1 < judged < math.inf else [1]:
         if not optimisers:
             break
@@ -167,7 +167,7 @@ def _training(model: Any, batch: Batch) -> Iterator[tuple[str, str]]:
                     losses = take_turns([turn], optimisers, [batch])
                 yield f"epoch {epoch} step {step} {turn.player} x{turn.times} losses", _sha(losses)
                 yield f"epoch {epoch} step {step} {turn.player} weights", _sha(dict(model.named_parameters()))
-    if hasattr(model, "conclude"):
+    if traits(model).conclude:
         with torch.no_grad():
             model.eval().conclude([batch])
         yield "concluded", _sha(model.state_dict())
@@ -176,7 +176,7 @@ def _training(model: Any, batch: Batch) -> Iterator[tuple[str, str]]:
 def _outputs(model: Any, healthy: Batch, when: str) -> Iterator[tuple[str, str]]:
     model.eval()
     x, brain = planted(healthy)[0], healthy.brain
-    can = capabilities(model)
+    can = traits(model).capabilities
     with seeded(3), torch.no_grad():
         if "reconstruct" in can:
             yield f"{when} reconstruct", _sha({"x": model.reconstruct(x)})
@@ -186,8 +186,8 @@ def _outputs(model: Any, healthy: Batch, when: str) -> Iterator[tuple[str, str]]
             yield f"{when} objective", _sha({"x": model.objective(x)})
         if "score" in can:
             yield f"{when} score", _sha({"x": model.score(x, brain)})
-    for spec in SCORERS:
-        name, values = opts.parse_spec(spec)
+    for name, values in SCORERS:
+        spec = ":".join([name, *(f"{key}={value}" for key, value in values.items())])
         scorer_class = registry.load("scorers", name)
         scorer = scorer_class(opts.build(scorer_class.Options, values, name))
         if set(scorer.needs) <= can:

@@ -19,16 +19,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.critics import LatentCritic, critic_loss
-from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.adversaries import WARM_UP_EPOCHS, latent_players, latent_turns
+from uadtk.networks.critics import LatentCritic
+from uadtk.networks.dense import DenseAutoencoder, dropout_samples, rebuild
 from uadtk.networks.distances import l1, l2
 from uadtk.plugin import Batch, Turn, option
-
-WARM_UP_EPOCHS = 6
 
 
 @dataclass(frozen=True)
@@ -52,44 +49,25 @@ class Model(nn.Module):
         self.options = options
         self.net = DenseAutoencoder(side, options.latent)
         self.critic = LatentCritic(options.latent, (50, 50))
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        to_z = nn.ModuleList([self.net.encoder, self.net.latent.squeeze, self.net.latent.heads])
-        return {
-            "autoencoder": list(self.net.parameters()),
-            "critic": list(self.critic.parameters()),
-            "encoder": list(to_z.parameters()),
-        }
+        return latent_players(self.net, self.critic)
 
     def turns(self, epoch: int) -> list[Turn]:
-        return [
-            Turn("autoencoder", self.training_loss, self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1),
-            Turn("critic", self._critic_loss, self.options.critic_steps),
-            Turn("encoder", self._encoder_loss),
-        ]
+        times = self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1
+        adversary = latent_turns(self.net, self.critic, self.options.critic_steps, self.options.penalty)
+        return [Turn("autoencoder", self.training_loss, times), *adversary]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        (z,) = self.net.encode(batch.image)
-        rebuilt = self.net.decode(F.dropout(z, self.options.dropout, self.training))
+        rebuilt = rebuild(self.net, batch.image, self.options.dropout if self.training else 0.0)
         return {"loss": self._distance(batch.image, rebuilt, batch.normal).mean()}
 
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            (z,) = self.net.encode(batch.image)
-        return critic_loss(self.critic, torch.randn_like(z), z, self.options.penalty)
-
-    def _encoder_loss(self, batch: Batch) -> dict[str, Tensor]:
-        (z,) = self.net.encode(batch.image)
-        return {"loss": -self.critic(z).mean()}
-
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.net.decode(self.net.encode(x)[0])
+        return rebuild(self.net, x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        (z,) = self.net.encode(x)
-        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+        return dropout_samples(self.net, x, n, self.options.dropout)
 
     def objective(self, x: Tensor) -> Tensor:
         """The reconstruction error that training minimises, per slice."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.dense import halvings
+from uadtk.networks.dense import dropout_samples, halvings, rebuild
 from uadtk.networks.distances import l1
 from uadtk.networks.unified import Decoder, Encoder, glorot
 from uadtk.plugin import Batch, option
@@ -35,24 +33,24 @@ class Model(nn.Module):
         self.encoder, self.decoder = Encoder(n), Decoder(n)
         channels = self.encoder.channels
         self.latent = nn.Conv2d(channels, channels, 1).apply(glorot) if options.convolution else nn.Identity()
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        z = self._encode(batch.image)
-        rebuilt = self.decoder(F.dropout(z, self.options.dropout, self.training))
+        rebuilt = rebuild(self, batch.image, self.options.dropout if self.training else 0.0)
         return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.decoder(self._encode(x))
+        return rebuild(self, x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        z = self._encode(x)
-        return torch.stack([self.decoder(F.dropout(z, self.options.dropout)) for _ in range(n)])
+        return dropout_samples(self, x, n, self.options.dropout)
 
     def objective(self, x: Tensor) -> Tensor:
         """Σ|x − x̂| per slice."""
         return l1(x, self.reconstruct(x))
 
-    def _encode(self, x: Tensor) -> Tensor:
-        return self.latent(self.encoder(x))
+    def encode(self, x: Tensor) -> list[Tensor]:
+        return [self.latent(self.encoder(x))]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z)

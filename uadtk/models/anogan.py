@@ -24,7 +24,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from uadtk.networks.critics import ImageCritic, critic_loss
+from uadtk.networks.adversaries import critic_turn, generated, generator_turn
+from uadtk.networks.critics import ImageCritic
 from uadtk.networks.distances import l1
 from uadtk.networks.generators import UnifiedGenerator
 from uadtk.networks.seeded import seeded
@@ -62,26 +63,16 @@ class Model(nn.Module):
 
     def turns(self, epoch: int) -> list[Turn]:
         return [
-            Turn("critic", self._critic_loss, self.options.critic_steps),
-            Turn("generator", self._generator_loss),
+            critic_turn(self.critic, self._generated, self.options.critic_steps, self.options.penalty),
+            generator_turn(self.critic, self._generated),
         ]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """The critic's estimate of the Wasserstein distance between real and generated slices."""
         return {"loss": self.critic(batch.image * batch.normal).mean() - self.critic(self._generated(batch)).mean()}
 
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fake = self._generated(batch)
-        return critic_loss(self.critic, batch.image * batch.normal, fake, self.options.penalty)
-
-    def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": -self.critic(self._generated(batch)).mean()}
-
     def _generated(self, batch: Batch) -> Tensor:
-        """Slices from new z, without what must not be learned of the real ones: the critic is to see it in neither."""
-        z = torch.randn(len(batch.image), self.options.latent, device=batch.image.device)
-        return self.generator(z) * batch.normal
+        return generated(self.generator, self.options.latent, batch)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Slices do not mix: each has its own z, and Adam's steps in one number know nothing of the others."""

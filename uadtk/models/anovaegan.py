@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.critics import ImageCritic, critic_loss
+from uadtk.networks.adversaries import critic_turn, generator_turn
+from uadtk.networks.critics import ImageCritic
 from uadtk.networks.distances import l1
 from uadtk.networks.generators import UnifiedEncoder, UnifiedGenerator
 from uadtk.networks.unified import gaussian_kl, sampled
@@ -60,8 +61,8 @@ class Model(nn.Module):
     def turns(self, epoch: int) -> list[Turn]:
         return [
             Turn("autoencoder", self.training_loss),
-            Turn("generator", self._generator_loss),
-            Turn("critic", self._critic_loss, self.options.critic_steps),
+            generator_turn(self.critic, self._drawn),
+            critic_turn(self.critic, self._drawn, self.options.critic_steps, self.options.penalty),
         ]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -70,15 +71,11 @@ class Model(nn.Module):
         kl = gaussian_kl(mean, log_std).mean()
         return {"loss": reconstruction + self.options.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}
 
-    def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+    def _drawn(self, batch: Batch) -> Tensor:
+        """Reconstructions from one draw of z, 0 where slices are not ``normal``; no gradient reaches the encoder."""
         with torch.no_grad():
             z = sampled(*self._encode(batch.image))
-        return {"loss": -self.critic(self.generator(z) * batch.normal).mean()}
-
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fake = self.generator(sampled(*self._encode(batch.image)))
-        return critic_loss(self.critic, batch.image * batch.normal, fake * batch.normal, self.options.penalty)
+        return self.generator(z) * batch.normal
 
     def reconstruct(self, x: Tensor) -> Tensor:
         mean, _ = self._encode(x)

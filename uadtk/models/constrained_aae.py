@@ -18,17 +18,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.critics import LatentCritic, critic_loss
-from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.adversaries import WARM_UP_EPOCHS, latent_players, latent_turns
+from uadtk.networks.critics import LatentCritic
+from uadtk.networks.dense import DenseAutoencoder, dropout_samples, rebuild
 from uadtk.networks.distances import l1, l2
 from uadtk.networks.residual_blocks import ResidualAutoencoder
 from uadtk.plugin import Batch, Turn, option
-
-WARM_UP_EPOCHS = 6
 
 
 @dataclass(frozen=True)
@@ -59,46 +57,26 @@ class Model(nn.Module):
         else:
             self.net = DenseAutoencoder(side, options.latent)
             self.critic = LatentCritic(options.latent, (100, 50))
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        to_z: list[nn.Module] = [self.net.encoder]  # the residual network's ends in z
-        if isinstance(self.net, DenseAutoencoder):
-            to_z += [self.net.latent.squeeze, self.net.latent.heads]
-        return {
-            "autoencoder": list(self.net.parameters()),
-            "critic": list(self.critic.parameters()),
-            "encoder": list(nn.ModuleList(to_z).parameters()),
-        }
+        return latent_players(self.net, self.critic)
 
     def turns(self, epoch: int) -> list[Turn]:
-        return [
-            Turn("autoencoder", self.training_loss, self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1),
-            Turn("critic", self._critic_loss, self.options.critic_steps),
-            Turn("encoder", self._encoder_loss),
-        ]
+        times = self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1
+        adversary = latent_turns(self.net, self.critic, self.options.critic_steps, self.options.penalty)
+        return [Turn("autoencoder", self.training_loss, times), *adversary]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         reconstruction, latent = self._distances(batch.image, batch.normal)
         loss = reconstruction + self.options.weight * latent
         return {"loss": loss.mean(), "reconstruction": reconstruction.mean(), "latent": latent.mean()}
 
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            (z,) = self.net.encode(batch.image)
-        return critic_loss(self.critic, torch.randn_like(z), z, self.options.penalty)
-
-    def _encoder_loss(self, batch: Batch) -> dict[str, Tensor]:
-        (z,) = self.net.encode(batch.image)
-        return {"loss": -self.critic(z).mean()}
-
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.net.decode(self.net.encode(x)[0])
+        return rebuild(self.net, x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        (z,) = self.net.encode(x)
-        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+        return dropout_samples(self.net, x, n, self.options.dropout)
 
     def objective(self, x: Tensor) -> Tensor:
         """What the autoencoder minimises, per slice."""

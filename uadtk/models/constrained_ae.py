@@ -13,11 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.dense import DenseAutoencoder, dropout_samples, rebuild
 from uadtk.networks.distances import l1, l2
 from uadtk.plugin import Batch, option
 
@@ -37,8 +36,7 @@ class Model(nn.Module):
         super().__init__()
         self.options = options
         self.net = DenseAutoencoder(side, options.latent)
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         reconstruction, latent = self._distances(batch.image, batch.normal)
@@ -46,11 +44,10 @@ class Model(nn.Module):
         return {"loss": loss.mean(), "reconstruction": reconstruction.mean(), "latent": latent.mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.net.decode(self.net.encode(x)[0])
+        return rebuild(self.net, x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        (z,) = self.net.encode(x)
-        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+        return dropout_samples(self.net, x, n, self.options.dropout)
 
     def objective(self, x: Tensor) -> Tensor:
         """What training minimises, per slice."""

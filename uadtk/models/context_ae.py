@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uadtk.networks.context import cut_squares
-from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.dense import DenseAutoencoder, dropout_samples, rebuild
 from uadtk.networks.distances import l1
 from uadtk.plugin import Batch, option
 
@@ -35,23 +33,20 @@ class Model(nn.Module):
         self.options = options
         self.edge = max(1, round(options.edge * side))
         self.net = DenseAutoencoder(side, options.latent)
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         seen = batch.image
         if self.training:
             seen = cut_squares(seen, batch.brain, self.options.squares, self.edge)
-        (z,) = self.net.encode(seen)
-        rebuilt = self.net.decode(F.dropout(z, self.options.dropout, self.training))
+        rebuilt = rebuild(self.net, seen, self.options.dropout if self.training else 0.0)
         return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.net.decode(self.net.encode(x)[0])
+        return rebuild(self.net, x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        (z,) = self.net.encode(x)
-        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+        return dropout_samples(self.net, x, n, self.options.dropout)
 
     def objective(self, x: Tensor) -> Tensor:
         """Σ|x − x̂| per slice."""

@@ -23,10 +23,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from uadtk.networks.critics import ImageCritic, critic_loss
+from uadtk.networks.adversaries import critic_turn, generated, generator_turn
+from uadtk.networks.critics import ImageCritic
 from uadtk.networks.distances import l2
 from uadtk.networks.generators import (
     ResidualCritic,
@@ -77,8 +77,8 @@ class Model(nn.Module):
         if epoch > self.options.gan_epochs:
             return [Turn("encoder", self.training_loss)]
         return [
-            Turn("critic", self._critic_loss, self.options.critic_steps),
-            Turn("generator", self._generator_loss),
+            critic_turn(self.critic, self._generated, self.options.critic_steps, self.options.penalty),
+            generator_turn(self.critic, self._generated),
         ]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -87,18 +87,8 @@ class Model(nn.Module):
         loss = image + self.options.kappa * features
         return {"loss": loss.mean(), "image": image.mean(), "features": features.mean()}
 
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fake = self._generated(batch)
-        return critic_loss(self.critic, batch.image * batch.normal, fake, self.options.penalty)
-
-    def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": -self.critic(self._generated(batch)).mean()}
-
     def _generated(self, batch: Batch) -> Tensor:
-        """Slices from new z, without what must not be learned of the real ones: the critic is to see it in neither."""
-        z = torch.randn(len(batch.image), self.options.latent, device=batch.image.device)
-        return self.generator(z) * batch.normal
+        return generated(self.generator, self.options.latent, batch)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.generator(self.encoder(x))

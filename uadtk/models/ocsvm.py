@@ -19,10 +19,9 @@ from importlib.util import find_spec
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.dense import DenseAutoencoder, rebuild
 from uadtk.networks.distances import l1
 from uadtk.plugin import BackendError, Batch, DataError, option
 
@@ -57,8 +56,7 @@ class Model(nn.Module):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         if self.training:
             _require_sklearn()  # better now than after hours of training
-        (z,) = self.net.encode(batch.image)
-        rebuilt = self.net.decode(F.dropout(z, self.options.dropout, self.training))
+        rebuilt = rebuild(self.net, batch.image, self.options.dropout if self.training else 0.0)
         return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
 
     def conclude(self, batches: Iterable[Batch]) -> None:

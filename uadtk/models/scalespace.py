@@ -13,7 +13,7 @@ cannot pass; ``noise`` trains on coarsely noised slices (Kascenas et al. 2022), 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,6 @@ class BandAutoencoder(nn.Module):
 
 class Model(nn.Module):
     Options = Options
-    exempt: ClassVar = {"samples_are_reconstructions": "The default bands, autoencoders, have nothing to draw."}
 
     def __init__(self, options: Options, side: int) -> None:
         super().__init__()
@@ -81,8 +80,7 @@ class Model(nn.Module):
         widths = options.widths if len(options.widths) > 1 else options.widths * options.levels
         self.pyramid = Pyramid(options.levels, options.sigma)
         variational = options.band == "vae"
-        if not variational:
-            self.sample = None  # type: ignore[method-assign, assignment]  # says that it cannot
+        self.lacks = () if variational else ("sample",)
         self.bands = nn.ModuleList(
             BandAutoencoder(side >> k, width, options.latent, options.bottleneck == "dense", variational)
             for k, width in enumerate(widths)

@@ -40,8 +40,7 @@ class Model(nn.Module):
         self.options = options
         n = halvings(side, least=2)
         self.encoder, self.decoder = Encoder(n), SkipDecoder(n)
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         rebuilt = self._decode(stage_outputs(self.encoder, batch.image), dropping=self.training)

@@ -6,7 +6,10 @@ Both have ``encode(x)`` -> one (B, latent) per head, and ``decode(z)`` -> (B, 1,
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +18,28 @@ from uadtk.networks.unified import Decoder, DenseLatent, Encoder, glorot, stages
 
 ZIMMERER_WIDTHS = (16, 64, 256, 1024)
 ZIMMERER_SLOPE = 0.2
+
+
+class Autoencoder(Protocol):
+    """A network, or a model, with one latent."""
+
+    def encode(self, x: Tensor) -> Sequence[Tensor]:
+        """``x`` (B, 1, S, S) -> [z]."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+
+def rebuild(net: Autoencoder, x: Tensor, dropout: float = 0.0) -> Tensor:
+    """Reconstruction of ``x`` (B, 1, S, S) with the share ``dropout`` of z dropped, whatever the mode."""
+    (z,) = net.encode(x)
+    return net.decode(F.dropout(z, dropout))
+
+
+def dropout_samples(net: Autoencoder, x: Tensor, n: int, dropout: float) -> Tensor:
+    """(n, B, 1, S, S): reconstructions of ``x`` with independent dropout on z."""
+    (z,) = net.encode(x)
+    return torch.stack([net.decode(F.dropout(z, dropout)) for _ in range(n)])
 
 
 def halvings(side: int, least: int = 1) -> int:
