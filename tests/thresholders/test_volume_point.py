@@ -1,4 +1,4 @@
-"""As much is marked as the labels hold."""
+"""As many voxels are marked as are labelled."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_scan_without_mask_holds_no_lesion() -> None:
 
 
 def test_labels_without_a_lesion_are_refused() -> None:
-    with pytest.raises(DataError, match="hold no lesion voxel"):
+    with pytest.raises(DataError, match="contain no lesion voxel"):
         choose(scan(0, 0))
 
 

@@ -1,8 +1,13 @@
-"""What a scorer is: it turns slices and a model into abnormality per pixel.
+"""The contract of a scorer: it computes an anomaly score per pixel from slices and a model.
 
-A scorer is one file with one class ``Scorer`` and its ``Options``. ``needs`` names the model methods it calls, so that
-a model without them is refused in one line. Slices come in batches, unless the class says ``whole_scan = True``; they
-come without gradients, unless it says ``needs_gradient = True``.
+A scorer is one file with a class ``Scorer`` and its ``Options``. It declares:
+
+``needs: tuple[str, ...]``
+    The methods of the model that it calls; a model without them is refused with a clear message.
+``whole_scan = True``
+    It receives all slices of a scan at once, instead of batches.
+``needs_gradient = True``
+    It runs with gradients enabled, instead of in inference mode.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """``score`` (B, 1, S, S), finite, >= 0, higher = more abnormal; ``maps``: further named images of the same shape.
+    """``score`` (B, 1, S, S), finite, >= 0, higher = more abnormal; ``maps``: further named images of that shape.
 
     The map ``reconstruction`` is written as the pseudo-healthy image.
     """
@@ -27,7 +32,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class ScorerTraits:
-    """What a scorer declares, with the defaults; see the module docstring."""
+    """Everything that a scorer declares, and the defaults; see the module docstring."""
 
     needs: tuple[str, ...] = ()
     whole_scan: bool = False

@@ -1,8 +1,8 @@
-"""Autoencoder: healthy slices squeezed through a vector of 128 numbers.
+"""Autoencoder: reconstruction of healthy slices through a latent vector of 128 numbers.
 
 "AE (dense)" of Baur, Denner, Wiestler, Navab, Albarqouni: *Autoencoders for Unsupervised Anomaly Segmentation in Brain
-MR Images: A Comparative Study* (2021, arXiv 2004.03271). The loss is the sum of |x − x̂| over the pixels, the mean over
-the batch. Dropout is on z only; left on at test time (``sample``) it makes the Bayesian AE of that study.
+MR Images: A Comparative Study* (2021, arXiv 2004.03271). The loss is Σ|x − x̂| over the pixels, averaged over the batch.
+Dropout is applied to z only; kept on at test time (``sample``), it gives the Bayesian AE of that study.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from uadtk.plugin import Batch, option
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Share of z dropped in training and for samples.", ge=0, le=0.9)
+    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
 
 
 class Model(nn.Module):

@@ -1,7 +1,7 @@
-"""Spatial autoencoder: the latent z keeps its place, 128 channels of 8 x 8.
+"""Spatial autoencoder: the latent z is a feature map, 128 channels of 8 x 8.
 
-"AE (spatial)" of Baur et al. 2021 (arXiv 2004.03271). Loss and dropout as in ``ae``. The paper's figure replaces the
-dense bottleneck by one set of convolution kernels (here 1x1); the authors' code has no bottleneck layer at all:
+"AE (spatial)" of Baur et al. 2021 (arXiv 2004.03271). Loss and dropout as in ``ae``. The figure in the paper replaces
+the dense bottleneck by one convolution (here 1x1); the authors' code has no bottleneck layer at all:
 ``convolution=false``.
 """
 
@@ -19,8 +19,8 @@ from uadtk.plugin import Batch, option
 
 @dataclass(frozen=True)
 class Options:
-    convolution: bool = option(True, "A 1x1 convolution gives z (paper); without, the encoder's output is z (code).")
-    dropout: float = option(0.2, "Share of z dropped in training and for samples.", ge=0, le=0.9)
+    convolution: bool = option(True, "Compute z by a 1x1 convolution (paper), or use the encoder's output (code).")
+    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
 
 
 class Model(nn.Module):

@@ -1,5 +1,5 @@
-"""Keep freed memory: glibc hands large activations back to the kernel after every operation, and taking them again
-costs page faults, most of all with many slices in a batch on a CPU."""
+"""Allocator settings: glibc returns large freed activations to the kernel after every operation, and the page faults of
+allocating them again are costly, most of all with large batches on a CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 @cache
 def keep_memory() -> None:
-    """Tell glibc to keep what it has; does nothing elsewhere. The process stays at its peak size."""
+    """Make glibc retain freed memory; no effect elsewhere. The process stays at its peak size."""
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)

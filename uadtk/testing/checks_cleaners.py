@@ -24,7 +24,7 @@ from uadtk.testing.specimens import Stack, score_stack
 
 SPACINGS = ((1.6, 1.6, 1.6), (5.0, 0.8, 0.8))
 HOW = "def clean(self, score, image, brain, spacing_mm)"
-LEFT = 0.5  # of a lesion's score
+LEFT = 0.5  # minimum fraction of a lesion's score that remains
 
 
 class Subject:

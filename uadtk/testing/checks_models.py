@@ -37,9 +37,9 @@ from uadtk.testing.specimens import healthy_slices, planted
 from uadtk.training.optimisers import make_optimisers
 from uadtk.training.train import RESERVED, Schedule
 
-FALL = 0.05  # share of the loss that training takes off at least
-CONTRAST = 1.5  # mean score in planted lesions over that of the brain around them, at least
-ALIKE = 1e-5  # of the largest value, or of 1: how far results of the same slice may differ
+FALL = 0.05  # minimum decrease of the loss in training, as a fraction
+CONTRAST = 1.5  # minimum ratio of mean scores in planted lesions and in the brain around them
+ALIKE = 1e-5  # maximum difference of results of one slice, relative to the largest value or to 1
 
 
 def options_have_help_and_valid_defaults(subject: Subject) -> None:

@@ -33,8 +33,8 @@ from uadtk.testing.contract import (
 from uadtk.testing.specimens import IdealModel, healthy_slices, planted
 
 SIDE, SLICES = 64, 4
-ALIKE = 1e-5  # how far scores of the same slice may differ
-CONTRAST = 2.0  # mean score in planted lesions over that of the brain around them, at least
+ALIKE = 1e-5  # maximum difference of scores of one slice
+CONTRAST = 2.0  # minimum ratio of mean scores in planted lesions and in the brain around them
 HOW = "def score(self, model, x, brain) -> Scored"
 
 

@@ -48,7 +48,7 @@ class Subject:
         return bool(required(self.instance, "needs_lesions", HOW_NEEDS_LESIONS))
 
     def scans(self, factor: float = 1.0) -> list[CalibrationScan]:
-        """Thirty subjects, as a guarantee takes many: the three specimens at ten brightnesses."""
+        """Thirty subjects, as guarantees need many: the three specimens at ten intensities."""
         specimens = calibration_scans(factor, lesions=self.needs_lesions)
         return [
             replace(scan, subject=f"{scan.subject}-{k}", score=scan.score * np.float32(1 + k / 50))

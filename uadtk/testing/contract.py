@@ -1,4 +1,4 @@
-"""What a check is, how it fails, and its outcome."""
+"""Checks, their failures and their outcomes."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def generators_untouched() -> Iterator[None]:
 
 
 def require(condition: bool, otherwise: str) -> None:
-    """Raises ``Failed`` unless the condition holds; ``otherwise`` states the measured and the required."""
+    """Raises ``Failed`` unless the condition holds; ``otherwise`` states what was measured and what is required."""
     if not condition:
         raise Failed(otherwise)
 
 
 def required(owner: Any, name: str, how: str) -> Any:
-    """The attribute of that name; ``how`` says how to declare it, for the message if there is none."""
+    """The attribute of that name, or ``Failed``; ``how`` explains, for the message, how to declare it."""
     value = getattr(owner, name, None)
     require(value is not None, f"it has no '{name}', which is required: {how}")
     return value

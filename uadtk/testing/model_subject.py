@@ -1,4 +1,4 @@
-"""A model under test, as the checks see it: built, shown slices and trained, with what it returns checked."""
+"""A model under test: it is built, applied and trained here, and the types of its results are checked."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Subject:
 
     @cached_property
     def lessons(self) -> Batch:
-        """What it trains on: healthy slices or, for a model that learns from labels, slices with a labelled lesion."""
+        """Its training batch: healthy slices or, for a model that learns from labels, slices with a labelled lesion."""
         if not self.traits.supervised:
             return self.healthy
         image, lesion = planted(self.healthy)
@@ -158,7 +158,7 @@ def require_losses(losses: Any, returned_by: str) -> None:
 
 
 def checked_turns(model: Any, epoch: int, optimisers: Optimisers) -> list[Turn]:
-    """The turns of an epoch, with losses that are checked on the way out."""
+    """The turns of an epoch, with a check on the losses that they return."""
 
     def checked(turn: Turn) -> Turn:
         def loss(batch: Batch) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The attributes that each contract knows, and public names that look like one of them misspelt."""
+"""Attribute names of each contract, and public names that are near misses of one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from uadtk.core.model import CAPABILITIES, Traits
 from uadtk.core.scorer import ScorerTraits
 from uadtk.registry import Kind
 
-CUTOFF = 0.8  # of difflib's ratio: one or two letters
+CUTOFF = 0.8  # of difflib's ratio: one or two letters differ
 _METHOD, _CLASS = "a method", "a class"
 _SHARED = {"Options": _CLASS, "exempt": "a dict"}
 
 
 def _sort(value: Any) -> str:
-    """What sort of attribute a value is; '' for tensors, networks and all that no contract asks for."""
+    """The sort of attribute that a value is; '' for tensors, networks and others that no contract uses."""
     sorts: list[tuple[Any, str]] = [
         ((nn.Module, Tensor), ""),
         (type, _CLASS),
@@ -65,7 +65,7 @@ def public_names(instance: Any) -> dict[str, Any]:
 def near_misses(kind: Kind, instance: Any) -> dict[str, str]:
     """Public name -> the name of the contract that it resembles, for attributes of the same sort.
 
-    A method beside one of the right name, such as a helper ``samples``, is none.
+    A method such as ``samples`` is no near miss if the class also defines ``sample``.
     """
     known, found = CONTRACTS[kind], public_names(instance)
     has = {name for name in known if known[name] == _METHOD and found.get(name) is not None}
