@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import random
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -121,7 +121,8 @@ def require_options(cls: Any, owner: str) -> None:
 def described(error: Exception, cls: Any) -> str:
     """``method raised Type: message (file:line)``, located in the file of the class if it got that far."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == inspect.getsourcefile(cls)]
+    home = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    own = [frame for frame in frames if frame.filename == home]
     at = (own or frames)[-1]
     message = error.one_line() if isinstance(error, UadtkError) else " ".join(str(error).split())
     if not own and isinstance(error, UadtkError):
