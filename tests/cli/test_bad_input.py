@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.conftest import TINY, Done, call
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.commands import TINY, Done, call
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 from uadtk.pipeline import outputs
 

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Done, call
-from tests.conftest import SMALL_AFFINE
+from tests.commands import Done, call
+from tests.scans import SMALL_AFFINE
 
 
 @pytest.fixture(scope="module")

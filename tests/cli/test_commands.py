@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import uadtk
-from tests.cli.conftest import TINY, Done, call
+from tests.commands import TINY, Done, call
 from uadtk import checkpoint as checkpoints
 from uadtk.cli import _ORDER, _command
 from uadtk.cli._lazy import as_command

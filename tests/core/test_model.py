@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from uadtk.core.errors import UsageError
 from uadtk.core.model import DEFAULT_CLEANERS, Batch, Traits, Turn, capabilities, default_scorer, traits
 from uadtk.core.scorer import ScorerTraits, scorer_traits
-from uadtk.core.thresholder import check_subjects
 
 
 class Plain(nn.Module):
@@ -98,18 +95,6 @@ def test_traits_of_scorers() -> None:
     assert scorer_traits(Plain) == ScorerTraits(("reconstruct",), False, False)
     assert scorer_traits(Whole) == scorer_traits(Whole(False)) == ScorerTraits(("score",), True, True)
     assert scorer_traits(Whole(True)).needs == ("score", "objective")
-
-
-def test_only_a_thresholder_with_the_method_refuses_subjects() -> None:
-    class Refuses:
-        def check_subjects(self, n: int) -> None:
-            if n < 5:
-                raise UsageError("too few")
-
-    check_subjects(object(), 0)  # type: ignore[arg-type]
-    check_subjects(Refuses(), 5)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="too few"):
-        check_subjects(Refuses(), 4)  # type: ignore[arg-type]
 
 
 def test_labels_and_hints_of_a_batch_are_false_by_default() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.scans import SMALL_AFFINE, patients
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError, UsageError
@@ -26,21 +26,6 @@ from uadtk.pipeline.score import build_method, score_map
 from uadtk.pipeline.segment import segment
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
-
-
-def patients(folder: Path) -> Path:
-    """cohort.tsv: two healthy scans to calibrate on; three patients, a scan with an empty mask and one without mask."""
-    lines = ["subject\timage\tlesion_mask\tgroup\tsplit\tcollection"]
-    for i, kind in enumerate(["healthy", "healthy", "ms", "ms", "ms", "empty", "healthy", "unmarked"]):
-        image, _, lesion = small_brain(i, lesion=kind == "ms")
-        nib.save(nib.Nifti1Image(image, SMALL_AFFINE), folder / f"p{i}.nii.gz")
-        mask = f"p{i}_lesion.nii.gz" if kind in ("ms", "empty") else ""
-        if mask:
-            nib.save(nib.Nifti1Image(lesion.astype(np.uint8), SMALL_AFFINE), folder / mask)
-        group = "ms" if kind == "unmarked" else kind
-        lines.append(f"p{i}\tp{i}.nii.gz\t{mask}\t{group}\t{'validation' if i < 2 else 'test'}\t{kind}")
-    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
-    return folder / "cohort.tsv"
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL_AFFINE, small_brain
-from tests.preparation.test_geometry import turned
+from tests.scans import SMALL_AFFINE, small_brain, turned
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.preparation import Preparation

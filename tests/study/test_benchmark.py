@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import TINY
-from tests.conftest import SMALL_AFFINE
-from tests.pipeline.test_evaluate import patients
+from tests.commands import TINY
+from tests.scans import SMALL_AFFINE, patients
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import CheckpointError, DataError, UsageError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import call
+from tests.commands import call
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import UsageError
 from uadtk.core.preparation import Preparation

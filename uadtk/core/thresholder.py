@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import CheckpointError
+from uadtk.core.errors import CheckpointError, UsageError
+from uadtk.core.spec import Spec, parse_all
 
 
 @dataclass(frozen=True)
@@ -64,36 +65,33 @@ class Thresholder(Protocol):
     def choose(self, scans: CalibrationSet) -> Choice: ...
 
 
-def check_subjects(thresholder: Thresholder, n: int) -> None:
-    """Raises UsageError if the thresholder has a method ``check_subjects`` and finds ``n`` subjects too few."""
-    check = getattr(thresholder, "check_subjects", None)
-    if check is not None:
-        check(n)
-
-
 @dataclass(frozen=True)
 class OperatingPoint:
     """A threshold with its provenance. Voxels with a score above ``threshold`` are abnormal.
 
     ``scorer`` and ``cleaners`` are the specs that produced the scores; the threshold is not valid for others.
     ``min_voxels``: smaller components were ignored when it was chosen; None if it was chosen on voxels.
+    ``failed``: calibration scans that could not be used.
     """
 
     name: str
     threshold: float
-    strategy: str
+    strategy: Spec
     target: str
-    scorer: str
-    cleaners: tuple[str, ...]
+    scorer: Spec
+    cleaners: tuple[Spec, ...]
     scans: int
     digest: str
     date: str
     measured: dict[str, float] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     min_voxels: int | None = None
+    failed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values, as checkpoints and receipts store them."""
+        specs = {"strategy": str(self.strategy), "scorer": str(self.scorer)}
+        return {**asdict(self), **specs, "cleaners": [str(spec) for spec in self.cleaners]}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OperatingPoint:
@@ -102,11 +100,13 @@ class OperatingPoint:
             return cls(
                 **{
                     **record,
-                    "cleaners": tuple(record["cleaners"]),
+                    "strategy": Spec.parse(record["strategy"]),
+                    "scorer": Spec.parse(record["scorer"]),
+                    "cleaners": parse_all(record["cleaners"]),
                     "interval": None if interval is None else (interval[0], interval[1]),
                 }
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError, UsageError) as error:
             raise CheckpointError(f"an operating point cannot be read ({error})") from None
 
 

@@ -15,6 +15,7 @@ from uadtk import registry
 from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
 from uadtk.core.model import Batch, Traits, Turn, default_scorer, traits
+from uadtk.core.spec import Spec
 from uadtk.networks.seeded import seeded
 from uadtk.testing.contract import HOW_OPTIONS, Failed, NotApplicable, listed, require, require_type, required
 from uadtk.testing.specimens import healthy_slices, planted
@@ -108,9 +109,8 @@ class Subject:
         """Name of the default scorer, and the scorer."""
         spec = default_scorer(self.fresh)
         require(isinstance(spec, str), f"scorer is {spec!r}; text is required: name:option=value")
-        name, values = opts.parse_spec(spec)
-        cls = registry.load("scorers", name)
-        return name, cls(opts.build(cls.Options, values, name))
+        parsed = Spec.parse(spec)
+        return parsed.name, registry.build("scorers", parsed)
 
     def has(self, method: str) -> bool:
         return method in self.traits.capabilities
