@@ -18,6 +18,7 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
 from uadtk.metrics.overlap import dice
@@ -35,8 +36,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 @pytest.fixture(scope="module")
 def checkpoint(table: Cohort) -> Checkpoint:
-    bare = replace(checkpoints.new("histeq", {}, Preparation()), cleaners=("erode:iterations=1", "median:size=3"))
-    return bare.with_point(calibrate(bare, table.split("validation"), "p98:percentile=99", "p", Run()))
+    bare = replace(
+        checkpoints.new("histeq", {}, Preparation()), cleaners=parse_all(["erode:iterations=1", "median:size=3"])
+    )
+    return bare.with_point(calibrate(bare, table.split("validation"), Spec.parse("p98:percentile=99"), "p", Run()))
 
 
 def test_every_number_is_that_of_segment_and_of_scikit_learn(checkpoint: Checkpoint, table: Cohort) -> None:
@@ -151,7 +154,7 @@ def test_a_scan_that_fails_is_left_out(checkpoint: Checkpoint, table: Cohort, tm
     assert [scan.subject for scan in evaluation.scans] == ["p2", "p4"]
     ((image, reason),) = evaluation.failed
     assert image == str(rows[1].image)
-    assert said == [f"p3: left out: {reason}"]
+    assert said == [f"p3: failed: {reason}"]
     assert f"{other_grid}: the mask's grid" in reason
     with pytest.raises(DataError, match="the mask's grid"):
         evaluate(checkpoint, Cohort((rows[1],), ""), None, Run())
