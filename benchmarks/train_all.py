@@ -34,9 +34,9 @@ from torch import Tensor
 from uadtk.checkpoint import Checkpoint, load, new, open_checkpoint, pack
 from uadtk.core.errors import UsageError
 from uadtk.core.model import DEFAULT_CLEANERS, Batch, capabilities
-from uadtk.core.spec import parse_all
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import parse_all
 from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.io.table import write_cohort
 from uadtk.networks.distances import l1
