@@ -31,11 +31,12 @@ import torch
 from _shared import gliomas
 from torch import Tensor
 
-from uadtk.checkpoint import DEFAULT_CLEANERS, Checkpoint, load, new, open_checkpoint, pack
+from uadtk.checkpoint import Checkpoint, load, new, open_checkpoint, pack
 from uadtk.core.errors import UsageError
-from uadtk.core.model import Batch, capabilities
+from uadtk.core.model import DEFAULT_CLEANERS, Batch, capabilities
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import parse_all
 from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.io.table import write_cohort
 from uadtk.networks.distances import l1
@@ -215,7 +216,7 @@ class Bench:
         minutes = sum(record["seconds"] for record in log) / 60
         cells = [name, f"{parameters:.2f}", str(len(log)), f"{minutes:.1f}", *self._errors(name, model)]
         for cleaners in (DEFAULT_CLEANERS, (DEFAULT_CLEANERS[0], "prior", *DEFAULT_CLEANERS[1:])):
-            cells += [f"{value:.3f}" for value in self._detection(replace(checkpoint, cleaners=cleaners))]
+            cells += [f"{value:.3f}" for value in self._detection(replace(checkpoint, cleaners=parse_all(cleaners)))]
         return f"| {' | '.join(cells)} |"
 
     def _errors(self, name: str, model: torch.nn.Module) -> list[str]:

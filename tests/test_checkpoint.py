@@ -17,6 +17,7 @@ from tests.golden.make import FILL, SLICE, TINY
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import CheckpointError, PluginError, UsageError
+from uadtk.core.model import DEFAULT_CLEANERS
 from uadtk.core.preparation import Preparation
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
@@ -138,7 +139,7 @@ def test_new_refuses_what_could_not_be_used_after_training() -> None:
         with pytest.raises(UsageError, match=words):
             checkpoints.new("scalespace", **{"options": {}, "preparation": Preparation(), **arguments})
     assert checkpoints.new("histeq", {}, Preparation(), cleaners=()).cleaners == ()
-    assert checkpoints.new("histeq", {}, Preparation()).cleaners == parse_all(checkpoints.DEFAULT_CLEANERS)
+    assert checkpoints.new("histeq", {}, Preparation()).cleaners == parse_all(DEFAULT_CLEANERS)
 
 
 def test_every_cut_is_noticed(made: Checkpoint, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from uadtk import registry
 from uadtk.core import options as opts
 from uadtk.core.errors import CheckpointError, PluginError, UadtkError, UsageError, did_you_mean
-from uadtk.core.model import capabilities, default_scorer
+from uadtk.core.model import capabilities, default_scorer, traits
 from uadtk.core.preparation import Preparation
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint, named_point
@@ -47,7 +47,6 @@ FORMAT = 1
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 SUFFIX = ".safetensors"
 SHIPPED = Path(__file__).parent / "weights"
-DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=6,unit=mm")
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def new(
     registered = registry.find("models", model)
     cls = registry.load("models", model)
     scorer = scorer or Spec.parse(default_scorer(cls))
-    cleaners = parse_all(getattr(cls, "cleaners", DEFAULT_CLEANERS)) if cleaners is None else cleaners
+    cleaners = parse_all(traits(cls).cleaners) if cleaners is None else cleaners
     registry.options_of("scorers", scorer)
     for cleaner in cleaners:
         registry.options_of("cleaners", cleaner)

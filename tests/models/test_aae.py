@@ -99,7 +99,7 @@ def test_the_critic_tells_fresh_draws_from_the_prior_from_z() -> None:
         prior = torch.randn(2, LATENT)
     losses = loss(aae, "critic")
     torch.testing.assert_close(losses["loss"], 3 * (z[:, 0].mean() - prior[:, 0].mean()) + 5 * 4)
-    aae._critic_loss(BATCH)
+    aae.turns(1)[1].loss(BATCH)
     assert not torch.equal(aae.critic.shown[0], aae.critic.shown[3])
 
 

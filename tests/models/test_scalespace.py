@@ -126,7 +126,7 @@ def test_loss_is_the_sum_over_scales_of_mean_error_times_pixels() -> None:
 
 
 def test_impossible_options_are_refused() -> None:
-    with pytest.raises(UsageError, match="end below 8 x 8"):
+    with pytest.raises(UsageError, match="3 levels reduce 32 pixels to less than 8 x 8"):
         Model(Options(levels=3), 32)
     with pytest.raises(UsageError, match="2 widths for 3 levels"):
         Model(Options(widths=(4, 4)), 128)

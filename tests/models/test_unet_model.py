@@ -168,7 +168,7 @@ def test_adaptation_turns_the_gradient_around_and_rises() -> None:
 
 
 def test_adaptation_needs_both_domains() -> None:
-    with pytest.raises(UsageError, match="all slices of a batch have labels, or none has"):
+    with pytest.raises(UsageError, match="either all slices of a batch have labels, or none"):
         turn(model(adapt=0.05), LABELLED)
 
 

@@ -212,7 +212,7 @@ def test_voxels_that_do_not_count_change_nothing() -> None:
 def test_too_few_subjects_are_refused_with_what_would_do() -> None:
     with pytest.raises(
         UsageError,
-        match=r"epsilon=0.2 with delta=0.1 needs 11 subjects, not 10\. Calibrate on 11, or ask for epsilon=0.206\.",
+        match=r"epsilon=0.2 with delta=0.1 needs 11 subjects, not 10\. Calibrate on 11, or use epsilon=0.206\.",
     ):
         choose(with_highest(*np.linspace(0, 1, 10)))
     assert choose(with_highest(*np.linspace(0, 1, 10)), epsilon=0.206).threshold == 1
@@ -227,7 +227,7 @@ def test_the_epsilon_that_is_offered_can_be_had(n: int, delta: float) -> None:
     thresholder = Thresholder(Options(epsilon=0.001, delta=delta))
     with pytest.raises(UsageError) as refused:
         thresholder.check_subjects(n)
-    offered = re.search(r"ask for epsilon=([\d.]+)\.", str(refused.value))
+    offered = re.search(r"use epsilon=([\d.]+)\.", str(refused.value))
     assert offered is not None
     Thresholder(Options(epsilon=float(offered[1]), delta=delta)).check_subjects(n)
 
@@ -240,8 +240,8 @@ def test_the_epsilon_that_is_offered_can_be_had(n: int, delta: float) -> None:
         ("1 mm/scan", "not a budget"),
         ("-1 ml/scan", "not a budget"),
         ("1e3 ml/scan", "not a budget"),
-        ("0.5 lesions/scan", "half a lesion cannot be kept. The budget is for each scan"),
-        ("101 % voxels", "more than all voxels"),
+        ("0.5 lesions/scan", "a fraction of a lesion is not a budget. The budget applies to each scan"),
+        ("101 % voxels", "exceeds 100 % of the voxels"),
     ],
 )
 def test_budgets_that_are_none(text: str, words: str) -> None:

@@ -148,9 +148,9 @@ def test_scans_are_streamed() -> None:
 
 
 def test_nothing_to_choose_by() -> None:
-    with pytest.raises(DataError, match="validation: the labelled scans hold no lesion voxel"):
+    with pytest.raises(DataError, match="validation: the labelled scans contain no lesion voxel"):
         choose(scan([[[0.5, 0.2]]], [0, 0]))
-    with pytest.raises(DataError, match="validation: no threshold finds the lesions"):
+    with pytest.raises(DataError, match="validation: no threshold separates the lesions"):
         choose(scan([[[0.5, 0.2, 0]]], [0, 0, 1]))
     with pytest.raises(UsageError, match="validation: min_voxels=0: must be at least 1"):
         build(Options, {"min_voxels": "0"}, "validation")

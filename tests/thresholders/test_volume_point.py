@@ -49,7 +49,7 @@ def test_a_scan_without_mask_holds_no_lesion() -> None:
 
 
 def test_labels_without_a_lesion_are_refused() -> None:
-    with pytest.raises(DataError, match="hold no lesion voxel"):
+    with pytest.raises(DataError, match="contain no lesion voxel"):
         choose(scan(0, 0))
 
 

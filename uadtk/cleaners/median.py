@@ -1,7 +1,7 @@
-"""Median: a 3-D median filter takes away what is thin or alone.
+"""Median: a 3-D median filter that removes thin or isolated scores.
 
-The paper filters 5 x 5 x 5 voxels of 1 mm. ``unit=mm`` keeps the window's physical size instead, so that slices of 5 mm
-are not smeared over 25 mm.
+The paper filters 5 x 5 x 5 voxels of 1 mm. ``unit=mm`` preserves the physical size of the window, so that slices of
+5 mm are not smeared over 25 mm.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Cleaner:
         self.options = options
 
     def window(self, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
-        """Odd voxels per axis (z, y, x), at most 7."""
+        """Odd number of voxels per axis (z, y, x), at most 7."""
         scale = spacing_mm if self.options.unit == "mm" else (1.0, 1.0, 1.0)
         z, y, x = (
             min(7, 2 * round((self.options.size / mm - 1) / 2) + 1) if mm < self.options.size else 1 for mm in scale

@@ -1,4 +1,4 @@
-"""The only object that is passed for side effects: device, seed, progress, messages."""
+"""The only object passed for side effects: device, seed, progress, messages."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _plain(items: Iterable[Any], _: str) -> Iterable[Any]:
 
 @dataclass
 class Run:
-    """What a run needs besides its data.
+    """Settings and outputs of a run, apart from its data.
 
-    ``say`` takes a line for people (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects
+    ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
     seconds per stage of the current scan.
     """
 
@@ -35,7 +35,7 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside to ``timings[name]``."""
+        """Add the seconds spent in the block to ``timings[name]``."""
         start = perf_counter()
         try:
             yield

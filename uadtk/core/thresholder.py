@@ -1,4 +1,4 @@
-"""What a thresholder is: calibration scans in, one threshold out."""
+"""The contract of a thresholder: it chooses a threshold from scored calibration scans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uadtk.core.spec import Spec, parse_all
 class CalibrationScan:
     """One scored scan on its own grid, arrays (x, y, z).
 
-    ``brain`` bool: the voxels that count (healthy brain only, when lesions of the scan are known).
+    ``brain`` bool: the voxels to evaluate (healthy brain only, where lesions of the scan are known).
     ``lesion`` bool or None.
     """
 
@@ -39,7 +39,7 @@ class CalibrationScan:
 
 
 class CalibrationSet(Protocol):
-    """Streams the scans from disk; may be walked as often as wanted."""
+    """Streams the scans from disk; can be iterated repeatedly."""
 
     def __iter__(self) -> Iterator[CalibrationScan]: ...
 
@@ -48,10 +48,10 @@ class CalibrationSet(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """What a thresholder decided, and what it saw while deciding.
+    """The threshold chosen, and the measurements behind it.
 
-    Of ``measured``, a value ``x`` with a limit ``x_limit`` beside it must not exceed it. ``min_voxels``: the smallest
-    component that counted; None if the thresholder looks at voxels and not at components.
+    In ``measured``, a value ``x`` must not exceed ``x_limit``, if there is one. ``min_voxels``: the smallest component
+    that was counted; None if the thresholder evaluates voxels, not components.
     """
 
     threshold: float
@@ -62,7 +62,7 @@ class Choice:
 
 
 class Thresholder(Protocol):
-    """May also have ``check_subjects(n)``, which raises UsageError if so many subjects are too few: asked before work.
+    """May define ``check_subjects(n)``, which raises UsageError if n subjects are too few; called before scoring.
 
     The order of the scans must not matter; on healthy scans, a scan that scores higher must not lower the threshold.
     """
@@ -77,10 +77,10 @@ class Thresholder(Protocol):
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold that knows where it comes from. Voxels with a score above ``threshold`` are abnormal.
+    """A threshold with its provenance. Voxels with a score above ``threshold`` are abnormal.
 
-    ``scorer`` and ``cleaners`` are the specs the scores were made with: the threshold means nothing for others.
-    ``min_voxels``: smaller components did not count when it was chosen; None if components were not looked at.
+    ``scorer`` and ``cleaners`` are the specs that produced the scores; the threshold is not valid for others.
+    ``min_voxels``: smaller components were ignored when it was chosen; None if it was chosen on voxels.
     ``failed``: calibration scans that could not be used.
     """
 

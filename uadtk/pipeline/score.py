@@ -16,6 +16,7 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.model import capabilities
 from uadtk.core.run import Run
+from uadtk.core.scorer import scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.networks.memory import keep_memory
 from uadtk.preparation import Prepared, prepare
@@ -46,7 +47,7 @@ def build_method(checkpoint: Checkpoint, run: Run) -> Method:
 
 def check_scorer(scorer: Any, model: Any, checkpoint: Checkpoint) -> None:
     """Raises UsageError if the model (class or instance) lacks a method that the scorer calls."""
-    missing = set(scorer.needs) - capabilities(model)
+    missing = set(scorer_traits(scorer).needs) - capabilities(model)
     if missing:
         raise UsageError(
             f"scorer '{checkpoint.scorer}' needs {', '.join(sorted(missing))}, "
@@ -90,11 +91,11 @@ def cleaned(score: Float, prepared: Prepared, cleaners: Sequence[Any]) -> Float:
 
 def _through_network(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
     image, brain = torch.from_numpy(prepared.image)[:, None], torch.from_numpy(prepared.brain)[:, None]
-    at_once = len(image) if getattr(method.scorer, "whole_scan", False) else SLICES_AT_ONCE
+    at_once = len(image) if scorer_traits(method.scorer).whole_scan else SLICES_AT_ONCE
     scores, maps = [], []
     for x, inside in zip(image.split(at_once), brain.split(at_once), strict=True):
         x, inside = x.to(run.device, memory_format=torch.channels_last), inside.to(run.device)
-        with torch.inference_mode(not getattr(method.scorer, "needs_gradient", False)):
+        with torch.inference_mode(not scorer_traits(method.scorer).needs_gradient):
             scored = method.scorer.score(method.model, x, inside)
         scores.append(scored.score[:, 0].cpu())
         maps.append({name: values[:, 0].cpu() for name, values in scored.maps.items()})

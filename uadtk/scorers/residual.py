@@ -1,6 +1,6 @@
 """Residual: the image minus its reconstruction.
 
-Baur et al. 2021, Eq. 2. ``positive`` keeps what is brighter than expected (MS lesions on FLAIR, and the paper's choice
+Baur et al. 2021, Eq. 2. ``positive`` keeps pixels brighter than expected (MS lesions on FLAIR, and the paper's choice
 for them), ``absolute`` keeps both signs.
 """
 
@@ -18,7 +18,7 @@ from uadtk.plugin import Scored, option
 
 @dataclass(frozen=True)
 class Options:
-    polarity: Literal["positive", "absolute"] = option("positive", "Which sign of the residual is abnormal.")
+    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the residual.")
 
 
 class Scorer:

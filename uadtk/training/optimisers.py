@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uadtk.core.model import Batch, Turn
+from uadtk.core.model import Batch, Turn, traits
 
 ALONE = "model"
 Optimisers = dict[str, torch.optim.Adam]
@@ -22,24 +22,25 @@ def make_optimisers(model: Any, learning_rate: float) -> Optimisers:
 
     None for a model without parameters, which is fitted after training alone.
     """
-    parameters = model.players() if hasattr(model, "players") else {ALONE: model.parameters()}
-    betas = getattr(model, "betas", (0.5, 0.999))
+    has = traits(model)
+    parameters = has.players() if has.players else {ALONE: model.parameters()}
     owned = {name: list(own) for name, own in parameters.items()}
-    return {name: torch.optim.Adam(own, lr=learning_rate, betas=betas) for name, own in owned.items() if own}
+    return {name: torch.optim.Adam(own, lr=learning_rate, betas=has.betas) for name, own in owned.items() if own}
 
 
 def turns_of(model: Any, epoch: int) -> Sequence[Turn]:
-    return model.turns(epoch) if hasattr(model, "turns") else (Turn(ALONE, model.training_loss),)
+    turns = traits(model).turns
+    return turns(epoch) if turns else (Turn(ALONE, model.training_loss),)
 
 
 def judged_from(model: Any) -> float:
     """The first epoch whose validation loss counts."""
-    return float(getattr(model, "judged_from", 1))
+    return float(traits(model).judged_from)
 
 
 def learns_labels(model: Any) -> bool:
     """Whether it learns from lesions, where the others learn from what is normal."""
-    return bool(getattr(model, "supervised", False))
+    return bool(traits(model).supervised)
 
 
 def take_turns(

@@ -20,6 +20,7 @@ from typing import Any
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint, load
 from uadtk.core.errors import DataError, UsageError
+from uadtk.core.model import traits
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
@@ -141,7 +142,7 @@ def _train_rows(cohort: Cohort) -> list[Row]:
 
 
 def _check_supervised(student: Checkpoint) -> None:
-    if not getattr(registry.load("models", student.model), "supervised", False):
+    if not traits(registry.load("models", student.model)).supervised:
         raise UsageError(f"model '{student.model}' does not learn from labels", "--student", "Choose unet.")
 
 

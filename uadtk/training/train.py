@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint, pack
 from uadtk.core.errors import UadtkError, UsageError
-from uadtk.core.model import Batch, Turn, capabilities
+from uadtk.core.model import Batch, Turn, capabilities, traits
 from uadtk.core.options import option
 from uadtk.core.run import Run
 from uadtk.core.version import VERSION
@@ -147,10 +147,10 @@ def _train(
 
     finished = not optimisers or _finished(state, schedule)
     model.load_state_dict(state.best or model.state_dict())
-    if hasattr(model, "conclude"):
+    if conclude := traits(model).conclude:
         model.eval()
         with torch.no_grad(), seeded(schedule.seed):
-            model.conclude(_in_order(slices, schedule.batch, run.device))
+            conclude(_in_order(slices, schedule.batch, run.device))
     facts = {
         "date": dt.date.today().isoformat(),
         "uadtk": VERSION,
@@ -174,7 +174,7 @@ def _train(
 
 def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> None:
     """Raises UsageError if there is nothing to train, or not in this way."""
-    if "training_loss" not in capabilities(model) and not hasattr(model, "conclude"):
+    if "training_loss" not in capabilities(model) and not traits(model).conclude:
         raise UsageError(f"model '{name}' learns nothing", fix="Use it by name: --model " + name)
     if (schedule.trim < 100 or schedule.discriminate) and "reconstruct" not in capabilities(model):
         raise UsageError(f"model '{name}' does not reconstruct", "--trim, --discriminate", "They go by its errors.")
@@ -191,8 +191,8 @@ def _slices(
         world.wait()
     rows, held_rows = split_rows(cohort, schedule.seed)
     if learns_labels(model):
-        rows, held_rows = to_learn(rows, getattr(model, "unlabelled", False)), to_judge(held_rows)
-    masked, neighbours = schedule.masked or learns_labels(model), getattr(model, "neighbours", 0)
+        rows, held_rows = to_learn(rows, traits(model).unlabelled), to_judge(held_rows)
+    masked, neighbours = schedule.masked or learns_labels(model), traits(model).neighbours
     slices, held = (
         replace(load_slices(part, checkpoint.preparation, masked, run, what, cache), neighbours=neighbours)
         for part, what in ((rows, "training scans"), (held_rows, "validation scans"))

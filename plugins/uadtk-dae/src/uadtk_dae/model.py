@@ -1,13 +1,13 @@
-"""Denoising autoencoder: a U-Net that takes coarse noise away.
+"""Denoising autoencoder: a U-Net that removes coarse noise.
 
-Kascenas, Pugeault, O'Neil: *Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI* (MIDL 2022). No
-bottleneck holds detail back; the network learns that blobs of wrong intensity do not belong, and a lesion is one. Noise
-is drawn at 16 x 16, enlarged and added inside the brain, and the loss is the squared error there.
+Kascenas, Pugeault, O'Neil: *Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI* (MIDL 2022). There
+is no bottleneck; the network learns to remove blobs of abnormal intensity, of which a lesion is one. Noise is drawn at
+16 x 16, upsampled and added inside the brain; the loss is the squared error there.
 
-Of the network this is known: four resolutions, 64 channels at full size, group norm, SiLU. Inferred: two convolutions
-per resolution, eight groups, bilinear enlargement, maximum pooling. Here the error is summed over a slice instead of
-averaged, which Adam does not see. The authors train with AMSGrad, which uadtk has not, at a learning rate of 1e-4 that
-falls along a cosine, in batches of 16, and divide intensities by another percentile than uadtk's.
+Known of the network: four resolutions, 64 channels at full size, group norm, SiLU. Inferred: two convolutions per
+resolution, eight groups, bilinear upsampling, max pooling. Here the error is summed over a slice instead of averaged,
+which makes no difference to Adam. The authors train with AMSGrad, which uadtk does not provide, at a learning rate of
+1e-4 with cosine decay, in batches of 16, and divide intensities by another percentile than uadtk.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ DEPTH = 4
 
 @dataclass(frozen=True)
 class Options:
-    width: int = option(64, "Channels at full size; twice as many at each of three halvings.", ge=1, le=256)
-    noise: float = option(0.2, "Standard deviation of the noise before it is enlarged.", ge=0, le=2)
+    width: int = option(64, "Channels at full size, doubled at each of three halvings.", ge=1, le=256)
+    noise: float = option(0.2, "Standard deviation of the noise before upsampling.", ge=0, le=2)
 
 
 class Model(nn.Module):
@@ -42,15 +42,15 @@ class Model(nn.Module):
         self.net = UNet(side, depth=DEPTH, width=options.width)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """With noise on held-out slices too: without, a network that changes nothing would be the best."""
+        """Held-out slices get noise too: without it, the identity would have the lowest loss."""
         seen = batch.image + coarse_noise(batch.brain, self.options.noise)
         return {"loss": l2(batch.image, self.net(seen), batch.brain & batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Outside the brain it is anything: nothing was learned there."""
+        """Undefined outside the brain, where the loss is not evaluated."""
         image: Tensor = self.net(x)
         return image
 
     def objective(self, x: Tensor) -> Tensor:
-        """Σ(x − x̂)² per slice over the brain, which is where x is not 0."""
+        """Σ(x − x̂)² per slice over the brain, where x is not 0."""
         return l2(x, self.net(x), x != 0)

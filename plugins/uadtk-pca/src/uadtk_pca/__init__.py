@@ -1,4 +1,4 @@
-"""Principal components for uadtk. This module is imported at start-up, so it stays light."""
+"""Principal components for uadtk. This module is imported at start-up and must stay light."""
 
 from __future__ import annotations
 
