@@ -150,6 +150,7 @@ def provenance(
         },
         "input": source,
         "brain_source": result.scoring.brain_source,
+        "decisions": result.scoring.decisions,
         "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
         "options": {
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
