@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 
 from tests.conftest import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
@@ -88,7 +89,9 @@ def test_a_scan_normalised_within_its_mask_keeps_its_brain_and_nearly_its_slices
     assert any("darker than the background" in line for line in said)
     # Its 0 is the darkest fluid, not the air: every slice is as if that much had been subtracted.
     floor = float(np.sort(tissue)[int(0.001 * (tissue.size - 1))]) / one.intensity
-    np.testing.assert_allclose(other.image, np.maximum(one.image - floor, 0) / (1 - floor) * one.brain, atol=0.02)
+    within = binary_erosion(one.brain, np.ones((1, 3, 3)), 3)  # at the rim pixels mix with what is outside
+    expected = np.maximum(one.image - floor, 0) / (1 - floor)
+    np.testing.assert_allclose(other.image[within], expected[within], atol=0.02)
 
 
 def test_raw_scans_count_from_0() -> None:
