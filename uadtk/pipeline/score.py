@@ -20,6 +20,7 @@ from uadtk.core.scorer import scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.networks.memory import keep_memory
 from uadtk.preparation import Prepared, prepare
+from uadtk.preparation.background import background
 
 Float = NDArray[np.float32]
 SLICES_AT_ONCE = 32
@@ -65,8 +66,17 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
         if "reconstruction" in maps:  # back to the scan's intensity
             maps["reconstruction"] *= np.float32(prepared.intensity)
         own = {name: Volume(prepared.to_own_grid(values) * brain, scan.affine) for name, values in maps.items()}
+        if "reconstruction" in own and prepared.dark:
+            own["reconstruction"] = _above_background(own["reconstruction"], prepared, scan)
         own_score = ScoreMap(prepared.to_own_grid(score) * brain, scan.affine)
-    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own)
+    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, prepared.decisions)
+
+
+def _above_background(image: Volume, prepared: Prepared, scan: Scan) -> Volume:
+    """The pseudo-healthy image of a scan whose dark end is not 0, with the scan's background around the brain."""
+    outside = np.float32(background(scan))
+    voxels = np.where(prepared.own_brain.voxels, image.voxels + np.float32(prepared.dark), outside)
+    return Volume(voxels, image.affine)
 
 
 def score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:

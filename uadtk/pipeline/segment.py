@@ -17,7 +17,7 @@ from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.version import VERSION
-from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
@@ -62,10 +62,10 @@ def segment(
         calibrated = f"'{point.name}' was calibrated for components of {point.min_voxels} voxels or more"
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
-        above = scoring.score.voxels > np.float32(point.threshold)
-        labels, _ = label_components(above.T, connectivity=26, min_size=smallest)
-        components = Volume(labels.T, scan.affine)
-        findings = _findings(components, scoring.score.voxels)
+        above = scoring.score.zyx > np.float32(point.threshold)
+        labels, _ = label_components(above, connectivity=26, min_size=smallest)
+        components = Volume.from_zyx(labels, scan.affine)
+        findings = _findings(components, scoring.score)
     return Segmentation(scoring, point, Mask(components.voxels > 0, scan.affine), components, findings)
 
 
@@ -108,8 +108,8 @@ def segment_cohort(
     yield from each(rows, work, run, "segmenting")
 
 
-def _findings(components: Volume, score: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Finding, ...]:
-    stats = label_stats(components.voxels.T, score.T)
+def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
+    stats = label_stats(components.zyx, score.zyx)
     centroids_mm = stats.centroid[:, ::-1] @ components.affine[:3, :3].T + components.affine[:3, 3]
     return tuple(
         Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean)
@@ -150,6 +150,7 @@ def provenance(
         },
         "input": source,
         "brain_source": result.scoring.brain_source,
+        "decisions": result.scoring.decisions,
         "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
         "options": {
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},

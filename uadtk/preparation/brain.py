@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.preparation.background import background, foreground
 from uadtk.preparation.geometry import Reorientation, bounding_box
 
 GIVEN, STRIPPED, DEEPBET = "given", "already skull-stripped", "deepbet"
@@ -31,7 +32,7 @@ def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tu
     if given is not None:
         mask, source = given, GIVEN
     elif is_stripped(scan):
-        mask, source = Mask(_filled((scan.voxels > 0).T).T, scan.affine), STRIPPED
+        mask, source = Mask(_filled(foreground(scan, background(scan)).T).T, scan.affine), STRIPPED
     else:
         mask, source = Mask(_deepbet(scan, device), scan.affine), DEEPBET
     volume_ml = int(np.count_nonzero(mask.voxels)) * mask.voxel_ml
@@ -44,13 +45,13 @@ def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tu
 
 
 def is_stripped(scan: Scan) -> bool:
-    """True if the non-zero voxels could be a brain: zero border, at most a brain's volume, width and length."""
-    upright = Reorientation.of(scan.affine).to_ras(Volume(scan.voxels > 0, scan.affine))
-    foreground: NDArray[np.bool_] = upright.voxels
-    border = np.concatenate([foreground[[0, -1]].ravel(), foreground[:, [0, -1]].ravel()])
-    if not foreground.any() or border.mean() > 0.02 or foreground.sum() * scan.voxel_ml > MAX_BRAIN_ML:
+    """True if all that is not background could be a brain: off the sides, and no larger than a brain."""
+    upright = Reorientation.of(scan.affine).to_ras(Volume(foreground(scan, background(scan)), scan.affine))
+    tissue: NDArray[np.bool_] = upright.voxels
+    border = np.concatenate([tissue[[0, -1]].ravel(), tissue[:, [0, -1]].ravel()])
+    if not tissue.any() or border.mean() > 0.02 or tissue.sum() * scan.voxel_ml > MAX_BRAIN_ML:
         return False
-    x, y, _ = bounding_box(foreground)
+    x, y, _ = bounding_box(tissue)
     width_mm, length_mm = (x.stop - x.start) * upright.spacing_mm[0], (y.stop - y.start) * upright.spacing_mm[1]
     return bool(width_mm <= MAX_BRAIN_WIDTH_MM and length_mm <= MAX_BRAIN_LENGTH_MM)
 

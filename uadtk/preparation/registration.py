@@ -33,13 +33,32 @@ def n4(scan: Scan, brain: Mask) -> Scan:
     sitk = _sitk()
     image = _to_itk(sitk, scan)
     mask = sitk.Cast(_to_itk(sitk, brain) > 0.5, sitk.sitkUInt8)
-    shrink = [max(1, round(4.0 / mm)) for mm in scan.spacing_mm]
-    shrink = [min(factor, max(1, size // 8)) for factor, size in zip(shrink, scan.shape, strict=True)]
+    coarse = _coarse(sitk, image)
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetMaximumNumberOfIterations([50] * 4)
-    corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(mask, shrink))
+    corrector.Execute(
+        sitk.Resample(image, coarse, sitk.Transform(), sitk.sitkLinear, 0.0),
+        sitk.Resample(mask, coarse, sitk.Transform(), sitk.sitkNearestNeighbor, 0),
+    )
     field = sitk.Exp(corrector.GetLogBiasFieldAsImage(image))
     return Scan(_to_array(sitk, image / field), scan.affine)
+
+
+def _coarse(sitk: Any, image: Any) -> Any:
+    """A grid of 4 mm over the same field, or the image's own spacing where that is coarser; at least 8 voxels an axis.
+
+    Resampled and not thinned out by a whole factor, which would jump where a spacing crosses a rounding tie.
+    """
+    spacing, size = np.array(image.GetSpacing()), np.array(image.GetSize())
+    wanted = np.maximum(spacing, np.minimum(4.0, spacing * size / 8))
+    shape = np.maximum(1, np.ceil(spacing * size / wanted - 1e-6)).astype(int)
+    grid = sitk.Image(shape.tolist(), sitk.sitkFloat32)
+    grid.SetSpacing(wanted.tolist())
+    grid.SetDirection(image.GetDirection())
+    middle = np.array(image.TransformContinuousIndexToPhysicalPoint(((size - 1) / 2).tolist()))
+    axes = np.array(image.GetDirection()).reshape(3, 3)
+    grid.SetOrigin((middle - axes @ (wanted * (shape - 1) / 2)).tolist())
+    return grid
 
 
 def denoise(scan: Scan) -> Scan:

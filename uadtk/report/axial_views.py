@@ -148,4 +148,4 @@ def _grey(intensities: Array) -> tuple[float, float]:
     if intensities.size == 0:
         return 0.0, 1.0
     low, high = np.quantile(intensities, (0.005, 0.998)).tolist()
-    return low, max(high, low + 1e-6)
+    return low, high if high > low else low + max(abs(low), 1e-30)
