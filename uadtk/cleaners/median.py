@@ -1,8 +1,8 @@
 """Median: a 3-D median filter that removes thin or isolated scores.
 
 The paper filters 5 x 5 x 5 voxels of 1 mm. ``unit=mm`` preserves the physical size of the window, so that slices of
-5 mm are not smeared over 25 mm. A width between two odd numbers of voxels blends the medians of both windows, in proportion:
-the result is a continuous function of the spacing, and a header that is off by micrometres changes nothing.
+5 mm are not smeared over 25 mm. A width between two odd numbers of voxels blends the medians of both
+windows in proportion, so the result is a continuous function of the spacing.
 """
 
 from __future__ import annotations

@@ -161,6 +161,6 @@ def _dice(scans: ScoredScans, thresholds: Sequence[float]) -> NDArray[np.float64
 
 def _dice_of(scan: CalibrationScan, floor: int, thresholds: NDArray[np.float32]) -> NDArray[np.float64]:
     """1 where mask and truth are both empty, as in ``uadtk.metrics.overlap``."""
-    sweep = component_sweep(scan.score.T, np.asarray(scan.lesion).T, floor, thresholds=thresholds)
+    sweep = component_sweep(scan.score_zyx, scan.lesion_zyx, floor, thresholds=thresholds)
     total = sweep.voxels + sweep.positives
     return np.where(total > 0, 2 * sweep.true_positives / np.maximum(total, 1), 1.0)
