@@ -110,7 +110,7 @@ class Checkpoint:
         try:
             with seeded(0):  # weights that are replaced at once must not move torch's generator
                 model = self.new_model()
-        except UsageError as error:  # nobody typed these options: the checkpoint says them
+        except UsageError as error:  # the options come from the checkpoint, not from the command line
             what = f"model '{self.model}' does not take its options ({error.one_line().rstrip('.')})"
             raise CheckpointError(what, self.source, f"It was made with {self.dist} {self.version}.") from None
         try:

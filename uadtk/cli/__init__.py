@@ -75,7 +75,7 @@ def _root(
     config: Annotated[
         Path | None, typer.Option(help="TOML file of defaults: [segment] model = ..., [train.scalespace] levels = 3.")
     ] = None,
-    version: Annotated[  # container images like to set UADTK_VERSION, which is no wish to see it
+    version: Annotated[  # container images often set UADTK_VERSION, which must not print the version
         bool, typer.Option("--version", help="Print the version.", callback=_version, allow_from_autoenv=False)
     ] = False,
 ) -> None:

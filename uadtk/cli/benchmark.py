@@ -53,8 +53,8 @@ def benchmark(
     """Compare models and scorers on labelled collections, each beside no learning.
 
     Writes report.html to look at, table.txt, table.tsv, pairs.tsv (every two rows compared) and rows/*.json, a receipt
-    per row, from which uadtk reproduce makes the same numbers again; multiverse.txt and .tsv if asked. Run it again to
-    go on where it was stopped. A row or scan that fails costs one line, and the exit code is 1.
+    per row, from which uadtk reproduce recomputes the numbers; multiverse.txt and .tsv on request. An interrupted run
+    resumes with the same command. A row or scan that fails costs one line, and the exit code is 1.
     """
     from uadtk.core.spec import Spec, parse_all
     from uadtk.io.cohort import read_cohort

@@ -1,4 +1,4 @@
-"""Make a phantom patient, segment it with the shipped model, and say how well that went."""
+"""Segment a phantom patient with the shipped model, and compare with its planted lesion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def demo(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Make a phantom patient, segment it with the shipped model, and say how well that went.
+    """Segment a phantom patient with the shipped model, and compare with its planted lesion.
 
     The phantom is synthetic (lesions planted in deformed ICBM anatomy): it shows that everything works, not how well
     the model does on patients. For that see the model card: uadtk inspect scalespace. The default patient ships with

@@ -1,4 +1,4 @@
-"""Say what this installation can do: device, optional libraries, plugins, shipped models."""
+"""Report the state of this installation: device, optional libraries, plugins, shipped models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uadtk.core.version import VERSION
 
 
 def doctor() -> None:
-    """Say what this installation can do: device, optional libraries, plugins, shipped models."""
+    """Report the state of this installation: device, optional libraries, plugins, shipped models."""
     import platform
     from importlib import metadata
     from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Show what is in a checkpoint: model, options, training and operating points."""
+"""Show the contents of a checkpoint: model, options, training and operating points."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def inspect(
     checkpoint: Annotated[str, typer.Argument(help="A shipped model by name, or a checkpoint (.safetensors).")],
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show what is in a checkpoint: model, options, training and operating points."""
+    """Show the contents of a checkpoint: model, options, training and operating points."""
     from json import dumps
 
     from uadtk.checkpoint import open_checkpoint

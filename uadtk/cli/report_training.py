@@ -11,7 +11,7 @@ from uadtk.cli._options import Overwrite
 
 
 def report_training(
-    log: Annotated[Path, typer.Argument(help="A training's .log.jsonl, or the checkpoint that lies beside it.")],
+    log: Annotated[Path, typer.Argument(help="A training log (.log.jsonl), or the checkpoint beside it.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Page to write; by default beside the log.")
     ] = None,

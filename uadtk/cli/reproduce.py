@@ -1,4 +1,4 @@
-"""Make a benchmark's row again from its receipt, and compare."""
+"""Recompute a benchmark row from its receipt, and compare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def reproduce(
     cohort: Annotated[str, typer.Option(help="Where the cohort is now, if it was moved.")] = "",
     threads: Threads = 0,
 ) -> None:
-    """Make a benchmark's row again from its receipt, and compare.
+    """Recompute a benchmark row from its receipt, and compare.
 
     Prints a line for each number that differs by more than 1e-6 of it, and exits with 1; with 0 if there is none.
     Another checkpoint, or other scans, than those of the receipt are refused. Runs on the receipt's device

@@ -1,4 +1,4 @@
-"""Segment what is abnormal in one scan, many scans or a cohort."""
+"""Segment anomalies in one scan, several scans or a cohort."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def segment(
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask of the scan, on its grid.")] = None,
     min_voxels: Annotated[
         int | None,
-        typer.Option(min=1, help="Smallest component kept, in voxels; else what the point was calibrated for, or 8."),
+        typer.Option(min=1, help="Smallest component to keep, in voxels; default: that of the calibration, or 8."),
     ] = None,
-    min_volume_ml: Annotated[float | None, typer.Option(min=0, help="Smallest component kept, in ml instead.")] = None,
+    min_volume_ml: Annotated[float | None, typer.Option(min=0, help="The same in ml.")] = None,
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
@@ -30,7 +30,7 @@ def segment(
     threads: Threads = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Segment what is abnormal in one scan, many scans or a cohort.
+    """Segment anomalies in one scan, several scans or a cohort.
 
     Prints one line per scan: name, findings, millilitres, report. A scan that fails costs one line; the others are
     written, and the exit code is 1 (that of its error if it was the only one).

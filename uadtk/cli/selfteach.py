@@ -1,4 +1,4 @@
-"""Train a student on what a trained model marks in unlabelled scans."""
+"""Train a student on a trained model's masks of unlabelled scans."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def _settings(
     cleaner: Cleaner = None,
     rounds: Annotated[int, typer.Option(min=1, help="The student of a round teaches the next.")] = 1,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Pause after this long; the same command goes on.")
+        float | None, typer.Option(min=0, help="Pause after this many minutes; the same command resumes.")
     ] = None,
-    slices: Annotated[Path | None, typer.Option(help="Folder to keep prepared slices in.")] = None,
+    slices: Annotated[Path | None, typer.Option(help="Folder for prepared slices.")] = None,
     device: Device = "auto",
     threads: Threads = 0,
     overwrite: Overwrite = False,
@@ -52,9 +52,9 @@ def __getattr__(name: str) -> Callable[..., Any]:
     return with_parameters(_selfteach, name, _HELP, parameters)
 
 
-_HELP = """Train a student on what a trained model marks in unlabelled scans.
+_HELP = """Train a student on a trained model's masks of unlabelled scans.
 
-The teacher's labels are kept as masks with a cohort.tsv, to be looked at, corrected, and trained on: uadtk train unet.
+The teacher's masks are stored with a cohort.tsv, to inspect, correct, and train on with uadtk train unet.
 Preparation is the teacher's, cleaners are the student's.
 """
 

@@ -53,4 +53,4 @@ def threshold(
     print(f"{path}: {point.name} = {point.threshold:.6g} ({point.target}; {point.scans} scans; {', '.join(facts)})")
     if "brain_counted" in point.measured:
         part = f"{point.measured['brain_counted']:.0%} of the brain"
-        say(f"only lesion-free slices were counted, {part}: what is promised of a scan is promised of such a part")
+        say(f"only lesion-free slices were counted ({part}): any guarantee per scan holds for that part of it")

@@ -54,10 +54,10 @@ def _settings(
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Pause after this long; the same command goes on.")
+        float | None, typer.Option(min=0, help="Pause after this many minutes; the same command resumes.")
     ] = None,
     slices: Annotated[
-        Path | None, typer.Option(help="Folder to keep prepared slices in, for other trainings on the same scans.")
+        Path | None, typer.Option(help="Folder for prepared slices, to share them between trainings on the same scans.")
     ] = None,
     device: Device = "auto",
     threads: Threads = 0,

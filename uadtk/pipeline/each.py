@@ -2,7 +2,7 @@
 
 * An error costs one scan and one line, expected (``UadtkError``) or not; the next scan is tried.
 * An error that says nothing about the scan stops the run: a missing library or device, a full disk.
-* A scan on its own has no next one: its error is raised as it is, with the traceback of an unexpected one.
+* If there is only one scan, its error is raised unchanged, with the traceback if it was unexpected.
 
 Nothing that failed is stored, so the same command tries it again.
 """
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What became of the scan at ``place`` in the list: its ``value``, or the ``error`` that prevented it."""
+    """Result of the scan at index ``place``: its ``value``, or the ``error`` that prevented it."""
 
     place: int
     row: Row
@@ -43,8 +43,8 @@ def each(
 ) -> Iterator[Outcome[T]]:
     """``work(row)`` for every row in order, with a progress bar labelled ``doing``; a failure is reported on one line.
 
-    Errors without a location get the path of the scan. ``alone``: whether these rows are a scan on its own; by default,
-    if there is one of them.
+    Errors without a location get the path of the scan. ``alone``: raise the error of a scan instead of
+    reporting it; by default, if there is only one row.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 Two grids. ``native``: the truth is never resampled; scores are brought to the scan's own grid, where ``segment`` works.
 ``model``: the study's protocol, everything on the slices that the network sees, where a pixel is lesion if any part of
-it is; slices without brain are not seen. Operating points are calibrated on native grids, and used here as they are.
+it is; slices without brain are ignored. Operating points are calibrated on native grids and used unchanged here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HEALTHY_GROUPS = (None, "healthy", "control", "controls")
 class Evaluation:
     """``measures`` by name; ``lesion_share`` of the labelled brains' voxels; ``failed``: (image, reason) of each.
 
-    ``options`` holds the resolved recipe and the digests of checkpoint and cohort: what is needed to do it again.
+    ``options`` holds the resolved recipe and the digests of checkpoint and cohort: everything needed to repeat it.
     ``precision_recall`` and ``histograms`` as in ``uadtk.metrics.pooled.Pooled``. ``trained_on``: scans of split
     ``train``, which the model may have learned.
     """
@@ -63,7 +63,7 @@ class Evaluation:
     trained_on: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; what is not defined is None."""
+        """Plain values; undefined ones are None."""
         point = None if self.point is None else self.point.to_json()
         plain: dict[str, Any] = _without_nan({**asdict(self), "point": point})
         return plain
@@ -79,8 +79,8 @@ def evaluate(
 ) -> Evaluation:
     """All measures of ``checkpoint`` on ``cohort``; those of an operating point only if one is given.
 
-    Rows with a lesion mask, be it empty, are labelled. Rows without are healthy and count for false positives alone,
-    unless their group says otherwise: unmarked patients are left out. A scan that fails is left out and said.
+    Rows with a lesion mask, even an empty one, are labelled. Rows without are healthy and count for false positives
+    only, unless their group says otherwise: unmarked patients are left out. A scan that fails is reported and left out.
     ``run.seed`` decides the intervals. On native grids ``watch`` is shown each labelled scan as it is scored.
 
     Raises
@@ -140,7 +140,7 @@ def fitting_point(checkpoint: Checkpoint, name: str | None, run: Run) -> Operati
 def baseline(
     checkpoint: Checkpoint, point: OperatingPoint | None, table: Cohort, run: Run
 ) -> tuple[Checkpoint, OperatingPoint | None]:
-    """No learning, everything else alike: ``histeq`` with the checkpoint's preparation and cleaners.
+    """The no-learning baseline: ``histeq`` with the checkpoint's preparation and cleaners.
 
     Its point has the strategy of ``point`` and is calibrated on the same scans: ``table``, or the split of it, whose
     digest ``point`` carries. None where ``table`` does not hold those scans.

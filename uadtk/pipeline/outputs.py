@@ -38,7 +38,7 @@ def output_paths(folder: Path, name: str, maps: Sequence[str] = ()) -> dict[str,
 
 
 def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overwrite: bool) -> None:
-    """Write everything beside its place, then move it there at once; ``run.timings`` gains ``write``."""
+    """Write everything to a staging folder, then move it into place together; ``run.timings`` gains ``write``."""
     maps = result.scoring.maps
     refuse_existing(output_paths(folder, name, tuple(maps)).values(), overwrite)
     with staged(folder, overwrite) as stage:
@@ -51,7 +51,7 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
             **maps,
         }
         with run.stage("write"), ThreadPoolExecutor(2) as pool:
-            # compressing lets go of the interpreter, so the report is drawn meanwhile
+            # compression releases the GIL, so the report is drawn in parallel
             jobs = [pool.submit(write_nifti, paths[key], volume) for key, volume in volumes.items()]
             write_text(paths["report"], report_html(result))
             write_json(paths["findings_json"], findings_record(result))
@@ -60,7 +60,7 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
                 job.result()
         write_json(paths["provenance"], result.provenance)
         written = {path.name for path in stage.iterdir()}
-    if overwrite:  # a reconstruction of the model before must not stay beside the mask of this one
+    if overwrite:  # a previous model's reconstruction must not remain beside this model's mask
         for path in output_paths(folder, name).values():
             if path.name not in written:
                 path.unlink(missing_ok=True)

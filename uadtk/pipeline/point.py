@@ -1,4 +1,4 @@
-"""Operating points in use: whether one fits the scores, and the smallest component it counts."""
+"""Using operating points: check that one fits the scores; find the smallest component it counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 
-MIN_VOXELS = 8  # of the study
+MIN_VOXELS = 8  # as in the study
 
 
 def floor_of(point: OperatingPoint | None) -> int:
@@ -19,7 +19,7 @@ def floor_of(point: OperatingPoint | None) -> int:
 
 
 def check_point(checkpoint: Checkpoint, point: OperatingPoint) -> None:
-    """A threshold holds only for scores made the way its calibration made them."""
+    """Raises UsageError unless the point was calibrated for this scorer and these cleaners."""
     if _meaning(point.scorer, point.cleaners) != _meaning(checkpoint.scorer, checkpoint.cleaners):
         made, now = (" ".join(map(str, (one.scorer, *one.cleaners))) for one in (point, checkpoint))
         raise UsageError(

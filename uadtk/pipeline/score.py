@@ -28,7 +28,7 @@ SLICES_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Method:
-    """A checkpoint made ready: model, scorer and cleaners built once for many scans."""
+    """A checkpoint with model, scorer and cleaners built, for use on many scans."""
 
     checkpoint: Checkpoint
     model: Any
@@ -80,20 +80,20 @@ def _above_background(image: Volume, prepared: Prepared, scan: Scan) -> Volume:
 
 
 def score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
-    """Score, cleaned, and maps on the slices that the network sees, (n, side, side)."""
+    """Cleaned score, and maps, on the slices that the network sees, (n, side, side)."""
     score, maps = raw_slices(prepared, method, run)
     with run.stage("clean"):
         return cleaned(score, prepared, method.cleaners), maps
 
 
 def raw_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
-    """Score and maps as the scorer makes them, (n, side, side): no cleaner has seen them."""
+    """Score and maps before any cleaner, (n, side, side)."""
     with run.stage("network"):
         return _through_network(prepared, method, run)
 
 
 def cleaned(score: Float, prepared: Prepared, cleaners: Sequence[Any]) -> Float:
-    """What the cleaners, one after the other, leave of a score (n, side, side)."""
+    """The score (n, side, side) after all cleaners, applied in order."""
     for cleaner in cleaners:
         score = cleaner.clean(score, prepared.image, prepared.brain, prepared.spacing_mm)
     return score

@@ -31,7 +31,7 @@ from uadtk.pipeline.score import Method, score_map
 
 @dataclass(frozen=True)
 class Rules:
-    """What becomes a finding: 26-connected, and at least this large (millilitres win where both are given).
+    """Which components become findings: 26-connected, at least this large (millilitres take precedence).
 
     ``min_voxels`` None: the size the operating point was calibrated for, or 8 where it looked at no components.
     """
@@ -72,8 +72,8 @@ def segment(
 def segment_file(
     row: Row, name: str, method: Method, point: OperatingPoint, folder: Path, run: Run, rules: Rules, overwrite: bool
 ) -> Segmentation:
-    """Read, segment, write, tell the observers."""
-    refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work, and again before writing
+    """Read, segment, write, notify observers."""
+    refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work; checked again before writing
     with run.stage("read"):
         scan, brain_mask = read_row(row)
     with located(row.image):
@@ -138,7 +138,7 @@ def source_of_array(scan: Scan) -> dict[str, str]:
 def provenance(
     source: dict[str, str], method: Method, point: OperatingPoint, rules: Rules, result: Segmentation, run: Run
 ) -> dict[str, Any]:
-    """Everything that is needed to make the same mask again."""
+    """Everything needed to reproduce the mask."""
     checkpoint = method.checkpoint
     packages = ("torch", "numpy", "numba", "nibabel", "connected-components-3d")
     return {

@@ -34,7 +34,7 @@ from uadtk.pipeline.score import build_method
 from uadtk.pipeline.scored import GRIDS, ScoredScan, ScoredScans, for_thresholder, score_all
 from uadtk.study.receipt import key_of
 
-ORACLE = "oracle"  # ⌈DICE⌉: its threshold is the best for the very scans it is tested on
+ORACLE = "oracle"  # ⌈DICE⌉: the best threshold for the test scans themselves
 RULES = {
     "p98": Spec("p98"),
     "validation": Spec("validation"),
@@ -43,7 +43,7 @@ RULES = {
 }
 EROSIONS = (0, 3, 6)  # pixels of a slice
 MEDIANS_MM = (0.0, 6.0, 10.0)  # edge of the window, 0 for none
-FLOORS = (1, 8, 27)  # voxels of the grid; thresholds are chosen without one, as the study does
+FLOORS = (1, 8, 27)  # voxels of the grid; thresholds are chosen without a floor, as in the study
 CHAINS = tuple(product(EROSIONS, MEDIANS_MM))
 FORMAT = 2
 
@@ -53,8 +53,8 @@ def multiverse(
 ) -> Multiverse:
     """DICE on the labelled ``rows`` in every universe, thresholds of all rules but the oracle from ``calibration``.
 
-    Of the checkpoint's cleaners ``erode`` and ``median`` are the ones that vary; others keep their place. A scan that
-    fails and a rule that finds no threshold are left out and said. The result is also in ``folder/multiverse``.
+    The checkpoint's ``erode`` and ``median`` are varied; other cleaners stay as they are. A scan that fails and a rule
+    that finds no threshold are reported and left out. The result is also stored in ``folder/multiverse``.
 
     Raises
     ------

@@ -46,7 +46,8 @@ def compare(
     tasks = plan(question, table, run)
     collections = list(dict.fromkeys(task.collection for task in tasks))
     datasets = named_datasets(study.published, collections, study.datasets)
-    write_json(folder / "benchmark.json", {"cohort": table.source, **_plain(question)})  # now, to see that it can be
+    # before the work: this shows whether the folder is writable
+    write_json(folder / "benchmark.json", {"cohort": table.source, **_plain(question)})
     for line in _before({task.collection: task.rows for task in tasks}):
         run.say(line)
     source = str(Path(table.source).resolve())

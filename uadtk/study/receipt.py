@@ -1,4 +1,4 @@
-"""Receipts: a row's numbers with everything they depend on, so that it need not be, and can be, done again.
+"""Receipts: the numbers of a benchmark row with everything they depend on, so that a row can be reused or reproduced.
 
 ``rows/<digest>.json`` of a benchmark::
 
@@ -39,7 +39,7 @@ from uadtk.pipeline.threshold import calibrate
 
 FORMAT = 2
 TOLERANCE = 1e-6
-_UNLIKE = {"seconds", "peak_mb", "image"}  # of a scan, they may differ where nothing is wrong
+_UNLIKE = {"seconds", "peak_mb", "image"}  # fields of a scan that may legitimately differ
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def in_collection(rows: Cohort, collection: str) -> Cohort | None:
 
 
 def reproduce(receipt: dict[str, Any], run: Run, model: str = "", cohort: str = "") -> list[str]:
-    """Evaluate the receipt's row again: a line for each number that differs by more than 1e-6 of it.
+    """Evaluate the receipt's row again; returns a line for each number that differs by more than a relative 1e-6.
 
-    That much may come from the processor; another number of threads may move values by 1e-4. Seconds and memory are not
+    Another processor causes smaller differences; another number of threads can cause 1e-4. Seconds and memory are not
     compared. ``model`` and ``cohort`` stand in for the receipt's paths, for files that have moved. ``run`` should have
-    its device and threads; its seed is the receipt's. Other versions than the receipt's are said.
+    its device and threads; its seed is the receipt's. Versions that differ from the receipt's are reported.
 
     Raises
     ------
@@ -128,9 +128,9 @@ def reproduce(receipt: dict[str, Any], run: Run, model: str = "", cohort: str = 
 
 
 def checkpoint_of(source: str, key: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of a key, from where it was found. Raises CheckpointError if another one is there now."""
+    """The checkpoint that a key describes, read from ``source``. Raises CheckpointError if it is another one."""
     told = key["model"]
-    if source == "histeq":  # the baseline borrows the preparation of the model beside it
+    if source == "histeq":  # the baseline uses the preparation of the model it is compared with
         found = new(source, told["options"], opts.build(Preparation, key["preparation"], "receipt: preparation"))
     else:
         found = open_checkpoint(source)
@@ -172,7 +172,7 @@ def _versions(checkpoint: Checkpoint, rule: PointRule) -> dict[str, str]:
 
 
 def _numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """What must come out again."""
+    """The numbers that must be reproduced."""
     point = evaluation["point"]
     scans = {
         f"{place} {scan['subject']}": {name: value for name, value in scan.items() if name not in _UNLIKE}

@@ -1,4 +1,4 @@
-"""The rows of a benchmark before any is measured: which checkpoint, scorer, cleaners, scans and point each one has."""
+"""Plan the rows of a benchmark: checkpoint, scorer, cleaners, scans and operating point of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from uadtk.study.receipt import Calibration, PointRule, chosen_rows, in_collecti
 
 @dataclass(frozen=True)
 class Contender:
-    """A shipped model or a checkpoint file, and the scorers to compare it with; none: those of the question."""
+    """A shipped model or a checkpoint file, and the scorers to use with it; empty: those of the question."""
 
     source: str
     scorers: tuple[Spec, ...] = ()
@@ -40,11 +40,11 @@ class Contender:
 
 @dataclass(frozen=True)
 class Question:
-    """What to compare. No scorers, no chains of cleaners: each checkpoint's own. No collections: all there are.
+    """What to compare. Empty scorers or chains of cleaners: each checkpoint's own. Empty collections: all of them.
 
-    ``point`` names the operating point of every checkpoint; None is its only one, or ``p98``, or none if it has none.
-    With a ``strategy`` every row gets a point by it instead, from the split ``calibration``: the scans of the row's own
-    collection, or all of the split where it has none of them. A collection ``ms+wmh`` is both together.
+    ``point``: operating point of every checkpoint; None: its only one, ``p98`` if it has several, or no point. With a
+    ``strategy`` every row is calibrated by it instead, on split ``calibration``: the scans of the row's own collection,
+    or the whole split if there are none. Collection ``ms+wmh`` pools the two.
     """
 
     contenders: tuple[Contender, ...]

@@ -1,10 +1,9 @@
-"""Which slices make up each step of an epoch; decided by the seed and the epoch's number.
+"""The slices of each step of an epoch, determined by the seed and the epoch number.
 
-Models that know no labels see all slices once, in random order. A model that learns from labels may have a few hundred
-annotated slices beside many thousands without labels: its batches hold equal parts of each source of labels that there
-is, and of a labelled source one half (the larger, if odd) are slices with a lesion. An epoch is then as many batches as
-take one pass through the largest source, and 50 at least, so that a few annotated scans are not judged on all held-out
-ones after every handful of steps; what is used up comes round again, each time in another order.
+Unsupervised models see all slices once, in random order. A supervised model may have a few hundred annotated slices and
+thousands without labels: its batches hold equal parts from each label source, and half of a labelled source's part (the
+larger half, if odd) are slices with a lesion. An epoch is then one pass through the largest source, but at least 50
+steps, so that validation does not run after every handful of steps. Smaller sources repeat, reshuffled each time.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ def steps_of_epoch(slices: Slices, batch: int, supervised: bool, seed: int, epoc
     parts, steps = _parts(slices, size)
     columns = [_going_round(rows, steps * share, rng).reshape(steps, share) for rows, share in parts]
     place = np.concatenate([(np.arange(share) + 0.5) / share for _, share in parts])
-    mixed = np.concatenate(columns, axis=1)[:, np.argsort(place, kind="stable")]  # each part of a batch has all sources
+    mixed = np.concatenate(columns, axis=1)[:, np.argsort(place, kind="stable")]  # every part has all sources
     return list(mixed)
 
 
 def _parts(slices: Slices, size: int) -> tuple[list[tuple[Rows, int]], int]:
-    """Rows that are drawn from together, with their share of a batch; and how many batches an epoch has."""
+    """Groups of rows to sample from, each with its slices per batch; and the number of batches in an epoch."""
     source, lesion = slices.about[:, 1], slices.about[:, 2] > 0
     sources = np.unique(source)
     if size < 2 * len(sources):
@@ -55,5 +54,5 @@ def _parts(slices: Slices, size: int) -> tuple[list[tuple[Rows, int]], int]:
 
 
 def _going_round(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
-    """``n`` of ``rows``, each as often as any other or once more."""
+    """``n`` of ``rows``, repeated evenly: counts differ by at most one."""
     return np.concatenate([rng.permutation(rows) for _ in range(-(-n // len(rows)))])[:n]

@@ -1,10 +1,10 @@
-"""Learning what is normal from slices some of which are not, and nobody knows which.
+"""Training on slices that may contain unmarked lesions.
 
-Two ways, for every model that reconstructs. *Trimming* leaves the pixels with the largest errors out of the loss: You
-et al. (MIDL 2019) as told in Baur's thesis; their public code has none of it, so percentile and warm-up are ours.
+Two methods, for every model that reconstructs. *Trimming* leaves the pixels with the largest errors out of the loss
+(You et al., MIDL 2019, as described in Baur's thesis; their public code lacks it, so percentile and warm-up are ours).
 *Discriminative reconstruction* (Xia, Cao, Wen, Hua, Sun: *Learning Discriminative Reconstructions for Unsupervised
-Outlier Removal*, ICCV 2015) parts the slices of a batch in two by their errors, learns from the better reconstructed
-part, and pushes the two apart.
+Outlier Removal*, ICCV 2015) splits the slices of a batch in two by reconstruction error, trains on the better half,
+and adds a loss that separates the two.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def trimmed(model: Any, batch: Batch, percentile: float) -> Batch:
 
 
 def inliers(model: Any, batch: Batch) -> Batch:
-    """The slices of ``batch`` that are reconstructed best, parted from the others by their mean errors."""
+    """The better reconstructed slices of ``batch``: those below the best split of mean errors."""
     with torch.no_grad():
         kept = _inlying(_slice_errors(model, batch))
     return batch.each(lambda tensor: tensor[kept])

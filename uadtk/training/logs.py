@@ -21,7 +21,7 @@ def write_log(output: Path, records: Sequence[dict[str, Any]]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Raises DataError if it cannot be read, is empty, or is something else."""
+    """Raises DataError if the file cannot be read, is empty, or is not a training log."""
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         whole = bool(records) and all({"epoch", "validation_loss", "seconds"} <= set(record) for record in records)

@@ -1,6 +1,6 @@
-"""What happens on one batch of a training: each player's turn, its gradient, its step.
+"""One batch of training: each player takes its turn, computes its gradient, and steps.
 
-A model that is not adversarial has one player, ``model``, that has all parameters and minimises ``training_loss``.
+A non-adversarial model has one player, ``model``, with all parameters; it minimises ``training_loss``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Optimisers = dict[str, torch.optim.Adam]
 
 
 def make_optimisers(model: Any, learning_rate: float) -> Optimisers:
-    """One Adam per player, so that no player's moments are moved by another's gradients.
+    """One Adam per player, so that one player's gradients never affect another's moments.
 
     None for a model without parameters, which is fitted after training alone.
     """
@@ -52,9 +52,9 @@ def take_turns(
 ) -> dict[str, Tensor]:
     """Every player's steps on one batch, given as ``parts`` that fit into memory.
 
-    ``share`` of the batch is in these parts; where it is not all, ``total`` adds gradients up over the processes, in
-    place. Returns the mean losses of each player's last step on these parts, the player's own under its name
-    (``loss`` if it is alone).
+    ``share``: part of the whole batch that these parts make up; if it is below 1, ``total`` sums gradients over the
+    processes, in place. Returns the mean losses of each player's last step on these parts; the player's own is under
+    its name (``loss`` if it is alone).
     """
     said: dict[str, Tensor] = {}
     for turn in turns:
@@ -72,7 +72,7 @@ def _step(
     share: float,
     total: Callable[[list[Tensor]], None] | None,
 ) -> dict[str, Tensor]:
-    """Gradients are taken in the player's own parameters only: nothing of the other players is computed or frozen."""
+    """Gradients are computed for the player's own parameters only, so other players need not be frozen."""
     parameters: list[nn.Parameter] = [p for p in optimiser.param_groups[0]["params"] if p.requires_grad]
     gradients: list[Tensor | None] = [None] * len(parameters)
     said: dict[str, Tensor] = {}

@@ -1,7 +1,7 @@
 """Several processes that train one model: ``torchrun --nproc-per-node 2 -m uadtk train ...``.
 
-Each process takes its share of every batch; gradients are added up, so that all take the same step. Process 0 leads: it
-alone prepares slices, writes and speaks.
+Each process takes its share of every batch; gradients are summed, so that all take the same step. Only process 0
+prepares slices, writes files and prints.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PATIENCE = timedelta(days=1)  # the others wait while process 0 prepares the sli
 
 @dataclass(frozen=True)
 class World:
-    """Who we are among how many processes; by default alone."""
+    """Rank of this process and number of processes; by default there is one."""
 
     rank: int = 0
     size: int = 1
@@ -36,11 +36,11 @@ class World:
         return self.rank == 0
 
     def share(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Our part of the rows of a batch; the parts differ by one row at most."""
+        """This process's part of the rows of a batch; the parts differ by at most one row."""
         return np.array_split(rows, self.size)[self.rank]
 
     def total(self, tensors: list[Tensor]) -> None:
-        """Put the sum over the processes in place of each tensor."""
+        """Replace each tensor by its sum over the processes."""
         if self.size > 1:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
             dist.all_reduce(flat)
@@ -48,27 +48,27 @@ class World:
                 tensor.copy_(part.view_as(tensor))
 
     def total_of(self, sums: dict[str, float], device: str) -> dict[str, float]:
-        """The sum over the processes under each name; all processes know the same names."""
+        """The sum over the processes for each name; all processes must have the same names."""
         values = torch.tensor(list(sums.values()), dtype=torch.float64, device=device)
         self.total([values])
         return dict(zip(sums, values.tolist(), strict=True))
 
     def agreed(self, ours: bool) -> bool:
-        """What process 0 says."""
+        """The value that process 0 has."""
         said = [ours]
         if self.size > 1:
             dist.broadcast_object_list(said, src=0)
         return said[0]
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Block until all processes have reached this point."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
 def joined(run: Run) -> Iterator[World]:
-    """The processes that ``torchrun`` started, joined by gloo or, on GPUs, by nccl; without it ours alone."""
+    """The processes that ``torchrun`` started, connected by gloo or, on GPUs, nccl; without it a single one."""
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         yield World()

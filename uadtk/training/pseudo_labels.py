@@ -1,8 +1,8 @@
-"""What a teacher marks in unlabelled scans, as files that a person can look at, correct and train on.
+"""Pseudo-labels: a teacher's masks of unlabelled scans, as files to inspect, correct and train on.
 
 Baur, Albarqouni, Navab, Fusing Unsupervised and Supervised Deep Learning for White Matter Lesion Segmentation, MIDL
-2019. Voxels that the teacher is not sure of need not be learned either way: ``Trust`` says which, the rest is learned
-as lesion or as normal.
+2019. Voxels that the teacher is unsure of can be ignored: ``Trust`` defines which; all others are learned as lesion or
+as normal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TELLING = ("lesion_mask", "ignore_mask", "prior_mask", "label_source", "lesion_
 
 @dataclass(frozen=True)
 class Trust:
-    """How much of what a teacher marks is learned; by default all of it. What is not is ignored, not learned as normal.
+    """Which of a teacher's labels to learn from; by default all. The others are ignored, not learned as normal.
 
     ``band`` ignores voxels with ``|score - threshold| < band * threshold``; the other two ignore whole components.
     """
@@ -62,17 +62,17 @@ def label_cohort(
     run: Run,
     overwrite: bool = False,
 ) -> list[Row]:
-    """The rows with the teacher's labels in place of any they had, which are not read; one scan is in memory.
+    """Replace the labels of the rows by the teacher's; existing ones are not read. One scan is in memory at a time.
 
     Each scan gets, on its own grid, ``<name>_label-lesion_mask.nii.gz``, ``..._desc-ignore_mask.nii.gz``,
-    ``..._desc-brain_mask.nii.gz`` (so that the student sees the same brain) and ``<name>_labels.json``. Scans whose
-    labels are there, made by the same recipe, are left as they are, corrected by hand or not. A scan that fails is
-    said and left out.
+    ``..._desc-brain_mask.nii.gz`` (so that the student sees the same brain) and ``<name>_labels.json``. Scans
+    already labelled by the same recipe are left as they are, corrected by hand or not. A scan that fails is reported
+    and left out.
 
     Raises
     ------
     UsageError
-        The folder holds labels that another teacher, point or trust made, and ``overwrite`` is false.
+        The folder holds labels from another teacher, point or trust, and ``overwrite`` is false.
     DataError
         No scan could be labelled, or nothing is marked in the rows of split ``train``.
     """
@@ -103,7 +103,7 @@ def label_cohort(
 
 
 def believed(found: Segmentation, trust: Trust, again: NDArray[np.bool_] | None = None) -> tuple[Mask, Mask]:
-    """What is learned as lesion and what is ignored, on the scan's grid; ``again`` is marked in the mirrored scan too.
+    """Voxels to learn as lesion and voxels to ignore, on the scan's grid. ``again``: marked in the mirrored scan too.
 
     A component is ignored if its mean score is below ``trust.confident`` thresholds, or if less than
     ``trust.mirrored`` of its voxels are in ``again``; then every voxel in the band around the threshold is.
@@ -120,7 +120,7 @@ def believed(found: Segmentation, trust: Trust, again: NDArray[np.bool_] | None 
 
 
 def mirror(voxels: NDArray[Any], affine: Affine) -> NDArray[Any]:
-    """The voxels with left and right exchanged along the stored axis that is nearest to left-right."""
+    """The voxels flipped along the stored axis closest to left-right."""
     return np.ascontiguousarray(np.flip(voxels, stored_axis(affine, 0)))
 
 
@@ -157,7 +157,7 @@ def _label(
 
 
 def _found_mirrored(found: Segmentation, method: Method, rules: Rules, run: Run) -> NDArray[np.bool_]:
-    """What the teacher marks in the mirrored scan, mirrored back. The brain is not looked for again."""
+    """The teacher's mask of the mirrored scan, mirrored back. The brain mask is mirrored, not computed again."""
     scan, affine = found.scoring.scan, found.mask.affine
     turned, brain = mirror(scan.voxels, affine), mirror(found.scoring.brain.voxels, affine)
     again = segment(Scan(turned, affine), method, found.point, run, Mask(brain, affine), rules)
@@ -165,7 +165,7 @@ def _found_mirrored(found: Segmentation, method: Method, rules: Rules, run: Run)
 
 
 def _unlabelled(row: Row) -> Row:
-    """The row without anything that tells where its lesions are."""
+    """The row without any column that gives lesion locations."""
     nothing: dict[str, Any] = dict.fromkeys(_TELLING)
     return replace(row, **nothing)
 

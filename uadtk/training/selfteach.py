@@ -1,10 +1,10 @@
-"""A supervised student learns what an unsupervised teacher marks in unlabelled scans (Baur et al., MIDL 2019).
+"""A supervised student learns from an unsupervised teacher's masks of unlabelled scans (Baur et al., MIDL 2019).
 
-A round is: the teacher labels every scan (``pseudo``), a fresh student is trained on these labels and on annotated
-scans, if there are some. With several rounds the student teaches the next one, at probability 0.5.
+In each round the teacher labels every scan (``pseudo_labels``), and a new student is trained on these labels and on
+annotated scans, if any. With several rounds the student is the next teacher, at probability 0.5.
 
-Everything of round k lies in ``<labels>/round-<k>``: masks, ``cohort.tsv`` (the table the student learned from) and,
-but for the last round, ``student.safetensors``. An interrupted command that is repeated goes on where it was.
+The files of round k are in ``<labels>/round-<k>``: masks, ``cohort.tsv`` (the student's training table) and, except in
+the last round, ``student.safetensors``. An interrupted run resumes when the command is repeated.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Lessons:
 
 
 def lessons(unlabelled: Cohort, labelled: Cohort | None, seed: int) -> Lessons:
-    """What is learned from and what decides when to stop.
+    """Select the scans to train and to validate on.
 
-    The student is validated on the annotated scans of split ``validation``, if there are some; else on unlabelled ones
-    with the teacher's labels: those of split ``validation``, or a fifth of the subjects, as any training does. Rows of
-    other splits, such as ``test``, are not looked at, nor are annotated ones without a lesion mask.
+    The student is validated on the annotated scans of split ``validation``, if there are any; else on unlabelled
+    ones with the teacher's labels: those of split ``validation``, or a fifth of the subjects, as in any training. Rows
+    of other splits, such as ``test``, are ignored, as are annotated ones without a lesion mask.
 
     Raises
     ------
@@ -84,14 +84,15 @@ def selfteach(
 ) -> Checkpoint:
     """Teach ``student`` (a checkpoint without weights) and save it to ``output``, with the operating point ``half``.
 
-    Its training facts gain ``teacher`` (of a student, with the teacher it had), ``teacher_point``, ``selfteach``
-    (round, trust, table of labels) and ``subjects``. After ``minutes`` in all the training pauses, as ``train`` does.
+    Its training facts also record ``teacher`` (with its own teacher, if it was a student), ``teacher_point``,
+    ``selfteach`` (round, trust, table of labels) and ``subjects``. Training pauses after ``minutes`` in total, as
+    ``train`` does.
 
     Raises
     ------
     UsageError
-        The student's model does not learn from labels, the point is not for the teacher's scores, or ``labels`` holds
-        those of another command and ``overwrite`` is false.
+        The student's model is not supervised, the point does not fit the teacher's scores, or ``labels`` holds those of
+        another run and ``overwrite`` is false.
     DataError
         The teacher finds nothing.
     """
@@ -118,9 +119,9 @@ def selfteach(
 
 
 def _annotated(labelled: Cohort, unlabelled: Cohort) -> list[Row]:
-    """Rows with a lesion mask to train or validate on. They are read now: a bad one must not wait for the teacher."""
+    """Rows with a lesion mask to train or validate on. Read now, so that a bad one is found before labelling."""
     shared = sorted({row.subject for row in unlabelled} & {row.subject for row in labelled})
-    if shared:  # it might be learned from in one and validated or tested on in the other
+    if shared:  # it could be trained on in one and tested on in the other
         raise DataError(
             f"subject '{shared[0]}' is in {unlabelled.source} too ({len(shared)} in both)",
             labelled.source,
@@ -147,7 +148,7 @@ def _check_supervised(student: Checkpoint) -> None:
 
 
 def _half(student: Checkpoint) -> OperatingPoint:
-    """Where lesion is as probable as not. It is calibrated on no scan."""
+    """Probability 0.5; not calibrated on any scan."""
     return OperatingPoint(
         name=HALF,
         threshold=0.5,
@@ -162,7 +163,7 @@ def _half(student: Checkpoint) -> OperatingPoint:
 
 
 def _card(teacher: Checkpoint, point: OperatingPoint, trust: Trust, number: int, cohort: Cohort) -> dict[str, Any]:
-    """Who taught the student what, as it is found in the checkpoint."""
+    """Teacher, labels and subjects, as stored in the student's checkpoint."""
     before = {key: teacher.training[key] for key in ("teacher", "teacher_point") if key in teacher.training}
     own = [row for row in cohort if row.label_source]
     parts = {
@@ -179,7 +180,7 @@ def _card(teacher: Checkpoint, point: OperatingPoint, trust: Trust, number: int,
 
 
 def _finished(goal: Path, ready: Checkpoint, schedule: Schedule, cohort: Cohort, overwrite: bool) -> Checkpoint | None:
-    """The student of this very round, where an earlier run of the command has trained it already."""
+    """The student of this round, if an earlier run of the same command has already trained it."""
     if not goal.exists() or state_path(goal).exists():
         return None
     facts = {**ready.training, "schedule": asdict(schedule), "cohort_digest": cohort.digest(), "finished": True}

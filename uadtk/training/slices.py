@@ -1,7 +1,7 @@
-"""The slices a model learns from: prepared once, kept in a file that is mapped into memory.
+"""Training slices: prepared once and stored in a memory-mapped file.
 
-A training reads them in random order, batch by batch, so a cohort may be larger than memory; what fits stays in the
-system's page cache.
+They are read in random order, batch by batch, so a cohort may be larger than memory; as much as fits stays in the page
+cache.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from uadtk.pipeline.each import each
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.lesion_free import lesion_free, lesion_of, outside_lesion
 
-MIN_BRAIN_SHARE = 0.02  # of a slice: less is the tip of the vertex or the end of the spinal cord
+MIN_BRAIN_SHARE = 0.02  # of a slice; slices with less are the top of the vertex or the spinal cord
 HELD_OUT = 0.2
 BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED = 1, 2, 4, 8, 16, 32  # bits of the masks' file
 ANNOTATED, PSEUDO, UNLABELLED = 0, 1, 2  # sources of labels
@@ -42,9 +42,9 @@ _FACTS = "slices.json"
 
 @dataclass(frozen=True)
 class Slices:
-    """``image`` float32 and ``masks`` uint8 (n, side, side); ``subjects`` how many scans they are from.
+    """``image`` float32 and ``masks`` uint8 (n, side, side); ``subjects``: number of scans they come from.
 
-    ``about`` int32 (n, 3): the scan's number, in rising order; the source of its labels; pixels of lesion.
+    ``about`` int32 (n, 3): scan number, ascending; label source; number of lesion pixels.
     ``neighbours``: number of adjacent slices on each side that come with each slice of a batch; edges repeat.
     ``failed``: subjects of scans that could not be used.
     """
@@ -74,14 +74,14 @@ class Slices:
 
 
 def _read(array: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
-    """``array[rows]``, read from its file in one direction."""
+    """``array[rows]``, read from the file in ascending order."""
     order = np.argsort(rows, axis=None)
     back = np.argsort(order)
     return np.asarray(array[rows.ravel()[order]])[back].reshape(*rows.shape, *array.shape[1:])
 
 
 def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows: by the table's split column, else a fifth of the subjects held out by ``seed``."""
+    """Training and validation rows: by the table's split column, else a random fifth of the subjects is held out."""
     if any(row.split for row in cohort):
         train, held = [[row for row in cohort if row.split == name] for name in ("train", "validation")]
     else:
@@ -100,14 +100,14 @@ def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
 
 
 def to_learn(rows: Sequence[Row], unlabelled: bool) -> list[Row]:
-    """The labelled scans, and if wanted those without labels. Raises DataError if none is labelled."""
+    """The labelled scans and, on request, the unlabelled ones. Raises DataError if none is labelled."""
     if not any(row.lesion_mask for row in rows):
         raise DataError("no scan to train on is labelled", "lesion_mask", "Name lesion masks in the cohort table.")
     return [row for row in rows if unlabelled or row.lesion_mask]
 
 
 def to_judge(rows: Sequence[Row]) -> list[Row]:
-    """The scans that people annotated; without such, those that something else labelled. Raises DataError."""
+    """Manually annotated scans; if there are none, those with pseudo-labels. Raises DataError without either."""
     labelled = [row for row in rows if row.lesion_mask]
     if not labelled:
         raise DataError("no scan to validate on is labelled", "lesion_mask", "Give some the split validation.")
@@ -115,10 +115,10 @@ def to_judge(rows: Sequence[Row]) -> list[Row]:
 
 
 def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, cache: Path) -> Slices:
-    """The slices of every scan, from ``cache`` (a folder) if they were prepared before, else prepared into it.
+    """The slices of all scans: read from the folder ``cache`` if they were prepared before, else prepared into it.
 
     ``masked``: all slices, known lesions marked not normal; else lesion-free slices only. A scan that fails is reported
-    and left out, and tried again the next time; if it can then be used, all are prepared anew.
+    and left out, and tried again next time; if it then succeeds, all slices are prepared again.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[s
 
 
 def _changed(path: Path) -> int:
-    """When a file last changed: one that was replaced by another of the same size is prepared anew."""
+    """Modification time: a file replaced by another of the same size is prepared again."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -165,7 +165,7 @@ def _changed(path: Path) -> int:
 
 
 def _stored(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
-    """The memo was written last: where it is there and the files have its sizes, they are whole."""
+    """The memo, if it exists and the files have the sizes it records. It is written last, so they are complete."""
     facts = remembered(folder / _FACTS, FORMAT, key)
     try:
         sizes = [(folder / name).stat().st_size for name in ("image.f32", "masks.u8", "about.i4")]
@@ -190,7 +190,7 @@ class _Work:
 def _prepare_all(
     rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, folder: Path
 ) -> dict[str, Any]:
-    """Write the slices of scan after scan, so that only one scan is in memory. ``failed``: places of the others."""
+    """Write the slices scan by scan, with one scan in memory. ``failed``: indices of scans that could not be used."""
     slices, scans, failed = 0, 0, []
     with ExitStack() as open_files:
         images, masks, about = (
@@ -226,7 +226,7 @@ def _scan_slices(
 
 
 def _labels(row: Row, scan: Scan, lesion: Mask | None, prepared: Prepared) -> NDArray[np.uint8]:
-    """What is known of a labelled scan, or what is suspected in one without labels."""
+    """Bits of the labels of a labelled scan, or of the suspected lesions of an unlabelled one."""
 
     def marked(path: Path | None) -> NDArray[np.bool_]:
         if path is None:

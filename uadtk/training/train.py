@@ -1,7 +1,7 @@
-"""Training: one loop that reads from top to bottom.
+"""The training loop.
 
-An epoch depends on nothing but the weights, the optimisers' states, the seed and its number, so an interrupted training
-continues bit for bit: after each epoch all of that is in ``<output>.resume`` beside the output.
+An epoch depends only on the weights, the optimiser states, the seed and the epoch number. All of these are stored in
+``<output>.resume`` after each epoch, so an interrupted training resumes bit-identically.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from uadtk.training.resume import State, forget, load_state, save_state, state_p
 from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
 
 VALIDATION_SEED = 2**31
-# What `uadtk train` asks for besides the schedule, so that no model may have an option of that name.
+# Options of `uadtk train` besides the schedule; no model may have an option of the same name.
 RESERVED = ("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "overwrite")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train; the defaults are the comparative study's."""
+    """Training hyperparameters; the defaults are those of the comparative study."""
 
     epochs: int = option(1000, "At most this many passes over the slices.", ge=1)
     patience: int = option(5, "Stop after this many epochs without a lower validation loss.", ge=1)
@@ -75,16 +75,16 @@ def train(
 ) -> Checkpoint:
     """Train ``checkpoint.model`` and save it, with the weights of the best validation loss, to ``output``.
 
-    ``minutes`` ends training early; what was reached is saved and the state is kept, so that the same command goes on.
-    ``cache`` is a folder for prepared slices that other trainings may share; without it they lie beside the output
-    until the training is finished. Started by ``torchrun``, each process takes its share of every batch.
+    ``minutes``: pause after this long; the current weights and the state are saved, and the same command resumes.
+    ``cache``: folder for prepared slices, which other trainings can share; without it they are stored beside the output
+    until the training has finished. Under ``torchrun`` each process takes its share of every batch.
 
     Raises
     ------
     UsageError
         The model has nothing to train, or ``output`` belongs to a training with other options.
     UadtkError
-        The loss is not finite; the state of the last good epoch is kept.
+        The loss is not finite; the state after the previous epoch is kept.
     """
     with joined(run) as world:
         return _train(
@@ -173,7 +173,7 @@ def _train(
 
 
 def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> None:
-    """Raises UsageError if there is nothing to train, or not in this way."""
+    """Raises UsageError if the model cannot be trained, or not with this schedule."""
     if "training_loss" not in capabilities(model) and not traits(model).conclude:
         raise UsageError(f"model '{name}' learns nothing", fix="Use it by name: --model " + name)
     if (schedule.trim < 100 or schedule.discriminate) and "reconstruct" not in capabilities(model):
@@ -186,7 +186,7 @@ def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> 
 def _slices(
     checkpoint: Checkpoint, model: Any, cohort: Cohort, schedule: Schedule, cache: Path, run: Run, world: World
 ) -> tuple[Slices, Slices]:
-    """To train on and to validate on; the others wait until process 0 has prepared them."""
+    """Training and validation slices; other processes wait until process 0 has prepared them."""
     if not world.leads:
         world.wait()
     rows, held_rows = split_rows(cohort, schedule.seed)
@@ -204,7 +204,7 @@ def _slices(
 
 
 def _on_the_same_scans(state: State, slices: Slices, held: Slices, output: Path) -> State:
-    """The state, with the scans that failed. Raises UsageError if they were others when the training began."""
+    """The state, with the scans that failed. Raises UsageError if other scans had failed when the training began."""
     failed = (*slices.failed, *held.failed)
     if state.log and state.failed != failed:
         changed = ", ".join(sorted(set(state.failed) ^ set(failed)))
@@ -225,7 +225,7 @@ def _finished(state: State, schedule: Schedule) -> bool:
 
 
 def _learning_rate(schedule: Schedule, passed: float) -> float:
-    """The rate after ``passed`` epochs. Cosine: linearly up during the first, then down to 2 % at the last."""
+    """Learning rate after ``passed`` epochs. Cosine: linear warm-up during the first, then decay to 2 % at the last."""
     if schedule.decay == "none":
         return schedule.learning_rate
     left = 0.5 * (1 + math.cos(math.pi * passed / schedule.epochs))
@@ -256,7 +256,7 @@ def _train_epoch(
 def _decontaminated(
     model: Any, turns: Sequence[Turn], batch: Batch, schedule: Schedule, epoch: int
 ) -> tuple[Sequence[Turn], Batch]:
-    """Without what a model that has learned for a while cannot reconstruct, where the schedule says so."""
+    """Apply trimming or discriminative reconstruction, if the schedule asks for it and its warm-up is over."""
     if epoch <= schedule.trust:
         return turns, batch
     if schedule.trim < 100:
@@ -268,7 +268,7 @@ def _decontaminated(
 
 
 def _parts(batch: Batch, schedule: Schedule) -> list[Batch]:
-    """The batch in pieces of nearly one size."""
+    """The batch split into parts of nearly equal size."""
     n = schedule.accumulate
     pieces = [batch.each(lambda tensor, k=k: tensor.tensor_split(n)[k]) for k in range(n)]  # type: ignore[misc]
     return [piece for piece in pieces if len(piece.image)]
@@ -286,7 +286,7 @@ def _mean_losses(model: Any, slices: Slices, schedule: Schedule, device: str, wo
 
 
 def _in_order(slices: Slices, size: int, device: str, world: World | None = None) -> Iterator[Batch]:
-    """All slices in batches, or ours among those of several processes."""
+    """All slices in batches; with several processes, this process's share."""
     rows = (world or World()).share(np.arange(len(slices)))
     for start in range(0, len(rows), size):
         yield slices.batch(rows[start : start + size], device)
@@ -295,7 +295,7 @@ def _in_order(slices: Slices, size: int, device: str, world: World | None = None
 def _at_precision(
     loss: Callable[[Batch], dict[str, Tensor]], schedule: Schedule
 ) -> Callable[[Batch], dict[str, Tensor]]:
-    """Autocast is entered anew for every batch: inside one context it keeps the casts of weights that have changed."""
+    """Enter autocast for each batch: within one context it would reuse casts of weights that have since changed."""
     if schedule.precision == "float32":
         return loss
 
@@ -307,7 +307,7 @@ def _at_precision(
 
 
 def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
-    """The state with this epoch in its log, and with its weights if they are the best so far or none counts yet."""
+    """Add this epoch to the log, and store its weights if they are the best so far or no epoch counts yet."""
     log, counts = [*state.log, record], record["epoch"] >= judged_from(model)
     if counts and record["validation_loss"] >= state.best_loss:
         return replace(state, log=log)
@@ -317,7 +317,7 @@ def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
 
 
 def _line(record: dict[str, Any], state: State) -> str:
-    """The loss, or what each player of several says."""
+    """One line about an epoch: the loss, or the losses of all players."""
     said = {key.removeprefix("train_"): value for key, value in record.items() if key.startswith("train_")}
     shown = f"{said['loss']:.5g}" if "loss" in said else ", ".join(f"{name} {v:.4g}" for name, v in said.items())
     best = "best" if state.best_epoch == record["epoch"] else f"best {state.best_loss:.5g} in epoch {state.best_epoch}"

@@ -1,8 +1,8 @@
 """The weight of total variation in restoration: chosen on healthy scans, before any lesion is seen.
 
 You et al., *Unsupervised lesion detection via image restoration with a normative prior* (MIDL 2019): of a grid of
-weights, the one with which healthy slices are changed least. Little weight lets the model take healthy detail away;
-much makes the steps jitter. So the least change lies between.
+weights, take the one that changes healthy slices least. With a small weight the model removes healthy detail; with a
+large one the steps oscillate. The minimum lies in between.
 """
 
 from __future__ import annotations
