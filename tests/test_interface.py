@@ -228,6 +228,8 @@ def test_findings_make_a_data_frame(result: Result) -> None:
 
 
 def test_volumes_are_arrays(result: Result) -> None:
+    for volume in (result.mask, result.score, result.components):
+        assert np.asarray(volume) is volume.voxels
     assert result.mask.voxels.dtype == bool
     assert result.mask.voxels.sum() * result.mask.voxel_ml == pytest.approx(sum(f.volume_ml for f in result.findings))
 
