@@ -30,6 +30,7 @@ from torch import Tensor
 
 from uadtk.checkpoint import load
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.io.cohort import read_cohort, read_row
 from uadtk.io.read import read_mask
 from uadtk.kernels import average_precision, best_dice
@@ -104,9 +105,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     if paper:
         scoring.keep_memory = lambda: None  # type: ignore[assignment]
     else:
-        name, _, rest = spec.partition(":")
-        spec = f"{name}:" + ",".join(filter(None, [f"tv={arguments.tv}", rest]))
-    method = scoring.build_method(replace(checkpoint, scorer="restoration" if paper else spec), run)
+        own = Spec.parse(spec)
+        ours = own if "tv" in own.values else own.having(tv=arguments.tv)
+    method = scoring.build_method(replace(checkpoint, scorer=Spec("restoration") if paper else ours), run)
     if paper:
         method = replace(method, scorer=Paper(arguments.tv, clip=50.0))
         method.model.requires_grad_(True).to(memory_format=torch.contiguous_format)

@@ -343,7 +343,7 @@ def test_a_training_is_that_of_the_command(small_cohort: Path, tmp_path: Path) -
     by_python, by_command = tmp_path / "python" / "m.safetensors", tmp_path / "command" / "m.safetensors"
     for path in (by_python, by_command):
         path.parent.mkdir()
-    model = uadtk.train("scalespace", small_cohort, by_python, epochs=1, batch=16, threads=1, **TINY)
+    model = uadtk.train("scalespace", small_cohort, by_python, epochs=1, batch=16, threads=1, **dict[str, Any](TINY))
     options = [word for name, value in TINY.items() for word in (f"--{name}", value)]
     done = call("train", "scalespace", small_cohort, "-o", by_command, "--epochs", 1, "--batch", 16, *options)
     assert done.code == 0, done

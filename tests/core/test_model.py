@@ -85,7 +85,7 @@ def test_traits_of_scorers() -> None:
         needs = ("reconstruct",)
 
     class Whole:
-        needs = ("score",)
+        needs: tuple[str, ...] = ("score",)
         whole_scan = needs_gradient = True
 
         def __init__(self, product: bool) -> None:

@@ -21,7 +21,7 @@ from uadtk.preparation.brain import STRIPPED, find_brain, is_stripped
 RECIPE = Preparation(side="128")
 
 
-def prepared(voxels: NDArray[np.float64], brain: NDArray[np.bool_] | None = None, run: Run | None = None) -> Prepared:
+def prepared(voxels: NDArray[np.floating], brain: NDArray[np.bool_] | None = None, run: Run | None = None) -> Prepared:
     scan = Scan(np.asarray(voxels, np.float32), SMALL_AFFINE)
     return prepare(scan, RECIPE, run or Run(), None if brain is None else Mask(brain, SMALL_AFFINE))
 

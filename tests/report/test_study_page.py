@@ -44,7 +44,7 @@ def line(model: str, of: dict[str, Any] | None = None, collection: str = "ms", *
 
 
 def baseline(of: dict[str, Any], collection: str = "ms") -> Line:
-    return Line(collection, "histeq", "histeq", "own", evaluation=of)
+    return Line(collection, "histeq", "histeq", Spec("own"), evaluation=of)
 
 
 def rows(*lines: Line) -> dict[str, list[Row]]:

@@ -59,7 +59,7 @@ def test_the_text_has_the_studys_columns_and_the_published_row_below_ours(publis
 
 
 def test_rows_are_called_by_what_tells_them_apart() -> None:
-    bare = Line("ms", "histeq", "histeq", "own")
+    bare = Line("ms", "histeq", "histeq", Spec("own"))
     assert labels([bare, line(), line("montecarlo")]) == ["histeq", "vae residual", "vae montecarlo"]
     assert labels([line(), line(model="other/vae.safetensors")]) == [
         "build/vae.safetensors residual",
@@ -72,7 +72,7 @@ def test_rows_are_called_by_what_tells_them_apart() -> None:
 
 
 def test_collections_are_tables_of_their_own() -> None:
-    rows = [Line(name, "histeq", "histeq", "own", evaluation=evaluation()) for name in ("lgg", "ms")]
+    rows = [Line(name, "histeq", "histeq", Spec("own"), evaluation=evaluation()) for name in ("lgg", "ms")]
     text = as_text(rows, {}, {})
     assert [part.splitlines()[0] for part in text.split("\n\n")[:2]] == ["lgg", "ms"]
     assert text.count("approach") == 2

@@ -288,7 +288,7 @@ def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
         f"interval = [{low:.6g}, {high:.6g}]",
         f"scans = 3, digest {point.digest[:16]}",
         f"date = {point.date}",
-        f"made for = {shipped.scorer} {' '.join(shipped.cleaners)}",
+        f"made for = {shipped.scorer} {' '.join(map(str, shipped.cleaners))}",
         "next_within = 0.5",
     ):
         assert f"             {line}\n" in block
