@@ -79,7 +79,7 @@ def test_collections_are_tables_of_their_own() -> None:
 
 
 def test_a_row_that_could_not_be_says_so_and_widens_no_column() -> None:
-    problem = "scorer 'own' needs score, model 'vae' has not. " * 5
+    problem = "scorer 'own' needs score, which model 'vae' does not provide. " * 5
     text = as_text([line(evaluation=evaluation()), line("own", problem=problem)], {}, {})
     _, heading, _, said = text.splitlines()[:4]
     assert said.endswith(problem.strip())
