@@ -1,17 +1,20 @@
-"""The real command line, run inside the test process."""
+"""The real command line, run inside the test process, and the smallest model that has weights."""
 
 from __future__ import annotations
 
 import os
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
 
+from uadtk import checkpoint as checkpoints
 from uadtk.cli import main
+from uadtk.core.preparation import Preparation
 
 # On networks this small, threads that wait for each other cost more than they bring.
 one_thread = patch.dict(
@@ -45,3 +48,11 @@ def call(*arguments: object) -> Done:
         torch.set_num_threads(threads)
     assert isinstance(stop.value.code, int)
     return Done(stop.value.code, out.getvalue(), err.getvalue())
+
+
+def save_tiny(path: Path) -> checkpoints.Checkpoint:
+    """An untrained scale-space model, in that file."""
+    fresh = checkpoints.new("scalespace", TINY, Preparation())
+    made = replace(fresh, weights=checkpoints.pack(fresh.new_model()), source=str(path))
+    made.save(path)
+    return made

@@ -19,6 +19,10 @@ from tests.scans import SMALL_AFFINE, small_brain
 torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes seconds even on an idle machine")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real scans; they are never part of this repository."""

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import TINY, Done, call
+from tests.commands import Done, call, save_tiny
 from tests.scans import patients
 from uadtk import checkpoint as checkpoints
-from uadtk.core.preparation import Preparation
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +25,9 @@ def histeq(small_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def weighted(histeq: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained scale-space checkpoint: the smallest thing that has weights."""
-    fresh = checkpoints.new("scalespace", TINY, Preparation())
-    points = (replace(checkpoints.load(histeq).points[0], scorer=fresh.scorer),)
     path = tmp_path_factory.mktemp("weighted") / "w.safetensors"
-    replace(fresh, weights=checkpoints.pack(fresh.new_model()), points=points).save(path)
+    fresh = save_tiny(path)
+    fresh.with_point(replace(checkpoints.load(histeq).points[0], scorer=fresh.scorer)).save(path)
     return path
 
 
@@ -42,8 +40,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained scale-space model, calibrated on the two healthy scans of the cohort."""
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    fresh = checkpoints.new("scalespace", TINY, Preparation())
-    replace(fresh, weights=checkpoints.pack(fresh.new_model())).save(path)
+    save_tiny(path)
     done = call("threshold", "--model", path, "--healthy", cohort, "--split", "validation", "--threads", 1)
     assert done.code == 0, done
     return path

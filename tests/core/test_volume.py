@@ -99,3 +99,14 @@ def test_same_grid_measures_at_the_corners():
 @pytest.mark.parametrize("kind", [Scan, ScoreMap, Mask])
 def test_the_kinds_are_volumes(kind):
     assert volume(kind=kind).voxel_ml == pytest.approx(0.001)
+
+
+def test_a_volume_is_an_array_to_numpy():
+    voxels = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    volume = Volume(voxels, np.eye(4))
+    assert np.asarray(volume) is voxels
+    assert np.asarray(volume, dtype=np.float64).dtype == np.float64
+    copied = np.array(volume)
+    copied[:] = 0
+    np.testing.assert_array_equal(volume.voxels, np.arange(24).reshape(2, 3, 4))
+    assert np.max(volume) == 23

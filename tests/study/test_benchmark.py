@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands import TINY
+from tests.commands import TINY, save_tiny
 from tests.scans import SMALL_AFFINE, patients
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
@@ -45,8 +45,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def tiny(table: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained scale-space model with a point for its residual."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
-    fresh = checkpoints.new("scalespace", TINY, Preparation())
-    fresh = replace(fresh, weights=checkpoints.pack(fresh.new_model()))
+    fresh = save_tiny(path)
     fresh.with_point(calibrate(fresh, table.split("validation"), Spec("p98"), "p98", Run())).save(path)
     return path
 
@@ -226,6 +225,49 @@ def test_only_what_a_change_concerns_is_done_again(
     run.say = said.append
     plan(asked, own, run)
     assert any("histeq has no operating point" in line for line in said)  # its scans are no longer those
+
+
+def test_a_row_that_lacks_a_scan_or_a_calibration_scan_is_measured_again(
+    tiny: Path, table: Cohort, tmp_path: Path, measured: list[tuple[str, str]]
+) -> None:
+    """p4 is tested and p1 calibrates the baseline; their files come back as they were."""
+    own = copied(table, tmp_path / "data")
+    files = {name: tmp_path / "data" / f"{name}.nii.gz" for name in ("p1", "p4")}
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    tasks = plan(question(tiny, collections=("ms",), split="test"), own, Run())
+
+    def done() -> tuple[list[str], list[int], list[str]]:
+        measured.clear()
+        said: list[str] = []
+        lines = list(carry_out(tasks, tmp_path / "out", where(own), Run(say=said.append)))
+        scans = [len(line.evaluation["scans"]) for line in lines if line.evaluation]
+        return [model for model, _ in measured], scans, [line for line in said if line.startswith("measured")]
+
+    for name, again in (("p4", ["histeq", "scalespace"]), ("p1", ["histeq"])):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        files[name].write_bytes(b"no image")
+        scans = [2, 2] if name == "p4" else [3, 3]
+        assert done() == (["histeq", "scalespace"], scans, [])
+        told = {"histeq": "measured again: 1 scans had failed", "scalespace": "measured before"}
+        lines = [told["histeq" if model in again else "scalespace"] for model in ("histeq", "scalespace")]
+        assert done() == (again, scans, lines)
+        files[name].write_bytes(contents[name])
+        assert done() == (again, [3, 3], lines)
+        assert done() == ([], [3, 3], ["measured before"] * 2)
+
+
+def test_a_point_that_came_with_its_checkpoint_is_not_calibrated_again(
+    tiny: Path, table: Cohort, tmp_path: Path, measured: list[tuple[str, str]]
+) -> None:
+    """However many scans failed when it was: that does not change any more."""
+    checkpoint = checkpoints.load(tiny)
+    path = tmp_path / "tiny.safetensors"
+    replace(checkpoint, points=(replace(checkpoint.points[0], failed=3),)).save(path)
+    tasks = plan(question(path, collections=("ms",), split="test"), table, Run())
+    for models in (["histeq", "scalespace"], []):
+        measured.clear()
+        list(carry_out(tasks, tmp_path / "out", where(table), Run()))
+        assert [model for model, _ in measured] == models
 
 
 def test_the_order_of_the_grid_changes_no_row(tasks: list[Task], asked: Question, table: Cohort) -> None:

@@ -201,7 +201,7 @@ def test_a_damaged_file_is_done_again(text: str, table: Cohort, tmp_path: Path) 
     path.write_text(text)
     said: list[str] = []
     assert measure(rows, calibration, tmp_path, Run(say=said.append)) == first
-    assert said[0] == f"{path}: damaged or of another format, done again"
+    assert said[0] == f"measured again: {path} is damaged or of another format"
     assert path.read_text() == whole
 
 
@@ -222,11 +222,20 @@ def test_a_scan_that_fails_and_a_rule_that_needs_more_subjects_are_left_out_and_
     assert found == measure(Cohort((good,), ""), table.split("validation"), tmp_path / "one")
 
 
+def test_it_is_said_why_it_is_measured_again(table: Cohort, tmp_path: Path) -> None:
+    good, *_, other = table.split("test")
+    rows = Cohort((good, replace(other, image=tmp_path / "none.nii.gz")), "")
+    for words in ([], ["measured again: 1 scans had failed"]):
+        said: list[str] = []
+        measure(rows, Cohort(tuple(table)[:1], ""), tmp_path, Run(say=said.append))
+        assert [line for line in said if line.startswith("measured")] == words
+
+
 def test_what_cannot_be_done_is_one_clear_line(table: Cohort, tmp_path: Path) -> None:
     healthy = Cohort(tuple(table)[:2], "")
     with pytest.raises(DataError, match="no scan has a lesion mask"):
         measure(healthy, healthy, tmp_path)
     gone = Cohort(tuple(replace(row, image=tmp_path / "none.nii.gz") for row in healthy), "")
-    with pytest.raises(DataError, match=r"none of 2 scans could be scored \(calibration\)"):
+    with pytest.raises(DataError, match="none of 2 scans could be scored"):
         measure(table.split("test"), gone, tmp_path)
     assert not (tmp_path / "multiverse").exists()

@@ -55,7 +55,7 @@ def carry_out(tasks: Sequence[Task], folder: Path, where: Mapping[str, str], run
             continue
         path = folder / "rows" / f"{task.digest}.json"
         try:
-            record = _stored(path, run) or _measured(task, path, where, points, run)
+            record = _stored(task, path, run) or _measured(task, path, where, points, run)
         except Exception as error:
             failure = as_error(error, task.model)
             if failure.stops_run:
@@ -69,8 +69,11 @@ def carry_out(tasks: Sequence[Task], folder: Path, where: Mapping[str, str], run
         yield replace(line, evaluation=record["evaluation"], paired=paired, receipt=task.digest)
 
 
-def _stored(path: Path, run: Run) -> dict[str, Any] | None:
-    """The receipt of an earlier run; None if there is none, it is damaged, or it lacks a scan that had failed."""
+def _stored(task: Task, path: Path, run: Run) -> dict[str, Any] | None:
+    """The receipt of an earlier run; None if there is none, it is damaged, or it lacks a scan that had failed.
+
+    Scans that failed when a checkpoint's own point was calibrated do not count: it would not be calibrated again.
+    """
     if not path.exists():
         return None
     try:
@@ -79,7 +82,9 @@ def _stored(path: Path, run: Run) -> dict[str, Any] | None:
         run.say(f"measured again: {error.one_line()}")
         return None
     evaluation = record["evaluation"]
-    failed = len(evaluation["failed"]) + ((evaluation["point"] or {}).get("failed") or 0)
+    failed = len(evaluation["failed"])
+    if isinstance(task.rule, Calibration):
+        failed += evaluation["point"].get("failed", 0)
     run.say(f"measured again: {failed} scans had failed" if failed else "measured before")
     return None if failed else record
 

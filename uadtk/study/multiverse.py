@@ -69,6 +69,9 @@ def multiverse(
     path = folder / "multiverse" / f"{digest_of(key)}.json"
     record = remembered(path, FORMAT, key)
     if record is None or record["failed"]:
+        if path.exists():
+            why = f"{record['failed']} scans had failed" if record else f"{path} is damaged or of another format"
+            run.say(f"measured again: {why}")
         content = _measured(checkpoint, rows, calibration, run)
         record = write_memo(path, FORMAT, key, {"where": {"label": label, "collection": collection}, **content})
     else:
