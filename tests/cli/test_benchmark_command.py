@@ -37,6 +37,7 @@ def made(cohort: Path, model: Path, study: Path, tmp_path_factory: pytest.TempPa
     return folder, benchmark(cohort, model, folder, *options, "--dataset", "ms=MSLUB", "--split", "test")
 
 
+@pytest.mark.slow
 def test_a_table_to_read_one_to_compute_with_and_a_receipt_per_row(made: tuple[Path, Done], model: Path) -> None:
     folder, done = made
     assert done.code == 0  # a scorer that the model cannot serve is no error

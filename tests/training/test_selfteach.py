@@ -174,6 +174,7 @@ def test_annotated_scans_are_learned_beside_the_teachers(
     assert table["s5"].label_source is None
 
 
+@pytest.mark.slow
 def test_a_student_finds_what_its_teacher_marked(
     teacher: checkpoints.Checkpoint, unlabelled: Cohort, tmp_path: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_in_a_second_round_the_student_teaches(
     assert taught.training["selfteach"]["round"] == 2
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_and_ends_as_an_undisturbed_one(
     teacher: checkpoints.Checkpoint, unlabelled: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +248,7 @@ def test_a_command_that_is_paused_in_the_first_round_says_so(
     assert not (tmp_path / "s.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_first_students_of_another_schedule_are_refused(
     teacher: checkpoints.Checkpoint, unlabelled: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,6 +181,7 @@ def test_a_full_disk_is_one_line(cohort: Cohort, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_cohort(cohort: Cohort, tmp_path: Path) -> None:
     """Four times the scans, and the peak stays where it was; a batch costs what a batch holds."""
     peaks = []

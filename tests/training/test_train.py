@@ -174,6 +174,7 @@ def duel() -> checkpoints.Checkpoint:
     return checkpoints.new("aae", DUEL, Preparation())
 
 
+@pytest.mark.slow
 def test_an_adversarial_model_resumes_bit_for_bit_with_all_its_optimisers(cohort: Cohort, tmp_path: Path) -> None:
     schedule = replace(QUICK, epochs=2)
     whole = train(duel(), cohort, schedule, tmp_path / "whole.safetensors", Run())

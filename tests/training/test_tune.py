@@ -40,6 +40,7 @@ def test_specs() -> None:
     assert str(with_weight(restoration_spec(QUICK.having(tv=2)), 0.4)) == f"{QUICK},tv=0.4"
 
 
+@pytest.mark.slow
 def test_the_change_is_that_of_the_scorer_on_lesion_free_slices(untrained: Path, small_cohort: Path) -> None:
     """Without steps nothing changes; without a rate neither; and weights are tried one by one on the same slices."""
     checkpoint, cohort = checkpoints.load(untrained), read_cohort(small_cohort)
