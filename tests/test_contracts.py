@@ -120,6 +120,7 @@ def test_only_kinds_with_a_contract_have_checks():
 def test_a_scorer_refuses_a_model_without_what_it_needs():
     checkpoint = new("histeq", {}, Preparation(), scorer=Spec("residual"))
     with pytest.raises(
-        UsageError, match=r"scorer 'residual' needs reconstruct, model 'histeq' has not\. It has: score"
+        UsageError,
+        match=r"scorer 'residual' needs reconstruct, which model 'histeq' does not provide\. It provides: score",
     ):
         build_method(checkpoint, Run())
