@@ -216,7 +216,7 @@ class OpenModel:
 
     def _point(self, point: str | OperatingPoint | None) -> OperatingPoint:
         chosen = point if isinstance(point, OperatingPoint) else self.checkpoint.point(point)
-        check_point(self.checkpoint, chosen)
+        check_point(self.method.checkpoint, chosen)  # built first: a scorer that it cannot serve is the first to say
         return chosen
 
 
