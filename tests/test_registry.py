@@ -231,12 +231,12 @@ def test_a_failing_observer_loses_no_segmentation(install, small_cohort, tmp_pat
     run = Run(say=said.append)
     checkpoint = new("histeq", {}, Preparation())
     point = OperatingPoint("p98", 0.98, Spec("p98"), "", checkpoint.scorer, checkpoint.cleaners, 1, "", "2026-01-01")
-    rows = [(Row("s4", small_cohort.parent / "s4.nii.gz"), "s4"), (Row("gone", tmp_path / "gone.nii.gz"), "gone")]
-    out = tmp_path / "out"
-    done, gone = segment_cohort(rows, build_method(checkpoint, run), point, out, run, Rules(), overwrite=False)
+    rows = [Row("s4", small_cohort.parent / "s4.nii.gz"), Row("gone", tmp_path / "gone.nii.gz")]
+    names, out = ["s4", "gone"], tmp_path / "out"
+    done, gone = segment_cohort(rows, names, build_method(checkpoint, run), point, out, run, Rules(), overwrite=False)
     assert isinstance(done.result, Segmentation)
     assert (out / "s4_label-lesion_mask.nii.gz").exists()
-    assert "no such file" in str(gone.result)
+    assert "no such file" in str(gone.error)
     assert [line for line in said if line.startswith("warning")] == [
         "warning: plugin broken 1.2: uadtk_scan_done fails (OSError: no network)",
         "warning: plugin broken 1.2: uadtk_scan_failed fails (OSError: no network)",

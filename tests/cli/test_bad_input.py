@@ -207,7 +207,11 @@ MISUSE = {
     "model without point": (["--model", "histeq"], 2, "has no operating point. Make one: uadtk threshold"),
     "unknown point": (["--point", "p89"], 2, "no operating point 'p89'. --point: Did you mean 'p98'?"),
     "unknown scorer": (["--scorer", "resdual"], 2, "no scorer 'resdual'. Did you mean 'residual'?"),
-    "scorer the model cannot serve": (["--scorer", "residual"], 2, "needs reconstruct, model 'histeq' has not"),
+    "scorer the model cannot serve": (
+        ["--scorer", "residual"],
+        2,
+        "needs reconstruct, which model 'histeq' does not provide",
+    ),
     "choice that is none": (["--scorer", "residual:polarity=both"], 2, "residual: polarity=both: not a choice"),
     "unknown scorer option": (["--scorer", "own:size=3"], 2, "own: no option 'size'. It has no options."),
     "unknown cleaner": (["--cleaner", "medain"], 2, "no cleaner 'medain'. Did you mean 'median'?"),
@@ -277,8 +281,8 @@ def test_a_cohort_goes_on_after_failures(segment: Segment, small_cohort: Path, t
     done = segment(scans=(table,))
     assert done.code == 1
     said = done.err.splitlines()
-    assert said[0].startswith(f"bad: {bad}: is cut short")
-    assert said[1] == f"gone: {tmp_path / 'gone.nii.gz'}: no such file. Check the path."
+    assert said[0].startswith(f"bad: failed: {bad}: is cut short")
+    assert said[1] == f"gone: failed: {tmp_path / 'gone.nii.gz'}: no such file. Check the path."
     assert len(said) == 2
     out = tmp_path / "out"
     assert (out / "summary.tsv").read_text() == done.out
@@ -294,17 +298,24 @@ def test_calibration_leaves_bad_scans_out_and_needs_one(small_cohort: Path, tmp_
     bad, table, out = tmp_path / "bad.nii.gz", tmp_path / "cohort.tsv", tmp_path / "h.safetensors"
     truncated(bad)
     table.write_text(f"subject\timage\nbad\t{bad}\n")
-    done = call("threshold", "--model", "histeq", "--healthy", table, "-o", out)
+    threshold = ["threshold", "--model", "histeq", "--healthy", table, "-o", out]
+    call(*threshold).refused(3, f"uadtk: {bad}: is cut short")
+    table.write_text(f"subject\timage\nbad\t{bad}\nworse\t{bad}\n")
+    done = call(*threshold)
     assert done.code == 3
-    first, last = done.err.splitlines()
+    first, second, last = done.err.splitlines()
     assert first.startswith(f"bad: failed: {bad}: is cut short")
-    assert last == f"uadtk: {table}: no scan could be used for calibration"
+    assert second.startswith(f"worse: failed: {bad}: is cut short")
+    assert last == "uadtk: none of 2 scans could be scored. The lines above say why."
     assert not out.exists()
     table.write_text(f"subject\timage\nbad\t{bad}\ngood\t{small_cohort.parent / 's0.nii.gz'}\n")
-    done = call("threshold", "--model", "histeq", "--healthy", table, "-o", out)
+    done = call(*threshold)
     assert done.code == 0
+    assert done.err.startswith(f"bad: failed: {bad}: is cut short")
+    assert done.err.count("\n") == 1
     assert "1 scans" in done.out
-    assert checkpoints.load(out).points[0].scans == 1
+    point = checkpoints.load(out).points[0]
+    assert (point.scans, point.failed) == (1, 1)
 
 
 # Outputs --------------------------------------------------------------------------------------------------------------
@@ -377,9 +388,18 @@ def test_training_that_cannot_start(histeq: Path, small_cohort: Path, tmp_path: 
     bad, table = tmp_path / "bad.nii.gz", tmp_path / "cohort.tsv"
     truncated(bad)
     table.write_text(f"subject\timage\nA\t{bad}\nB\t{bad}\n")
+    call("train", "scalespace", table, "-o", new).refused(3, f"uadtk: {bad}: is cut short")
+    table.write_text("subject\timage\tsplit\n" + "".join(f"{name}\t{bad}\ttrain\n" for name in "ABC"))
     done = call("train", "scalespace", table, "-o", new)
     assert done.code == 3
-    assert [line.partition(":")[0] for line in done.err.splitlines()] in (["A", "uadtk"], ["B", "uadtk"])
+    lines = [line.partition(": ")[::2] for line in done.err.splitlines()]
+    *failed, last = lines
+    assert len(failed) == 2  # the third is to be validated on
+    assert all(name in "ABC" and words.startswith(f"failed: {bad}: is cut short") for name, words in failed)
+    assert last == (
+        "uadtk",
+        "no slice to use for training scans. See the lines above; are the scans lesion-free anywhere?",
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nii.gz", "cohort.tsv"]
 
 
@@ -530,7 +550,9 @@ def test_a_scan_that_vanished_between_listing_and_reading(segment: Segment, smal
     (tmp_path / "link.nii.gz").symlink_to("annexed.nii.gz")
     done = segment(scans=(table,))
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith(f"link: {tmp_path / 'link.nii.gz'}: is a link to a file that is not")
+    assert done.err.splitlines()[-1].startswith(
+        f"link: failed: {tmp_path / 'link.nii.gz'}: is a link to a file that is not"
+    )
 
 
 def test_phantom_refuses_to_overwrite(tmp_path: Path) -> None:

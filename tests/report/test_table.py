@@ -72,14 +72,14 @@ def test_rows_are_called_by_what_tells_them_apart() -> None:
 
 
 def test_collections_are_tables_of_their_own() -> None:
-    rows = [Line(name, "histeq", "histeq", "own", evaluation=evaluation()) for name in ("lgg", "ms")]
+    rows = [Line(name, "histeq", "histeq", Spec("own"), evaluation=evaluation()) for name in ("lgg", "ms")]
     text = as_text(rows, {}, {})
     assert [part.splitlines()[0] for part in text.split("\n\n")[:2]] == ["lgg", "ms"]
     assert text.count("approach") == 2
 
 
 def test_a_row_that_could_not_be_says_so_and_widens_no_column() -> None:
-    problem = "scorer 'own' needs score, model 'vae' has not. " * 5
+    problem = "scorer 'own' needs score, which model 'vae' does not provide. " * 5
     text = as_text([line(evaluation=evaluation()), line("own", problem=problem)], {}, {})
     _, heading, _, said = text.splitlines()[:4]
     assert said.endswith(problem.strip())

@@ -17,6 +17,7 @@ from tests.commands import call
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import UsageError
 from uadtk.core.options import build
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import CalibrationScan, Choice
 from uadtk.thresholders.healthy_fp import Options, Thresholder, rank, rank_below, subjects_needed
 
@@ -270,7 +271,7 @@ def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
     assert recalibrated.weights == shipped.weights
     *before, point = recalibrated.points
     assert tuple(before) == shipped.points
-    assert (point.name, point.strategy, point.scans) == ("healthy-fp", f"{LOOSE},budget=1 lesion/scan", 3)
+    assert (point.name, point.strategy, point.scans) == ("healthy-fp", Spec.parse(f"{LOOSE},budget=1 lesion/scan"), 3)
     low, high = point.interval
     assert done.out == (
         f"{mine}: healthy-fp = {point.threshold:.6g} (at most 1 lesion/scan in 50 % of healthy scans, confidence 50 %, "
@@ -285,7 +286,7 @@ def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
         f"interval = [{low:.6g}, {high:.6g}]",
         f"scans = 3, digest {point.digest[:16]}",
         f"date = {point.date}",
-        f"made for = {shipped.scorer} {' '.join(shipped.cleaners)}",
+        f"made for = {shipped.scorer} {' '.join(map(str, shipped.cleaners))}",
         "next_within = 0.5",
     ):
         assert f"             {line}\n" in block
@@ -311,7 +312,7 @@ def test_segment_keeps_the_budget_on_the_scans_it_was_calibrated_on(small_cohort
 def test_too_few_are_refused_before_anything_is_scored(
     small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uadtk.pipeline.threshold.score_map", lambda *_: pytest.fail("scored for nothing"))
+    monkeypatch.setattr("uadtk.pipeline.threshold.score_all", lambda *_: pytest.fail("scored for nothing"))
     path = tmp_path / "h.safetensors"
     threshold = ["threshold", "--model", "histeq", "--healthy", small_cohort, "-o", path, "--budget"]
     call(*threshold, "1 lesion/scan").refused(2, "healthy-fp: epsilon=0.2 with delta=0.1 needs 11 subjects, not 5.")
