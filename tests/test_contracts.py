@@ -11,6 +11,7 @@ from uadtk.cli import main
 from uadtk.core.errors import UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.pipeline.score import build_method
 from uadtk.testing import KINDS, checks, installed, run_check
 
@@ -117,7 +118,7 @@ def test_only_kinds_with_a_contract_have_checks():
 
 
 def test_a_scorer_refuses_a_model_without_what_it_needs():
-    checkpoint = new("histeq", {}, Preparation(), scorer="residual")
+    checkpoint = new("histeq", {}, Preparation(), scorer=Spec("residual"))
     with pytest.raises(
         UsageError, match=r"scorer 'residual' needs reconstruct, model 'histeq' has not\. It has: score"
     ):

@@ -15,6 +15,7 @@ from uadtk.core.errors import DataError, PluginError, UsageError
 from uadtk.core.finding import Segmentation
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Volume
 from uadtk.io.cohort import Row
@@ -229,7 +230,7 @@ def test_a_failing_observer_loses_no_segmentation(install, small_cohort, tmp_pat
     said = []
     run = Run(say=said.append)
     checkpoint = new("histeq", {}, Preparation())
-    point = OperatingPoint("p98", 0.98, "p98", "", checkpoint.scorer, checkpoint.cleaners, 1, "", "2026-01-01")
+    point = OperatingPoint("p98", 0.98, Spec("p98"), "", checkpoint.scorer, checkpoint.cleaners, 1, "", "2026-01-01")
     rows = [(Row("s4", small_cohort.parent / "s4.nii.gz"), "s4"), (Row("gone", tmp_path / "gone.nii.gz"), "gone")]
     out = tmp_path / "out"
     done, gone = segment_cohort(rows, build_method(checkpoint, run), point, out, run, Rules(), overwrite=False)

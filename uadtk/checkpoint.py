@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from uadtk.core import options as opts
 from uadtk.core.errors import CheckpointError, PluginError, UadtkError, UsageError, did_you_mean
 from uadtk.core.model import capabilities, default_scorer
 from uadtk.core.preparation import Preparation
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint, named_point
 from uadtk.io.write import write_bytes
 
@@ -50,8 +51,8 @@ class Checkpoint:
     model: str
     options: dict[str, Any]
     preparation: Preparation
-    scorer: str
-    cleaners: tuple[str, ...]
+    scorer: Spec
+    cleaners: tuple[Spec, ...]
     dist: str
     version: str
     training: dict[str, Any] = field(default_factory=dict)
@@ -129,10 +130,10 @@ class Checkpoint:
             "format": FORMAT,
             "model": {"name": self.model, "options": self.options, "dist": self.dist, "version": self.version},
             "preparation": opts.as_dict(self.preparation),
-            "scorer": self.scorer,
-            "cleaners": list(self.cleaners),
+            "scorer": str(self.scorer),
+            "cleaners": [str(spec) for spec in self.cleaners],
             "training": self.training,
-            "points": [asdict(point) for point in self.points],
+            "points": [point.to_json() for point in self.points],
             "weights_sha256": hashlib.sha256(self.weights).hexdigest(),
         }
 
@@ -148,8 +149,8 @@ def new(
     model: str,
     options: dict[str, Any],
     preparation: Preparation,
-    scorer: str = "",
-    cleaners: tuple[str, ...] | None = None,
+    scorer: Spec | None = None,
+    cleaners: tuple[Spec, ...] | None = None,
 ) -> Checkpoint:
     """A checkpoint without weights; options are checked and completed by their defaults.
 
@@ -160,12 +161,11 @@ def new(
     """
     registered = registry.find("models", model)
     cls = registry.load("models", model)
-    scorer = scorer or default_scorer(cls)
-    cleaners = getattr(cls, "cleaners", DEFAULT_CLEANERS) if cleaners is None else cleaners
-    kinds: list[tuple[registry.Kind, str]] = [("scorers", scorer), *(("cleaners", cleaner) for cleaner in cleaners)]
-    for kind, spec in kinds:
-        name, values = opts.parse_spec(spec)
-        opts.build(registry.load(kind, name).Options, values, name)
+    scorer = scorer or Spec.parse(default_scorer(cls))
+    cleaners = parse_all(getattr(cls, "cleaners", DEFAULT_CLEANERS)) if cleaners is None else cleaners
+    registry.options_of("scorers", scorer)
+    for cleaner in cleaners:
+        registry.options_of("cleaners", cleaner)
     return Checkpoint(
         model=registered.entry.name,
         options=opts.as_dict(opts.build(cls.Options, options, model)),
@@ -201,7 +201,8 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     shipped = {path.stem: path for path in SHIPPED.glob(f"*{SUFFIX}")}
     if name_or_path in shipped:
         return replace(load(shipped[name_or_path]), source=name_or_path)
-    name, values = opts.parse_spec(name_or_path)
+    spec = Spec.parse(name_or_path)
+    name = spec.name
     try:
         registry.find("models", name)
     except UsageError as error:
@@ -212,7 +213,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     if "training_loss" in capabilities(registry.load("models", name)):
         fix = f"Train it: uadtk train {name} cohort.tsv -o {name}{SUFFIX}, then --model {name}{SUFFIX}."
         raise UsageError("no weights are shipped for this model", name, fix)
-    return new(name, values, Preparation())
+    return new(name, spec.values, Preparation())
 
 
 def load(path: Path) -> Checkpoint:
@@ -231,8 +232,8 @@ def load(path: Path) -> Checkpoint:
             model=header["model"]["name"],
             options=header["model"]["options"],
             preparation=opts.build(Preparation, header["preparation"], f"{path}: preparation"),
-            scorer=header["scorer"],
-            cleaners=tuple(header["cleaners"]),
+            scorer=Spec.parse(header["scorer"]),
+            cleaners=parse_all(header["cleaners"]),
             dist=header["model"]["dist"],
             version=header["model"]["version"],
             training=header["training"],
@@ -240,7 +241,7 @@ def load(path: Path) -> Checkpoint:
             weights=weights,
             source=str(path),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"its header is incomplete ({error})", str(path)) from None
     except UadtkError as error:
         raise CheckpointError(error.what, error.where or str(path)) from None

@@ -17,6 +17,7 @@ from uadtk.core.errors import (
     CheckpointError,
     DataError,
     PluginError,
+    StorageError,
     UadtkError,
     UsageError,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "Scored",
     "Scorer",
     "Segmentation",
+    "StorageError",
     "Thresholder",
     "Turn",
     "UadtkError",

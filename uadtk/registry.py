@@ -19,10 +19,12 @@ from typing import Any, Literal
 
 import pluggy
 
-import uadtk
 from uadtk import builtin, hookspecs
+from uadtk.core import options as opts
 from uadtk.core.entry import API_VERSION, Entry
 from uadtk.core.errors import PluginError, UsageError, did_you_mean
+from uadtk.core.spec import Spec
+from uadtk.core.version import VERSION
 
 Kind = Literal["models", "scorers", "thresholders", "cleaners", "commands"]
 KINDS: tuple[Kind, ...] = ("models", "scorers", "thresholders", "cleaners", "commands")
@@ -98,6 +100,22 @@ def load(kind: Kind, name: str) -> Any:
         raise PluginError(f"cannot be loaded ({_cause(error)})", where, "Reinstall the plugin.") from error
 
 
+def build(kind: Kind, spec: Spec) -> Any:
+    """The scorer, cleaner or thresholder that ``spec`` describes.
+
+    Raises
+    ------
+    UsageError, PluginError
+        As :func:`load`; or not such an option, or not a valid value of it.
+    """
+    return load(kind, spec.name)(options_of(kind, spec))
+
+
+def options_of(kind: Kind, spec: Spec) -> Any:
+    """The options of ``spec``, checked, with defaults filled in: two specs that mean the same have equal ones."""
+    return opts.build(load(kind, spec.name).Options, spec.values, spec.name)
+
+
 def entries(kind: Kind) -> list[Registered]:
     """All entries of a kind: ours by name, then the plugins' by name."""
     third_party = [r for plugin in _installed()[1] if not plugin.problem for r in _offers(plugin, kind)[0]]
@@ -143,7 +161,7 @@ def reload() -> None:
 @cache
 def own(kind: Kind) -> dict[str, Registered]:
     offer = getattr(builtin, f"uadtk_{kind}", list)
-    return {entry.name: Registered(entry, OWN, uadtk.__version__) for entry in offer()}
+    return {entry.name: Registered(entry, OWN, VERSION) for entry in offer()}
 
 
 @cache

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.conftest import TINY, Done, call
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.commands import TINY, Done, call
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 from uadtk.pipeline import outputs
 
@@ -296,7 +296,7 @@ def test_calibration_leaves_bad_scans_out_and_needs_one(small_cohort: Path, tmp_
     done = call("threshold", "--model", "histeq", "--healthy", table, "-o", out)
     assert done.code == 3
     first, last = done.err.splitlines()
-    assert first.startswith(f"bad: left out: {bad}: is cut short")
+    assert first.startswith(f"bad: failed: {bad}: is cut short")
     assert last == f"uadtk: {table}: no scan could be used for calibration"
     assert not out.exists()
     table.write_text(f"subject\timage\nbad\t{bad}\ngood\t{small_cohort.parent / 's0.nii.gz'}\n")
@@ -405,8 +405,8 @@ def test_a_full_disk(segment: Segment, weighted: Path, small_cohort: Path, tmp_p
         prepared = call("train", *tiny, "-o", tmp_path / "m.safetensors")
         trained = call("train", *tiny, "-o", tmp_path / "m.safetensors", *ready)
     segmented.refused(1, f"{tmp_path / 'out'}", "cannot be written (File too large). Make room")
-    calibrated.refused(1, "the scores cannot be kept there (", "Set TMPDIR")
-    prepared.refused(1, f"{tmp_path / 'm.safetensors.slices'}: the prepared slices cannot be kept there", "--slices")
+    calibrated.refused(1, "scores cannot be stored there (", "Set TMPDIR")
+    prepared.refused(1, f"{tmp_path / 'm.safetensors.slices'}: prepared slices cannot be stored there", "--slices")
     assert trained.code == 1
     assert trained.err.splitlines()[-1].startswith(f"uadtk: {tmp_path / 'm.safetensors.resume'}: cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["before"]

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Done, call
-from tests.conftest import SMALL_AFFINE
+from tests.commands import Done, call
+from tests.scans import SMALL_AFFINE
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_second_run_adds_a_model_and_keeps_what_is_done(
     absolute = ["--scorer", "residual", "--scorer", "residual:polarity=absolute"]
     done = benchmark(cohort, model, folder, *absolute, "--collection", "ms", "--split", "test")
     assert done.code == 0
-    assert done.err.count("has been done") == 2
+    assert done.err.count("measured before") == 2
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert len(list((folder / "rows").iterdir())) == 3
     assert len(rows(folder / "table.tsv")) == 3
@@ -95,7 +95,7 @@ def test_a_scan_that_fails_counts_at_the_end(cohort: Path, tmp_path: Path) -> No
     nib.save(nib.Nifti1Image(np.ones((44, 52, 23), np.uint8), SMALL_AFFINE), folder / "p3_lesion.nii.gz")
     done = benchmark(folder / "cohort.tsv", "histeq", tmp_path / "out", "--collection", "ms")
     assert done.code == 1
-    assert done.err.count("p3: left out: ") == 1
+    assert done.err.count("p3: failed: ") == 1
     (row,) = rows(tmp_path / "out" / "table.tsv")
     assert (row["scans"], row["failed"]) == ("2", "1")
     assert benchmark(folder / "cohort.tsv", "histeq", tmp_path / "out", "--collection", "ms").code == 1

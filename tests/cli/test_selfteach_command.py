@@ -10,8 +10,8 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from tests.cli.conftest import Done, call
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.commands import Done, call
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 
 

@@ -110,3 +110,14 @@ def test_kernels_take_a_view_in_zyx_order_and_return_such_arrays():
     assert isinstance(back, Mask)
     assert back.same_grid(scan)
     np.testing.assert_array_equal(back.voxels, scan.voxels > 60)
+
+
+def test_a_volume_is_an_array_to_numpy():
+    voxels = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    volume = Volume(voxels, np.eye(4))
+    assert np.asarray(volume) is voxels
+    assert np.asarray(volume, dtype=np.float64).dtype == np.float64
+    copied = np.array(volume)
+    copied[:] = 0
+    np.testing.assert_array_equal(volume.voxels, np.arange(24).reshape(2, 3, 4))
+    assert np.max(volume) == 23

@@ -118,7 +118,7 @@ with staged({str(tmp_path / "out")!r}) as stage:
     write_bytes(stage / "second", bytes(20_000))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"UadtkError: {tmp_path / 'out/second'}: cannot be written (File too large). Make room" in done.stderr
+    assert f"StorageError: {tmp_path / 'out/second'}: cannot be written (File too large). Make room" in done.stderr
     assert os.listdir(tmp_path) == []
 
 

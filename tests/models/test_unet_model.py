@@ -17,6 +17,7 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.model import Batch, capabilities, default_scorer
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.models.unet import Model, Options
 from uadtk.networks.seeded import seeded
@@ -188,7 +189,7 @@ def test_it_is_trained_saved_and_logged_like_any_other(small_cohort: Path, tmp_p
     options = {**SMALL, "neighbours": 1, "embedding": 0.1, "adapt": 0.05, "adapt_from": 0, "adapt_full": 1}
     train(checkpoints.new("unet", options, Preparation()), cohort, QUICK, output, Run())
     loaded = checkpoints.load(output)
-    assert loaded.scorer == "own"
+    assert loaded.scorer == Spec("own")
     assert loaded.training["scans"] == {"train": 2, "validation": 1}  # the validation scan without labels is left out
     first, last = (json.loads(line) for line in output.with_name("unet.log.jsonl").read_text().splitlines())
     names = {"loss", "dice", "cross_entropy", "embedding", "embedding_kl", "embedding_js", "domain"}

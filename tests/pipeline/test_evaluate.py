@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.scans import SMALL_AFFINE, patients
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
 from uadtk.metrics.overlap import dice
@@ -28,21 +29,6 @@ from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
 
 
-def patients(folder: Path) -> Path:
-    """cohort.tsv: two healthy scans to calibrate on; three patients, a scan with an empty mask and one without mask."""
-    lines = ["subject\timage\tlesion_mask\tgroup\tsplit\tcollection"]
-    for i, kind in enumerate(["healthy", "healthy", "ms", "ms", "ms", "empty", "healthy", "unmarked"]):
-        image, _, lesion = small_brain(i, lesion=kind == "ms")
-        nib.save(nib.Nifti1Image(image, SMALL_AFFINE), folder / f"p{i}.nii.gz")
-        mask = f"p{i}_lesion.nii.gz" if kind in ("ms", "empty") else ""
-        if mask:
-            nib.save(nib.Nifti1Image(lesion.astype(np.uint8), SMALL_AFFINE), folder / mask)
-        group = "ms" if kind == "unmarked" else kind
-        lines.append(f"p{i}\tp{i}.nii.gz\t{mask}\t{group}\t{'validation' if i < 2 else 'test'}\t{kind}")
-    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
-    return folder / "cohort.tsv"
-
-
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return read_cohort(patients(tmp_path_factory.mktemp("patients")))
@@ -50,8 +36,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 @pytest.fixture(scope="module")
 def checkpoint(table: Cohort) -> Checkpoint:
-    bare = replace(checkpoints.new("histeq", {}, Preparation()), cleaners=("erode:iterations=1", "median:size=3"))
-    return bare.with_point(calibrate(bare, table.split("validation"), "p98:percentile=99", "p", Run()))
+    bare = replace(
+        checkpoints.new("histeq", {}, Preparation()), cleaners=parse_all(["erode:iterations=1", "median:size=3"])
+    )
+    return bare.with_point(calibrate(bare, table.split("validation"), Spec.parse("p98:percentile=99"), "p", Run()))
 
 
 def test_every_number_is_that_of_segment_and_of_scikit_learn(checkpoint: Checkpoint, table: Cohort) -> None:
@@ -166,7 +154,7 @@ def test_a_scan_that_fails_is_left_out(checkpoint: Checkpoint, table: Cohort, tm
     assert [scan.subject for scan in evaluation.scans] == ["p2", "p4"]
     ((image, reason),) = evaluation.failed
     assert image == str(rows[1].image)
-    assert said == [f"p3: left out: {reason}"]
+    assert said == [f"p3: failed: {reason}"]
     assert f"{other_grid}: the mask's grid" in reason
     with pytest.raises(DataError, match="the mask's grid"):
         evaluate(checkpoint, Cohort((rows[1],), ""), None, Run())

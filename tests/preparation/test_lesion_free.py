@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.preparation.test_geometry import CODES, turned
+from tests.scans import CODES, turned
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Row
 from uadtk.preparation.lesion_free import lesion_free

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan

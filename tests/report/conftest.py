@@ -10,6 +10,7 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from uadtk.core.finding import Finding, Scoring, Segmentation
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 
@@ -18,7 +19,17 @@ Make = Callable[..., Segmentation]
 
 
 def point(threshold: float) -> OperatingPoint:
-    return OperatingPoint("p98", threshold, "p98", "98 % below", "residual", ("median:size=5",), 20, "ab", "2026-01-01")
+    return OperatingPoint(
+        "p98",
+        threshold,
+        Spec("p98"),
+        "98 % below",
+        Spec("residual"),
+        (Spec.parse("median:size=5"),),
+        20,
+        "ab",
+        "2026-01-01",
+    )
 
 
 def make_segmentation(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from uadtk.core.spec import Spec
 from uadtk.core.volume import Mask
 from uadtk.report.page import LISTED, report_html
 
@@ -111,7 +112,7 @@ def test_names_from_outside_are_escaped(make) -> None:
         lesions=(LEFT_FRONT,),
         provenance={"input": {"path": f"{evil}.nii.gz"}, "options": {"model": {"name": evil}}, evil: {evil: evil}},
     )
-    segmentation = replace(segmentation, point=replace(segmentation.point, target=evil, scorer=evil))
+    segmentation = replace(segmentation, point=replace(segmentation.point, target=evil, scorer=Spec(evil)))
     page = Page(report_html(segmentation))
     assert evil not in page.html
     assert evil in page.text

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from uadtk.core.spec import Spec
 from uadtk.metrics.compare import Pair
 from uadtk.metrics.multiverse import Rank
 from uadtk.report.figures import Row, histograms, precision_recall, rows_by_collection, training_sizes
@@ -39,7 +40,7 @@ def evaluation(scans: int | None = None, **values: float | None) -> dict[str, An
 
 def line(model: str, of: dict[str, Any] | None = None, collection: str = "ms", **more: Any) -> Line:
     of = evaluation(auprc=0.5) if of is None else of
-    return Line(collection, f"build/{model}.safetensors", "vae", "residual", evaluation=of, **more)
+    return Line(collection, f"build/{model}.safetensors", "vae", Spec("residual"), evaluation=of, **more)
 
 
 def baseline(of: dict[str, Any], collection: str = "ms") -> Line:
@@ -126,7 +127,7 @@ def test_receipts_of_before_the_figures_make_the_table_alone() -> None:
 
 def test_a_problem_and_a_published_row_stand_in_the_table() -> None:
     published = {"MSLUB": {"VAE": {"dataset": "MSLUB", "approach": "VAE", "auprc": "0.234"}}}
-    lines = [line("a"), replace(line("b"), evaluation=None, problem="failed: <no> memory", cleaners=("erode",))]
+    lines = [line("a"), replace(line("b"), evaluation=None, problem="failed: <no> memory", cleaners=(Spec("erode"),))]
     text = Page(study_html(lines, published, {"ms": "MSLUB"})).text
     assert "published, MSLUB: VAE - 0.234 -" in text
     assert "b residual (erode) failed: <no> memory" in text

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from uadtk.core.errors import DataError, UsageError
+from uadtk.core.spec import Spec, parse_all
 from uadtk.report.table import APPROACHES, Line, as_text, as_tsv, labels, named_datasets, published_row, read_published
 
 PUBLISHED = (
@@ -32,7 +33,7 @@ def evaluation(**values: float | None) -> dict[str, Any]:
 
 
 def line(scorer: str = "residual", model: str = "build/vae.safetensors", **more: Any) -> Line:
-    return Line("ms", model, "vae", scorer, **more)
+    return Line("ms", model, "vae", Spec.parse(scorer), **more)
 
 
 def parsed(text: str) -> list[dict[str, str]]:
@@ -64,7 +65,7 @@ def test_rows_are_called_by_what_tells_them_apart() -> None:
         "build/vae.safetensors residual",
         "other/vae.safetensors residual",
     ]
-    assert labels([line(), line(cleaners=("erode", "median:size=3"))]) == [
+    assert labels([line(), line(cleaners=parse_all(["erode", "median:size=3"]))]) == [
         "vae residual (not cleaned)",
         "vae residual (erode median:size=3)",
     ]

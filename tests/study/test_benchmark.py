@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import TINY
-from tests.conftest import SMALL_AFFINE
-from tests.pipeline.test_evaluate import patients
+from tests.commands import TINY, save_tiny
+from tests.scans import SMALL_AFFINE, patients
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import CheckpointError, DataError, UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec, parse_all
 from uadtk.io.cohort import COLUMNS, Cohort, read_cohort
 from uadtk.metrics.compare import paired_permutation
 from uadtk.metrics.study import by_patient
@@ -31,9 +31,9 @@ from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.threshold import calibrate
 from uadtk.report.table import Line
 from uadtk.study import benchmark
-from uadtk.study import receipt as receipts
-from uadtk.study.benchmark import Asked, Task, carry_out, pairs_of, plan
+from uadtk.study.benchmark import carry_out, pairs_of
 from uadtk.study.receipt import read_receipt, reproduce
+from uadtk.study.tasks import Contender, Question, Task, plan
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +45,19 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def tiny(table: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained scale-space model with a point for its residual."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
-    fresh = checkpoints.new("scalespace", TINY, Preparation())
-    fresh = replace(fresh, weights=checkpoints.pack(fresh.new_model()))
-    fresh.with_point(calibrate(fresh, table.split("validation"), "p98", "p98", Run())).save(path)
+    fresh = save_tiny(path)
+    fresh.with_point(calibrate(fresh, table.split("validation"), Spec("p98"), "p98", Run())).save(path)
     return path
 
 
 @pytest.fixture(scope="module")
-def asked(tiny: Path) -> Asked:
-    scorers = ("residual", "residual:polarity=absolute", "own")
-    return Asked((str(tiny),), scorers, collections=("ms", "empty"), split="test")
+def asked(tiny: Path) -> Question:
+    scorers = parse_all(["residual", "residual:polarity=absolute", "own"])
+    return question(tiny, scorers=scorers, collections=("ms", "empty"), split="test")
 
 
 @pytest.fixture(scope="module")
-def tasks(asked: Asked, table: Cohort) -> list[Task]:
+def tasks(asked: Question, table: Cohort) -> list[Task]:
     return plan(asked, table, Run())
 
 
@@ -76,14 +75,17 @@ def lines(tasks: list[Task], table: Cohort, folder: Path) -> list[Line]:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """The (model, scorer) of every evaluation that is done from here on."""
     done: list[tuple[str, str]] = []
-    real = receipts.measure
 
     def measure(checkpoint: Checkpoint, *rest: Any) -> Any:
-        done.append((checkpoint.model, checkpoint.scorer))
-        return real(checkpoint, *rest)
+        done.append((checkpoint.model, str(checkpoint.scorer)))
+        return evaluate(checkpoint, *rest)
 
-    monkeypatch.setattr(receipts, "measure", measure)
+    monkeypatch.setattr(benchmark, "evaluate", measure)
     return done
+
+
+def question(*models: object, **more: Any) -> Question:
+    return Question(tuple(Contender.parse(str(model)) for model in models), **more)
 
 
 def where(table: Cohort) -> dict[str, str]:
@@ -104,7 +106,7 @@ def same_but_for_time(line: Line) -> Line:
 
 
 def test_every_scorer_and_collection_is_a_row_below_its_baseline(lines: list[Line]) -> None:
-    assert [(line.collection, line.architecture, line.scorer) for line in lines] == [
+    assert [(line.collection, line.architecture, str(line.scorer)) for line in lines] == [
         (collection, *method)
         for collection in ("ms", "empty")
         for method in (
@@ -119,7 +121,7 @@ def test_every_scorer_and_collection_is_a_row_below_its_baseline(lines: list[Lin
 
 def test_a_scorer_that_the_model_cannot_serve_is_a_row_that_says_so(lines: list[Line]) -> None:
     row = lines[3]
-    assert "scorer 'own' needs score, model 'scalespace' has not" in row.problem
+    assert "scorer 'own' needs score, which model 'scalespace' does not provide" in row.problem
     assert (row.evaluation, row.receipt, row.paired) == (None, "", {})
 
 
@@ -136,10 +138,10 @@ def test_a_rows_numbers_are_those_of_evaluate(lines: list[Line], tiny: Path, tab
 def test_other_scores_and_the_baseline_get_their_point_from_the_same_scans(
     lines: list[Line], tiny: Path, table: Cohort
 ) -> None:
-    checkpoint = replace(checkpoints.load(tiny), scorer="residual:polarity=absolute")
+    checkpoint = replace(checkpoints.load(tiny), scorer=Spec.parse("residual:polarity=absolute"))
     bare = checkpoints.new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
     for line, method in ((lines[2], checkpoint), (lines[0], bare)):
-        point = calibrate(method, table.split("validation"), "p98", "p98", Run())
+        point = calibrate(method, table.split("validation"), Spec("p98"), "p98", Run())
         assert line.evaluation["point"]["threshold"] == point.threshold
         assert line.evaluation["measures"]["dice"]["value"] is not None
     assert lines[0].evaluation["point"]["threshold"] != lines[1].evaluation["point"]["threshold"]
@@ -151,7 +153,7 @@ def test_collections_share_what_was_calibrated(
     calibrated = []
 
     def count(checkpoint: Checkpoint, *rest: Any) -> Any:
-        calibrated.append(checkpoint.scorer)
+        calibrated.append(str(checkpoint.scorer))
         return calibrate(checkpoint, *rest)
 
     monkeypatch.setattr(benchmark, "calibrate", count)
@@ -189,8 +191,8 @@ def test_a_killed_benchmark_goes_on_with_the_rows_that_are_missing(
     said: list[str] = []
     again = list(carry_out(tasks, tmp_path, where(table), Run(say=said.append)))
     assert len(measured) == 5  # of six: the second was done
-    assert said.count("has been done") == 1
-    assert sum("done again: " in line and "is not a receipt" in line for line in said) == 1
+    assert said.count("measured before") == 1
+    assert sum("measured again: " in line and "is not a receipt" in line for line in said) == 1
     assert list(map(same_but_for_time, again)) == list(map(same_but_for_time, lines))
     measured.clear()
     assert [line.evaluation for line in carry_out(tasks, tmp_path, where(table), Run())] == [
@@ -200,9 +202,9 @@ def test_a_killed_benchmark_goes_on_with_the_rows_that_are_missing(
 
 
 def test_only_what_a_change_concerns_is_done_again(
-    asked: Asked, table: Cohort, tmp_path: Path, measured: list[tuple[str, str]]
+    asked: Question, table: Cohort, tmp_path: Path, measured: list[tuple[str, str]]
 ) -> None:
-    asked = replace(asked, scorers=("residual",))
+    asked = replace(asked, scorers=(Spec("residual"),))
     own = copied(table, tmp_path / "data")
 
     def done() -> int:
@@ -225,21 +227,64 @@ def test_only_what_a_change_concerns_is_done_again(
     assert any("histeq has no operating point" in line for line in said)  # its scans are no longer those
 
 
-def test_the_order_of_the_grid_changes_no_row(tasks: list[Task], asked: Asked, table: Cohort) -> None:
-    other = replace(asked, scorers=asked.scorers[::-1], collections=("empty", "ms"), models=asked.models * 2)
+def test_a_row_that_lacks_a_scan_or_a_calibration_scan_is_measured_again(
+    tiny: Path, table: Cohort, tmp_path: Path, measured: list[tuple[str, str]]
+) -> None:
+    """p4 is tested and p1 calibrates the baseline; their files come back as they were."""
+    own = copied(table, tmp_path / "data")
+    files = {name: tmp_path / "data" / f"{name}.nii.gz" for name in ("p1", "p4")}
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    tasks = plan(question(tiny, collections=("ms",), split="test"), own, Run())
+
+    def done() -> tuple[list[str], list[int], list[str]]:
+        measured.clear()
+        said: list[str] = []
+        lines = list(carry_out(tasks, tmp_path / "out", where(own), Run(say=said.append)))
+        scans = [len(line.evaluation["scans"]) for line in lines if line.evaluation]
+        return [model for model, _ in measured], scans, [line for line in said if line.startswith("measured")]
+
+    for name, again in (("p4", ["histeq", "scalespace"]), ("p1", ["histeq"])):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        files[name].write_bytes(b"no image")
+        scans = [2, 2] if name == "p4" else [3, 3]
+        assert done() == (["histeq", "scalespace"], scans, [])
+        told = {"histeq": "measured again: 1 scans had failed", "scalespace": "measured before"}
+        lines = [told["histeq" if model in again else "scalespace"] for model in ("histeq", "scalespace")]
+        assert done() == (again, scans, lines)
+        files[name].write_bytes(contents[name])
+        assert done() == (again, [3, 3], lines)
+        assert done() == ([], [3, 3], ["measured before"] * 2)
+
+
+def test_a_point_that_came_with_its_checkpoint_is_not_calibrated_again(
+    tiny: Path, table: Cohort, tmp_path: Path, measured: list[tuple[str, str]]
+) -> None:
+    """However many scans failed when it was: that does not change any more."""
+    checkpoint = checkpoints.load(tiny)
+    path = tmp_path / "tiny.safetensors"
+    replace(checkpoint, points=(replace(checkpoint.points[0], failed=3),)).save(path)
+    tasks = plan(question(path, collections=("ms",), split="test"), table, Run())
+    for models in (["histeq", "scalespace"], []):
+        measured.clear()
+        list(carry_out(tasks, tmp_path / "out", where(table), Run()))
+        assert [model for model, _ in measured] == models
+
+
+def test_the_order_of_the_grid_changes_no_row(tasks: list[Task], asked: Question, table: Cohort) -> None:
+    other = replace(asked, scorers=asked.scorers[::-1], collections=("empty", "ms"), contenders=asked.contenders * 2)
     assert {task.digest for task in plan(other, table, Run())} == {task.digest for task in tasks}
     assert len(plan(other, table, Run())) == len(tasks)
 
 
-def test_whatever_the_number_depends_on_is_in_the_key(asked: Asked, tasks: list[Task], table: Cohort) -> None:
+def test_whatever_the_number_depends_on_is_in_the_key(asked: Question, tasks: list[Task], table: Cohort) -> None:
     digests = {task.digest for task in tasks if task.digest}
-    for changed in (replace(asked, grid="model"), replace(asked, chains=(("median:size=3",),))):
+    for changed in (replace(asked, grid="model"), replace(asked, chains=(parse_all(["median:size=3"]),))):
         assert not digests & {task.digest for task in plan(changed, table, Run()) if task.digest}
     seeded = plan(asked, table, Run(seed=1))
     assert not digests & {task.digest for task in seeded if task.digest}
 
 
-def test_a_row_that_fails_is_said_and_the_others_go_on(asked: Asked, table: Cohort, tmp_path: Path) -> None:
+def test_a_row_that_fails_is_said_and_the_others_go_on(asked: Question, table: Cohort, tmp_path: Path) -> None:
     asked = replace(asked, scorers=(), collections=("unmarked", "ms"))
     said: list[str] = []
     found = list(carry_out(plan(asked, table, Run()), tmp_path, where(table), Run(say=said.append)))
@@ -249,7 +294,7 @@ def test_a_row_that_fails_is_said_and_the_others_go_on(asked: Asked, table: Coho
     assert found[0].problem in said
 
 
-def test_all_collections_are_taken_where_none_is_named(asked: Asked, table: Cohort) -> None:
+def test_all_collections_are_taken_where_none_is_named(asked: Question, table: Cohort) -> None:
     found = plan(replace(asked, collections=(), scorers=()), table, Run())
     assert list(dict.fromkeys(task.collection for task in found)) == ["ms", "empty", "healthy", "unmarked"]
     bare = Cohort(tuple(replace(row, collection=None) for row in table), table.source)
@@ -261,31 +306,31 @@ def test_models_that_are_cleaned_differently_have_baselines_of_their_own(
 ) -> None:
     other = tmp_path / "bare.safetensors"
     replace(checkpoints.load(tiny), cleaners=(), points=()).save(other)
-    one, two, own, bare = plan(Asked((str(tiny), str(other)), collections=("ms",)), table, Run())
+    one, two, own, bare = plan(question(tiny, other, collections=("ms",)), table, Run())
     assert [task.model for task in (one, two)] == ["histeq as tiny", "histeq as bare"]
     assert (own.beside, bare.beside) == (one.digest, two.digest)
     assert (two.key["cleaners"], two.rule, bare.rule) == ([], None, None)
-    same = plan(Asked((str(tiny), str(other)), chains=((),), collections=("ms",)), table, Run())
+    same = plan(question(tiny, other, chains=((),), collections=("ms",)), table, Run())
     assert len({task.beside for task in same if task.beside}) == 2  # only one of them has a point
 
 
 def test_without_a_point_rows_have_no_dice(table: Cohort, tmp_path: Path) -> None:
-    tasks = plan(Asked(("histeq",), collections=("ms",)), table, Run())
+    tasks = plan(question("histeq", collections=("ms",)), table, Run())
     assert [task.model for task in tasks] == ["histeq"]  # it is its own baseline
     (line,) = carry_out(tasks, tmp_path, where(table), Run())
     assert "dice" not in line.evaluation["measures"]
 
 
-def test_what_is_wrong_with_the_grid_is_said_before_the_work(asked: Asked, table: Cohort, tmp_path: Path) -> None:
+def test_what_is_wrong_with_the_grid_is_said_before_the_work(asked: Question, table: Cohort, tmp_path: Path) -> None:
     for changed, kind, words in (
         (replace(asked, point="p97"), UsageError, "no operating point 'p97'"),
-        (replace(asked, models=("histeq",), point="p98"), UsageError, "has no operating point"),
-        (replace(asked, scorers=("residul",)), UsageError, "residual"),
-        (replace(asked, scorers=("residual:polarity=up",)), UsageError, "polarity"),
+        (question("histeq", point="p98"), UsageError, "has no operating point"),
+        (replace(asked, scorers=(Spec("residul"),)), UsageError, "residual"),
+        (replace(asked, scorers=(Spec.parse("residual:polarity=up"),)), UsageError, "polarity"),
         (replace(asked, collections=("lgg",)), DataError, "no scans with collection 'lgg'"),
         (replace(asked, split="holdout"), DataError, "no scans in split 'holdout'"),
         (replace(asked, split="validation", collections=()), DataError, "no scan has a lesion mask"),
-        (replace(asked, models=(str(tmp_path / "none.safetensors"),)), CheckpointError, "none.safetensors"),
+        (question(tmp_path / "none.safetensors"), CheckpointError, "none.safetensors"),
     ):
         with pytest.raises(kind, match=words):
             plan(changed, table, Run())
@@ -386,9 +431,9 @@ def test_a_file_that_is_no_receipt_is_refused(lines: list[Line], folder: Path, t
 # Chains, strategies, collections together --------------------------------------------------------------------------
 
 
-def test_every_chain_of_cleaners_has_rows_and_a_baseline_of_its_own(asked: Asked, table: Cohort) -> None:
-    chains = ((), ("median:size=3",))
-    tasks = plan(replace(asked, scorers=("residual",), collections=("ms",), chains=chains), table, Run())
+def test_every_chain_of_cleaners_has_rows_and_a_baseline_of_its_own(asked: Question, table: Cohort) -> None:
+    chains = ((), parse_all(["median:size=3"]))
+    tasks = plan(replace(asked, scorers=(Spec("residual"),), collections=("ms",), chains=chains), table, Run())
     assert sorted((task.key["model"]["name"], tuple(task.key["cleaners"])) for task in tasks) == [
         ("histeq", ()),
         ("histeq", ("median:size=3",)),
@@ -400,13 +445,13 @@ def test_every_chain_of_cleaners_has_rows_and_a_baseline_of_its_own(asked: Asked
             (own,) = [other for other in tasks if other.digest == task.beside]
             assert own.key["cleaners"] == task.key["cleaners"]
     with pytest.raises(UsageError, match="mediam"):
-        plan(replace(asked, chains=(("mediam",),)), table, Run())
+        plan(replace(asked, chains=((Spec("mediam"),),)), table, Run())
 
 
 def test_a_strategy_gives_every_row_a_point_from_its_own_collection(tiny: Path, table: Cohort, tmp_path: Path) -> None:
     rows = [replace(row, split="validation") if row.subject in ("p2", "p5") else row for row in table]
     own = Cohort(tuple(rows), table.source)
-    asked = Asked((str(tiny),), collections=("ms", "ms+empty", "healthy"), strategy="p98:percentile=90")
+    asked = question(tiny, collections=("ms", "ms+empty", "healthy"), strategy=Spec.parse("p98:percentile=90"))
     tasks = plan(asked, own, Run())
     taught = {task.collection: [row.subject for row in task.rule.rows] for task in tasks if task.beside}
     assert taught == {"ms": ["p2"], "ms+empty": ["p2", "p5"], "healthy": ["p0", "p1"]}
@@ -414,7 +459,7 @@ def test_a_strategy_gives_every_row_a_point_from_its_own_collection(tiny: Path, 
     assert again["ms+empty"] == ["p2", "p3", "p4", "p5"]
     lines = list(carry_out(tasks, tmp_path / "out", where(own), Run()))
     line = next(line for line in lines if line.architecture == "scalespace")
-    point = calibrate(checkpoints.load(tiny), tasks[0].rule.rows, "p98:percentile=90", "p98", Run())
+    point = calibrate(checkpoints.load(tiny), tasks[0].rule.rows, Spec.parse("p98:percentile=90"), "p98", Run())
     assert (line.collection, line.evaluation["point"]["threshold"]) == ("ms", point.threshold)
     folder = Path(own.source).parent
     listed = [[getattr(row, name) or "" for name in COLUMNS[:8]] for row in own]
@@ -427,27 +472,27 @@ def test_a_strategy_gives_every_row_a_point_from_its_own_collection(tiny: Path, 
 
 
 def test_a_strategy_that_cannot_be_is_refused_before_the_work(tiny: Path, table: Cohort) -> None:
-    asked = Asked((str(tiny),), collections=("ms",))
+    asked = question(tiny, collections=("ms",))
     for changed, kind, words in (
-        (replace(asked, strategy="p9"), UsageError, "p98"),
-        (replace(asked, strategy="validation"), UsageError, "'validation' needs lesion masks"),
-        (replace(asked, strategy="healthy-fp"), UsageError, "needs 11 subjects, not 2"),
-        (replace(asked, strategy="p98", calibration="none"), DataError, "no scans in split 'none'"),
+        (replace(asked, strategy=Spec("p9")), UsageError, "p98"),
+        (replace(asked, strategy=Spec("validation")), UsageError, "'validation' needs lesion masks"),
+        (replace(asked, strategy=Spec("healthy-fp")), UsageError, "needs 11 subjects, not 2"),
+        (replace(asked, strategy=Spec("p98"), calibration="none"), DataError, "no scans in split 'none'"),
         (replace(asked, collections=("ms+lgg",)), DataError, "no scans with collection 'lgg'"),
     ):
         with pytest.raises(kind, match=words):
             plan(changed, table, Run())
 
 
-def test_a_model_may_bring_its_own_scorers(asked: Asked, tiny: Path, table: Cohort) -> None:
+def test_a_model_may_bring_its_own_scorers(tiny: Path, table: Cohort) -> None:
     models = (f"{tiny}@residual@multiscale", "histeq")
-    tasks = plan(replace(asked, models=models, scorers=("own",), collections=("ms",)), table, Run())
+    tasks = plan(question(*models, scorers=(Spec("own"),), collections=("ms",), split="test"), table, Run())
     assert [(task.model, task.key["scorer"]) for task in tasks if task.beside] == [
         (str(tiny), "residual"),
         (str(tiny), "multiscale"),
     ]
     with pytest.raises(UsageError, match="residual"):
-        plan(replace(asked, models=(f"{tiny}@residul",)), table, Run())
+        plan(question(f"{tiny}@residul"), table, Run())
 
 
 # Pictures and pairs -------------------------------------------------------------------------------------------------

@@ -10,17 +10,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import CalibrationScan, OperatingPoint
+from uadtk.core.volume import Grid
 from uadtk.io.cohort import Cohort, read_cohort, read_row
 from uadtk.metrics.multiverse import Multiverse
 from uadtk.metrics.overlap import dice
-from uadtk.pipeline.evaluate import Grid, evaluate
+from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.score import build_method, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
@@ -29,7 +31,7 @@ from uadtk.study import multiverse as module
 from uadtk.study.multiverse import chain, multiverse
 
 CHAINS = ((0, 0.0), (2, 5.0))  # of no cleaning, and of one that compiles quickly
-ENOUGH = "healthy-fp:min_voxels=1,epsilon=0.5,delta=0.5"  # one subject will do
+ENOUGH = Spec.parse("healthy-fp:min_voxels=1,epsilon=0.5,delta=0.5")  # one subject will do
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def histeq(erosion: int = 1, median_mm: float = 0.0) -> Checkpoint:
-    return replace(checkpoints.new("histeq", {}, Preparation()), cleaners=chain(("prior",), erosion, median_mm))
+    return replace(checkpoints.new("histeq", {}, Preparation()), cleaners=chain((Spec("prior"),), erosion, median_mm))
 
 
 def measure(rows: Cohort, calibration: Cohort, folder: Path, run: Run | None = None) -> Multiverse:
@@ -115,7 +117,7 @@ def test_on_the_models_grid_the_threshold_is_calibrated_there(
         prepared = prepare(scan, checkpoint.preparation, Run())
         abnormal = prepared.to_slices(~lesion_free(row, scan, lesion_of(row, scan)))
         values.append(score_slices(prepared, method, Run())[0][prepared.brain & ~abnormal])
-    point = calibrate(checkpoint, table.split("validation"), "p98", "p", Run())
+    point = calibrate(checkpoint, table.split("validation"), Spec("p98"), "p", Run())
     point = replace(point, threshold=float(np.quantile(np.concatenate(values), 0.98)))
     for floor in (1, 8, 27):
         expected = own_dice(checkpoint, table.split("test"), point, "model", floor)
@@ -164,8 +166,9 @@ def test_an_empty_mask_of_an_empty_truth_is_right() -> None:
     ],
 )
 def test_other_cleaners_keep_their_place(own: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    assert chain(own, 3, 6.0) == expected
-    assert chain(own, 0, 0.0) == tuple(
+    chosen = parse_all(own)
+    assert tuple(map(str, chain(chosen, 3, 6.0))) == expected
+    assert tuple(map(str, chain(chosen, 0, 0.0))) == tuple(
         "erode:iterations=0" if spec.startswith("erode") else spec for spec in expected if "median" not in spec
     )
 
@@ -179,7 +182,7 @@ def test_what_was_found_is_not_done_again(table: Cohort, tmp_path: Path, monkeyp
     record = json.loads(path.read_text())
     assert (record["digest"], record["patients"], record["said"]) == (path.stem, 1, said)
 
-    monkeypatch.setattr(module, "keep_all", None)  # no scan can be scored any more
+    monkeypatch.setattr(module, "score_all", None)  # no scan can be scored any more
     again = measure(rows, calibration, tmp_path, Run(say=said.append))
     assert (again, said) == (first, said[:1] * 2)
     with pytest.raises(TypeError, match="not callable"):
@@ -198,25 +201,34 @@ def test_a_damaged_file_is_done_again(text: str, table: Cohort, tmp_path: Path) 
     path.write_text(text)
     said: list[str] = []
     assert measure(rows, calibration, tmp_path, Run(say=said.append)) == first
-    assert said[0] == f"{path}: damaged or of another format, done again"
+    assert said[0] == f"measured again: {path} is damaged or of another format"
     assert path.read_text() == whole
 
 
 def test_a_scan_that_fails_and_a_rule_that_needs_more_subjects_are_left_out_and_said(
     table: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(module.RULES, "healthy-fp", "healthy-fp:min_voxels=1")
+    monkeypatch.setitem(module.RULES, "healthy-fp", Spec.parse("healthy-fp:min_voxels=1"))
     good, *_, other = table.split("test")
     rows = Cohort((good, replace(other, image=tmp_path / "none.nii.gz")), "")
     said: list[str] = []
     found = measure(rows, table.split("validation"), tmp_path, Run(say=said.append))
     assert {universe.rule for universe in found.universes} == {"p98", "validation", "oracle"}
     scan, rule = said
-    assert scan.startswith("d: left out: ")
+    assert scan.startswith("d: failed: ")
     assert "none.nii.gz" in scan
     assert "rule healthy-fp: left out for 4 of 4 cleaned scores" in rule
     assert "needs 11 subjects, not 4" in rule
     assert found == measure(Cohort((good,), ""), table.split("validation"), tmp_path / "one")
+
+
+def test_it_is_said_why_it_is_measured_again(table: Cohort, tmp_path: Path) -> None:
+    good, *_, other = table.split("test")
+    rows = Cohort((good, replace(other, image=tmp_path / "none.nii.gz")), "")
+    for words in ([], ["measured again: 1 scans had failed"]):
+        said: list[str] = []
+        measure(rows, Cohort(tuple(table)[:1], ""), tmp_path, Run(say=said.append))
+        assert [line for line in said if line.startswith("measured")] == words
 
 
 def test_what_cannot_be_done_is_one_clear_line(table: Cohort, tmp_path: Path) -> None:
@@ -224,6 +236,6 @@ def test_what_cannot_be_done_is_one_clear_line(table: Cohort, tmp_path: Path) ->
     with pytest.raises(DataError, match="no scan has a lesion mask"):
         measure(healthy, healthy, tmp_path)
     gone = Cohort(tuple(replace(row, image=tmp_path / "none.nii.gz") for row in healthy), "")
-    with pytest.raises(DataError, match=r"none of 2 scans could be scored \(calibration\)"):
+    with pytest.raises(DataError, match="none of 2 scans could be scored"):
         measure(table.split("test"), gone, tmp_path)
     assert not (tmp_path / "multiverse").exists()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from tests.cli.conftest import call
+from tests.commands import call
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import UsageError
 from uadtk.core.options import build

@@ -10,12 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Finding, Scoring, Segmentation
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_cohort
@@ -26,7 +27,7 @@ from uadtk.training import pseudo_labels as pseudo
 from uadtk.training.pseudo_labels import Trust, believed, label_cohort, mirror
 
 ALL = Trust()
-POINT = OperatingPoint("t", 0.98, "p98", "", "residual", ("erode:iterations=1",), 0, "", "")
+POINT = OperatingPoint("t", 0.98, Spec("p98"), "", Spec("residual"), (Spec.parse("erode:iterations=1"),), 0, "", "")
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def test_a_scan_that_cannot_be_read_costs_one_line(teacher: Method, patients: li
     rows = label_cohort(patients, teacher, point, Trust(), tmp_path / "labels", Run(say=said.append))
     assert [row.subject for row in rows] == ["s0", "s2"]
     assert len(said) == 1
-    assert said[0].startswith("s1: left out: ")
+    assert said[0].startswith("s1: failed: ")
     assert "s1.nii.gz" in said[0]
 
 

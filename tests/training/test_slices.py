@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from uadtk.core.errors import DataError, UadtkError
+from uadtk.core.errors import DataError, StorageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, Row, read_cohort
+from uadtk.io.memo import digest_of
 from uadtk.training import slices as module
 from uadtk.training.slices import Slices, load_slices, slices_key
 
@@ -110,7 +111,7 @@ def test_a_mask_on_another_grid_is_one_line(cohort: Cohort, tmp_path: Path) -> N
         wrong = replace(row, lesion_mask=labels, **{column: tmp_path / "other.nii.gz"})
         load([row, wrong], tmp_path / "cache", masked=True, said=said)
     assert len(said) == 2
-    assert all("other.nii.gz: the mask's grid" in line and "left out" in line for line in said)
+    assert all("other.nii.gz: the mask's grid" in line and "failed" in line for line in said)
 
 
 def test_they_are_prepared_once(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,12 +126,15 @@ def test_they_are_prepared_once(cohort: Cohort, tmp_path: Path, monkeypatch: pyt
 def test_other_slices_have_another_key(cohort: Cohort) -> None:
     rows, recipe = list(cohort), Preparation()
     keys = {
-        slices_key(rows, recipe, False),
-        slices_key(rows, recipe, True),
-        slices_key(rows[1:], recipe, False),
-        slices_key(rows, replace(recipe, denoise=True), False),
-        slices_key([replace(rows[0], lesion_free_slices=(1,)), *rows[1:]], recipe, False),
-        slices_key(rows[::-1], recipe, False),
+        digest_of(slices_key(*inputs))
+        for inputs in (
+            (rows, recipe, False),
+            (rows, recipe, True),
+            (rows[1:], recipe, False),
+            (rows, replace(recipe, denoise=True), False),
+            ([replace(rows[0], lesion_free_slices=(1,)), *rows[1:]], recipe, False),
+            (rows[::-1], recipe, False),
+        )
     }
     assert len(keys) == 6
 
@@ -151,7 +155,7 @@ def test_scans_that_cannot_be_used_are_said_each_time(cohort: Cohort, tmp_path: 
     for _ in range(2):
         said: list[str] = []
         assert load(rows, tmp_path / "cache", said=said).subjects == len(rows) - 1
-        assert [line for line in said if "left out" in line and "absent.nii.gz" in line]
+        assert [line for line in said if "failed" in line and "absent.nii.gz" in line]
 
 
 def test_nothing_is_left_of_slices_that_could_not_be_made(cohort: Cohort, tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_a_full_disk_is_one_line(cohort: Cohort, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
-        with pytest.raises(UadtkError, match=r"cache: the prepared slices cannot be kept there \(File too large\)"):
+        with pytest.raises(StorageError, match=r"cache: prepared slices cannot be stored there \(File too large\)"):
             load(cohort, tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

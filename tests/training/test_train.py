@@ -6,7 +6,9 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,7 +18,10 @@ from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.core.volume import Mask, Scan
+from uadtk.io.cohort import Cohort, Row, read_cohort
+from uadtk.io.read import read_scan
+from uadtk.preparation.brain import find_brain
 from uadtk.training import train as training
 from uadtk.training.resume import state_path
 from uadtk.training.slices import split_rows
@@ -256,6 +261,52 @@ def test_ways_that_do_not_go_together_are_refused(cohort: Cohort, tmp_path: Path
     with pytest.raises(UsageError, match="learns nothing"):
         train(checkpoints.new("histeq", {}, Preparation()), cohort, QUICK, output, Run())
     assert not list(tmp_path.iterdir())
+
+
+def break_scan(monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
+    """From here on the brain of this scan is not found, for a reason that leaves its file as it is."""
+    broken = read_scan(row.image).voxels
+
+    def fails(scan: Scan, *rest: Any) -> tuple[Mask, str]:
+        if np.array_equal(scan.voxels, broken):
+            raise RuntimeError("shapes differ")
+        return find_brain(scan, *rest)
+
+    monkeypatch.setattr("uadtk.preparation.find_brain", fails)
+
+
+def test_a_training_does_not_resume_on_other_scans(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of its epochs would have learned from other scans than the rest; with the same ones it ends as if whole."""
+    output, said = tmp_path / "model.safetensors", list[str]()
+    words = "interrupted training on other scans is here: s1 could be used then and not now, or the reverse"
+    with monkeypatch.context() as patch:
+        break_scan(patch, cohort.rows[1])
+        train(fresh(), cohort, QUICK, output, Run(say=said.append), minutes=1e-9)
+    assert sum(line.startswith("s1: failed: ") for line in said) == 1
+    paused = output.read_bytes(), state_path(output).read_bytes()
+    with pytest.raises(UsageError, match=words) as caught:
+        train(fresh(), cohort, QUICK, output, Run())
+    assert (caught.value.where, "delete the file" in caught.value.fix) == (str(state_path(output)), True)
+    assert (output.read_bytes(), state_path(output).read_bytes()) == paused
+    with monkeypatch.context() as patch:
+        break_scan(patch, cohort.rows[1])
+        resumed = train(fresh(), cohort, QUICK, output, Run(), cache=tmp_path / "again")
+        whole = train(fresh(), cohort, QUICK, tmp_path / "whole.safetensors", Run())
+    assert resumed.training["scans"] == {"train": 2, "validation": 1}
+    assert resumed.weights == whole.weights
+
+
+def test_a_training_does_not_resume_without_a_scan_that_it_had(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "model.safetensors"
+    train(fresh(), cohort, QUICK, output, Run(), minutes=1e-9)
+    break_scan(monkeypatch, cohort.rows[2])
+    with pytest.raises(UsageError, match="other scans is here: s2 could be used"):
+        train(fresh(), cohort, QUICK, output, Run(), cache=tmp_path / "other")
+    train(fresh(), cohort, QUICK, output, Run())  # its slices are still there
 
 
 def test_prepared_slices_are_kept_where_asked_and_nowhere_else(cohort: Cohort, tmp_path: Path) -> None:

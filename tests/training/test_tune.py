@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import call
+from tests.commands import call
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.io.cohort import read_cohort
 from uadtk.networks.seeded import seeded
 from uadtk.training.tune import GRID, changes_by_weight, restoration_spec, with_weight
 
-QUICK = "restoration:steps=6,rate=0.01"
+QUICK = Spec.parse("restoration:steps=6,rate=0.01")
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +35,17 @@ def test_specs() -> None:
     assert GRID[0] == 0
     assert GRID[-1] == 3.8
     assert len(GRID) == 20
-    assert restoration_spec("residual") == "restoration"
-    assert with_weight("restoration", 1.0) == "restoration:tv=1"
-    assert with_weight(restoration_spec(QUICK + ",tv=2"), 0.4) == QUICK + ",tv=0.4"
+    assert restoration_spec(Spec.parse("residual:polarity=absolute")) == Spec("restoration")
+    assert str(with_weight(Spec("restoration"), 1.0)) == "restoration:tv=1"
+    assert str(with_weight(restoration_spec(QUICK.having(tv=2)), 0.4)) == f"{QUICK},tv=0.4"
 
 
 def test_the_change_is_that_of_the_scorer_on_lesion_free_slices(untrained: Path, small_cohort: Path) -> None:
     """Without steps nothing changes; without a rate neither; and weights are tried one by one on the same slices."""
     checkpoint, cohort = checkpoints.load(untrained), read_cohort(small_cohort)
-    still = changes_by_weight(replace(checkpoint, scorer="restoration:rate=0,steps=2"), cohort, Run(), (0.0, 1.0))
+    still = changes_by_weight(
+        replace(checkpoint, scorer=Spec.parse("restoration:rate=0,steps=2")), cohort, Run(), (0.0, 1.0)
+    )
     assert still == {0.0: 0.0, 1.0: 0.0}
     changes = changes_by_weight(replace(checkpoint, scorer=QUICK), cohort, Run(), (0.0, 1.0), slices=3)
     again = changes_by_weight(replace(checkpoint, scorer=QUICK), cohort, Run(), (1.0,), slices=3)

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-import uadtk
 from uadtk.cli._lazy import Children, LazyGroup, group, run
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
+from uadtk.core.version import VERSION
 
 _ORDER = (
     "segment",
@@ -66,7 +66,7 @@ def _plugin_commands() -> Children:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"uadtk {uadtk.__version__}")
+        print(f"uadtk {VERSION}")
         raise typer.Exit
 
 

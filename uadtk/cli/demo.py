@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from uadtk.cli._options import Device, Model, Threads, make_run
+from uadtk.cli._options import Device, Model, Threads
 
 
 def demo(
@@ -34,6 +34,7 @@ def demo(
     from uadtk.metrics.overlap import count_lesions, dice
     from uadtk.phantom import make
     from uadtk.pipeline.outputs import output_paths
+    from uadtk.pipeline.run import make_run
     from uadtk.pipeline.score import build_method
     from uadtk.pipeline.segment import Rules, segment_file
     from uadtk.report.mosaic import picture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uadtk.core.version import VERSION
+
 
 def doctor() -> None:
     """Say what this installation can do: device, optional libraries, plugins, shipped models."""
@@ -11,12 +13,11 @@ def doctor() -> None:
 
     import torch
 
-    import uadtk
     from uadtk import registry
     from uadtk.checkpoint import SHIPPED, SUFFIX
     from uadtk.core.machine import usable_cores
 
-    print(f"uadtk        {uadtk.__version__}, Python {platform.python_version()}, {usable_cores()} cores")
+    print(f"uadtk        {VERSION}, Python {platform.python_version()}, {usable_cores()} cores")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"torch        {torch.__version__}, CUDA device: {device}")
     for module, dist, what in (

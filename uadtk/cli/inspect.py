@@ -32,7 +32,7 @@ def inspect(
     ):
         print(f"{title:<12} " + ("\n             ".join(f"{key} = {value}" for key, value in values.items()) or "none"))
     print(f"scorer       {found.scorer}")
-    print(f"cleaners     {', '.join(found.cleaners) or 'none'}")
+    print(f"cleaners     {', '.join(map(str, found.cleaners)) or 'none'}")
     print(f"weights      {len(found.weights) / 1e6:.2f} MB, digest {found.digest[:16]}")
     for point in found.points:
         print(f"point        {point.name}: score > {point.threshold:.6g}")
@@ -41,12 +41,12 @@ def inspect(
 
 def _facts(point: OperatingPoint) -> dict[str, str]:
     return {
-        "strategy": point.strategy,
+        "strategy": str(point.strategy),
         "target": point.target,
         "interval": "[{:.6g}, {:.6g}]".format(*point.interval) if point.interval else "none",
         "scans": f"{point.scans}, digest {point.digest[:16]}",
         **({"components": f"{point.min_voxels} voxels or more"} if point.min_voxels else {}),
         "date": point.date,
-        "made for": " ".join((point.scorer, *point.cleaners)),
+        "made for": " ".join(map(str, (point.scorer, *point.cleaners))),
         **{name: f"{value:.4g}" for name, value in point.measured.items()},
     }

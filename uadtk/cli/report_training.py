@@ -19,8 +19,7 @@ def report_training(
 ) -> None:
     """Draw the losses and the learning rate of a training, running or done."""
     from uadtk.checkpoint import SUFFIX
-    from uadtk.cli._options import refuse_file
-    from uadtk.io.write import write_text
+    from uadtk.io.write import refuse_file, write_text
     from uadtk.report.curves import curves_html
     from uadtk.training.logs import log_path, read_log
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Threads, make_run
+from uadtk.cli._options import Threads
 from uadtk.core.errors import UadtkError
 
 
@@ -24,6 +24,7 @@ def reproduce(
     Another checkpoint, or other scans, than those of the receipt are refused. Runs on the receipt's device
     and with its number of threads; another number may move values by 1e-4 of them.
     """
+    from uadtk.pipeline.run import make_run
     from uadtk.study.receipt import read_receipt
     from uadtk.study.receipt import reproduce as again
 

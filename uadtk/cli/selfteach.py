@@ -11,16 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import parameter, with_parameters
-from uadtk.cli._options import (
-    Cleaner,
-    Device,
-    Overwrite,
-    Threads,
-    chosen_cleaners,
-    make_run,
-    open_method,
-    refuse_checkpoint,
-)
+from uadtk.cli._options import Cleaner, Device, Overwrite, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 # Fields of the schedule that are for models of normal anatomy alone.
@@ -87,9 +78,12 @@ def _selfteach(
 ) -> None:
     from uadtk import checkpoint as checkpoints
     from uadtk.core import options as opts
+    from uadtk.core.spec import Spec, parse_all
     from uadtk.io.cohort import read_cohort
+    from uadtk.pipeline.run import make_run
     from uadtk.training import selfteach as teaching
     from uadtk.training.pseudo_labels import Trust
+    from uadtk.training.resume import refuse_checkpoint
     from uadtk.training.train import Schedule
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -98,10 +92,9 @@ def _selfteach(
     refuse_checkpoint(output, overwrite)
     trust = opts.build(Trust, {field.name: values.pop(field.name) for field in opts.fields(Trust)}, "selfteach")
     schedule = opts.build(Schedule, values, "training")
-    opened = open_method(teacher, None, None)
-    chosen = opened.point(point)
-    name, options = opts.parse_spec(student)
-    fresh = checkpoints.new(name, options, opened.preparation, "", chosen_cleaners(cleaner))
+    opened = checkpoints.open_checkpoint(teacher)
+    chosen, own, chain = opened.point(point), Spec.parse(student), chosen_cleaners(cleaner)
+    fresh = checkpoints.new(own.name, own.values, opened.preparation, None, None if chain is None else parse_all(chain))
     run = make_run(device, threads, schedule.seed)
     lessons = teaching.lessons(
         read_cohort(unlabelled), read_cohort(labelled) if labelled is not None else None, schedule.seed
@@ -110,5 +103,5 @@ def _selfteach(
     taught = teaching.selfteach(
         opened, chosen, fresh, lessons, trust, rounds, schedule, folder, output, run, minutes, slices, overwrite
     )
-    state = "" if taught.training["finished"] else " (paused: repeat the command to go on)"
+    state = "" if taught.training["finished"] else " (paused: repeat the command to resume)"
     print(f"{output}{state}")

@@ -12,17 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
-from uadtk.cli._options import (
-    Cleaner,
-    Device,
-    Overwrite,
-    Scorer,
-    Threads,
-    chosen_cleaners,
-    leads,
-    make_run,
-    refuse_checkpoint,
-)
+from uadtk.cli._options import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -94,36 +84,11 @@ def _command(name: str) -> Callable[..., Any]:
     return with_parameters(partial(_train, name), name, help, [*required, *own, *schedule])
 
 
-def _train(
-    name: str,
-    cohort: Path,
-    output: Path,
-    prepare: str,
-    scorer: str | None,
-    cleaner: list[str] | None,
-    minutes: float | None,
-    slices: Path | None,
-    device: str,
-    threads: int,
-    overwrite: bool,
-    **values: Any,
-) -> None:
-    from uadtk import checkpoint as checkpoints
-    from uadtk import registry
-    from uadtk.core import options as opts
-    from uadtk.core.preparation import Preparation
-    from uadtk.io.cohort import read_cohort
-    from uadtk.pipeline.score import check_scorer, from_spec
-    from uadtk.training import train as training
+def _train(name: str, cohort: Path, output: Path, cleaner: list[str] | None, **values: Any) -> None:
+    from uadtk import interface
+    from uadtk.pipeline.run import leads
 
-    refuse_checkpoint(output, overwrite)
-    chosen = {field.name: values.pop(field.name) for field in opts.fields(training.Schedule)}
-    schedule = opts.build(training.Schedule, chosen, "training")
-    recipe = opts.build(Preparation, opts.parse_spec("prepare:" + prepare)[1], "--prepare")
-    fresh = checkpoints.new(name, values, recipe, scorer or "", chosen_cleaners(cleaner))
-    check_scorer(from_spec("scorers", fresh.scorer), registry.load("models", name), fresh)
-    run = make_run(device, threads, schedule.seed)
-    trained = training.train(fresh, read_cohort(cohort), schedule, output, run, minutes, slices)
-    state = "" if trained.training["finished"] else " (paused: repeat the command to go on)"
+    trained = interface.train(name, cohort, output, cleaners=chosen_cleaners(cleaner), **values)
     if leads():
+        state = "" if trained.checkpoint.training["finished"] else " (paused: repeat the command to resume)"
         print(f"{output}{state}")

@@ -1,6 +1,7 @@
 """Errors that a user meets: what happened, where, what to do; each with its exit code.
 
     UadtkError            1   something failed (also: some scans of a cohort failed)
+    ├── StorageError      1   the disk is full, or scratch space cannot be used
     ├── UsageError        2   the command asks for something that does not exist or does not fit
     ├── DataError         3   a scan, mask or table cannot be used
     ├── CheckpointError   4   a checkpoint cannot be read or does not fit
@@ -28,9 +29,15 @@ class UadtkError(Exception):
         File, axis, option or value it happened at.
     fix : str
         What the reader can do about it.
+
+    Attributes
+    ----------
+    stops_run : bool
+        The error is not about one scan: it would meet the next one too, so a cohort stops.
     """
 
     exit_code = 1
+    stops_run = False
 
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
@@ -41,6 +48,10 @@ class UadtkError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         text = f"{text}. {self.fix}" if self.fix else text
         return " ".join(text.split())
+
+
+class StorageError(UadtkError):
+    stops_run = True
 
 
 class UsageError(UadtkError):
@@ -61,6 +72,7 @@ class PluginError(UadtkError):
 
 class BackendError(UadtkError):
     exit_code = 6
+    stops_run = True
 
 
 INTERRUPTED = 130

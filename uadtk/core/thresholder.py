@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import CheckpointError
+from uadtk.core.errors import CheckpointError, UsageError
+from uadtk.core.spec import Spec, parse_all
 
 
 @dataclass(frozen=True)
@@ -80,23 +81,27 @@ class OperatingPoint:
 
     ``scorer`` and ``cleaners`` are the specs the scores were made with: the threshold means nothing for others.
     ``min_voxels``: smaller components did not count when it was chosen; None if components were not looked at.
+    ``failed``: calibration scans that could not be used.
     """
 
     name: str
     threshold: float
-    strategy: str
+    strategy: Spec
     target: str
-    scorer: str
-    cleaners: tuple[str, ...]
+    scorer: Spec
+    cleaners: tuple[Spec, ...]
     scans: int
     digest: str
     date: str
     measured: dict[str, float] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     min_voxels: int | None = None
+    failed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values, as checkpoints and receipts store them."""
+        specs = {"strategy": str(self.strategy), "scorer": str(self.scorer)}
+        return {**asdict(self), **specs, "cleaners": [str(spec) for spec in self.cleaners]}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OperatingPoint:
@@ -105,11 +110,13 @@ class OperatingPoint:
             return cls(
                 **{
                     **record,
-                    "cleaners": tuple(record["cleaners"]),
+                    "strategy": Spec.parse(record["strategy"]),
+                    "scorer": Spec.parse(record["scorer"]),
+                    "cleaners": parse_all(record["cleaners"]),
                     "interval": None if interval is None else (interval[0], interval[1]),
                 }
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError, UsageError) as error:
             raise CheckpointError(f"an operating point cannot be read ({error})") from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from uadtk.core.errors import DataError
 
 Affine = NDArray[np.float64]
 Spacing = tuple[float, float, float]
+
+Grid = Literal["native", "model"]
+"""``native``: the scan's own. ``model``: the slices that the network sees, as in the comparative study."""
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 30.0
 
@@ -60,6 +63,10 @@ class Volume:
     def zyx(self) -> NDArray[Any]:
         """``voxels`` as a view (z, y, x), the order kernels take: contiguous for volumes read from files."""
         return self.voxels.T
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The voxels, for ``np.asarray(volume)``."""
+        return np.array(self.voxels, dtype=dtype, copy=copy) if copy else np.asarray(self.voxels, dtype=dtype)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -9,10 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
 from uadtk.core.volume import Mask, Scan
+from uadtk.io.memo import sha256_of
 from uadtk.io.nifti import read_grid
 from uadtk.io.read import located, read_mask, read_scan
 
@@ -46,6 +48,7 @@ class Row:
     label_source: str | None = None
 
 
+NAME_MASKS = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
 COLUMNS = tuple(field.name for field in fields(Row))
 _FILES = ("image", "brain_mask", "lesion_mask")
 _LATER_FILES = ("ignore_mask", "prior_mask")  # in a digest only if present, so that older digests remain valid
@@ -323,3 +326,31 @@ def _facts(row: Row) -> Iterator[str]:
 
 def _file(path: Path | None) -> str:
     return f"{path.name} {path.stat().st_size if path.exists() else 'missing'}" if path else ""
+
+
+def content_digest(cohort: Cohort) -> str:
+    """SHA-256 over subjects, groups, splits, lesion-free slices and the contents of the files, in the rows' order.
+
+    The order decides which patients the bootstrap draws. Files are read once per process.
+    """
+    return hashlib.sha256("\n".join("\t".join(_content_facts(row)) for row in cohort).encode()).hexdigest()
+
+
+def _content_facts(row: Row) -> Iterator[str]:
+    yield from (row.subject, row.group or "", row.split or "", repr(row.lesion_free_slices))
+    for path in (row.image, row.brain_mask, row.lesion_mask):
+        yield _content(path) if path else ""
+
+
+def _content(path: Path) -> str:
+    """What a file holds; a file that is missing costs its row alone, when it is used."""
+    try:
+        stat = path.stat()
+        return _sha256(path, stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        return "unreadable"
+
+
+@cache
+def _sha256(path: Path, _size: int, _changed: int) -> str:
+    return sha256_of(path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uadtk import registry
-from uadtk.core.errors import DataError, UadtkError
+from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.nifti import read_nifti
 
@@ -27,10 +27,41 @@ def read_scan(path: str | os.PathLike[str]) -> Scan:
         Missing, unreadable, not an image, truncated, several volumes, colour or complex voxels, NaN or infinite voxels,
         impossible spacing, or the same value everywhere.
     """
-    volume = read_volume(path)
+    with located(Path(path)):
+        return _scan(read_volume(path))
+
+
+def as_scan(source: Any, affine: Any = None) -> Scan:
+    """A scan from a path, a ``Scan``, a nibabel image, or an array (x, y, z) with its ``affine``. Raises as above."""
+    if isinstance(source, Scan):
+        return source
+    return read_scan(source) if isinstance(source, str | os.PathLike) else _scan(_in_memory(source, affine))
+
+
+def as_mask(source: Any, like: Volume) -> Mask:
+    """A brain mask from a path, a nibabel image, or an array on the grid of ``like``. Raises as ``read_mask``."""
+    if isinstance(source, str | os.PathLike):
+        return read_mask(source, like)
+    return _mask(_in_memory(source, like.affine), like, may_be_empty=False)
+
+
+def _in_memory(source: Any, affine: Any) -> Volume:
+    voxels = np.asanyarray(source.dataobj) if hasattr(source, "dataobj") else np.asanyarray(source)
+    affine = source.affine if hasattr(source, "affine") else affine
+    if affine is None:
+        raise UsageError("an array has no place in space", fix="Pass its affine (4, 4) from voxel indices to RAS+ mm.")
+    if voxels.dtype.kind not in "biuf":
+        raise DataError(f"has voxels of type {voxels.dtype}, not one number per voxel")
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    with np.errstate(over="ignore"):
+        return _finite(Volume(voxels.astype(np.float32), affine))
+
+
+def _scan(volume: Volume) -> Scan:
     if volume.voxels.min() == volume.voxels.max():
         value = float(volume.voxels.flat[0])
-        raise DataError(f"contains no image: every voxel is {value:g}", str(path), "Export the scan again.")
+        raise DataError(f"contains no image: every voxel is {value:g}", fix="Export the scan again.")
     return Scan(volume.voxels, volume.affine)
 
 
@@ -51,16 +82,19 @@ def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool 
     DataError
         As ``read_scan``; or another shape, another affine (a corner more than 0.01 mm away), or an empty mask.
     """
-    volume = read_volume(path)
+    with located(Path(path)):
+        return _mask(read_volume(path), like, may_be_empty)
+
+
+def _mask(volume: Volume, like: Volume, may_be_empty: bool) -> Mask:
     if not like.same_grid(volume):
         raise DataError(
             f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})",
-            str(path),
-            "Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan.",
+            fix="Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan.",
         )
     inside = volume.voxels > 0.5
     if not may_be_empty and not inside.any():
-        raise DataError("the mask is empty: no voxel is above 0.5", str(path), "Give a mask that covers something.")
+        raise DataError("the mask is empty: no voxel is above 0.5", fix="Give a mask that covers something.")
     return Mask(inside, like.affine)
 
 
@@ -70,15 +104,19 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     with located(path):
         volume = _read(path)
         voxels = np.asarray(volume.voxels, dtype=np.float32)
-        finite = np.isfinite(voxels)
-        if not finite.all():
-            first = tuple(np.argwhere(~finite)[0].tolist())
-            count = finite.size - int(np.count_nonzero(finite))
-            raise DataError(
-                f"{count} voxels are NaN, infinite or beyond float32, the first at {first}",
-                fix="Replace them, outside the brain with 0 (NaN: fslmaths IN -nan OUT).",
-            )
-        return volume if voxels is volume.voxels else Volume(voxels, volume.affine)
+        return _finite(volume if voxels is volume.voxels else Volume(voxels, volume.affine))
+
+
+def _finite(volume: Volume) -> Volume:
+    finite = np.isfinite(volume.voxels)
+    if not finite.all():
+        first = tuple(np.argwhere(~finite)[0].tolist())
+        count = finite.size - int(np.count_nonzero(finite))
+        raise DataError(
+            f"{count} voxels are NaN, infinite or beyond float32, the first at {first}",
+            fix="Replace them, outside the brain with 0 (NaN: fslmaths IN -nan OUT).",
+        )
+    return volume
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,12 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.errors import StorageError, UadtkError, UsageError
 from uadtk.core.volume import Volume
 
 _HIDDEN = ".uadtk-"
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
 _GRACE_S = 10.0
+ROOM = "Set TMPDIR to a folder with room."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -44,6 +46,16 @@ def refuse_existing(paths: Iterable[str | os.PathLike[str]], overwrite: bool) ->
             raise UsageError("is a folder; expected a file", str(path), "Choose another output.")
         if os.path.lexists(path) and not overwrite:
             raise UsageError("output exists", str(path), "Pass --overwrite to replace it.")
+
+
+def refuse_file(path: Path, overwrite: bool) -> None:
+    """Before any work: the output must not exist, and its folder must exist and be writable. Raises UsageError."""
+    refuse_existing([path], overwrite)
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise UsageError("no such folder", str(parent), "Create it first.")
+    if not os.access(parent, os.W_OK):
+        raise UsageError("the folder is not writable", str(parent), "Choose another output.")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -160,10 +172,32 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         shown = Path(*(part for part in path.parts if not part.startswith(_HIDDEN)))
-        fix = "Make room or choose another place." if error.errno in _FULL else "Choose another place for the output."
         in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is where a folder should be" if in_the_way else error.strerror or error
-        raise UadtkError(f"cannot be written ({reason})", str(shown), fix) from error
+        what, where = f"cannot be written ({reason})", str(shown)
+        if error.errno in _FULL:
+            raise StorageError(what, where, "Make room or choose another place.") from error
+        raise UadtkError(what, where, "Choose another place for the output.") from error
+
+
+@contextmanager
+def storing(folder: Path, what: str, fix: str) -> Iterator[None]:
+    """For files that only this run reads, written in place: an OSError becomes a StorageError about ``what``."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{what} cannot be stored there ({error.strerror or error})", str(folder), fix) from error
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder for scores. Raises StorageError if it cannot be made or is full."""
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError:
+        place = Path(os.environ.get("TMPDIR", "the temporary folder"))
+    with storing(place, "scores", ROOM), tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
+        yield Path(folder)
 
 
 @contextmanager

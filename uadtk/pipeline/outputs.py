@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import uadtk
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
+from uadtk.core.version import VERSION
 from uadtk.core.volume import Volume
 from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
 from uadtk.report.page import report_html
@@ -90,6 +90,6 @@ def _describe(folder: Path) -> None:
     """The file that makes a folder a BIDS derivative."""
     path = folder / "dataset_description.json"
     if not path.exists():
-        generated = [{"Name": "uadtk", "Version": uadtk.__version__}]
+        generated = [{"Name": "uadtk", "Version": VERSION}]
         record = {"Name": "uadtk lesion segmentations", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
         write_json(path, {**record, "GeneratedBy": generated})

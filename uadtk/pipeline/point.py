@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import UsageError
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.pipeline.score import same_spec
 
 MIN_VOXELS = 8  # of the study
 
@@ -18,11 +20,16 @@ def floor_of(point: OperatingPoint | None) -> int:
 
 def check_point(checkpoint: Checkpoint, point: OperatingPoint) -> None:
     """A threshold holds only for scores made the way its calibration made them."""
-    made, now = (point.scorer, *point.cleaners), (checkpoint.scorer, *checkpoint.cleaners)
-    kinds: list[registry.Kind] = ["scorers", *(["cleaners"] * len(point.cleaners))]  # type: ignore[list-item]
-    if len(made) != len(now) or not all(map(same_spec, kinds, made, now)):
+    if _meaning(point.scorer, point.cleaners) != _meaning(checkpoint.scorer, checkpoint.cleaners):
+        made, now = (" ".join(map(str, (one.scorer, *one.cleaners))) for one in (point, checkpoint))
         raise UsageError(
-            f"was calibrated for {' '.join(made)}, not for {' '.join(now)}",
+            f"was calibrated for {made}, not for {now}",
             f"operating point '{point.name}'",
             "Run uadtk threshold with the same scorer and cleaners.",
         )
+
+
+def _meaning(scorer: Spec, cleaners: tuple[Spec, ...]) -> list[tuple[str, Any]]:
+    """Names with all options, whether spelled out or left at their defaults."""
+    kinds: list[tuple[registry.Kind, Spec]] = [("scorers", scorer), *(("cleaners", spec) for spec in cleaners)]
+    return [(spec.name, registry.options_of(kind, spec)) for kind, spec in kinds]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint
-from uadtk.core import options as opts
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.model import capabilities
@@ -38,8 +37,8 @@ class Method:
 def build_method(checkpoint: Checkpoint, run: Run) -> Method:
     """Raises UsageError if the model lacks what the scorer needs."""
     keep_memory()
-    scorer = from_spec("scorers", checkpoint.scorer)
-    cleaners = tuple(from_spec("cleaners", spec) for spec in checkpoint.cleaners)
+    scorer = registry.build("scorers", checkpoint.scorer)
+    cleaners = tuple(registry.build("cleaners", spec) for spec in checkpoint.cleaners)
     model = checkpoint.build(run.device)
     check_scorer(scorer, model, checkpoint)
     return Method(checkpoint, model, scorer, cleaners)
@@ -50,8 +49,9 @@ def check_scorer(scorer: Any, model: Any, checkpoint: Checkpoint) -> None:
     missing = set(scorer.needs) - capabilities(model)
     if missing:
         raise UsageError(
-            f"scorer '{checkpoint.scorer}' needs {', '.join(sorted(missing))}, model '{checkpoint.model}' has not",
-            fix=f"It has: {', '.join(sorted(capabilities(model)))}.",
+            f"scorer '{checkpoint.scorer}' needs {', '.join(sorted(missing))}, "
+            f"which model '{checkpoint.model}' does not provide",
+            fix=f"It provides: {', '.join(sorted(capabilities(model)))}.",
         )
 
 
@@ -102,20 +102,3 @@ def _through_network(prepared: Prepared, method: Method, run: Run) -> tuple[Floa
     if not np.isfinite(score).all():
         raise DataError("the model's score is not finite", fix="Check the scan's intensities and the checkpoint.")
     return score, {name: torch.cat([part[name] for part in maps]).numpy() for name in maps[0]}
-
-
-def from_spec(kind: registry.Kind, spec: str) -> Any:
-    """The scorer or cleaner that a spec names."""
-    name, values = opts.parse_spec(spec)
-    cls = registry.load(kind, name)
-    return cls(opts.build(cls.Options, values, name))
-
-
-def same_spec(kind: registry.Kind, one: str, other: str) -> bool:
-    """True if both name the same thing with the same options, spelled out or left at their defaults."""
-
-    def meaning(spec: str) -> tuple[str, Any]:
-        name, values = opts.parse_spec(spec)
-        return name, opts.build(registry.load(kind, name).Options, values, name)
-
-    return one == other or meaning(one) == meaning(other)

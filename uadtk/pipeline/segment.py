@@ -5,24 +5,25 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import uadtk
 from uadtk import registry
-from uadtk.core.errors import UadtkError
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.version import VERSION
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Row, read_row
+from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
+from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.outputs import output_paths, write_outputs
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, score_map
@@ -59,7 +60,7 @@ def segment(
     smallest = rules.smallest(scan.voxel_ml, point)
     if point.min_voxels is not None and smallest < point.min_voxels:
         calibrated = f"'{point.name}' was calibrated for components of {point.min_voxels} voxels or more"
-        run.say(f"{calibrated}: with {smallest} it does not hold what it promises")
+        run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
         above = scoring.score.voxels > np.float32(point.threshold)
         labels, _ = label_components(above.T, connectivity=26, min_size=smallest)
@@ -75,51 +76,36 @@ def segment_file(
     refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work, and again before writing
     with run.stage("read"):
         scan, brain_mask = read_row(row)
-    with located(row.image):  # what is wrong with a scan is said of that scan
+    with located(row.image):
         result = segment(scan, method, point, run, brain_mask, rules)
-    result = replace(result, provenance=provenance(row, method, point, rules, result, run))
+    result = replace(result, provenance=provenance(source_of_file(row), method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)
     return result
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One row of a cohort: a segmentation, or the error that prevented it."""
-
-    row: Row
-    name: str
-    result: Segmentation | UadtkError
-
-
 def segment_cohort(
-    rows: Sequence[tuple[Row, str]],
+    rows: Sequence[Row],
+    names: Sequence[str],
     method: Method,
     point: OperatingPoint,
     folder: Path,
     run: Run,
     rules: Rules,
     overwrite: bool,
-) -> Iterator[Outcome]:
-    """Segment every row; a failure is one outcome, the rest go on."""
-    for row, name in run.track(rows, "segmenting"):
+) -> Iterator[Outcome[Segmentation]]:
+    """Segment every row into files that begin with its name; a scan that fails does not stop the others."""
+    name_of = dict(zip(map(id, rows), names, strict=True))
+
+    def work(row: Row) -> Segmentation:
         run.timings.clear()
         try:
-            yield Outcome(row, name, segment_file(row, name, method, point, folder, run, rules, overwrite))
+            return segment_file(row, name_of[id(row)], method, point, folder, run, rules, overwrite)
         except Exception as error:
-            if len(rows) == 1 and not isinstance(error, UadtkError):
-                raise  # a bug: with a traceback, where there is nothing else to lose
-            told = as_told(error, row)
-            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=told)
-            yield Outcome(row, name, told)
+            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=as_error(error, str(row.image)))
+            raise
 
-
-def as_told(error: Exception, row: Row) -> UadtkError:
-    """The error that a row of a cohort ends with: a bug in one scan costs that scan alone, and says so."""
-    if isinstance(error, UadtkError):
-        return error
-    what = f"failed unexpectedly ({type(error).__name__}: {error})"
-    return UadtkError(what, str(row.image), "Run it alone for the traceback, and report it.")
+    yield from each(rows, work, run, "segmenting")
 
 
 def _findings(components: Volume, score: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Finding, ...]:
@@ -138,25 +124,36 @@ def _findings(components: Volume, score: np.ndarray[Any, np.dtype[np.float32]]) 
     )
 
 
+def source_of_file(row: Row) -> dict[str, str]:
+    """The input as provenance records it."""
+    return {"path": str(row.image), "sha256": sha256_of(row.image), "brain_mask": str(row.brain_mask or "")}
+
+
+def source_of_array(scan: Scan) -> dict[str, str]:
+    """The same for a scan that was given in memory: the digest is of voxels (C order) and affine."""
+    digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).tobytes() + scan.affine.tobytes())
+    return {"path": "in memory", "sha256": digest.hexdigest()}
+
+
 def provenance(
-    row: Row, method: Method, point: OperatingPoint, rules: Rules, result: Segmentation, run: Run
+    source: dict[str, str], method: Method, point: OperatingPoint, rules: Rules, result: Segmentation, run: Run
 ) -> dict[str, Any]:
     """Everything that is needed to make the same mask again."""
     checkpoint = method.checkpoint
     packages = ("torch", "numpy", "numba", "nibabel", "connected-components-3d")
     return {
         "versions": {
-            "uadtk": uadtk.__version__,
+            "uadtk": VERSION,
             "python": platform.python_version(),
             **{package: metadata.version(package) for package in packages},
             **({checkpoint.dist: checkpoint.version} if checkpoint.dist != registry.OWN else {}),
         },
-        "input": {"path": str(row.image), "sha256": _sha256(row.image), "brain_mask": str(row.brain_mask or "")},
+        "input": source,
         "brain_source": result.scoring.brain_source,
         "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
         "options": {
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
-            "point": asdict(point),
+            "point": point.to_json(),
             "min_voxels": rules.smallest(result.mask.voxel_ml, point),
             "device": run.device,
         },
@@ -165,8 +162,3 @@ def provenance(
 
 
 _RESOLVED = ("model", "preparation", "scorer", "cleaners")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

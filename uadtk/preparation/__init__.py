@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from uadtk.core.errors import DataError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.core.volume import Affine, Mask, Scan, Volume
 from uadtk.kernels import quantile
 from uadtk.preparation.brain import find_brain
 from uadtk.preparation.geometry import Reorientation, SliceGrid, bounding_box
@@ -23,11 +22,10 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Slices of one scan.
+    """Slices of one scan, and the way back to its own grid. Plain data: it pickles.
 
     ``image`` (n, side, side) float32, 0 outside the brain, brain p98 = 1; ``brain`` bool of the same shape;
-    ``spacing_mm`` (z, y, x) of the slice stack;
-    ``intensity`` the scan intensity that became 1.
+    ``spacing_mm`` (z, y, x) of the slice stack; ``intensity``: the scan intensity that became 1.
     """
 
     image: Float
@@ -36,10 +34,19 @@ class Prepared:
     intensity: float
     own_brain: Mask
     brain_source: str
-    to_own_grid: Callable[[Float], Float]
-    """(n, side, side) -> (x, y, z) on the scan's own grid, exactly its shape."""
-    to_slices: Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
-    """A bool volume on the scan's own grid -> (n, side, side): any part of a pixel counts."""
+    registration: Registration | None
+    turn: Reorientation
+    grid: SliceGrid
+
+    def to_own_grid(self, slices: Float) -> Float:
+        """(n, side, side) -> (x, y, z) on the scan's own grid, exactly its shape."""
+        upright = self.turn.to_own(self.grid.to_volume(slices))
+        return upright if self.registration is None else self.registration.to_scan(upright)
+
+    def to_slices(self, own: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A bool volume on the scan's own grid -> (n, side, side). A pixel is True if any part of it is."""
+        upright = _upright(own, self.own_brain.affine, self.registration, self.turn)
+        return self.grid.to_slices(self.grid.cut(upright.voxels)) > 0
 
 
 def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None = None) -> Prepared:
@@ -55,18 +62,14 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
     with run.stage("prepare"):
         image = n4(scan, own_brain) if recipe.n4 else scan
         image = denoise(image) if recipe.denoise else image
-    frame = Registration(scan.affine, _same, _same)
+    registration = None
     if recipe.register != "none":
         with run.stage("register"):
-            frame = register(image, own_brain, recipe.register)
-    turn = Reorientation.of(frame.affine)
-
-    def upright_of(own: NDArray[Any]) -> Volume:
-        return turn.to_ras(Volume(frame.there(own), frame.affine))
-
+            registration = register(image, own_brain, recipe.register)
     with run.stage("prepare"):
-        upright = upright_of(image.voxels)
-        mask = Mask(upright_of(own_brain.voxels).voxels > 0.5, upright.affine)
+        turn = Reorientation.of(scan.affine if registration is None else registration.atlas_affine)
+        upright = _upright(image.voxels, scan.affine, registration, turn)
+        mask = Mask(_upright(own_brain.voxels, scan.affine, registration, turn).voxels > 0.5, upright.affine)
         _fits(mask, recipe.field_mm)
         grid = SliceGrid.around(mask.voxels, upright.spacing_mm, recipe.pixels, recipe.pixel_mm)
         brain, box = grid.cut(mask.voxels), grid.cut(upright.voxels)
@@ -80,13 +83,17 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
         intensity=intensity,
         own_brain=own_brain,
         brain_source=source,
-        to_own_grid=lambda slices: frame.home(turn.to_own(grid.to_volume(slices))),
-        to_slices=lambda own: grid.to_slices(grid.cut(upright_of(own).voxels)) > 0,
+        registration=registration,
+        turn=turn,
+        grid=grid,
     )
 
 
-def _same(voxels: NDArray[Any]) -> NDArray[Any]:
-    return voxels
+def _upright(own: NDArray[Any], affine: Affine, registration: Registration | None, turn: Reorientation) -> Volume:
+    """Voxels of the scan's own grid in RAS+ order, on the atlas grid where the scan was registered."""
+    if registration is None:
+        return turn.to_ras(Volume(own, affine))
+    return turn.to_ras(Volume(registration.to_atlas(own), registration.atlas_affine))
 
 
 def _white_point(brain: Float, percentile: float) -> float:

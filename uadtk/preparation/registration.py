@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -51,14 +50,39 @@ def denoise(scan: Scan) -> Scan:
 
 @dataclass(frozen=True)
 class Registration:
-    """Linear resampling between a scan's own grid and the atlas grid (1 mm, RAS+ ``affine``), arrays (x, y, z).
+    """A linear transform between a scan's own grid and the atlas grid (1 mm, RAS+ ``atlas_affine``). Plain data.
 
-    ``there``: to the atlas; ``home``: back-projection to the scan.
+    ``parameters`` and ``centre`` are SimpleITK's, of an Euler (rigid) or an affine transform.
     """
 
-    affine: Affine
-    there: Callable[[Float], Float]
-    home: Callable[[Float], Float]
+    kind: str
+    parameters: tuple[float, ...]
+    centre: tuple[float, ...]
+    own_shape: tuple[int, int, int]
+    own_affine: Affine
+
+    @property
+    def atlas_affine(self) -> Affine:
+        return _atlas().affine
+
+    def to_atlas(self, voxels: NDArray[Any]) -> Float:
+        """(x, y, z) of the scan -> (x, y, z) of the atlas, interpolated linearly; 0 outside the scan."""
+        sitk = _sitk()
+        image, atlas = _to_itk(sitk, Volume(voxels, self.own_affine)), _to_itk(sitk, _atlas())
+        return _to_array(sitk, sitk.Resample(image, atlas, self._transform(sitk), sitk.sitkLinear, 0.0))
+
+    def to_scan(self, voxels: NDArray[Any]) -> Float:
+        """The way back, exactly the scan's shape."""
+        sitk = _sitk()
+        own = _to_itk(sitk, Volume(np.zeros(self.own_shape, np.float32), self.own_affine))
+        image, inverse = _to_itk(sitk, Volume(voxels, self.atlas_affine)), self._transform(sitk).GetInverse()
+        return _to_array(sitk, sitk.Resample(image, own, inverse, sitk.sitkLinear, 0.0))
+
+    def _transform(self, sitk: Any) -> Any:
+        transform = _empty(sitk, self.kind)
+        transform.SetFixedParameters(self.centre)
+        transform.SetParameters(self.parameters)
+        return transform
 
 
 def register(scan: Scan, brain: Mask, kind: str) -> Registration:
@@ -66,8 +90,8 @@ def register(scan: Scan, brain: Mask, kind: str) -> Registration:
     sitk = _sitk()
     atlas = _to_itk(sitk, _atlas())
     moving = _to_itk(sitk, Scan(scan.voxels * brain.voxels, scan.affine))
-    transform: Any = sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
-    start = sitk.CenteredTransformInitializer(atlas, moving, transform, sitk.CenteredTransformInitializerFilter.MOMENTS)
+    moments = sitk.CenteredTransformInitializerFilter.MOMENTS
+    start = sitk.CenteredTransformInitializer(atlas, moving, _empty(sitk, kind), moments)
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(48)
     method.SetMetricSamplingStrategy(method.REGULAR)
@@ -79,18 +103,11 @@ def register(scan: Scan, brain: Mask, kind: str) -> Registration:
     method.SetSmoothingSigmasPerLevel([2, 1, 0])
     method.SetInitialTransform(start, inPlace=False)
     found = method.Execute(atlas, moving)
+    return Registration(kind, found.GetParameters(), found.GetFixedParameters(), scan.shape, scan.affine)
 
-    affine, inverse, own = _atlas().affine, found.GetInverse(), _to_itk(sitk, scan)
 
-    def there(voxels: Float) -> Float:
-        image = _to_itk(sitk, Volume(voxels, scan.affine))
-        return _to_array(sitk, sitk.Resample(image, atlas, found, sitk.sitkLinear, 0.0))
-
-    def home(voxels: Float) -> Float:
-        image = _to_itk(sitk, Volume(voxels, affine))
-        return _to_array(sitk, sitk.Resample(image, own, inverse, sitk.sitkLinear, 0.0))
-
-    return Registration(affine, there, home)
+def _empty(sitk: Any, kind: str) -> Any:
+    return sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
 
 
 @cache

@@ -136,7 +136,9 @@ def _training_size(name: str, rows: Sequence[Row]) -> Figure | None:
 def _method(row: Row) -> str:
     """Identifies rows that differ only in their training."""
     options = row.evaluation.get("options", {}).get("model", {}).get("options", {})
-    return json.dumps([row.line.architecture, options, row.line.scorer, row.line.cleaners], sort_keys=True)
+    return json.dumps(
+        [row.line.architecture, options, *map(str, (row.line.scorer, *row.line.cleaners))], sort_keys=True
+    )
 
 
 def _entry(row: Row, measure: str) -> tuple[str, str, str]:

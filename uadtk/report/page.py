@@ -95,7 +95,7 @@ def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple
     grid, spacing = (" x ".join(f"{n:.3g}" for n in three) for three in (scoring.scan.shape, scoring.scan.spacing_mm))
     return [
         ("Model", model.get("name", "not recorded"), " ".join(str(model.get(key, "")) for key in ("dist", "version"))),
-        ("Scorer", point.scorer, ", ".join(point.cleaners)),
+        ("Scorer", str(point.scorer), ", ".join(map(str, point.cleaners))),
         ("Operating point", f"{point.name}: score > {point.threshold:.4g}", f"{point.target} ({point.strategy})"),
         ("Calibrated on", scans, point.date),
         ("Brain mask", scoring.brain_source, f"{scoring.brain.voxels.sum() * scoring.brain.voxel_ml:,.0f} ml"),

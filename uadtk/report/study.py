@@ -86,7 +86,7 @@ def _entry(label: str, line: Line, published: Published, datasets: Mapping[str, 
         return Entry(label, "", [], "", None, line.problem)
     point = line.evaluation["point"]
     at = "no operating point" if point is None else f"point {point['name']}: score > {point['threshold']:.4g}"
-    detail = f"{' '.join(line.cleaners) or 'not cleaned'} · {at}"
+    detail = f"{' '.join(map(str, line.cleaners)) or 'not cleaned'} · {at}"
     failed = len(line.evaluation["failed"])
     ends = [*intervals(line), "", ""]
     where, row = published_row(line, published, datasets)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
+from uadtk.core.spec import Spec
 from uadtk.metrics.compare import Pair
 
 Published = Mapping[str, Mapping[str, Mapping[str, str]]]
@@ -68,8 +69,8 @@ class Line:
     collection: str
     model: str
     architecture: str
-    scorer: str
-    cleaners: tuple[str, ...] = ()
+    scorer: Spec
+    cleaners: tuple[Spec, ...] = ()
     evaluation: Mapping[str, Any] | None = None
     problem: str = ""
     paired: Mapping[str, tuple[int, float, float]] = field(default_factory=dict)
@@ -95,7 +96,7 @@ def _label(line: Line, beside: Sequence[Line]) -> str:
         models = {other.model for other in beside if other.architecture != "histeq"}
         name = f"{stem if [PurePath(model).stem for model in models].count(stem) == 1 else name} {line.scorer}"
     several = len({other.cleaners for other in beside}) > 1
-    return f"{name} ({' '.join(line.cleaners) or 'not cleaned'})" if several else name
+    return f"{name} ({' '.join(map(str, line.cleaners)) or 'not cleaned'})" if several else name
 
 
 def read_published(path: Path) -> Published:
@@ -132,7 +133,7 @@ def named_datasets(published: Published, collections: Sequence[str], named: Mapp
 def published_row(line: Line, published: Published, datasets: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
     """``dataset: approach`` and the study's numbers for the same model and scorer; empty if there are none."""
     dataset = datasets.get(line.collection, "")
-    approach = APPROACHES.get((line.architecture, line.scorer.partition(":")[0]), "")
+    approach = APPROACHES.get((line.architecture, line.scorer.name), "")
     row = published.get(dataset, {}).get(approach, {})
     return (f"{dataset}: {approach}", row) if row else ("", {})
 
@@ -169,8 +170,8 @@ def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, 
 
 
 def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict[str, str]:
-    row = {"collection": line.collection, "model": line.model, "scorer": line.scorer}
-    row["cleaners"] = " ".join(line.cleaners)
+    row = {"collection": line.collection, "model": line.model, "scorer": str(line.scorer)}
+    row["cleaners"] = " ".join(map(str, line.cleaners))
     if line.evaluation is not None:
         point = line.evaluation["point"] or {"name": "", "threshold": None}
         row |= {"grid": line.evaluation["grid"], "point": point["name"], "threshold": _exact(point["threshold"])}

@@ -12,28 +12,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import uadtk
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint, new, open_checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import CheckpointError, DataError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.io.cohort import Cohort, Row, read_cohort
-from uadtk.io.write import write_json
+from uadtk.core.version import VERSION
+from uadtk.core.volume import Grid
+from uadtk.io.cohort import Cohort, content_digest, read_cohort
+from uadtk.io.memo import read_memo, write_memo
 from uadtk.metrics.bootstrap import DRAWS
-from uadtk.pipeline.evaluate import Evaluation, Grid, Watch, evaluate
+from uadtk.pipeline.evaluate import Evaluation, evaluate
 from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.threshold import calibrate
 
@@ -46,7 +46,7 @@ _UNLIKE = {"seconds", "peak_mb", "image"}  # of a scan, they may differ where no
 class Calibration:
     """An operating point that is still to be found: by ``strategy``, on ``rows``."""
 
-    strategy: str
+    strategy: Spec
     name: str
     rows: Cohort
 
@@ -54,16 +54,8 @@ class Calibration:
 PointRule = OperatingPoint | Calibration | None
 
 
-def measure(
-    checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, run: Run, watch: Watch | None = None
-) -> Evaluation:
-    """``evaluate`` at the point that ``rule`` is or finds."""
-    point = calibrate(checkpoint, rule.rows, rule.strategy, rule.name, run) if isinstance(rule, Calibration) else rule
-    return evaluate(checkpoint, rows, point, run, grid, watch)
-
-
 def key_of(checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, run: Run) -> dict[str, Any]:
-    """Everything that the numbers of :func:`measure` depend on, as plain values."""
+    """Everything that the numbers of an evaluation depend on, as plain values."""
     header = checkpoint.header()
     return {
         **{name: header[name] for name in ("model", "preparation", "scorer", "cleaners")},
@@ -79,42 +71,15 @@ def key_of(checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, ru
     }
 
 
-def digest_of(key: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-
-
-def content_digest(rows: Cohort) -> str:
-    """SHA-256 over subjects, groups, splits, lesion-free slices and the contents of the files, in the rows' order.
-
-    The order decides which patients the bootstrap draws. Files are read once per process.
-    """
-    return hashlib.sha256("\n".join("\t".join(_facts(row)) for row in rows).encode()).hexdigest()
-
-
 def write_receipt(path: Path, key: dict[str, Any], where: dict[str, str], evaluation: Evaluation) -> dict[str, Any]:
-    """Write it, whole or not at all; returns what was written."""
-    record = {"format": FORMAT, "digest": digest_of(key), "key": key, "where": where}
-    record["evaluation"] = evaluation.to_json()
-    write_json(path, record)
-    return json.loads(json.dumps(record))  # type: ignore[no-any-return]
+    """Write it, whole or not at all; returns the record."""
+    return write_memo(path, FORMAT, key, {"where": where, "evaluation": evaluation.to_json()})
 
 
 def read_receipt(path: Path) -> dict[str, Any]:
     """Raises DataError if it cannot be read, is no receipt, or its key was changed."""
     fix = "Name a file of the folder 'rows' that uadtk benchmark wrote."
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made_for, whole = record["format"], digest_of(record["key"]) == record["digest"]
-        complete = {"where", "evaluation"} <= record.keys()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", str(path), fix) from None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise DataError("is not a receipt", str(path), fix) from None
-    if made_for != FORMAT:
-        raise DataError(f"is a receipt of format {made_for}, this uadtk reads {FORMAT}", str(path))
-    if not whole or not complete:
-        raise DataError("is damaged: its key does not fit its digest", str(path), "Run uadtk benchmark again.")
-    return record
+    return read_memo(path, FORMAT, "a receipt", {"where", "evaluation"}, fix)
 
 
 def chosen_rows(table: Cohort, split: str, collection: str) -> Cohort:
@@ -157,7 +122,8 @@ def reproduce(receipt: dict[str, Any], run: Run, model: str = "", cohort: str = 
     for name, version in _versions(checkpoint, rule).items():
         if (then := key["versions"].get(name)) != version:
             run.say(f"{name} is {version}, the receipt was made with {then}")
-    again = json.loads(json.dumps(measure(checkpoint, rows, rule, key["grid"], run).to_json()))
+    point = calibrate(checkpoint, rule.rows, rule.strategy, rule.name, run) if isinstance(rule, Calibration) else rule
+    again = json.loads(json.dumps(evaluate(checkpoint, rows, point, run, key["grid"]).to_json()))
     return list(_differences("", _numbers(receipt["evaluation"]), _numbers(again)))
 
 
@@ -170,7 +136,7 @@ def checkpoint_of(source: str, key: dict[str, Any]) -> Checkpoint:
         found = open_checkpoint(source)
     if found.digest != key["checkpoint_digest"]:
         raise CheckpointError("is not the checkpoint of the receipt (digest differs)", source)
-    return replace(found, scorer=key["scorer"], cleaners=tuple(key["cleaners"]))
+    return replace(found, scorer=Spec.parse(key["scorer"]), cleaners=parse_all(key["cleaners"]))
 
 
 def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
@@ -183,47 +149,26 @@ def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
     collection = receipt["where"]["collection"]
     for rows in (*parts, *(in_collection(rows, collection) for rows in parts)):
         if rows is not None and content_digest(rows) == told["scans"]:
-            return Calibration(told["strategy"], told["name"], rows)
+            return Calibration(Spec.parse(told["strategy"]), told["name"], rows)
     raise DataError("it lacks the scans of the receipt's calibration, or they have changed", table.source)
 
 
 def _rule(rule: PointRule) -> dict[str, Any] | None:
     if isinstance(rule, Calibration):
-        return {"name": rule.name, "strategy": rule.strategy, "scans": content_digest(rule.rows)}
+        return {"name": rule.name, "strategy": str(rule.strategy), "scans": content_digest(rule.rows)}
     return None if rule is None else {"name": rule.name, "threshold": rule.threshold, "min_voxels": rule.min_voxels}
 
 
 def _versions(checkpoint: Checkpoint, rule: PointRule) -> dict[str, str]:
-    kinds: list[tuple[registry.Kind, str]] = [("scorers", checkpoint.scorer)]
+    kinds: list[tuple[registry.Kind, Spec]] = [("scorers", checkpoint.scorer)]
     kinds += [("cleaners", spec) for spec in checkpoint.cleaners]
     if isinstance(rule, Calibration):
         kinds.append(("thresholders", rule.strategy))
-    used = [registry.find(kind, opts.parse_spec(spec)[0]) for kind, spec in kinds]
+    used = [registry.find(kind, spec.name) for kind, spec in kinds]
     whose = "" if checkpoint.dist == registry.OWN else f"{checkpoint.dist}/"
     used.append(registry.find("models", whose + checkpoint.model))
     packages = {name: metadata.version(name) for name in ("numpy", "scipy", "numba", "torch")}
-    return {**packages, **{one.dist: one.version for one in used}, "uadtk": uadtk.__version__}
-
-
-def _facts(row: Row) -> Iterator[str]:
-    yield from (row.subject, row.group or "", row.split or "", repr(row.lesion_free_slices))
-    for path in (row.image, row.brain_mask, row.lesion_mask):
-        yield _content(path) if path else ""
-
-
-def _content(path: Path) -> str:
-    """What a file holds; a file that is missing costs its row alone, when it is used."""
-    try:
-        stat = path.stat()
-        return _sha256(path, stat.st_size, stat.st_mtime_ns)
-    except OSError:
-        return "unreadable"
-
-
-@cache
-def _sha256(path: Path, _size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {**packages, **{one.dist: one.version for one in used}, "uadtk": VERSION}
 
 
 def _numbers(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,6 @@ as lesion or as normal.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,15 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Segmentation
 from uadtk.core.options import option
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Affine, Mask, Scan
 from uadtk.io.cohort import Cohort, Row, output_names, read_row
-from uadtk.io.read import located
-from uadtk.io.write import staged, write_json, write_nifti
+from uadtk.io.memo import digest_of, read_memo, remembered, write_memo
+from uadtk.io.write import staged, write_nifti
+from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.score import Method
 from uadtk.pipeline.segment import Rules, segment
 from uadtk.preparation.geometry import stored_axis
@@ -35,7 +34,7 @@ _MASKS = {
     "lesion_mask": "label-lesion_mask.nii.gz",
     "ignore_mask": "desc-ignore_mask.nii.gz",
 }
-_RECORD = "labels.json"
+FORMAT = 2  # of the records
 _TELLING = ("lesion_mask", "ignore_mask", "prior_mask", "label_source", "lesion_free_slices")
 
 
@@ -77,24 +76,24 @@ def label_cohort(
     DataError
         No scan could be labelled, or nothing is marked in the rows of split ``train``.
     """
-    named = list(zip(map(_unlabelled, rows), output_names(rows), strict=True))
-    keys = {name: _key(row, method, point, trust) for row, name in named}
+    rows = [_unlabelled(row) for row in rows]
+    name_of = dict(zip(map(id, rows), output_names(rows), strict=True))
+    keys = {name_of[id(row)]: _key(row, method, point, trust) for row in rows}
     if not overwrite:
         _refuse_others(folder, keys)
-    labelled, marked = [], 0
-    for row, name in run.track(named, "labelling"):
-        masks = {column: folder / f"{name}_{ending}" for column, ending in _MASKS.items()}
-        record = _record(folder, name)
-        if record.get("key") != keys[name] or not all(path.exists() for path in masks.values()):
-            try:
-                record = _label(row, name, method, point, trust, folder, run, keys[name])
-            except UadtkError as error:
-                run.say(f"{row.subject}: left out: {error.one_line()}")
-                continue
-        marked += record["lesion_voxels"] if row.split == "train" else 0
-        labelled.append(replace(row, **masks, label_source=f"teacher-{method.checkpoint.digest[:12]}"))
-    if not labelled:
-        raise DataError(f"none of {len(rows)} scans could be labelled", str(folder), "The lines above say why.")
+
+    def work(row: Row) -> tuple[Row, int]:
+        name = name_of[id(row)]
+        masks: dict[str, Any] = {column: folder / f"{name}_{ending}" for column, ending in _MASKS.items()}
+        record = remembered(_record_path(folder, name), FORMAT, keys[name])
+        if record is None or not all(path.exists() for path in masks.values()):
+            record = _label(row, name, method, point, trust, folder, run, keys[name])
+        source = f"teacher-{method.checkpoint.digest[:12]}"
+        return replace(row, **masks, label_source=source), record["lesion_voxels"]
+
+    found = [outcome.result for outcome in successful(each(rows, work, run, "labelling"), "labelled")]
+    labelled = [row for row, _ in found]
+    marked = sum(voxels for row, voxels in found if row.split == "train")
     if not marked:
         raise DataError(
             f"the teacher finds nothing to learn in {len(labelled)} scans (point '{point.name}')",
@@ -126,19 +125,24 @@ def mirror(voxels: NDArray[Any], affine: Affine) -> NDArray[Any]:
 
 
 def _label(
-    row: Row, name: str, method: Method, point: OperatingPoint, trust: Trust, folder: Path, run: Run, key: str
+    row: Row,
+    name: str,
+    method: Method,
+    point: OperatingPoint,
+    trust: Trust,
+    folder: Path,
+    run: Run,
+    key: dict[str, Any],
 ) -> dict[str, Any]:
     """Label one scan and write its files, all or none."""
     scan, brain_mask = read_row(row)
     rules = Rules(max(trust.min_voxels, point.min_voxels or 1))
-    with located(row.image):
-        found = segment(scan, method, point, run, brain_mask, rules)
-        again = _found_mirrored(found, method, rules, run) if trust.mirrored else None
+    found = segment(scan, method, point, run, brain_mask, rules)
+    again = _found_mirrored(found, method, rules, run) if trust.mirrored else None
     lesion, ignored = believed(found, trust, again)
     volumes = {"brain_mask": found.scoring.brain, "lesion_mask": lesion, "ignore_mask": ignored}
-    record = {
-        "key": key,
-        "image": row.image,
+    content = {
+        "image": str(row.image),
         "teacher": {"model": method.checkpoint.model, "digest": method.checkpoint.digest},
         "point": {"name": point.name, "threshold": point.threshold},
         "trust": asdict(trust),
@@ -149,8 +153,7 @@ def _label(
     with staged(folder, overwrite=True) as stage:
         for column, volume in volumes.items():
             write_nifti(stage / f"{name}_{_MASKS[column]}", volume)
-        write_json(stage / f"{name}_{_RECORD}", record)
-    return record
+        return write_memo(_record_path(stage, name), FORMAT, key, content)
 
 
 def _found_mirrored(found: Segmentation, method: Method, rules: Rules, run: Run) -> NDArray[np.bool_]:
@@ -167,29 +170,28 @@ def _unlabelled(row: Row) -> Row:
     return replace(row, **nothing)
 
 
-def _key(row: Row, method: Method, point: OperatingPoint, trust: Trust) -> str:
-    """Names all that the labels of a scan depend on; not its split."""
-    facts = [
-        Cohort((replace(row, split=None),), "").digest(),
-        method.checkpoint.digest,
-        [point.scorer, *point.cleaners, point.threshold],
-        asdict(trust),
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+def _key(row: Row, method: Method, point: OperatingPoint, trust: Trust) -> dict[str, Any]:
+    """Everything that the labels of a scan depend on; not its split."""
+    return {
+        "scan": Cohort((replace(row, split=None),), "").digest(),
+        "teacher": method.checkpoint.digest,
+        "specs": list(map(str, (point.scorer, *point.cleaners))),
+        "threshold": point.threshold,
+        "trust": asdict(trust),
+    }
 
 
-def _record(folder: Path, name: str) -> dict[str, Any]:
-    """What is written of a scan's labels; empty if it has none that are whole."""
-    try:
-        record: dict[str, Any] = json.loads((folder / f"{name}_{_RECORD}").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record
+def _record_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}_labels.json"
 
 
-def _refuse_others(folder: Path, keys: dict[str, str]) -> None:
+def _refuse_others(folder: Path, keys: dict[str, dict[str, Any]]) -> None:
     for name, key in keys.items():
-        if _record(folder, name).get("key", key) != key:
+        try:
+            found = read_memo(_record_path(folder, name), FORMAT, "a record of labels")
+        except DataError:  # none, or damaged: labelled anew
+            continue
+        if found["digest"] != digest_of(key):
             raise UsageError(
                 f"labels of another teacher, threshold or scan are here ({name})",
                 str(folder),

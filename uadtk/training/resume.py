@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from uadtk.checkpoint import SUFFIX
 from uadtk.core.errors import CheckpointError, UsageError
-from uadtk.io.write import write_bytes
+from uadtk.io.write import refuse_file, write_bytes
 from uadtk.training.optimisers import Optimisers
 
 
@@ -20,13 +21,15 @@ from uadtk.training.optimisers import Optimisers
 class State:
     """``log`` has one record per epoch; ``best`` the weights of the epoch with the lowest validation loss.
 
-    Before the first epoch that is judged, ``best`` are the latest weights and ``best_loss`` is infinite.
+    Before the first epoch that is judged, ``best`` are the latest weights and ``best_loss`` is infinite. ``failed``:
+    subjects whose scans could not be used.
     """
 
     log: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     best_loss: float = math.inf
+    failed: tuple[str, ...] = ()
 
     @property
     def waited(self) -> int:
@@ -36,6 +39,13 @@ class State:
 
 def state_path(output: Path) -> Path:
     return output.with_name(output.name + ".resume")
+
+
+def refuse_checkpoint(path: Path, overwrite: bool) -> None:
+    """Before any training: its output must not exist, unless an interrupted training can resume. Raises UsageError."""
+    if path.suffix != SUFFIX:
+        raise UsageError(f"a checkpoint ends in {SUFFIX}", str(path))
+    refuse_file(path, overwrite or state_path(path).exists())
 
 
 def save_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers: Optimisers, state: State) -> None:
@@ -49,6 +59,7 @@ def save_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers:
             tensors |= {f"optimiser/{player}/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
     best_loss = state.best_loss if math.isfinite(state.best_loss) else None
     facts = {"plan": plan, "log": state.log, "best_epoch": state.best_epoch, "best_loss": best_loss}
+    facts["failed"] = list(state.failed)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(state_path(output), save(contiguous, {"uadtk-resume": json.dumps(facts)}))
 
@@ -89,7 +100,8 @@ def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers:
             moments.setdefault(int(index), {})[key] = tensor
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
-    return State(facts["log"], _under("best/", tensors), facts["best_epoch"], best_loss)
+    failed = tuple(facts.get("failed", ()))
+    return State(facts["log"], _under("best/", tensors), facts["best_epoch"], best_loss, failed)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

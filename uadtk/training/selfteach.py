@@ -21,6 +21,7 @@ from uadtk import registry
 from uadtk.checkpoint import Checkpoint, load
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
 from uadtk.io.table import write_cohort
@@ -149,7 +150,7 @@ def _half(student: Checkpoint) -> OperatingPoint:
     return OperatingPoint(
         name=HALF,
         threshold=0.5,
-        strategy=HALF,
+        strategy=Spec(HALF),
         target="lesion as probable as not",
         scorer=student.scorer,
         cleaners=student.cleaners,
@@ -170,7 +171,7 @@ def _card(teacher: Checkpoint, point: OperatingPoint, trust: Trust, number: int,
     }
     return {
         "teacher": {"model": teacher.model, "digest": teacher.digest, "source": teacher.source, **before},
-        "teacher_point": {"name": point.name, "threshold": point.threshold, "strategy": point.strategy},
+        "teacher_point": {"name": point.name, "threshold": point.threshold, "strategy": str(point.strategy)},
         "selfteach": {"round": number, **asdict(trust), "labels": cohort.source},
         "subjects": {name: sorted({row.subject for row in rows}) for name, rows in parts.items()},
     }

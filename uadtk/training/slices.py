@@ -6,10 +6,8 @@ system's page cache.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import uadtk
 from uadtk.core import options as opts
-from uadtk.core.errors import DataError, UadtkError
+from uadtk.core.errors import DataError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.version import VERSION
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_row
+from uadtk.io.memo import digest_of, remembered, write_memo
 from uadtk.io.read import read_mask
-from uadtk.io.write import staged, write_json
+from uadtk.io.write import staged, storing
+from uadtk.pipeline.each import each
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.lesion_free import lesion_free, lesion_of, outside_lesion
 
@@ -35,7 +35,9 @@ MIN_BRAIN_SHARE = 0.02  # of a slice: less is the tip of the vertex or the end o
 HELD_OUT = 0.2
 BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED = 1, 2, 4, 8, 16, 32  # bits of the masks' file
 ANNOTATED, PSEUDO, UNLABELLED = 0, 1, 2  # sources of labels
-FORMAT = 2  # of the files; another one has another key
+FORMAT = 3  # of the files
+ROOM = "Make room or name another folder: --slices."
+_FACTS = "slices.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Slices:
     """``image`` float32 and ``masks`` uint8 (n, side, side); ``subjects`` how many scans they are from.
 
     ``about`` int32 (n, 3): the scan's number, in rising order; the source of its labels; pixels of lesion.
-    ``neighbours`` so many slices on either side come with each in a batch; at a scan's ends its last is repeated.
+    ``neighbours``: number of adjacent slices on each side that come with each slice of a batch; edges repeat.
+    ``failed``: subjects of scans that could not be used.
     """
 
     image: NDArray[np.float32]
@@ -51,6 +54,7 @@ class Slices:
     subjects: int
     about: NDArray[np.int32]
     neighbours: int = 0
+    failed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image)
@@ -113,86 +117,97 @@ def to_judge(rows: Sequence[Row]) -> list[Row]:
 def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, cache: Path) -> Slices:
     """The slices of every scan, from ``cache`` (a folder) if they were prepared before, else prepared into it.
 
-    ``masked``: all slices, known lesions marked not normal; else lesion-free slices only.
+    ``masked``: all slices, known lesions marked not normal; else lesion-free slices only. A scan that fails is reported
+    and left out, and tried again the next time; if it can then be used, all are prepared anew.
 
     Raises
     ------
     DataError
-        No scan gave a slice. Single scans that cannot be used are said and left out.
-    UadtkError
+        No scan gave a slice.
+    StorageError
         The disk is full.
     """
-    folder = cache / slices_key(rows, recipe, masked)
-    facts = _read_facts(folder)
+    key = slices_key(rows, recipe, masked)
+    folder = cache / digest_of(key)[:16]
+    facts = _stored(folder, key)
+    if facts is not None and facts["failed"]:
+        again = [rows[place] for place in facts["failed"]]
+        outcomes = list(each(again, _Work(recipe, masked, run), run, what, alone=False))
+        if any(outcome.error is None for outcome in outcomes):
+            facts = None
     if facts is None:
-        with staged(folder, overwrite=True) as stage, _room(cache):
-            facts = _prepare_all(rows, recipe, masked, run, what, stage)
-            write_json(stage / "slices.json", facts)
-    for line in facts["left_out"]:
-        run.say(line)
+        with staged(folder, overwrite=True) as stage, storing(cache, "prepared slices", ROOM):
+            facts = write_memo(stage / _FACTS, FORMAT, key, _prepare_all(rows, recipe, masked, run, what, stage))
     shape = (facts["slices"], recipe.pixels, recipe.pixels)
     image = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
     about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
-    return Slices(image, np.memmap(folder / "masks.u8", "u1", "r", shape=shape), facts["scans"], about)
+    masks = np.memmap(folder / "masks.u8", "u1", "r", shape=shape)
+    return Slices(image, masks, facts["scans"], about, failed=tuple(rows[place].subject for place in facts["failed"]))
 
 
-def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> str:
-    """Names what the slices of these rows, and their order, depend on."""
-    facts = [
-        Cohort(tuple(rows), "").digest(),
-        [row.image.name for row in rows],
-        opts.as_dict(recipe),
-        masked,
-        FORMAT,
-        uadtk.__version__,
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[str, Any]:
+    """Everything that the slices of these rows, and their order, depend on."""
+    return {
+        "cohort": Cohort(tuple(rows), "").digest(),
+        "images": [[row.image.name, _changed(row.image)] for row in rows],
+        "preparation": opts.as_dict(recipe),
+        "masked": masked,
+        "uadtk": VERSION,
+    }
 
 
-def _read_facts(folder: Path) -> dict[str, Any] | None:
-    """What was written last, and says that all else is whole."""
+def _changed(path: Path) -> int:
+    """When a file last changed: one that was replaced by another of the same size is prepared anew."""
     try:
-        facts: dict[str, Any] = json.loads((folder / "slices.json").read_text(encoding="utf-8"))
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _stored(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+    """The memo was written last: where it is there and the files have its sizes, they are whole."""
+    facts = remembered(folder / _FACTS, FORMAT, key)
+    try:
         sizes = [(folder / name).stat().st_size for name in ("image.f32", "masks.u8", "about.i4")]
-    except (OSError, ValueError):
+    except OSError:
         return None
-    return facts if sizes == [facts["pixels"] * 4, facts["pixels"], facts["slices"] * 12] else None
+    whole = facts is not None and sizes == [facts["pixels"] * 4, facts["pixels"], facts["slices"] * 12]
+    return facts if whole else None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Prepares the slices of a row: images and bits of masks."""
+
+    recipe: Preparation
+    masked: bool
+    run: Run
+
+    def __call__(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        return _scan_slices(row, self.recipe, self.masked, self.run)
 
 
 def _prepare_all(
     rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, folder: Path
 ) -> dict[str, Any]:
-    """Write the slices of scan after scan, so that one scan is in memory."""
-    slices, scans, left_out = 0, 0, []
+    """Write the slices of scan after scan, so that only one scan is in memory. ``failed``: places of the others."""
+    slices, scans, failed = 0, 0, []
     with ExitStack() as open_files:
         images, masks, about = (
             open_files.enter_context((folder / name).open("wb")) for name in ("image.f32", "masks.u8", "about.i4")
         )
-        for row in run.track(rows, what):
-            try:
-                image, bits = _scan_slices(row, recipe, masked, run)
-            except UadtkError as error:
-                left_out.append(f"{row.subject}: left out: {error.one_line()}")
+        for outcome in each(rows, _Work(recipe, masked, run), run, what):
+            if outcome.error is not None:
+                failed.append(outcome.place)
                 continue
+            image, bits = outcome.result
             images.write(np.ascontiguousarray(image, "<f4").data)
             masks.write(np.ascontiguousarray(bits).data)
-            about.write(_about(scans, row, bits).data)
+            about.write(_about(scans, outcome.row, bits).data)
             slices, scans = slices + len(image), scans + (len(image) > 0)
     if not slices:
-        for line in left_out:
-            run.say(line)
         raise DataError(f"no slice to use for {what}", fix="See the lines above; are the scans lesion-free anywhere?")
-    return {"slices": slices, "scans": scans, "pixels": slices * recipe.pixels**2, "left_out": left_out}
-
-
-@contextmanager
-def _room(cache: Path) -> Iterator[None]:
-    """Reading a scan raises UadtkErrors, so that what is left are the files written here."""
-    try:
-        yield
-    except OSError as error:
-        what = f"the prepared slices cannot be kept there ({error.strerror or error})"
-        raise UadtkError(what, str(cache), "Make room or name another folder: --slices.") from error
+    return {"slices": slices, "scans": scans, "pixels": slices * recipe.pixels**2, "failed": failed}
 
 
 def _scan_slices(

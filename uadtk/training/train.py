@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import uadtk
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint, pack
 from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.model import Batch, Turn, capabilities
 from uadtk.core.options import option
 from uadtk.core.run import Run
+from uadtk.core.version import VERSION
 from uadtk.io.cohort import Cohort
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
@@ -35,7 +35,7 @@ from uadtk.training.contamination import inliers, pushing_apart, trimmed
 from uadtk.training.logs import write_log
 from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
 from uadtk.training.parallel import World, joined
-from uadtk.training.resume import State, forget, load_state, save_state
+from uadtk.training.resume import State, forget, load_state, save_state, state_path
 from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
 
 VALIDATION_SEED = 2**31
@@ -117,6 +117,7 @@ def _train(
         first = f"the first that is judged, {judged_from(model):g}"
         run.say(f"{schedule.epochs} epochs end before {first}: none is compared")
     slices, held = _slices(checkpoint, model, cohort, schedule, cache or _cache_beside(output), run, world)
+    state = _on_the_same_scans(state, slices, held, output)
 
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     while optimisers and not _finished(state, schedule):
@@ -152,7 +153,7 @@ def _train(
             model.conclude(_in_order(slices, schedule.batch, run.device))
     facts = {
         "date": dt.date.today().isoformat(),
-        "uadtk": uadtk.__version__,
+        "uadtk": VERSION,
         "schedule": asdict(schedule),
         "epochs": len(state.log),
         "best_epoch": state.best_epoch,
@@ -200,6 +201,19 @@ def _slices(
         world.wait()
     run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
     return slices, held
+
+
+def _on_the_same_scans(state: State, slices: Slices, held: Slices, output: Path) -> State:
+    """The state, with the scans that failed. Raises UsageError if they were others when the training began."""
+    failed = (*slices.failed, *held.failed)
+    if state.log and state.failed != failed:
+        changed = ", ".join(sorted(set(state.failed) ^ set(failed)))
+        raise UsageError(
+            f"an interrupted training on other scans is here: {changed} could be used then and not now, or the reverse",
+            str(state_path(output)),
+            "Restore these scans to resume, or delete the file to start again.",
+        )
+    return replace(state, failed=failed)
 
 
 def _cache_beside(output: Path) -> Path:
@@ -298,7 +312,8 @@ def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
     if counts and record["validation_loss"] >= state.best_loss:
         return replace(state, log=log)
     best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    return State(log, best, record["epoch"], record["validation_loss"] if counts else math.inf)
+    best_loss = record["validation_loss"] if counts else math.inf
+    return State(log, best, record["epoch"], best_loss, state.failed)
 
 
 def _line(record: dict[str, Any], state: State) -> str:

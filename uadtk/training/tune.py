@@ -15,26 +15,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from uadtk import registry
 from uadtk.checkpoint import Checkpoint
-from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.io.cohort import Cohort
-from uadtk.pipeline.score import SLICES_AT_ONCE, build_method, from_spec
+from uadtk.pipeline.score import SLICES_AT_ONCE, build_method
 from uadtk.training.slices import load_slices
 
 GRID = tuple(round(0.2 * i, 1) for i in range(20))  # You et al.: 0 to 3.8
 
 
-def restoration_spec(spec: str) -> str:
-    """The checkpoint's scorer where it restores, else restoration as it comes."""
-    return spec if opts.parse_spec(spec)[0] == "restoration" else "restoration"
+def restoration_spec(scorer: Spec) -> Spec:
+    """The checkpoint's scorer if it is restoration, else restoration with its defaults."""
+    return scorer if scorer.name == "restoration" else Spec("restoration")
 
 
-def with_weight(spec: str, weight: float) -> str:
+def with_weight(spec: Spec, weight: float) -> Spec:
     """``spec`` with ``tv`` set to ``weight``."""
-    name, values = opts.parse_spec(spec)
-    return f"{name}:" + ",".join(f"{key}={value}" for key, value in {**values, "tv": f"{weight:g}"}.items())
+    return spec.having(tv=f"{weight:g}")
 
 
 def changes_by_weight(
@@ -59,7 +59,7 @@ def changes_by_weight(
         batch = healthy.batch(rows, run.device)
     changes = {}
     for weight in run.track(weights, "restoring"):
-        scorer = from_spec("scorers", with_weight(spec, weight) + ",polarity=absolute")
+        scorer = registry.build("scorers", with_weight(spec, weight).having(polarity="absolute"))
         parts = zip(batch.image.split(SLICES_AT_ONCE), batch.brain.split(SLICES_AT_ONCE), strict=True)
         total = torch.stack([scorer.score(method.model, x, brain).score.sum() for x, brain in parts]).sum()
         changes[weight] = float(total / batch.brain.sum())
