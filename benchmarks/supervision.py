@@ -140,8 +140,8 @@ def students(
     own = [row for row in rows if row.subject in labelled]
     others = [row for row in rows if row.subject not in labelled]
     hinted = [replace(without_labels(row), prior_mask=taught[row.subject].lesion_mask) for row in others]
-    told = ("lesion_mask", "ignore_mask", "label_source")
-    pseudo = [replace(row, **{name: getattr(taught[row.subject], name) for name in told}) for row in others]
+    labelling = ("lesion_mask", "ignore_mask", "label_source")
+    pseudo = [replace(row, **{name: getattr(taught[row.subject], name) for name in labelling}) for row in others]
     many = 2 * 28 * len(others)  # half of each batch: an epoch is one pass over them
     yield lambda: unet(out, name, [*own, *held], 28 * len(own))
     yield lambda: unet(out, f"{name}-embed", [*own, *hinted, *held], many, EMBED)

@@ -1,4 +1,4 @@
-"""What all tests share: where the caches go, where the real scans are, and a small cohort."""
+"""Shared by all tests: cache locations, the folder of real scans, and a small cohort."""
 
 from __future__ import annotations
 

@@ -371,7 +371,7 @@ def test_what_is_wrong_is_an_error_of_uadtk(model: OpenModel, scan: Path, cohort
         (lambda: uadtk.open("histeq", device="cuda"), UadtkError, "no CUDA device is available"),
         (lambda: model.segment(array), UsageError, "an array has no place in space"),
         (lambda: model.segment(tmp_path / "none.nii.gz"), DataError, "none.nii.gz: no such file"),
-        (lambda: model.segment(np.zeros_like(array), np.eye(4)), DataError, "there is no image in it"),
+        (lambda: model.segment(np.zeros_like(array), np.eye(4)), DataError, "contains no image"),
         (lambda: model.segment(scan, brain_mask=array[..., 1:] > 0), DataError, "is not the scan's"),
         (lambda: model.segment(scan, point="p97"), UsageError, "no operating point 'p97'"),
         (

@@ -92,7 +92,7 @@ def test_trailing_axes_of_one_are_dropped(frames: tuple[int, ...]) -> None:
         (np.stack([VOXELS, VOXELS], axis=-1), "three axes"),
         (VOXELS[0], "three axes"),
         (VOXELS[:, :, :0], "three axes"),
-        (np.full(SHAPE, 7.0), "every voxel is 7: there is no image in it"),
+        (np.full(SHAPE, 7.0), "contains no image: every voxel is 7"),
     ],
 )
 def test_what_is_no_scan_is_refused(voxels: np.ndarray[Any, Any], words: str) -> None:

@@ -72,9 +72,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        if any(
-            part.startswith(_HIDDEN) for part in place.parent.parts
-        ):  # in a stage: flushed and renamed with the other files
+        if any(part.startswith(_HIDDEN) for part in place.parent.parts):  # in a stage: flushed and renamed later
             place.write_bytes(data)
             return
         with _hidden(place.parent) as hidden:

@@ -49,5 +49,5 @@ def _cells(rank: Rank) -> tuple[str, ...]:
 
 
 def _moved(drivers: Sequence[Driver]) -> str:
-    told = ", ".join(f"{_NAMES.get(one.switch, one.switch)} {one.spread:.3f}" for one in drivers)
-    return f"Effect on DICE: {told}" if told else ""
+    effects = ", ".join(f"{_NAMES.get(one.switch, one.switch)} {one.spread:.3f}" for one in drivers)
+    return f"Effect on DICE: {effects}" if effects else ""
