@@ -16,7 +16,16 @@ import uadtk
 
 ROOT = Path(__file__).parent.parent
 # What plugins and scripts may rely on. A leading "!" leaves out what is private or shown by its parent.
-MODULES = ("uadtk.api", "uadtk.hookspecs", "uadtk.kernels", r"!uadtk\.kernels\..*", "uadtk.networks", "uadtk.testing")
+MODULES = (
+    "uadtk.interface",
+    "uadtk.result",
+    "uadtk.plugin",
+    "uadtk.hookspecs",
+    "uadtk.kernels",
+    r"!uadtk\.kernels\..*",
+    "uadtk.networks",
+    "uadtk.testing",
+)
 
 
 def build(folder: Path) -> None:

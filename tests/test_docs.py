@@ -33,7 +33,7 @@ def shown(site: Path, module: str) -> set[str]:
     return set(re.findall(r'<section id="(\w+)">', page))
 
 
-@pytest.mark.parametrize("module", ["uadtk.api", "uadtk.kernels", "uadtk.testing"])
+@pytest.mark.parametrize("module", ["uadtk.interface", "uadtk.plugin", "uadtk.kernels", "uadtk.testing"])
 def test_every_name_that_is_exported_is_shown(site: Path, module: str) -> None:
     exported = importlib.import_module(module).__all__
     assert set(exported) - shown(site, module) == set()
@@ -62,5 +62,5 @@ def test_it_needs_no_network_and_says_the_version(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.search(r'(?:src="|<link[^>]+href=")https?:', text), page
-    assert "uadtk 0." in (site / "uadtk" / "api.html").read_text(encoding="utf-8")
+    assert "uadtk 0." in (site / "uadtk" / "plugin.html").read_text(encoding="utf-8")
     assert (site / "index.html").is_file()

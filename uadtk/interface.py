@@ -356,4 +356,4 @@ def _silent(_: str) -> None:
     pass
 
 
-__all__ = ["Evaluated", "OpenModel", "Result", "Row", "evaluate", "open", "train"]
+__all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]
