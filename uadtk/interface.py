@@ -264,7 +264,9 @@ def evaluate(
     failed = {image for image, _ in found.failed}
     scored = Cohort(tuple(row for row in rows if str(row.image) not in failed), rows.source)
     if chosen is not None and its_point is None:
-        own.run.say(f"histeq has no operating point: the cohort lacks the scans '{chosen.name}' was calibrated on")
+        own.run.say(
+            f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated"
+        )
     if its_point is None and not any(row.lesion_mask for row in scored):
         return Evaluated(found, None)
     return Evaluated(found, measure(bare, scored, its_point, quiet, grid))

@@ -20,7 +20,7 @@ from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.volume import Mask, Scan
-from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
+from uadtk.io.cohort import Cohort, Row, content_digest, read_cohort, read_row
 from uadtk.metrics.overlap import dice
 from uadtk.pipeline.evaluate import baseline, evaluate, fitting_point
 from uadtk.pipeline.score import build_method, score_map
@@ -132,7 +132,7 @@ def test_the_json_holds_all_that_is_needed_to_do_it_again(checkpoint: Checkpoint
     assert record["measures"]["dice_sd"] == {"value": None, "interval": None}
     assert record["measures"]["auprc"]["value"] == evaluation.measures["auprc"].value
     assert record["options"]["checkpoint_digest"] == checkpoint.digest
-    assert record["options"]["cohort_digest"] == rows.digest()
+    assert record["options"]["cohort_digest"] == content_digest(rows)
     assert (record["options"]["seed"], record["options"]["min_voxels"]) == (5, 8)
     assert record["point"]["threshold"] == checkpoint.point("p").threshold
 
