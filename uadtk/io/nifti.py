@@ -76,6 +76,8 @@ def _header(path: Path) -> tuple[Any, Path] | None:
         header.check_fix(logger=logging.Logger("quiet", logging.CRITICAL + 1), error_level=40)
     except nib.spatialimages.HeaderDataError as error:
         raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
+    if unset and header["sform_code"] > 0:  # nothing that the sform could contradict
+        header["pixdim"][1:4] = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
     if unset and header["sform_code"] == 0:  # check_fix has silently set it to 1 mm
         raise DataError("spacing of 0 mm is impossible for a brain scan", fix="Repair the header (pixdim).")
     return header, data

@@ -54,14 +54,16 @@ def choose_affine(header: Any, trust: str = "") -> tuple[Affine, Header]:
         remarks.append("orientation unknown: sform and qform codes are 0, so left and right are a guess")
         return _scaled(header.get_base_affine(), scale), Header(0, 0, None, tuple(remarks))
     affine = forms[used]
+    if not np.isfinite(affine).all():
+        return affine, Header()  # refused by Volume, in its own words
     for name, other in (*forms.items(), ("pixdim", None)):
         if name == used or (name == "pixdim" and "qform" in forms):  # the qform takes its spacing from pixdim
             continue
-        other_axes = np.diag(spacing) if other is None else other[:3, :3]
         differs = _spacing_difference(affine, spacing, used) if other is None else _difference(affine, other, used)
-        volume = abs(np.linalg.det(other_axes))
-        share = volume / max(abs(np.linalg.det(affine[:3, :3])), 1e-30) - 1
-        if abs(share) > VOLUME_SHARE and not trust and np.isfinite(share) and volume > 0:
+        theirs = spacing if other is None else np.linalg.norm(other[:3, :3], axis=0)
+        ours = np.linalg.norm(affine[:3, :3], axis=0)
+        off = abs(float(np.prod(theirs / np.maximum(ours, 1e-30))) - 1)  # of the voxel's volume, shears aside
+        if off > VOLUME_SHARE and not trust:
             fix = "Repair the header, or choose one with --trust sform or --trust qform."
             if other is None:
                 fix = "Repair the header, or use it as it is with --trust sform."

@@ -19,8 +19,8 @@ from uadtk.io.nifti import read_nifti
 def read_scan(path: str | os.PathLike[str], trust: str = "") -> Scan:
     """Read a scan as float32, scaled by its header, in its own orientation and with its own affine.
 
-    The affine is the sform, else the qform, else from the spacing, as in nibabel; ``trust`` chooses sform or qform if they
-    contradict each other. A fourth axis of length 1 is dropped.
+    The affine is the sform, else the qform, else from the spacing, as in nibabel; where these contradict each other,
+    ``trust`` (sform or qform) chooses one. A fourth axis of length 1 is dropped.
 
     Raises
     ------
