@@ -24,7 +24,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from uadtk import checkpoint as checkpoints
 from uadtk import registry
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 CohortLike = PathLike | Sequence[PathLike] | Cohort
 ScanLike = PathLike | Scan | Any  # a nibabel image, or an array (x, y, z) with ``affine``
+Trust = Literal["sform", "qform"]
 
 
 def open(
@@ -67,6 +68,7 @@ def open(
     device: str = "auto",
     threads: int = 0,
     seed: int = 0,
+    trust: Trust | None = None,
 ) -> OpenModel:
     """A shipped model by name, or a checkpoint file (``.safetensors``), ready to use.
 
@@ -80,6 +82,8 @@ def open(
         For torch; 0 is one per core.
     seed
         Decides bootstrap intervals.
+    trust
+        ``sform`` or ``qform``, where they contradict each other in a NIfTI header.
 
     Raises
     ------
@@ -89,7 +93,7 @@ def open(
         The checkpoint, its plugin, or the device cannot be used.
     """
     checkpoint = opened(model, scorer, cleaners)
-    return OpenModel(checkpoint, make_run(device, threads, seed))
+    return OpenModel(checkpoint, make_run(device, threads, seed, trust))
 
 
 def opened(model: PathLike, scorer: str | None, cleaners: Sequence[str] | None) -> Checkpoint:
@@ -145,7 +149,9 @@ class OpenModel:
         chosen = self._point(point)
         self.run.timings.clear()
         with self.run.stage("read"):
-            image = as_scan(scan, affine)
+            image = as_scan(scan, affine, self.run.trust)
+            for remark in image.header.remarks:
+                self.run.say(remark)
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         rules = Rules(min_voxels, min_volume_ml)
         found = segment(image, self.method, chosen, self.run, mask, rules)
@@ -284,6 +290,7 @@ def train(
     device: str = "auto",
     threads: int = 0,
     overwrite: bool = False,
+    trust: Trust | None = None,
     **options: Any,
 ) -> OpenModel:
     """Train a model on the normal anatomy of a cohort and save it; an interrupted training resumes, bit-identically.
@@ -318,7 +325,7 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
-    run = make_run(device, threads, schedule.seed)
+    run = make_run(device, threads, schedule.seed, trust)
     trained = run_training(
         fresh, as_cohort(cohort), schedule, path, run, minutes, None if slices is None else Path(slices)
     )

@@ -84,14 +84,17 @@ def test_extreme_but_possible_grids_are_not(affine):
     assert volume(affine=affine).shape == (4, 5, 6)
 
 
-def test_same_grid_measures_at_the_corners():
+def test_same_grid_measures_at_the_corners_in_voxels():
     one = volume((100, 100, 10))
     moved, turned, cut = np.eye(4), np.eye(4), (100, 100, 9)
-    moved[0, 3] = 0.009
-    turned[0, 0] = 1.0002  # 0.0198 mm at the far side
+    moved[0, 3] = 0.09
+    turned[0, 0] = 1.002  # 0.198 mm at the far side
+    assert one.off_by_mm(volume((100, 100, 10), moved)) == pytest.approx(0.09)
     assert one.same_grid(volume((100, 100, 10), moved))
+    assert one.off_by_mm(volume((100, 100, 10), turned)) == pytest.approx(0.198)
     assert not one.same_grid(volume((100, 100, 10), turned))
-    assert one.same_grid(volume((100, 100, 10), turned), tolerance_mm=0.05)
+    turned[0, 0] = 1.0005
+    assert one.same_grid(volume((100, 100, 10), turned))
     assert not one.same_grid(volume(cut))
     assert not one.same_grid(volume((100, 100, 10), scaled(-1, 1, 1)))
 

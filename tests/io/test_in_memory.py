@@ -125,7 +125,7 @@ def test_a_mask_that_does_not_fit_is_refused(saved: Path) -> None:
     scan = read_scan(saved)
     with pytest.raises(DataError, match="is not the scan's"):
         as_mask(np.ones((5, 6, 3), bool), scan)
-    with pytest.raises(DataError, match="is not the scan's"):
+    with pytest.raises(DataError, match="mm off the scan"):
         as_mask(nib.Nifti1Image(np.ones(SHAPE, np.uint8), np.eye(4)), scan)
     with pytest.raises(DataError, match="the mask is empty"):
         as_mask(np.zeros(SHAPE, bool), scan)

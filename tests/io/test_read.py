@@ -127,10 +127,12 @@ def test_sform_before_qform(tmp_path):
     image = nib.Nifti1Image(VOXELS, None)
     image.set_qform(np.diag([2.0, 2, 2, 1]), code=1)
     nib.save(image, tmp_path / "q.nii")
-    image.set_sform(np.diag([3.0, 3, 3, 1]), code=4)
+    shifted = np.diag([2.0, 2, 2, 1])
+    shifted[:3, 3] = 3
+    image.set_sform(shifted, code=4)
     nib.save(image, tmp_path / "s.nii")
-    assert read_scan(tmp_path / "q.nii").spacing_mm == (2, 2, 2)
-    assert read_scan(tmp_path / "s.nii").spacing_mm == (3, 3, 3)
+    assert read_scan(tmp_path / "q.nii").affine[:3, 3].tolist() == [0, 0, 0]
+    assert read_scan(tmp_path / "s.nii").affine[:3, 3].tolist() == [3, 3, 3]
 
 
 @pytest.mark.parametrize("tail", [(1,), (1, 1)])

@@ -20,6 +20,9 @@ Cleaner = Annotated[
 Grid = Annotated[
     Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
 ]
+Trust = Annotated[
+    Literal["sform", "qform"] | None, typer.Option(help="Use this part of a NIfTI header that contradicts itself.")
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
 
 

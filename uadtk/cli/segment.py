@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Model, Overwrite, Scorer, Threads, chosen_cleaners
+from uadtk.cli._options import Cleaner, Device, Model, Overwrite, Scorer, Threads, Trust, chosen_cleaners
 from uadtk.core.errors import UadtkError, UsageError
 
 
@@ -28,6 +28,7 @@ def segment(
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
     device: Device = "auto",
     threads: Threads = 0,
+    trust: Trust = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment anomalies in one scan, several scans or a cohort.
@@ -41,7 +42,7 @@ def segment(
     from uadtk.io.cohort import Cohort, read_cohort
     from uadtk.io.write import refuse_existing, write_text
 
-    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads)
+    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
     cohort = interface.chosen_rows(read_cohort(scans[0] if len(scans) == 1 else scans), split)
     if brain_mask is not None:
         if len(cohort) > 1:

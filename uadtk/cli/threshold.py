@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Model, Output, Overwrite, Scorer, Threads, chosen_cleaners
+from uadtk.cli._options import Cleaner, Device, Model, Output, Overwrite, Scorer, Threads, Trust, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -28,6 +28,7 @@ def threshold(
     cleaner: Cleaner = None,
     device: Device = "auto",
     threads: Threads = 0,
+    trust: Trust = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Choose an operating point on healthy scans and store it in the checkpoint.
@@ -40,7 +41,7 @@ def threshold(
     from uadtk.pipeline.run import say
 
     spec = interface.strategy_of(strategy, budget)
-    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads)
+    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
     path = output or Path(opened.checkpoint.source)
     if output is None and path.suffix != ".safetensors":
         raise UsageError("is not a file of yours", model, "Name a checkpoint to write with -o.")

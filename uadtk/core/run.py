@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -24,7 +24,8 @@ class Run:
     """Settings and outputs of a run, apart from its data.
 
     ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
-    seconds per stage of the current scan.
+    seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
+    contradict each other.
     """
 
     device: str = "cpu"
@@ -32,6 +33,7 @@ class Run:
     say: Callable[[str], None] = _silent
     track: Callable[[Iterable[Any], str], Iterable[Any]] = _plain
     timings: dict[str, float] = field(default_factory=dict)
+    trust: Literal["", "sform", "qform"] = ""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

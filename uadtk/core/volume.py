@@ -6,6 +6,7 @@ data and spacing cannot part.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -22,6 +23,23 @@ Grid = Literal["native", "model"]
 """``native``: the scan's own. ``model``: the slices that the network sees, as in the comparative study."""
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 30.0
+SAME_VOXEL = 0.1  # of a voxel: grids that differ by less are the same
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """The spatial header of a NIfTI file, so that outputs make the same claims as their input.
+
+    ``sform_code`` and ``qform_code``: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI152. ``qform``: affine of the
+    qform where it differs from the volume's. ``remarks``: contradictions that were found, in words. ``trust``: the form
+    that the user chose; masks of a scan are read in the same way.
+    """
+
+    sform_code: int = 1
+    qform_code: int = 1
+    qform: Affine | None = None
+    remarks: tuple[str, ...] = ()
+    trust: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +54,7 @@ class Volume:
 
     voxels: NDArray[Any]
     affine: Affine
+    header: Header = Header()
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or 0 in self.voxels.shape:
@@ -83,13 +102,17 @@ class Volume:
         """Volume of one voxel in millilitres."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
-    def same_grid(self, other: Volume, tolerance_mm: float = 1e-2) -> bool:
-        """Same shape, and no corner further apart than ``tolerance_mm``."""
+    def off_by_mm(self, other: Volume) -> float:
+        """The distance between corresponding corners of two grids, at most; infinite if the shapes differ."""
         if self.shape != other.shape:
-            return False
+            return math.inf
         corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
         corners[:, :3] *= np.array(self.shape) - 1
-        return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance_mm)
+        return float(np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1).max())
+
+    def same_grid(self, other: Volume) -> bool:
+        """Same shape, and no corner further off than a tenth of a voxel."""
+        return self.off_by_mm(other) <= SAME_VOXEL * min(self.spacing_mm)
 
 
 class Scan(Volume):

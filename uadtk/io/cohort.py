@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
+from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.memo import sha256_of
 from uadtk.io.nifti import read_grid
@@ -166,9 +167,11 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     return Cohort(tuple(rows), shown)
 
 
-def read_row(row: Row) -> tuple[Scan, Mask | None]:
+def read_row(row: Row, run: Run) -> tuple[Scan, Mask | None]:
     """The scan of a row, and its brain mask if the row has one. Raises as ``read_scan`` and ``read_mask``."""
-    scan = read_scan(row.image)
+    scan = read_scan(row.image, run.trust)
+    for remark in scan.header.remarks:
+        run.say(f"{row.subject}: {remark}")
     return scan, read_mask(row.brain_mask, like=scan) if row.brain_mask else None
 
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Volume
+from uadtk.io.orientation import choose_affine
 
 _AGAIN = "Copy or download the file again."
 _GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
 
 
-def read_nifti(path: Path) -> Volume | None:
+def read_nifti(path: Path, trust: str = "") -> Volume | None:
     """Voxels as float32 with slope and intercept applied, in Fortran order; None if the file is not NIfTI.
 
     Raises
@@ -38,20 +39,20 @@ def read_nifti(path: Path) -> Volume | None:
     if found is None:
         return None
     header, data = found
-    grid = _grid(header)
+    grid = _grid(header, trust)
     dtype, start = _layout(header)
     content = _content(data)
     needed = start + math.prod(grid.shape) * dtype.itemsize
     if len(content) < needed:
         raise DataError(f"is cut short: its header requires {needed} bytes, it has {len(content)}", fix=_AGAIN)
     stored = np.frombuffer(content, dtype, math.prod(grid.shape), start).reshape(grid.shape, order="F")
-    return Volume(_scaled(stored, header), grid.affine)
+    return Volume(_scaled(stored, header), grid.affine, grid.header)
 
 
-def read_grid(path: Path) -> Volume | None:
+def read_grid(path: Path, trust: str = "") -> Volume | None:
     """The file's grid with all voxels 0, from its header alone; None if the file is not NIfTI."""
     found = _header(path)
-    return None if found is None else _grid(found[0])
+    return None if found is None else _grid(found[0], trust)
 
 
 def _header(path: Path) -> tuple[Any, Path] | None:
@@ -75,6 +76,8 @@ def _header(path: Path) -> tuple[Any, Path] | None:
         header.check_fix(logger=logging.Logger("quiet", logging.CRITICAL + 1), error_level=40)
     except nib.spatialimages.HeaderDataError as error:
         raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
+    if unset and header["sform_code"] > 0:  # nothing that the sform could contradict
+        header["pixdim"][1:4] = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
     if unset and header["sform_code"] == 0:  # check_fix has silently set it to 1 mm
         raise DataError("spacing of 0 mm is impossible for a brain scan", fix="Repair the header (pixdim).")
     return header, data
@@ -125,12 +128,12 @@ def _content(path: Path) -> bytes:
         raise DataError("has damaged gzip data", fix=_AGAIN) from error
 
 
-def _grid(header: Any) -> Volume:
+def _grid(header: Any, trust: str) -> Volume:
     import nibabel as nib
 
     try:
         shape = tuple(int(n) for n in header.get_data_shape())
-        affine = header.get_best_affine()
+        affine, claims = choose_affine(header, trust)
     except (nib.spatialimages.HeaderDataError, ValueError) as error:
         raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
     if min(shape, default=0) < 1:
@@ -139,7 +142,7 @@ def _grid(header: Any) -> Volume:
         raise DataError(f"has {len(shape)} axes, not three", fix="Stack its slices into one volume first.")
     if (frames := math.prod(shape[3:])) > 1:
         raise DataError(f"holds {frames} volumes, not one", fix="Extract one first: fslroi IN OUT 0 1.")
-    return Volume(np.broadcast_to(np.float32(0), shape[:3]), affine)
+    return Volume(np.broadcast_to(np.float32(0), shape[:3]), affine, claims)
 
 
 def _layout(header: Any) -> tuple[np.dtype[Any], int]:

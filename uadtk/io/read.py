@@ -16,10 +16,11 @@ from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.nifti import read_nifti
 
 
-def read_scan(path: str | os.PathLike[str]) -> Scan:
+def read_scan(path: str | os.PathLike[str], trust: str = "") -> Scan:
     """Read a scan as float32, scaled by its header, in its own orientation and with its own affine.
 
-    The affine is the sform, else the qform, else from the spacing, as in nibabel. A fourth axis of length 1 is dropped.
+    The affine is the sform, else the qform, else from the spacing, as in nibabel; where these contradict each other,
+    ``trust`` (sform or qform) chooses one. A fourth axis of length 1 is dropped.
 
     Raises
     ------
@@ -28,14 +29,14 @@ def read_scan(path: str | os.PathLike[str]) -> Scan:
         impossible spacing, or the same value everywhere.
     """
     with located(Path(path)):
-        return _scan(read_volume(path))
+        return _scan(read_volume(path, trust))
 
 
-def as_scan(source: Any, affine: Any = None) -> Scan:
+def as_scan(source: Any, affine: Any = None, trust: str = "") -> Scan:
     """A scan from a path, a ``Scan``, a nibabel image, or an array (x, y, z) with its ``affine``. Raises as above."""
     if isinstance(source, Scan):
         return source
-    return read_scan(source) if isinstance(source, str | os.PathLike) else _scan(_in_memory(source, affine))
+    return read_scan(source, trust) if isinstance(source, str | os.PathLike) else _scan(_in_memory(source, affine))
 
 
 def as_mask(source: Any, like: Volume) -> Mask:
@@ -62,7 +63,7 @@ def _scan(volume: Volume) -> Scan:
     if volume.voxels.min() == volume.voxels.max():
         value = float(volume.voxels.flat[0])
         raise DataError(f"contains no image: every voxel is {value:g}", fix="Export the scan again.")
-    return Scan(volume.voxels, volume.affine)
+    return Scan(volume.voxels, volume.affine, volume.header)
 
 
 def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool = False) -> Mask:
@@ -80,31 +81,32 @@ def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool 
     Raises
     ------
     DataError
-        As ``read_scan``; or another shape, another affine (a corner more than 0.01 mm away), or an empty mask.
+        As ``read_scan``; or another shape, another place (a corner off by more than a tenth of a voxel), or empty.
     """
     with located(Path(path)):
-        return _mask(read_volume(path), like, may_be_empty)
+        return _mask(read_volume(path, like.header.trust), like, may_be_empty)
 
 
 def _mask(volume: Volume, like: Volume, may_be_empty: bool) -> Mask:
     if not like.same_grid(volume):
-        raise DataError(
-            f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})",
-            fix="Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan.",
-        )
+        fix = "Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan."
+        if like.shape != volume.shape:
+            raise DataError(f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})", fix=fix)
+        off = f"the mask lies up to {like.off_by_mm(volume):.3g} mm off the scan"
+        raise DataError(f"{off}: its grid is {_words(volume)}, the scan's {_words(like)}", fix=fix)
     inside = volume.voxels > 0.5
     if not may_be_empty and not inside.any():
         raise DataError("the mask is empty: no voxel is above 0.5", fix="Give a mask that covers something.")
     return Mask(inside, like.affine)
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
+def read_volume(path: str | os.PathLike[str], trust: str = "") -> Volume:
     """Read any image with one number per voxel, as finite float32. Raises ``DataError`` as ``read_scan`` does."""
     path = Path(path)
     with located(path):
-        volume = _read(path)
+        volume = _read(path, trust)
         voxels = np.asarray(volume.voxels, dtype=np.float32)
-        return _finite(volume if voxels is volume.voxels else Volume(voxels, volume.affine))
+        return _finite(volume if voxels is volume.voxels else Volume(voxels, volume.affine, volume.header))
 
 
 def _finite(volume: Volume) -> Volume:
@@ -134,12 +136,12 @@ def located(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read(path: Path) -> Volume:
+def _read(path: Path, trust: str) -> Volume:
     if not path.exists():
         if path.is_symlink():
             raise DataError("is a broken link", fix="Fetch the file (DataLad: datalad get).")
         raise DataError("no such file", fix="Check the path.")
-    if not path.is_dir() and (volume := read_nifti(path)) is not None:
+    if not path.is_dir() and (volume := read_nifti(path, trust)) is not None:
         return volume
     volume = _ask_plugins(path)
     if volume is not None:

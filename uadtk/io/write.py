@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import StorageError, UadtkError, UsageError
-from uadtk.core.volume import Volume
+from uadtk.core.volume import Header, Volume
 
 _HIDDEN = ".uadtk-"
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
@@ -96,13 +96,13 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
 
 
-def write_nifti(path: str | os.PathLike[str], volume: Volume) -> None:
+def write_nifti(path: str | os.PathLike[str], volume: Volume, header: Header | None = None) -> None:
     """Write NIfTI-1: bool as uint8, integers as uint8, int16 or int32, everything else as float32. Raises as above.
 
     The same volume gives the same bytes. Names that end in ``.gz`` are compressed. The affine becomes the sform
     (rounded to float32), and also the qform if its axes are orthogonal, since a qform cannot represent shears.
     """
-    parts = _nifti(volume)
+    parts = _nifti(volume, header or volume.header)
     if str(path).endswith(".gz"):
         # Run-length only: for noise beside large areas of zeros twice as fast as full matching, and no larger.
         packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
@@ -266,7 +266,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _nifti(volume: Volume) -> list[bytes | memoryview]:
+def _nifti(volume: Volume, claims: Header) -> list[bytes | memoryview]:
     import nibabel as nib
 
     voxels = _stored(volume.voxels)
@@ -276,10 +276,14 @@ def _nifti(volume: Volume) -> list[bytes | memoryview]:
     header.set_data_shape(volume.shape)
     header.set_xyzt_units("mm")
     header.set_zooms(volume.spacing_mm)
-    header.set_sform(volume.affine, code="scanner")
-    axes = volume.affine[:3, :3] / volume.spacing_mm
-    if np.abs(axes.T @ axes - np.eye(3)).max() < 1e-5:
-        header.set_qform(volume.affine, code="scanner")
+    if claims.sform_code:
+        header.set_sform(volume.affine, code=claims.sform_code)
+    qform = volume.affine if claims.qform is None else claims.qform
+    axes = qform[:3, :3] / np.linalg.norm(qform[:3, :3], axis=0)
+    if claims.qform_code and np.abs(axes.T @ axes - np.eye(3)).max() < 1e-5:
+        header.set_qform(qform, code=claims.qform_code)
+    if claims.qform is not None:  # set_qform has set the spacing to that of the qform
+        header.set_zooms(volume.spacing_mm)
     header.set_slope_inter(1.0, 0.0)
     header.set_data_offset(header.single_vox_offset)
     return [header.binaryblock, b"\0\0\0\0", voxels.ravel(order="F").view(np.uint8).data]

@@ -52,7 +52,8 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
         }
         with run.stage("write"), ThreadPoolExecutor(2) as pool:
             # compression releases the GIL, so the report is drawn in parallel
-            jobs = [pool.submit(write_nifti, paths[key], volume) for key, volume in volumes.items()]
+            header = result.scoring.scan.header  # the outputs claim what the input claims
+            jobs = [pool.submit(write_nifti, paths[key], volume, header) for key, volume in volumes.items()]
             write_text(paths["report"], report_html(result))
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))

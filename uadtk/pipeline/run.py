@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,7 +15,9 @@ from uadtk.core.machine import usable_cores
 from uadtk.core.run import Run
 
 
-def make_run(device: str = "auto", threads: int = 0, seed: int = 0) -> Run:
+def make_run(
+    device: str = "auto", threads: int = 0, seed: int = 0, trust: Literal["sform", "qform"] | None = None
+) -> Run:
     """``device`` auto, cpu or cuda; ``threads`` for torch, 0 for one per core.
 
     Of several processes that ``torchrun`` started, each takes its own GPU or its share of the cores.
@@ -35,7 +37,7 @@ def make_run(device: str = "auto", threads: int = 0, seed: int = 0) -> Run:
         torch.cuda.set_device(here)
         chosen = f"cuda:{here}"
     torch.set_num_threads(threads or max(1, usable_cores() // beside))
-    return Run(device=chosen, seed=seed, say=say, track=track)
+    return Run(device=chosen, seed=seed, say=say, track=track, trust=trust or "")
 
 
 def leads() -> bool:

@@ -75,7 +75,7 @@ def segment_file(
     """Read, segment, write, notify observers."""
     refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work; checked again before writing
     with run.stage("read"):
-        scan, brain_mask = read_row(row)
+        scan, brain_mask = read_row(row, run)
     with located(row.image):
         result = segment(scan, method, point, run, brain_mask, rules)
     result = replace(result, provenance=provenance(source_of_file(row), method, point, rules, result, run))

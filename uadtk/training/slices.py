@@ -213,7 +213,7 @@ def _prepare_all(
 def _scan_slices(
     row: Row, recipe: Preparation, masked: bool, run: Run
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    scan, brain_mask = read_row(row)
+    scan, brain_mask = read_row(row, run)
     prepared = prepare(scan, recipe, run, brain_mask)
     lesion = lesion_of(row, scan)
     usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)

@@ -40,7 +40,19 @@ from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_
 
 VALIDATION_SEED = 2**31
 # Options of `uadtk train` besides the schedule; no model may have an option of the same name.
-RESERVED = ("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "overwrite")
+RESERVED = (
+    "cohort",
+    "output",
+    "prepare",
+    "scorer",
+    "cleaner",
+    "minutes",
+    "slices",
+    "device",
+    "threads",
+    "overwrite",
+    "trust",
+)
 
 
 @dataclass(frozen=True)
