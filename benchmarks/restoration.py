@@ -114,7 +114,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     scores, truths, seconds, slices = [], [], 0.0, 0
     cohort = read_cohort(arguments.cohort).split("validation").where(collection="lgg")
     for row in list(cohort)[: arguments.scans]:
-        scan, brain_mask = read_row(row)
+        scan, brain_mask = read_row(row, Run())
         truth = read_mask(row.lesion_mask, like=scan, may_be_empty=True).voxels  # type: ignore[arg-type]
         run.timings.clear()
         scored = scoring.score_map(scan, method, run, brain_mask)

@@ -112,8 +112,8 @@ def test_unknown_orientation_is_said_and_stays_unknown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codes", [(4, 1), (2, 0), (1, 1), (0, 3), (5, 4)])
 def test_outputs_keep_the_codes_of_the_input(codes: tuple[int, int], tmp_path: Path) -> None:
-    forms = [THICK if code else None for code in codes]
-    scan = read_scan(save(tmp_path / "in.nii.gz", *forms, codes))
+    sform, qform = (THICK if code else None for code in codes)
+    scan = read_scan(save(tmp_path / "in.nii.gz", sform, qform, codes))
     write_nifti(tmp_path / "out.nii.gz", Scan(scan.voxels, scan.affine), scan.header)
     written = nib.load(tmp_path / "out.nii.gz").header
     assert (int(written["sform_code"]), int(written["qform_code"])) == codes

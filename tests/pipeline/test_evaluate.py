@@ -46,7 +46,7 @@ def test_every_number_is_that_of_segment_and_of_scikit_learn(checkpoint: Checkpo
     point, method = checkpoint.point("p"), build_method(checkpoint, Run())
     scores, truths, dices, found = [], [], [], {}
     for row in table.where(collection="ms"):
-        scan, brain = read_row(row)
+        scan, brain = read_row(row, Run())
         truth = np.asarray(nib.load(row.lesion_mask).dataobj) > 0
         result = segment(scan, method, point, Run(), brain)
         inside = result.scoring.brain.voxels
@@ -70,7 +70,7 @@ def test_every_number_is_that_of_segment_and_of_scikit_learn(checkpoint: Checkpo
 
 def test_on_the_models_grid_any_part_of_a_pixel_is_lesion(checkpoint: Checkpoint, table: Cohort) -> None:
     row = next(iter(table.where(collection="ms")))
-    scan, _ = read_row(row)
+    scan, _ = read_row(row, Run())
     method = build_method(checkpoint, Run())
     prepared = prepare(scan, checkpoint.preparation, Run())
     truth = prepared.to_slices(np.asarray(nib.load(row.lesion_mask).dataobj) > 0)
@@ -193,7 +193,7 @@ def test_a_bug_in_one_scan_costs_that_scan(
     def breaks_on_p3(row: Row) -> tuple[Scan, Mask | None]:
         if row.subject == "p3":
             raise ZeroDivisionError("by zero")
-        return read_row(row)
+        return read_row(row, Run())
 
     monkeypatch.setattr("uadtk.pipeline.evaluate.read_row", breaks_on_p3)
     found = evaluate(checkpoint, table.where(collection="ms"), None, Run())

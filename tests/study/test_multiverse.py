@@ -115,7 +115,7 @@ def test_on_the_models_grid_the_threshold_is_calibrated_there(
     checkpoint = histeq(*CHAINS[1])
     method, values = build_method(checkpoint, Run()), []
     for row in table.split("validation"):
-        scan, _ = read_row(row)
+        scan, _ = read_row(row, Run())
         prepared = prepare(scan, checkpoint.preparation, Run())
         abnormal = prepared.to_slices(~lesion_free(row, scan, lesion_of(row, scan)))
         values.append(score_slices(prepared, method, Run())[0][prepared.brain & ~abnormal])
