@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import uadtk
-from uadtk.core.version import VERSION
+from uadtk.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

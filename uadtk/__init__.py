@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uadtk.core.version import VERSION as __version__
+from uadtk.version import VERSION as __version__
 
 __all__ = ["__version__", "evaluate", "open", "train"]
 

@@ -24,7 +24,7 @@ from uadtk.core import options as opts
 from uadtk.core.entry import API_VERSION, Entry
 from uadtk.core.errors import PluginError, UsageError, did_you_mean
 from uadtk.core.spec import Spec
-from uadtk.core.version import VERSION
+from uadtk.version import VERSION
 
 Kind = Literal["models", "scorers", "thresholders", "cleaners", "commands"]
 KINDS: tuple[Kind, ...] = ("models", "scorers", "thresholders", "cleaners", "commands")

@@ -13,7 +13,7 @@ import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, run
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
-from uadtk.core.version import VERSION
+from uadtk.version import VERSION
 
 _ORDER = (
     "segment",

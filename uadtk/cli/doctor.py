@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uadtk.core.version import VERSION
+from uadtk.version import VERSION
 
 
 def doctor() -> None:
@@ -16,6 +16,7 @@ def doctor() -> None:
     from uadtk import registry
     from uadtk.checkpoint import SHIPPED, SUFFIX
     from uadtk.core.machine import usable_cores
+    from uadtk.kernels._cache import ADVICE, cache_folder
 
     print(f"uadtk        {VERSION}, Python {platform.python_version()}, {usable_cores()} cores")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
@@ -30,6 +31,7 @@ def doctor() -> None:
         extra = {"deepbet": "preprocess", "SimpleITK": "preprocess", "nilearn": "phantom", "cupy": "cuda"}[module]
         state = f"{_version(metadata, dist)}" if there else f'missing: pip install "uadtk[{extra}]"'
         print(f"{module:<12} {state} ({what})")
+    print(f"kernels      stored in {folder}" if (folder := cache_folder()) else f"kernels      not stored; {ADVICE}")
     print(f"shipped      {', '.join(sorted(p.stem for p in SHIPPED.glob(f'*{SUFFIX}'))) or 'none'}")
     print(f"plugins      {', '.join(f'{p.dist} {p.version}' for p in registry.plugins()) or 'none'}")
     for warning in registry.warnings():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 
 def usable_cores() -> int:
@@ -11,3 +13,12 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     count = getattr(os, "process_cpu_count", os.cpu_count)  # Python 3.13: also honours PYTHON_CPU_COUNT
     return count() or 1
+
+
+def user_cache(application: str) -> Path:
+    """The folder in which the system keeps an application's cache for this user; it need not exist."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", os.path.expanduser("~"))) / application / "Cache"
+    if sys.platform == "darwin":
+        return Path(os.path.expanduser("~/Library/Caches")) / application
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / application

@@ -20,7 +20,6 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.version import VERSION
 from uadtk.core.volume import Grid, Mask
 from uadtk.io.cohort import NAME_MASKS, Cohort, Row, content_digest, read_row
 from uadtk.io.write import ROOM, scratch, storing
@@ -35,6 +34,7 @@ from uadtk.pipeline.score import Method, build_method, score_map, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
+from uadtk.version import VERSION
 
 Watch = Callable[[Row, Scoring, Mask], None]
 HEALTHY_GROUPS = (None, "healthy", "control", "controls")

@@ -12,10 +12,10 @@ from typing import Any
 
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
-from uadtk.core.version import VERSION
 from uadtk.core.volume import Volume
 from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
 from uadtk.report.page import report_html
+from uadtk.version import VERSION
 
 COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean")
 _FILES = {

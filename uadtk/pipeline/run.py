@@ -13,6 +13,7 @@ from uadtk import registry
 from uadtk.core.errors import BackendError
 from uadtk.core.machine import usable_cores
 from uadtk.core.run import Run
+from uadtk.kernels._cache import ADVICE, cache_folder
 
 
 def make_run(
@@ -29,6 +30,8 @@ def make_run(
     """
     for warning in registry.warnings():
         say(f"warning: {warning}")
+    if cache_folder() is None:
+        say(f"warning: {ADVICE}")
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendError("no CUDA device is available", "--device cuda", "Use --device cpu.")
     chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -16,7 +16,6 @@ from uadtk import registry
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.version import VERSION
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.memo import sha256_of
@@ -27,6 +26,7 @@ from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.outputs import output_paths, write_outputs
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, score_map
+from uadtk.version import VERSION
 
 
 @dataclass(frozen=True)

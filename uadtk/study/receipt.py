@@ -28,7 +28,6 @@ from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.version import VERSION
 from uadtk.core.volume import Grid
 from uadtk.io.cohort import Cohort, content_digest, read_cohort
 from uadtk.io.memo import read_memo, write_memo
@@ -36,6 +35,7 @@ from uadtk.metrics.bootstrap import DRAWS
 from uadtk.pipeline.evaluate import Evaluation, evaluate
 from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.threshold import calibrate
+from uadtk.version import VERSION
 
 FORMAT = 2
 TOLERANCE = 1e-6

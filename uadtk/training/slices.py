@@ -21,7 +21,6 @@ from uadtk.core.errors import DataError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.core.version import VERSION
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_row
 from uadtk.io.memo import digest_of, remembered, write_memo
@@ -30,6 +29,7 @@ from uadtk.io.write import staged, storing
 from uadtk.pipeline.each import each
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.lesion_free import lesion_free, lesion_of, outside_lesion
+from uadtk.version import VERSION
 
 MIN_BRAIN_SHARE = 0.02  # of a slice; slices with less are the top of the vertex or the spinal cord
 HELD_OUT = 0.2

@@ -25,7 +25,6 @@ from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.model import Batch, Turn, capabilities, traits
 from uadtk.core.options import option
 from uadtk.core.run import Run
-from uadtk.core.version import VERSION
 from uadtk.io.cohort import Cohort
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
@@ -37,6 +36,7 @@ from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, ma
 from uadtk.training.parallel import World, joined
 from uadtk.training.resume import State, forget, load_state, save_state, state_path
 from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
+from uadtk.version import VERSION
 
 VALIDATION_SEED = 2**31
 # Options of `uadtk train` besides the schedule; no model may have an option of the same name.

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from uadtk.kernels._levels import Levels
+from uadtk.kernels._numba._jit import compiled
 
 _BLOCK = 32
 _INFINITE = np.uint32(0x7F800000)
@@ -99,7 +100,7 @@ def _neighbours(connectivity: int) -> tuple[np.uint32, np.uint32, NDArray[np.uin
     return np.uint32(neighbours), np.uint32(faces), (~touches @ bits).astype(np.uint32)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _size_above(values, above):
     """Number of values above ``above``; -1 if one is not finite."""
     bits = values.view(np.uint32)
@@ -110,7 +111,7 @@ def _size_above(values, above):
     return size if wrong == 0 else -1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _gather(rows, truth, above, height, row_step, plane_step, places, scores):
     found = 0
     for r in range(rows.shape[0]):
@@ -131,7 +132,7 @@ def _gather(rows, truth, above, height, row_step, plane_step, places, scores):
                     found += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _sort(places, scores, thresholds, first, low, scale, steps, size):
     """Places by descending level, and the number per level: a counting sort."""
     last_bin = np.float32(first.size - 1)
@@ -179,7 +180,7 @@ def _bits_set(typing_context, word):
     return types.uint64(types.uint64), generate
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _number(places, numbers):
     """Per 64 places of the padded volume: a bit for each candidate, and the number of candidates before."""
     for i in range(places.size):
@@ -190,14 +191,14 @@ def _number(places, numbers):
         numbers[word, 0] |= np.uint64(1) << np.uint64(place & np.uint32(63))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _number_of(place, numbers):
     word = np.uint64(place >> 6)
     before = (np.uint64(1) << np.uint64(place & 63)) - np.uint64(1)
     return np.int64(numbers[word, 1] + _bits_set(numbers[word, 0] & before))  # type: ignore[call-arg]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _sweep(order, counts, nodes, numbers, present, neighbours, faces, apart, offsets, row, plane, min_size, kept):
     """``nodes``: parent's place, or for a root ~(size << 32 | positives)."""
     voxels, positives, components = np.int64(0), np.int64(0), np.int64(0)

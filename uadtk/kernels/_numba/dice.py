@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from uadtk.kernels._levels import Levels
+from uadtk.kernels._numba._jit import compiled
 
 _BLOCK = 16  # constant trip counts: LLVM turns the inner loops into vector code
 _INFINITE = np.uint32(0x7F800000)
@@ -44,7 +44,7 @@ def count(values: NDArray[np.float32], truth: NDArray[np.uint8], levels: Levels,
     return bool(finite)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _count(values, truth, thresholds, first, low, scale, steps, zero, counts):
     bits = values.view(np.uint32)
     last_bin = np.float32(first.size - 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from uadtk.kernels._numba._jit import compiled
 
 
 def erode(mask: NDArray[np.generic], iterations: int, per_slice: bool) -> NDArray[np.bool_]:
@@ -23,7 +24,7 @@ def erode(mask: NDArray[np.generic], iterations: int, per_slice: bool) -> NDArra
     return source
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def erode_flat(mask, out, width, step):
     """AND of each voxel, its neighbours in y and x, and those ``step`` away; False within ``step`` of either end."""
     inside = max(0, mask.size - 2 * step)

@@ -26,6 +26,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from uadtk.kernels._numba._jit import compiled
 from uadtk.kernels._numba.networks import Network
 
 LANES = 16
@@ -109,7 +110,7 @@ def aligned(size: int) -> NDArray[np.float32]:
     return memory[start : start + size]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop, memory):
     """Filter planes ``start`` to ``stop``; False at the first NaN. An empty mask means no mask."""
     depth, height, width = bits.shape
@@ -188,7 +189,7 @@ def filter_column(memory, count, box_z, box_y, box_x, slot, x, top, bottom):
             select_medians(box_z, box_y, box_x, lists, pairs, plane, y, (y - top) // 2, medians, place, stride)  # type: ignore[call-arg]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def copy_plane(plane, made, origin, mask, out, z):
     """Copy the computed columns of a plane of output to out[z], inside the mask."""
     height, width = out.shape[1:]
@@ -203,7 +204,7 @@ def copy_plane(plane, made, origin, mask, out, z):
                         out[z, y, x] = plane[y, x] if mask[z, y, x] else np.float32(0)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def load_row(bits, mask, z, y, row, pad):
     """Copy a row into ``row``, zero outside the mask, mirrored by ``pad`` at both ends; False if it holds NaN."""
     source = bits[z, y]
@@ -225,7 +226,7 @@ def load_row(bits, mask, z, y, row, pad):
     return not nan
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def span(row, pad, width):
     """First and last non-zero voxel of a loaded row; (width, -1) if there is none."""
     # Blocks may reach into the mirrored ends: those are zero where the mirrored voxels are.
@@ -243,7 +244,7 @@ def span(row, pad, width):
     return first, last
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def is_zero(row, start):
     union = np.uint32(0)
     for i in range(np.uint64(start), np.uint64(start + LANES)):  # unsigned: no test for indices from the end
@@ -251,7 +252,7 @@ def is_zero(row, start):
     return union == 0
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def mirror(i, n):
     """The index in 0..n-1 that SciPy's ``reflect`` (d c b a | a b c d | d c b a) maps index i to."""
     while i < 0 or i >= n:

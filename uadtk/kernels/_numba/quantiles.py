@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from uadtk.kernels._numba._jit import compiled
 
 _BLOCK = 64
 _HALF = np.uint32(16)
@@ -16,7 +17,7 @@ def namespace() -> Any:
     return np
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def upper_halves(values, mask, counts):
     """Add the counts of ``values >> 16`` to ``counts`` (2, 65536).
 
@@ -51,7 +52,7 @@ def upper_halves(values, mask, counts):
             even[block[block.size - 1] >> _HALF] += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def lower_halves(values, mask, first, second, counts):
     """Add the counts of ``values & 0xffff`` to ``counts[0]``, ``[1]`` where the upper half is ``first``, ``second``."""
     for start in range(0, values.size, _BLOCK):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from uadtk.kernels._numba._jit import compiled
 
 _TILE = 1024
 
@@ -14,7 +15,7 @@ def namespace() -> Any:
     return np
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _add_tile(image, mask, batch, start, total, square, with_square, low):
     """Add the residuals of all rows of ``batch`` in the columns of one tile; True if one in the mask is not finite."""
     length = image.size
@@ -54,7 +55,7 @@ def _add_tile(image, mask, batch, start, total, square, with_square, low):
     return invalid
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _any(mask):
     found = False
     for j in range(mask.size):
@@ -62,7 +63,7 @@ def _any(mask):
     return found
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def add(image, mask, batch, total, square, with_square, invalid, low):
     """image, mask, total, square (n,), batch (samples, n); ``square`` is read only ``with_square``."""
     for start in range(0, image.size, _TILE):
@@ -80,7 +81,7 @@ def at_once(image, mask, batch, mean, variance, invalid, low):
         _several(image, mask, batch, mean, variance, invalid, low)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _one(image, mask, reconstruction, out, invalid, low):
     """The residual of a single reconstruction: no sums, so float32 rounds once as well."""
     for start in range(0, image.size, _TILE):
@@ -96,7 +97,7 @@ def _one(image, mask, reconstruction, out, invalid, low):
         invalid[0] |= wrong
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _several(image, mask, batch, mean, variance, invalid, low):
     samples = batch.shape[0]
     with_square = variance.size > 0
@@ -120,7 +121,7 @@ def _several(image, mask, batch, mean, variance, invalid, low):
                 variance_tile[j] = max(squares[j] / samples - average * average, 0.0)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def finish(total, square, count_z, count_y, count_x, variance, out):
     """Mean or variance from the sums (z, y, x); a voxel's count is the sum of its three slices' counts."""
     for z in range(out.shape[0]):
