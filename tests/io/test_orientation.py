@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.scans import SMALL_AFFINE, small_brain
 from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.core.volume import Scan
@@ -118,22 +117,6 @@ def test_outputs_keep_the_codes_of_the_input(codes: tuple[int, int], tmp_path: P
     written = nib.load(tmp_path / "out.nii.gz").header
     assert (int(written["sform_code"]), int(written["qform_code"])) == codes
     np.testing.assert_allclose(nib.load(tmp_path / "out.nii.gz").affine, scan.affine)
-
-
-def test_the_segmentation_keeps_the_codes_too(tmp_path: Path) -> None:
-    import uadtk
-
-    image, _, _ = small_brain()
-    stored = nib.Nifti1Image(image, SMALL_AFFINE)
-    stored.set_sform(SMALL_AFFINE, 4)
-    stored.set_qform(SMALL_AFFINE, 2)
-    nib.save(stored, tmp_path / "s.nii.gz")
-    result = uadtk.open("scalespace", threads=1).segment(tmp_path / "s.nii.gz", point="p98")
-    for path in result.save(tmp_path / "out").values():
-        if path.name.endswith(".nii.gz"):
-            header = nib.load(path).header
-            assert (int(header["sform_code"]), int(header["qform_code"])) == (4, 2), path.name
-    assert result.provenance["decisions"]["header"] == []
 
 
 def test_metres_and_micrometres_are_converted(tmp_path: Path) -> None:

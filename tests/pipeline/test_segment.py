@@ -194,3 +194,19 @@ def test_the_threshold_command_of_a_copied_checkpoint_keeps_its_weights(method: 
     again = checkpoints.load(tmp_path / "copy.safetensors").with_point(replace(loaded.points[0], name="other"))
     assert [p.name for p in again.points] == ["p98", "other"]
     assert again.digest == loaded.digest
+
+
+def test_the_segmentation_keeps_the_codes_too(tmp_path: Path) -> None:
+    from uadtk import interface
+
+    image, _, _ = small_brain()
+    stored = nib.Nifti1Image(image, SMALL_AFFINE)
+    stored.set_sform(SMALL_AFFINE, 4)
+    stored.set_qform(SMALL_AFFINE, 2)
+    nib.save(stored, tmp_path / "s.nii.gz")
+    result = interface.open("scalespace", threads=1).segment(tmp_path / "s.nii.gz", point="p98")
+    for path in result.save(tmp_path / "out").values():
+        if path.name.endswith(".nii.gz"):
+            header = nib.load(path).header
+            assert (int(header["sform_code"]), int(header["qform_code"])) == (4, 2), path.name
+    assert result.provenance["decisions"]["header"] == []
