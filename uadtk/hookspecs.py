@@ -56,7 +56,7 @@ def uadtk_commands() -> Iterable[Entry]:  # type: ignore[empty-body]
 
 @hookspec(firstresult=True)
 def uadtk_read(path: Path) -> Volume | None:
-    """Read an image of a format uadtk does not know, or return None. NIfTI is tried first, in-tree."""
+    """Read an image of a format uadtk does not know, or return None. The readers of ``uadtk.io.readers`` come first."""
 
 
 @hookspec

@@ -6,7 +6,8 @@ data and spacing cannot part.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -28,6 +29,9 @@ MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 30.0
 class Volume:
     """``voxels`` (x, y, z) with the ``affine`` (4, 4) to RAS+ mm.
 
+    A reader may add ``notes``, lines for people about what it had to decide, and ``facts``, what the file says of how
+    the image was made (plain values: ``Modality``, ``EchoTime``). Volumes computed from others have neither.
+
     Raises
     ------
     DataError
@@ -36,6 +40,8 @@ class Volume:
 
     voxels: NDArray[Any]
     affine: Affine
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or 0 in self.voxels.shape:

@@ -7,20 +7,21 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
 from uadtk.core.volume import Mask, Scan
-from uadtk.io.memo import sha256_of
+from uadtk.io.memo import files_of, sha256_of
 from uadtk.io.nifti import read_grid
 from uadtk.io.read import located, read_mask, read_scan
+from uadtk.io.readers import IMAGE
+from uadtk.io.readers.dicom import studies_in
 
 PathLike = str | os.PathLike[str]
 
-_NIFTI = re.compile(r"\.nii(\.gz)?$")
 _BIDS = re.compile(r"(sub-[^_]+(?:_[a-z]+-[^_]+)*)_[A-Za-z0-9]+")
 _NO_IMAGE = re.compile(r"(mask|_dseg|_probseg)$", re.IGNORECASE)
 
@@ -134,7 +135,8 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     * a table (.tsv, .csv): columns ``subject`` and ``image``, and any others of ``Row``; paths are relative to the
       table; empty or ``n/a`` is None; columns it does not know are ignored;
     * a BIDS tree: ``sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]``;
-    * a folder of NIfTI images, without those whose name says that they are masks;
+    * a folder of images, without those whose name says that they are masks;
+    * DICOM: a folder without other images, a zip, or a file of a series; each study is one scan;
     * an image.
 
     Beside images that no table lists, and in the BIDS tree's ``derivatives`` (except ``derivatives/uadtk*``, which hold
@@ -154,6 +156,8 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
         with located(path):
             if path.suffix.lower() in (".tsv", ".csv"):
                 rows += _table(path)
+            elif studies := _dicom(path):
+                rows += studies
             elif not path.is_dir():
                 loose.append(path)
             elif any(path.glob("sub-*/")):
@@ -168,9 +172,15 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     return Cohort(tuple(rows), shown)
 
 
-def read_row(row: Row) -> tuple[Scan, Mask | None]:
-    """The scan of a row, and its brain mask where the row names one. Raises as ``read_scan`` and ``read_mask``."""
+def read_row(row: Row, say: Callable[[str], None] | None = None) -> tuple[Scan, Mask | None]:
+    """The scan of a row, and its brain mask where the row names one; the reader's notes go to ``say``.
+
+    Raises as ``read_scan`` and ``read_mask``.
+    """
     scan = read_scan(row.image)
+    for note in scan.notes:
+        if say is not None:
+            say(f"{row.subject}: {note}")
     return scan, read_mask(row.brain_mask, like=scan) if row.brain_mask else None
 
 
@@ -259,11 +269,20 @@ def _bids(root: Path) -> list[Row]:
     ]
 
 
+def _dicom(path: Path) -> list[Row]:
+    """A row per study of a file, a zip, or a folder that holds no other images."""
+    if not path.exists() or (path.is_dir() and any(IMAGE.search(p.name) for p in path.rglob("*"))):
+        return []
+    return [_found(study.path, study.subject, []) for study in studies_in(path)]
+
+
 def _folder(folder: Path) -> list[Path]:
-    images = sorted(p for p in folder.iterdir() if _NIFTI.search(p.name) and not p.name.startswith("."))
-    images = [p for p in images if not _NO_IMAGE.search(_NIFTI.sub("", p.name))]
+    images = sorted(p for p in folder.iterdir() if IMAGE.search(p.name) and not p.name.startswith("."))
+    images = [p for p in images if not _NO_IMAGE.search(IMAGE.sub("", p.name))]
     if not images:
-        raise DataError("no NIfTI images in the folder", fix="Expected *.nii.gz, sub-* folders or a cohort table.")
+        raise DataError(
+            "no NIfTI images in the folder, nor DICOM", fix="Expected *.nii.gz, sub-* folders or a cohort table."
+        )
     return images
 
 
@@ -306,7 +325,7 @@ def _same_grid(mask: Path, image: Path) -> bool:
 
 def _base(path: Path) -> str:
     """The name without format endings, and without the suffix if it is a BIDS name."""
-    name = _NIFTI.sub("", path.name)
+    name = IMAGE.sub("", path.name)
     if name == path.name:
         name = Path(name.removesuffix(".gz")).stem
     bids = _BIDS.fullmatch(name)
@@ -326,7 +345,9 @@ def _facts(row: Row) -> Iterator[str]:
 
 
 def _file(path: Path | None) -> str:
-    return f"{path.name} {path.stat().st_size if path.exists() else 'missing'}" if path else ""
+    if not path or not path.exists():
+        return f"{path.name} missing" if path else ""
+    return f"{path.name} {sum(file.stat().st_size for file in files_of(path))}"
 
 
 def content_digest(cohort: Cohort) -> str:
@@ -346,9 +367,9 @@ def _content_facts(row: Row) -> Iterator[str]:
 def _content(path: Path) -> str:
     """What a file holds; a file that is missing costs its row alone, when it is used."""
     try:
-        stat = path.stat()
-        return _sha256(path, stat.st_size, stat.st_mtime_ns)
-    except OSError:
+        stats = [file.stat() for file in files_of(path)]
+        return _sha256(path, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
+    except (OSError, ValueError):  # missing, not allowed, or an empty folder
         return "unreadable"
 
 

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 files, single (.nii, .nii.gz) or in pairs (.hdr with .img), told by content, not by name.
+"""NIfTI-1 and NIfTI-2 files, single (.nii, packed or not) or in pairs (.hdr with .img), told by content, not by name.
 
 nibabel reads the header. The voxels are taken from the bytes here: one buffer, straight to float32, and every way in
 which a file can be cut short has one message.
@@ -6,11 +6,9 @@ which a file can be cut short has one message.
 
 from __future__ import annotations
 
-import gzip
 import logging
 import math
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,8 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Volume
+from uadtk.io.readers.packed import AGAIN, first_bytes, unpacked
 
-_AGAIN = "Copy or download the file again."
-_GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
 
 
@@ -40,10 +37,10 @@ def read_nifti(path: Path) -> Volume | None:
     header, data = found
     grid = _grid(header)
     dtype, start = _layout(header)
-    content = _content(data)
+    content = unpacked(data)
     needed = start + math.prod(grid.shape) * dtype.itemsize
     if len(content) < needed:
-        raise DataError(f"is cut short: its header promises {needed} bytes, it has {len(content)}", fix=_AGAIN)
+        raise DataError(f"is cut short: its header promises {needed} bytes, it has {len(content)}", fix=AGAIN)
     stored = np.frombuffer(content, dtype, math.prod(grid.shape), start).reshape(grid.shape, order="F")
     return Volume(_scaled(stored, header), grid.affine)
 
@@ -59,7 +56,7 @@ def _header(path: Path) -> tuple[Any, Path] | None:
     import nibabel as nib
 
     head, data = _pair(path)
-    start = _start(head)
+    start = first_bytes(head, _HEADER_BYTES)
     kinds: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
     kind = next((k for k in kinds if k.may_contain_header(start)), None)
     if kind is None:
@@ -74,7 +71,7 @@ def _header(path: Path) -> tuple[Any, Path] | None:
         # nibabel's own logger would write each repaired oddity to stderr.
         header.check_fix(logger=logging.Logger("quiet", logging.CRITICAL + 1), error_level=40)
     except nib.spatialimages.HeaderDataError as error:
-        raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
+        raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     if unset and header["sform_code"] == 0:  # check_fix has made it 1 mm without a word
         raise DataError("spacing of 0 mm is impossible for a brain scan", fix="Repair the header (pixdim).")
     return header, data
@@ -82,7 +79,7 @@ def _header(path: Path) -> tuple[Any, Path] | None:
 
 def _pair(path: Path) -> tuple[Path, Path]:
     """The files for header and voxels: the same file, unless the name ends in .hdr or .img."""
-    match = re.fullmatch(r"(.*\.)(hdr|img|HDR|IMG)((?:\.gz)?)", path.name)
+    match = re.fullmatch(r"(.*\.)(hdr|img|HDR|IMG)((?:\.(?:gz|bz2|zst))?)", path.name)
     if not match:
         return path, path
     stem, suffix, packed = match.groups()
@@ -94,37 +91,6 @@ def _pair(path: Path) -> tuple[Path, Path]:
     return head, data
 
 
-def _start(path: Path) -> bytes:
-    """The first bytes of what is in the file, unpacked."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-    if not start:
-        raise DataError("is empty (0 bytes)", fix=_AGAIN)
-    if not start.startswith(_GZIP):
-        return start[:_HEADER_BYTES]
-    try:
-        unpacker = zlib.decompressobj(31)
-        unpacked = unpacker.decompress(start, _HEADER_BYTES)
-    except zlib.error as error:
-        raise DataError("has damaged gzip data", fix=_AGAIN) from error
-    if len(unpacked) < 348 and not unpacker.eof:
-        raise DataError("is cut short: the compressed data ends within the header", fix=_AGAIN)
-    return unpacked
-
-
-def _content(path: Path) -> bytes:
-    """The whole file, unpacked if it is packed, whatever its name says."""
-    content = path.read_bytes()
-    if not content.startswith(_GZIP):
-        return content
-    try:
-        return gzip.decompress(content)
-    except EOFError as error:
-        raise DataError("is cut short: the compressed data ends too early", fix=_AGAIN) from error
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise DataError("has damaged gzip data", fix=_AGAIN) from error
-
-
 def _grid(header: Any) -> Volume:
     import nibabel as nib
 
@@ -132,9 +98,9 @@ def _grid(header: Any) -> Volume:
         shape = tuple(int(n) for n in header.get_data_shape())
         affine = header.get_best_affine()
     except (nib.spatialimages.HeaderDataError, ValueError) as error:
-        raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
+        raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     if min(shape, default=0) < 1:
-        raise DataError(f"has a corrupt header (shape {shape})", fix=_AGAIN)
+        raise DataError(f"has a corrupt header (shape {shape})", fix=AGAIN)
     if len(shape) < 3:
         raise DataError(f"has {len(shape)} axes, not three", fix="Stack its slices into one volume first.")
     if (frames := math.prod(shape[3:])) > 1:
@@ -150,7 +116,7 @@ def _layout(header: Any) -> tuple[np.dtype[Any], int]:
         raise DataError(f"has {kind} voxels, not one number per voxel", fix="Convert it to a plain grey image first.")
     offset = float(header["vox_offset"])
     if not (math.isfinite(offset) and offset >= 0):
-        raise DataError(f"has a corrupt header (voxels start at {offset:g})", fix=_AGAIN)
+        raise DataError(f"has a corrupt header (voxels start at {offset:g})", fix=AGAIN)
     if offset == 0 and header["magic"].item() == header.single_magic:
         return dtype, header.single_vox_offset
     return dtype, int(offset)
@@ -162,7 +128,7 @@ def _scaled(stored: NDArray[Any], header: Any) -> NDArray[np.float32]:
     try:
         slope, inter = header.get_slope_inter()
     except nib.spatialimages.HeaderDataError as error:
-        raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
+        raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     # Values too large for float32 become infinite, which the caller refuses with their place.
     with np.errstate(over="ignore", invalid="ignore"):
         if slope is None or (slope, inter) == (1.0, 0.0):

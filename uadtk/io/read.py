@@ -1,4 +1,4 @@
-"""Scans and masks from files: NIfTI here, other formats by the readers of plugins."""
+"""Scans and masks from files: the readers of ``io/readers`` in their order, then those of plugins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from uadtk import registry
 from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.nifti import read_nifti
+from uadtk.io.readers import read_any
 
 
 def read_scan(path: str | os.PathLike[str]) -> Scan:
@@ -62,7 +62,7 @@ def _scan(volume: Volume) -> Scan:
     if volume.voxels.min() == volume.voxels.max():
         value = float(volume.voxels.flat[0])
         raise DataError(f"every voxel is {value:g}: there is no image in it", fix="Export the scan again.")
-    return Scan(volume.voxels, volume.affine)
+    return Scan(volume.voxels, volume.affine, volume.notes, volume.facts)
 
 
 def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool = False) -> Mask:
@@ -104,7 +104,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     with located(path):
         volume = _read(path)
         voxels = np.asarray(volume.voxels, dtype=np.float32)
-        return _finite(volume if voxels is volume.voxels else Volume(voxels, volume.affine))
+        return _finite(volume if voxels is volume.voxels else Volume(voxels, volume.affine, volume.notes, volume.facts))
 
 
 def _finite(volume: Volume) -> Volume:
@@ -139,15 +139,15 @@ def _read(path: Path) -> Volume:
         if path.is_symlink():
             raise DataError("is a link to a file that is not there", fix="Fetch the file (DataLad: datalad get).")
         raise DataError("no such file", fix="Check the path.")
-    if not path.is_dir() and (volume := read_nifti(path)) is not None:
-        return volume
-    volume = _ask_plugins(path)
+    volume = read_any(path)
+    if volume is None:
+        volume = _ask_plugins(path)
     if volume is not None:
         return volume
     if path.is_dir():
-        raise DataError("is a folder, not an image", fix="Name an image in it.")
+        raise DataError("is a folder without DICOM, not an image", fix="Name an image in it.")
     raise DataError(
-        "not a NIfTI image, and no installed plugin reads it", fix="Convert it to .nii.gz (DICOM: dcm2niix)."
+        "not a NIfTI image nor of another known format, and no installed plugin reads it", fix="Convert it to .nii.gz."
     )
 
 

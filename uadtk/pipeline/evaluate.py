@@ -193,7 +193,7 @@ def _see_all(
 
 
 def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None) -> Look:
-    scan, brain_mask = read_row(row)
+    scan, brain_mask = read_row(row, run.say)
     lesion = lesion_of(row, scan)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
     with measured() as cost:

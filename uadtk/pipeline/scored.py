@@ -78,7 +78,7 @@ def score_all(
 def _score(
     row: Row, method: Method, chains: Sequence[Sequence[Any]], folder: Path, run: Run, grids: Sequence[Grid]
 ) -> ScoredScan:
-    scan, brain_mask = read_row(row)
+    scan, brain_mask = read_row(row, run.say)
     lesion = lesion_of(row, scan)
     prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
     raw, _ = raw_slices(prepared, method, run)

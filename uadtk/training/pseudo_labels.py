@@ -135,7 +135,7 @@ def _label(
     key: dict[str, Any],
 ) -> dict[str, Any]:
     """Label one scan and write its files, all or none."""
-    scan, brain_mask = read_row(row)
+    scan, brain_mask = read_row(row, run.say)
     rules = Rules(max(trust.min_voxels, point.min_voxels or 1))
     found = segment(scan, method, point, run, brain_mask, rules)
     again = _found_mirrored(found, method, rules, run) if trust.mirrored else None

@@ -24,7 +24,7 @@ from uadtk.core.run import Run
 from uadtk.core.version import VERSION
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_row
-from uadtk.io.memo import digest_of, remembered, write_memo
+from uadtk.io.memo import digest_of, files_of, remembered, write_memo
 from uadtk.io.read import read_mask
 from uadtk.io.write import staged, storing
 from uadtk.pipeline.each import each
@@ -159,8 +159,8 @@ def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[s
 def _changed(path: Path) -> int:
     """When a file last changed: one that was replaced by another of the same size is prepared anew."""
     try:
-        return path.stat().st_mtime_ns
-    except OSError:
+        return max(file.stat().st_mtime_ns for file in files_of(path))
+    except (OSError, ValueError):
         return 0
 
 
@@ -213,7 +213,7 @@ def _prepare_all(
 def _scan_slices(
     row: Row, recipe: Preparation, masked: bool, run: Run
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    scan, brain_mask = read_row(row)
+    scan, brain_mask = read_row(row, run.say)
     prepared = prepare(scan, recipe, run, brain_mask)
     lesion = lesion_of(row, scan)
     usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)
