@@ -26,6 +26,15 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def real_files() -> Path:
+    """Real files that are not a brain FLAIR, DICOM among them; they are never part of this repository."""
+    folder = Path(os.environ.get("UADTK_TEST_FILES", ROOT.parent / "shared" / "real_files"))
+    if not (folder / "dicom").is_dir():
+        pytest.skip(f"no real files at {folder} (set UADTK_TEST_FILES)")
+    return folder
+
+
 def ball(shape: tuple[int, int, int], radius: float, centre: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:
     """True inside an ellipsoid with half axes ``radius`` * shape / 2, ``centre`` off the middle (as share of shape)."""
     axes = [(np.arange(n) - (n - 1) / 2) / (n / 2) - 2 * c for n, c in zip(shape, centre, strict=True)]

@@ -55,7 +55,7 @@ def _header(path: Path) -> tuple[Any, Path] | None:
     """A checked header and the file that holds its voxels; None if it is no NIfTI header."""
     import nibabel as nib
 
-    head, data = _pair(path)
+    head, data = pair(path)
     start = first_bytes(head, _HEADER_BYTES)
     kinds: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
     kind = next((k for k in kinds if k.may_contain_header(start)), None)
@@ -77,7 +77,7 @@ def _header(path: Path) -> tuple[Any, Path] | None:
     return header, data
 
 
-def _pair(path: Path) -> tuple[Path, Path]:
+def pair(path: Path) -> tuple[Path, Path]:
     """The files for header and voxels: the same file, unless the name ends in .hdr or .img."""
     match = re.fullmatch(r"(.*\.)(hdr|img|HDR|IMG)((?:\.(?:gz|bz2|zst))?)", path.name)
     if not match:

@@ -136,12 +136,19 @@ def dataset(place: Place, only: Sequence[str] | None = None) -> Any:
     try:
         source = io.BytesIO(place.data()) if place.member else place.path
         tags = None if only is None else [*only]
-        return pydicom.dcmread(source, force=True, stop_before_pixels=only is not None, specific_tags=tags)
+        data = pydicom.dcmread(source, force=True, stop_before_pixels=only is not None, specific_tags=tags)
     except OSError:
         raise
     except Exception as error:
         what = f"a damaged DICOM file ({type(error).__name__}: {error})"
         raise DataError(what, str(place), AGAIN) from error
+    data.ensure_file_meta()
+    if "TransferSyntaxUID" not in data.file_meta:  # without a preamble: as it was read
+        implicit, little = data.original_encoding
+        uids = pydicom.uid
+        own = uids.ExplicitVRLittleEndian if little else uids.ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = uids.ImplicitVRLittleEndian if implicit else own
+    return data
 
 
 def library() -> Any:

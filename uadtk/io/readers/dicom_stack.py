@@ -124,7 +124,7 @@ def _single(frame: Frame) -> tuple[NDArray[np.float64], list[str]]:
 def _step(frames: Sequence[Frame], at: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
     """From one slice to the next, in mm; refuses what is no regular stack."""
     gaps = np.diff(at)
-    _no_holes(at, gaps)
+    _no_holes(frames, gaps)
     positions = np.array([frame.position for frame in frames])
     step = (positions[-1] - positions[0]) / (len(frames) - 1)
     away = np.linalg.norm(positions - (positions[0] + np.arange(len(frames))[:, None] * step), axis=1)
@@ -140,17 +140,24 @@ def _step(frames: Sequence[Frame], at: NDArray[np.float64]) -> tuple[NDArray[np.
     return step, _contradictions(frames[0], float(np.linalg.norm(step)))
 
 
-def _no_holes(at: NDArray[np.float64], gaps: NDArray[np.float64]) -> None:
+def _heights_mm(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """Positions for people: along the normal, to the left, the back or the head, whichever it is nearest to."""
+    normal = frames[0].normal
+    return np.array([frame.position @ normal for frame in frames]) * np.sign(normal[np.argmax(np.abs(normal))])
+
+
+def _no_holes(frames: Sequence[Frame], gaps: NDArray[np.float64]) -> None:
     step = float(gaps.min())
     steps = np.rint(gaps / step)
     if steps.max() < 2 or np.abs(gaps - steps * step).max() > 0.1 * step:
         return
+    at = _heights_mm(frames)
     step = float((at[-1] - at[0]) / steps.sum())
     holes = [float(at[i] + k * step) for i, n in enumerate(steps.astype(int)) for k in range(1, n)]
-    shown = ", ".join(f"{mm:.1f}" for mm in holes[:5]) + (", ..." if len(holes) > 5 else "")
+    shown = ", ".join(f"{mm:.1f}" for mm in sorted(holes)[:5]) + (", ..." if len(holes) > 5 else "")
     raise DataError(
         f"{len(holes)} of {len(at) + len(holes)} slices are missing, at {shown} mm along the stack "
-        f"(slices are {step:.3g} mm apart, from {at[0]:.1f} to {at[-1]:.1f})",
+        f"(slices are {abs(step):.3g} mm apart, from {at.min():.1f} to {at.max():.1f})",
         fix=_EXPORT,
     )
 
@@ -205,8 +212,9 @@ def _numbering(chosen: Sequence[Frame]) -> list[str]:
 
 
 def _too_few(count: int, found: int, source: str, chosen: Sequence[Frame]) -> DataError:
-    low, high = (float(frame.position @ chosen[0].normal) for frame in (chosen[0], chosen[-1]))
-    what = f"{count - found} of {count} slices are missing by {source}: those there lie from {low:.1f} to {high:.1f} mm"
+    at = _heights_mm(chosen)
+    there = f"those there lie from {at.min():.1f} to {at.max():.1f} mm"
+    what = f"{count - found} of {count} slices are missing by {source}: {there}"
     return DataError(what, fix=_EXPORT)
 
 

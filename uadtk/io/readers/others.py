@@ -18,8 +18,9 @@ import numpy as np
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Volume
+from uadtk.io.nifti import pair
+from uadtk.io.readers.packed import AGAIN, first_bytes, unpacked
 
-_AGAIN = "Copy or download the file again."
 _GUESS = "left and right may be swapped: check them, or convert it to NIfTI with its orientation"
 _SPACES = {  # of NRRD: those whose axes ITK knows
     *("right-anterior-superior", "ras", "left-anterior-superior", "las", "left-posterior-superior", "lps"),
@@ -32,8 +33,9 @@ def read_mgh(path: Path) -> Volume | None:
         return None
     import nibabel as nib
 
-    image = _loaded(path, nib.MGHImage)
-    placed = int(image.header["goodRASFlag"]) == 1
+    content = unpacked(path)
+    image = _loaded(lambda: nib.MGHImage.from_bytes(content))
+    placed = int.from_bytes(content[28:30], "big") == 1  # goodRASFlag, which nibabel repairs
     return _volume(image, () if placed else (f"the file does not place the patient (goodRASFlag 0): {_GUESS}",))
 
 
@@ -44,12 +46,14 @@ def read_analyze(path: Path) -> Volume | None:
     import nibabel as nib
 
     kind: Any = nib.Spm2AnalyzeImage
-    header = path.with_name(re.sub(r"img(?=(\.gz)?$)", "hdr", path.name))
-    if not header.exists() or not kind.header_class.may_contain_header(_start(header)):
+    header, voxels = pair(path)
+    if not kind.header_class.may_contain_header(first_bytes(header, 348)):
         return None
-    image = _loaded(path, kind)
+    if not voxels.exists():
+        raise DataError("is a header without its .img file", fix="Keep the .hdr and .img files together.")
+    image = _loaded(lambda: kind.from_filename(path))
     if (np.asarray(image.header["dim"][1:4]) < 1).any() or (np.asarray(image.header["pixdim"][1:4]) == 0).any():
-        raise DataError("has a corrupt header (shape or spacing of 0)", fix=_AGAIN)
+        raise DataError("has a corrupt header (shape or spacing of 0)", fix=AGAIN)
     stem = re.sub(r"\.(hdr|img)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
     known = path.with_name(f"{stem}.mat").exists()
     note = f"Analyze 7.5 does not say which side is left (axes are taken for LAS): {_GUESS}"
@@ -62,11 +66,11 @@ def read_minc(path: Path) -> Volume | None:
         return None
     import nibabel as nib
 
-    hdf = _start(path).startswith(b"\x89HDF")
+    hdf = first_bytes(path, 4).startswith(b"\x89HDF")
     if hdf and find_spec("h5py") is None:
         raise _missing("MINC 2", "h5py")
     kinds: tuple[Any, ...] = (nib.minc2.Minc2Image, nib.minc1.Minc1Image)
-    return _volume(_loaded(path, kinds[0] if hdf else kinds[1]), ())
+    return _volume(_loaded(lambda: (kinds[0] if hdf else kinds[1]).from_filename(path)), ())
 
 
 def read_nrrd(path: Path) -> Volume | None:
@@ -91,7 +95,7 @@ def read_metaimage(path: Path) -> Volume | None:
         return None
     fields = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", _start(path).decode("latin-1"), re.MULTILINE))
     if "NDims" not in fields:
-        raise DataError("is no MetaImage: its header has no NDims", fix=_AGAIN)
+        raise DataError("is no MetaImage: its header has no NDims", fix=AGAIN)
     if fields.get("DistanceUnits", "mm").lower() not in ("mm", "?", ""):
         raise DataError(f"is measured in {fields['DistanceUnits']}, not mm", fix="Convert it to mm.")
     placed = {"TransformMatrix", "Rotation", "Orientation"} & fields.keys()
@@ -99,20 +103,20 @@ def read_metaimage(path: Path) -> Volume | None:
     return _by_itk(path, () if placed else (note,))
 
 
-def _loaded(path: Path, kind: Any) -> Any:
+def _loaded(load: Callable[[], Any]) -> Any:
     """By nibabel, which writes each repaired oddity to stderr unless it is told not to."""
     import nibabel as nib
 
     level = nib.imageglobals.logger.level
     nib.imageglobals.logger.setLevel(logging.CRITICAL + 1)
     try:
-        return kind.from_filename(path)
+        return load()
     except OSError as error:
         if error.errno is not None:
             raise
-        raise DataError(f"is damaged or cut short ({error})", fix=_AGAIN) from error
+        raise DataError(f"is damaged or cut short ({error})", fix=AGAIN) from error
     except Exception as error:
-        raise DataError(f"is damaged, or not what its name says ({_words(error)})", fix=_AGAIN) from error
+        raise DataError(f"is damaged, or not what its name says ({_words(error)})", fix=AGAIN) from error
     finally:
         nib.imageglobals.logger.setLevel(level)
 
@@ -132,7 +136,7 @@ def _volume(image: Any, notes: tuple[str, ...]) -> Volume:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused by the caller
             voxels = np.asarray(image.dataobj).astype(np.float32).reshape(shape[:3], order="F")
     except Exception as error:
-        raise DataError(f"is damaged or cut short ({_words(error)})", fix=_AGAIN) from error
+        raise DataError(f"is damaged or cut short ({_words(error)})", fix=AGAIN) from error
     return Volume(voxels, image.affine, notes)
 
 
@@ -147,7 +151,7 @@ def _by_itk(path: Path, notes: tuple[str, ...]) -> Volume:
     except UnicodeEncodeError:
         raise DataError("SimpleITK opens no file whose name is not UTF-8", fix="Rename it.") from None
     except RuntimeError as error:
-        raise DataError(f"is damaged, or cut short ({_words(error)})", fix=_AGAIN) from error
+        raise DataError(f"is damaged, or cut short ({_words(error)})", fix=AGAIN) from error
     if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
         raise DataError("has colour or complex voxels, not one number per voxel", fix="Convert it to a grey image.")
     dims = image.GetDimension()

@@ -12,6 +12,7 @@ from typing import Any
 from uadtk.core.errors import BackendError, DataError
 
 AGAIN = "Copy or download the file again."
+_BLOCK = 1_000_000  # more than the largest of bzip2
 _GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 
 
@@ -48,16 +49,18 @@ def first_bytes(path: Path, count: int) -> bytes:
             raise DataError("is empty (0 bytes)", fix=AGAIN)
         if not start.startswith((_GZIP, _BZIP2, _ZSTD)):
             return start[:count]
+        # bzip2 checks a block at its end: only then are bytes in it known to be what was packed
+        least = _BLOCK if start.startswith(_BZIP2) else count
         try:
             unpacker, found = _unpacker(start), b""
-            while start and len(found) < count and not unpacker.eof:
-                found += unpacker.decompress(start, count - len(found))
+            while start and len(found) < least and not unpacker.eof:
+                found += unpacker.decompress(start, least - len(found))
                 start = getattr(unpacker, "unconsumed_tail", b"") or file.read(1 << 16)
         except _damage(start) as error:
             raise DataError(f"has damaged {_name(start)} data", fix=AGAIN) from error
     if len(found) < count and not unpacker.eof:
         raise DataError("is cut short: the compressed data ends within the header", fix=AGAIN)
-    return found
+    return found[:count]
 
 
 def _ended(decompress: Any, content: bytes) -> bytes:
