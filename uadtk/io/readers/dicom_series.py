@@ -74,14 +74,14 @@ class Series:
         """``5 't2_flair_tra' (24 images)``."""
         name = self.get("SeriesDescription") or self.get("ProtocolName") or self.get("SequenceName")
         name = " ".join("".join(c if c.isprintable() else " " for c in name).split())[:60]
-        kind = _MR.get(self.get("SOPClassUID")) and f"{self.images} image{'s' * (self.images != 1)}"
+        kind = not self.problem().endswith("not an MR image") and f"{self.images} image{'s' * (self.images != 1)}"
         return f"{self.get('SeriesNumber') or 'without number'} '{name}' ({kind or self.get('Modality') or 'no image'})"
 
     def problem(self) -> str:
         """Why this cannot be a scan; empty if it may be one."""
         sop, modality = self.get("SOPClassUID"), self.get("Modality")
         kinds = text_of(self.headers[0].tags.get("ImageType")).upper().split("\\")
-        if sop not in _MR:
+        if sop not in _MR and (sop or modality != "MR"):  # de-identified files may lack their class
             return f"a {_sop_name(sop) or modality or 'DICOM object'}, not an MR image"
         if modality not in ("MR", ""):
             return f"of modality {modality}, not MR"
