@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uadtk.core.errors import BackendError, DataError
+from uadtk.core.errors import BackendError, DataError, UadtkError
 from uadtk.core.volume import Volume
 from uadtk.io.cohort import output_names, read_cohort
-from uadtk.io.read import read_scan
+from uadtk.io.read import read_mask, read_scan
 from uadtk.io.readers.dicom_series import subject_of
 
 pydicom = pytest.importorskip("pydicom", reason="needs pip install uadtk[dicom]")
@@ -654,6 +654,58 @@ def test_as_dcm2niix_reads_it(tmp_path, code):
     subprocess.run(["dcm2niix", "-z", "n", "-f", "x", "-o", out, folder], check=True, capture_output=True)
     image = nib.load(out / "x.nii")
     assert_same(read_scan(folder), image.get_fdata(dtype=np.float32), image.affine, atol_mm=1e-3)
+
+
+@pytest.mark.parametrize("code", ["LPS", "PSR", "LIA"])
+def test_a_mask_made_on_a_conversion_fits(tmp_path, code):
+    """dcm2niix turns rows around; the voxels are the same ones."""
+    affine = turned(code, 0.3)
+    scan = read_scan(dw.write(tmp_path / "a", dw.slices(numbers(), affine)))
+    wanted = np.zeros(SHAPE, bool)
+    wanted[2:5, 1:3, 4] = True
+    for name, other in (("RAS", "RAS"), ("LIP", "LIP"), ("as it is", code)):
+        to = nib.orientations.axcodes2ornt(other)
+        image = nib.Nifti1Image(wanted.astype("u1"), affine)
+        image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), to))
+        nib.save(image, tmp_path / f"{name}.nii")
+        assert_same(read_mask(tmp_path / f"{name}.nii", scan), wanted, affine)
+    moved = affine.copy()
+    moved[0, 3] += 1
+    nib.save(nib.Nifti1Image(wanted[::-1].astype("u1"), moved), tmp_path / "moved.nii")
+    with pytest.raises(DataError, match="grid"):
+        read_mask(tmp_path / "moved.nii", scan)
+
+
+def changed(folder: Path, old: bytes, new: bytes) -> Path:
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        assert old in data
+        path.write_bytes(data.replace(old, new))
+    return folder
+
+
+def test_values_that_dicom_does_not_allow(tmp_path):
+    folder = dw.write(tmp_path / "a", dw.slices(numbers(), AFFINE, EchoTime="92"))
+    changed(folder, b"\x18\0\x81\0DS\2\x0092", b"\x18\0\x81\0DS\2\0xy")
+    assert_same(read_scan(folder), numbers(), AFFINE)  # nothing rests on it
+    changed(folder, b"\x28\0\x30\0DS", b"\x28\0\x30\0XX")
+    refused(folder, "damaged DICOM header", "Unknown Value Representation")
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, 1400), st.integers(0, 255)), min_size=1, max_size=6))
+def test_damaged_bytes_give_a_volume_or_one_line(tmp_path_factory, changes):
+    folder = dw.write(tmp_path_factory.mktemp("damaged"), dw.slices(numbers()[:3, :3, :2], AFFINE))
+    data = bytearray((folder / "IM001").read_bytes())
+    for place, value in changes:
+        data[place % len(data)] = value
+    (folder / "IM001").write_bytes(data)
+    for path in (folder, folder / "IM001", folder / "IM002"):
+        try:
+            read_scan(path)
+        except UadtkError as error:
+            refusal = error.one_line()
+            assert "\n" not in refusal
 
 
 def test_a_cohort_has_a_row_per_study_and_no_name_of_a_patient(tmp_path):

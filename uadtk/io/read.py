@@ -87,6 +87,7 @@ def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool 
 
 
 def _mask(volume: Volume, like: Volume, may_be_empty: bool) -> Mask:
+    volume = _as_stored(volume, like)
     if not like.same_grid(volume):
         raise DataError(
             f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})",
@@ -160,6 +161,19 @@ def _ask_plugins(path: Path) -> Volume | None:
         what = f"the plugin that reads it failed ({type(error).__name__}: {error})"
         raise DataError(what, fix="Convert it to .nii.gz.") from error
     return volume
+
+
+def _as_stored(volume: Volume, like: Volume) -> Volume:
+    """With its axes in the order of ``like``, if that alone differs: converters of DICOM turn rows or slices around."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+
+    own, wanted = io_orientation(volume.affine), io_orientation(like.affine)
+    if np.array_equal(own, wanted):
+        return volume
+    turn = ornt_transform(own, wanted)
+    affine = volume.affine @ inv_ornt_aff(turn, volume.shape)
+    turned = Volume(apply_orientation(volume.voxels, turn), affine)
+    return turned if like.same_grid(turned) else volume
 
 
 def _words(grid: Volume) -> str:

@@ -28,15 +28,15 @@ from uadtk.io.readers.dicom_files import (
     dicom_places,
     headers,
     is_dicom,
-    quiet,
     siblings,
+    using_pydicom,
 )
 from uadtk.io.readers.dicom_frames import Frame, frames_of, pixels_of
 from uadtk.io.readers.dicom_series import choose, facts_of, series_of, subject_of
 from uadtk.io.readers.dicom_stack import refuse_incomplete, stack
 
 
-@quiet()
+@using_pydicom()
 def read(path: Path) -> Volume | None:
     """The scan; None if there is no DICOM.
 
@@ -68,7 +68,7 @@ class Study:
     path: Path
 
 
-@quiet()
+@using_pydicom()
 def studies_in(path: Path) -> list[Study]:
     """The DICOM studies of a folder, a zip or a file; empty if there is none. Each is one scan of a cohort.
 

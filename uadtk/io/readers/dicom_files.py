@@ -12,10 +12,11 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from uadtk.core.errors import BackendError, DataError
+from uadtk.core.errors import BackendError, DataError, UadtkError
 
 AGAIN = "Copy or export the file again."
 _START_BYTES = 144
@@ -42,8 +43,7 @@ class Place:
     def data(self) -> bytes:
         if not self.member:
             return self.path.read_bytes()
-        with zipfile.ZipFile(self.path) as packed:
-            return packed.read(self.member)
+        return _zip(self.path).read(self.member)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Header:
         """As text; empty if it is missing."""
         try:
             value = self.tags.get(keyword)
-        except (ValueError, TypeError):  # not what the standard asks for
+        except Exception:  # not what the standard asks for, and pydicom has many errors for that
             return ""
         return "" if value is None else str(value).strip()
 
@@ -161,11 +161,29 @@ def library() -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without pydicom's warnings of values that are not as the standard asks: those that matter are checked in use."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def using_pydicom() -> Iterator[None]:
+    """pydicom decodes a value when it is asked for, so its errors about damaged ones may come from anywhere.
+
+    They become a DataError. Its warnings of values that are not as the standard asks are left out: those that matter
+    are checked where they are used.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (UadtkError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        what = f"DICOM with values that cannot be understood ({type(error).__name__}: {error})"
+        raise DataError(what, fix=AGAIN) from error
+    finally:
+        _zip.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _zip(path: Path) -> zipfile.ZipFile:
+    """Open while one study is read: the list of a zip's members is long, and costs as much as a slice."""
+    return zipfile.ZipFile(path)
 
 
 def _together(own: Header, other: Header) -> bool:

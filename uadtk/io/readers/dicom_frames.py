@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import BackendError, DataError
+from uadtk.core.errors import BackendError, DataError, UadtkError
 from uadtk.io.readers.dicom_files import AGAIN, Place
 
 Vector = NDArray[np.float64]
@@ -84,7 +84,9 @@ def frames_of(files: Sequence[tuple[Place, Dataset]]) -> list[Frame]:
     for index, (place, data) in enumerate(files):
         try:
             frames += _frames(index, place, data)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except UadtkError:
+            raise
+        except Exception as error:
             raise DataError(f"a damaged DICOM header ({error})", str(place), AGAIN) from error
     return _on_one_scale(frames)
 
@@ -104,7 +106,8 @@ def pixels_of(place: Place, data: Dataset) -> NDArray[Any]:
     except Exception as error:
         raise _undecoded(place, data, error) from error
     stored = stored.reshape(-1, *stored.shape[-2:])
-    allocated, high, kept = stored.dtype.itemsize * 8, int(data.HighBit), int(data.BitsStored)
+    allocated, kept = stored.dtype.itemsize * 8, int(data.BitsStored)
+    high = int(data.get("HighBit", kept - 1))
     if stored.dtype.kind in "iu" and 0 < kept <= high + 1 <= allocated:
         stored = (stored << (allocated - high - 1)) >> (allocated - kept)  # old files keep overlays in the other bits
     return stored

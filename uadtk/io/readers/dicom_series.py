@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,11 +149,12 @@ def facts_of(data: Any) -> dict[str, Any]:
     """What the tags of a file say of how the image was made: no names, dates or addresses of people."""
     facts = {}
     for name in FACTS.split():
-        value = data.get(name)
-        if value in (None, "") and name in _NESTED:
-            value = _nested(data, *_NESTED[name])
-        if value not in (None, ""):
-            facts[name] = _plain(value)
+        with suppress(Exception):  # a value that pydicom cannot decode is no fact
+            value = data.get(name)
+            if value in (None, "") and name in _NESTED:
+                value = _nested(data, *_NESTED[name])
+            if value not in (None, ""):
+                facts[name] = _plain(value)
     return facts
 
 
@@ -195,9 +198,9 @@ def _nested(data: Any, group: str, keyword: str) -> Any:
 
 def _plain(value: Any) -> Any:
     """A value that JSON holds."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and math.isfinite(value):
         return int(value) if isinstance(value, int) else float(value)
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | float):
         return str(value)
     values = [_plain(v) for v in value]
     return values[0] if len(values) == 1 else values
