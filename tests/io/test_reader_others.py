@@ -122,6 +122,7 @@ def test_analyze_pairs_say_that_left_is_unknown(tmp_path, half, gz):
     assert scan.spacing_mm == pytest.approx((0.9, 0.8, 5.0))
     (note,) = scan.notes
     assert "does not say which side is left" in note
+    assert scan.facts == {"Orientation": "unknown"}
 
 
 def test_analyze_with_a_mat_file_of_spm(tmp_path):

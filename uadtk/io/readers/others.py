@@ -22,6 +22,7 @@ from uadtk.io.nifti import pair
 from uadtk.io.readers.packed import AGAIN, first_bytes, unpacked
 
 _GUESS = "left and right may be swapped: check them, or convert it to NIfTI with its orientation"
+_UNKNOWN = {"Orientation": "unknown"}
 _SPACES = {  # of NRRD: those whose axes ITK knows
     *("right-anterior-superior", "ras", "left-anterior-superior", "las", "left-posterior-superior", "lps"),
 }
@@ -122,7 +123,7 @@ def _loaded(load: Callable[[], Any]) -> Any:
 
 
 def _volume(image: Any, notes: tuple[str, ...]) -> Volume:
-    """The only frame of a nibabel image."""
+    """The only frame of a nibabel image; ``notes`` if its orientation is a guess."""
     shape = tuple(int(n) for n in image.shape)
     if len(shape) < 3:
         raise DataError(f"has {len(shape)} axes, not three", fix="Stack its slices into one volume first.")
@@ -137,7 +138,7 @@ def _volume(image: Any, notes: tuple[str, ...]) -> Volume:
             voxels = np.asarray(image.dataobj).astype(np.float32).reshape(shape[:3], order="F")
     except Exception as error:
         raise DataError(f"is damaged or cut short ({_words(error)})", fix=AGAIN) from error
-    return Volume(voxels, image.affine, notes)
+    return Volume(voxels, image.affine, notes, _UNKNOWN if notes else {})
 
 
 def _by_itk(path: Path, notes: tuple[str, ...]) -> Volume:
@@ -165,7 +166,7 @@ def _by_itk(path: Path, notes: tuple[str, ...]) -> Volume:
     affine[:2] *= -1  # LPS to RAS
     with np.errstate(over="ignore", invalid="ignore"):
         voxels = sitk.GetArrayViewFromImage(image).T.reshape(image.GetSize()[:3], order="F").astype(np.float32)
-    return Volume(voxels, affine + 0.0, notes)
+    return Volume(voxels, affine + 0.0, notes, _UNKNOWN if notes else {})
 
 
 def _missing(what: str, library: str) -> BackendError:
