@@ -732,6 +732,27 @@ def test_a_cohort_has_a_row_per_study_and_no_name_of_a_patient(tmp_path):
     assert row.subject == "P-0815"
 
 
+def test_all_files_of_a_series_are_one_scan(tmp_path):
+    """uadtk segment series/*"""
+    folder = dw.write(tmp_path / "a", dw.slices(numbers(), AFFINE))
+    other = dw.slices(numbers(), AFFINE, SeriesInstanceUID="1.2.3.8", SeriesDescription="flair sag")
+    dw.write(folder, other, [f"other{i}" for i in range(len(other))])
+    cohort = read_cohort(sorted(folder.iterdir()))
+    assert [row.image.name for row in cohort] == ["IM001", "other0"]
+    frames = [dw.enhanced(numbers(), AFFINE) for _ in range(2)]  # two volumes, although one series
+    assert len(read_cohort(sorted(dw.write(tmp_path / "b", frames).iterdir()))) == 2
+
+
+def test_a_dicomdir_of_several_studies_is_a_cohort(tmp_path):
+    for n in (1, 2):
+        tags = {"StudyInstanceUID": f"1.2.3.{n}", "SeriesInstanceUID": f"1.2.3.{n}.1", "PatientID": f"P{n}"}
+        dw.write(tmp_path / f"PAT{n}", dw.slices(numbers(), AFFINE, **tags))
+    dw.write(tmp_path, [dw.blank("1.2.840.10008.1.3.10")], ["DICOMDIR"])
+    for source in (tmp_path / "DICOMDIR", tmp_path):
+        assert sorted(row.subject for row in read_cohort(source)) == ["P1", "P2"]
+        assert {row.image.name for row in read_cohort(source)} == {"PAT1", "PAT2"}
+
+
 def test_studies_mixed_in_one_folder_are_told_apart(tmp_path):
     for n in (1, 2):
         tags = {"StudyInstanceUID": f"1.2.3.{n}", "SeriesInstanceUID": f"1.2.3.{n}.1", "PatientID": f"P{n}"}

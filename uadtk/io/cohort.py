@@ -152,12 +152,13 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     sources = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(s) for s in source]
     rows: list[Row] = []
     loose: list[Path] = []
+    seen: set[str] = set()
     for path in sources:
         with located(path):
             if path.suffix.lower() in (".tsv", ".csv"):
                 rows += _table(path)
-            elif studies := _dicom(path):
-                rows += studies
+            elif (scans := _dicom(path, seen)) is not None:
+                rows += scans
             elif not path.is_dir():
                 loose.append(path)
             elif any(path.glob("sub-*/")):
@@ -269,11 +270,17 @@ def _bids(root: Path) -> list[Row]:
     ]
 
 
-def _dicom(path: Path) -> list[Row]:
-    """A row per study of a file, a zip, or a folder that holds no other images."""
+def _dicom(path: Path, seen: set[str]) -> list[Row] | None:
+    """A row per study of a zip, a folder that holds no other images, or a file; None if there is no DICOM.
+
+    A file of a volume that was ``seen`` gives no row: all files of a series may be named, and are one scan.
+    """
     if not path.exists() or (path.is_dir() and any(IMAGE.search(p.name) for p in path.rglob("*"))):
-        return []
-    return [_found(study.path, study.subject, []) for study in studies_in(path)]
+        return None
+    studies = studies_in(path)
+    fresh = [study for study in studies if study.volume not in seen]
+    seen.update(study.volume for study in fresh if study.volume)
+    return [_found(study.path, study.subject, []) for study in fresh] if studies else None
 
 
 def _folder(folder: Path) -> list[Path]:

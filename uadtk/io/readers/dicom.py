@@ -30,6 +30,7 @@ from uadtk.io.readers.dicom_files import (
     is_dicom,
     siblings,
     using_pydicom,
+    volume_of,
 )
 from uadtk.io.readers.dicom_frames import Frame, frames_of, pixels_of
 from uadtk.io.readers.dicom_series import choose, facts_of, series_of, subject_of
@@ -62,15 +63,18 @@ def read(path: Path) -> Volume | None:
 
 @dataclass(frozen=True)
 class Study:
-    """One study: whose it is, and the path that ``read`` takes."""
+    """One scan: whose it is, the path that ``read`` takes, and, where that is a file, what tells its volume apart."""
 
     subject: str
     path: Path
+    volume: str = ""
 
 
 @using_pydicom()
 def studies_in(path: Path) -> list[Study]:
-    """The DICOM studies of a folder, a zip or a file; empty if there is none. Each is one scan of a cohort.
+    """The DICOM studies of a folder or a zip, or the series of a file; empty if there is none. Each is one scan.
+
+    Two files of one series have the same ``volume``: ``uadtk segment series/*.dcm`` names one scan.
 
     Raises
     ------
@@ -79,7 +83,13 @@ def studies_in(path: Path) -> list[Study]:
     """
     if not (any_dicom(path) if path.is_dir() else is_dicom(path)):
         return []
-    found = _headers(path)
+    places = dicom_places(path)
+    found = headers(places)
+    if not found and not path.is_dir():  # a DICOMDIR
+        path = path.absolute().parent
+        found = headers(dicom_places(path))
+    elif places == [Place(path)]:
+        return [Study(subject_of(found[0]), path, volume_of(found[0]))]
     studies: dict[str, list[Header]] = defaultdict(list)
     for header in found:
         studies[header.get("StudyInstanceUID")].append(header)

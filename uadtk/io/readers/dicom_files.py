@@ -107,19 +107,27 @@ def headers(places: Sequence[Place]) -> list[Header]:
 
 
 def siblings(path: Path) -> list[Header]:
-    """The file and the other files of its series in its folder.
-
-    A multi-frame file is a volume by itself: only parts of one concatenation belong together. A DICOMDIR stands for
-    its folder.
-    """
+    """The file and those of its folder that belong to it (``volume_of``). A DICOMDIR stands for its folder."""
     (own,) = [Header(Place(path), dataset(Place(path), _LISTED.split()))]
     if own.get("SOPClassUID") == _DICOMDIR or _is_directory(own):
         return headers(dicom_places(path.absolute().parent))
-    if own.get("NumberOfFrames") not in ("", "0", "1") and not own.get("ConcatenationUID"):
-        return [own]
     places = [Place(p) for p in sorted(path.parent.iterdir()) if p.is_file() and _starts_dicom(_first(p))]
-    around = headers([place for place in places if place.path != path])
-    return [own, *(header for header in around if _together(own, header))]
+    around = headers([place for place in places if place.path != path]) if volume_of(own) != _alone(own) else []
+    return [own, *(header for header in around if volume_of(header) == volume_of(own))]
+
+
+def volume_of(header: Header) -> str:
+    """The same for files that belong together: those of a series, but a multi-frame file is a volume by itself.
+
+    Only parts of one concatenation belong together then.
+    """
+    if header.get("NumberOfFrames") in ("", "0", "1"):
+        return header.series
+    return header.get("ConcatenationUID") or _alone(header)
+
+
+def _alone(header: Header) -> str:
+    return header.get("SOPInstanceUID") or str(header.place)
 
 
 def dataset(place: Place, only: Sequence[str] | None = None) -> Any:
@@ -184,12 +192,6 @@ def using_pydicom() -> Iterator[None]:
 def _zip(path: Path) -> zipfile.ZipFile:
     """Open while one study is read: the list of a zip's members is long, and costs as much as a slice."""
     return zipfile.ZipFile(path)
-
-
-def _together(own: Header, other: Header) -> bool:
-    if own.series != other.series:
-        return False
-    return own.get("ConcatenationUID") == other.get("ConcatenationUID")
 
 
 def _is_directory(header: Header) -> bool:
