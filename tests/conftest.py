@@ -37,6 +37,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_files() -> Path:
+    """Real files that are not a brain FLAIR, DICOM among them; they are never part of this repository."""
+    folder = Path(os.environ.get("UADTK_TEST_FILES", ROOT.parent / "shared" / "real_files"))
+    if not (folder / "dicom").is_dir():
+        pytest.skip(f"no real files at {folder} (set UADTK_TEST_FILES)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cohort.tsv with five tiny scans: three to train on, one to validate on, one with a lesion to test on."""
     folder = tmp_path_factory.mktemp("cohort")

@@ -56,7 +56,7 @@ def uadtk_commands() -> Iterable[Entry]:  # type: ignore[empty-body]
 
 @hookspec(firstresult=True)
 def uadtk_read(path: Path) -> Volume | None:
-    """Read an image in a format uadtk does not support, or return None. NIfTI is tried first by uadtk itself."""
+    """Read an image of another format, or return None. Its own readers (``uadtk.io.readers``) come first."""
 
 
 @hookspec

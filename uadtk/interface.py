@@ -150,13 +150,13 @@ class OpenModel:
         self.run.timings.clear()
         with self.run.stage("read"):
             image = as_scan(scan, affine, self.run.trust)
-            for remark in image.header.remarks:
-                self.run.say(remark)
             mask = None if brain_mask is None else as_mask(brain_mask, image)
+        for note in image.notes:
+            self.run.say(note)
         rules = Rules(min_voxels, min_volume_ml)
         found = segment(image, self.method, chosen, self.run, mask, rules)
         record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
-        name = output_name(Path(scan)) if isinstance(scan, str | os.PathLike) else "scan"
+        name = _name(scan, image)
         return Result(replace(found, provenance=record), name, self.run)
 
     def segment_cohort(
@@ -350,11 +350,18 @@ def strategy_of(strategy: str | None, budget: str | None) -> Spec:
     return Spec.parse(strategy or "healthy-fp").having(budget=budget)
 
 
-def _source(scan: Any, image: Scan, brain_mask: Any) -> dict[str, str]:
+def _source(scan: Any, image: Scan, brain_mask: Any) -> dict[str, Any]:
     mask = os.fspath(brain_mask) if _is_path(brain_mask) else "in memory" if brain_mask is not None else ""
     if _is_path(scan):
-        return source_of_file(Row("", Path(scan), Path(mask) if mask else None))
+        return source_of_file(Row("", Path(scan), Path(mask) if mask else None), image)
     return {**source_of_array(image), "brain_mask": mask}
+
+
+def _name(scan: Any, image: Scan) -> str:
+    """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
+    if not _is_path(scan):
+        return "scan"
+    return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
 
 
 def _is_path(source: Any) -> bool:

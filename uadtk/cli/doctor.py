@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from uadtk.version import VERSION
 
+_EXTRAS = {
+    "deepbet": "preprocess",
+    "SimpleITK": "preprocess",
+    "nilearn": "phantom",
+    "pydicom": "dicom",
+    "h5py": "formats",
+    "cupy": "cuda",
+}
+
 
 def doctor() -> None:
     """Report the state of this installation: device, optional libraries, plugins, shipped models."""
@@ -23,12 +32,14 @@ def doctor() -> None:
     print(f"torch        {torch.__version__}, CUDA device: {device}")
     for module, dist, what in (
         ("deepbet", "deepbet", "skull stripping"),
-        ("SimpleITK", "SimpleITK", "registration, N4"),
+        ("SimpleITK", "SimpleITK", "registration, N4, NRRD, MetaImage"),
         ("nilearn", "nilearn", "atlas, phantoms without label maps"),
+        ("pydicom", "pydicom", "DICOM"),
+        ("h5py", "h5py", "MINC 2"),
         ("cupy", "cupy-cuda13x", "kernels on a GPU"),
     ):
         there = find_spec(module) is not None
-        extra = {"deepbet": "preprocess", "SimpleITK": "preprocess", "nilearn": "phantom", "cupy": "cuda"}[module]
+        extra = _EXTRAS[module]
         state = f"{_version(metadata, dist)}" if there else f'missing: pip install "uadtk[{extra}]"'
         print(f"{module:<12} {state} ({what})")
     print(f"kernels      stored in {folder}" if (folder := cache_folder()) else f"kernels      not stored; {ADVICE}")

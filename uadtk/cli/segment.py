@@ -13,7 +13,9 @@ from uadtk.core.errors import UadtkError, UsageError
 
 
 def segment(
-    scans: Annotated[list[Path], typer.Argument(help="Scans (NIfTI), a folder, a BIDS tree or a cohort.tsv.")],
+    scans: Annotated[
+        list[Path], typer.Argument(help="Scans (NIfTI, DICOM, ...), a folder, a BIDS tree or a cohort.tsv.")
+    ],
     model: Model = "scalespace",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("uadtk-out"),
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,

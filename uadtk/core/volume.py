@@ -7,7 +7,8 @@ data and spacing cannot part.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -31,20 +32,22 @@ class Header:
     """The spatial header of a NIfTI file, so that outputs make the same claims as their input.
 
     ``sform_code`` and ``qform_code``: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI152. ``qform``: affine of the
-    qform where it differs from the volume's. ``remarks``: contradictions that were found, in words. ``trust``: the form
-    that the user chose; masks of a scan are read in the same way.
+    qform where it differs from the volume's. ``trust``: the form that the user
+    chose; masks of a scan are read in the same way.
     """
 
     sform_code: int = 1
     qform_code: int = 1
     qform: Affine | None = None
-    remarks: tuple[str, ...] = ()
     trust: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """``voxels`` (x, y, z) with the ``affine`` (4, 4) to RAS+ mm.
+
+    A reader may add ``notes``, lines for people about what it had to decide, and ``facts``, what the file says of how
+    the image was made (plain values: ``Modality``, ``EchoTime``). Volumes computed from others have neither.
 
     Raises
     ------
@@ -55,6 +58,8 @@ class Volume:
     voxels: NDArray[Any]
     affine: Affine
     header: Header = Header()
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or 0 in self.voxels.shape:

@@ -15,13 +15,14 @@ from pathlib import Path
 from uadtk.core.errors import DataError, UsageError, did_you_mean
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
-from uadtk.io.memo import sha256_of
+from uadtk.io.memo import files_of, sha256_of
 from uadtk.io.nifti import read_grid
 from uadtk.io.read import located, read_mask, read_scan
+from uadtk.io.readers import IMAGE
+from uadtk.io.readers.dicom import studies_in
 
 PathLike = str | os.PathLike[str]
 
-_NIFTI = re.compile(r"\.nii(\.gz)?$")
 _BIDS = re.compile(r"(sub-[^_]+(?:_[a-z]+-[^_]+)*)_[A-Za-z0-9]+")
 _NO_IMAGE = re.compile(r"(mask|_dseg|_probseg)$", re.IGNORECASE)
 
@@ -134,7 +135,8 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     * a table (.tsv, .csv): columns ``subject`` and ``image``, and any others of ``Row``; paths are relative to the
       table; empty or ``n/a`` is None; unknown columns are ignored;
     * a BIDS tree: ``sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]``;
-    * a folder of NIfTI images, except those named as masks;
+    * a folder of images, except those named as masks;
+    * DICOM: a folder without other images, a zip, or a file of a series; each study is one scan;
     * an image.
 
     Beside images that no table lists, and in the BIDS tree's ``derivatives`` (except ``derivatives/uadtk*``, which hold
@@ -149,10 +151,13 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     sources = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(s) for s in source]
     rows: list[Row] = []
     loose: list[Path] = []
+    seen: set[str] = set()
     for path in sources:
         with located(path):
             if path.suffix.lower() in (".tsv", ".csv"):
                 rows += _table(path)
+            elif (scans := _dicom(path, seen)) is not None:
+                rows += scans
             elif not path.is_dir():
                 loose.append(path)
             elif any(path.glob("sub-*/")):
@@ -168,10 +173,13 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
 
 
 def read_row(row: Row, run: Run) -> tuple[Scan, Mask | None]:
-    """The scan of a row, and its brain mask if the row has one. Raises as ``read_scan`` and ``read_mask``."""
+    """The scan of a row, and its brain mask if the row has one; what a reader found odd is reported by ``run.say``.
+
+    Raises as ``read_scan`` and ``read_mask``.
+    """
     scan = read_scan(row.image, run.trust)
-    for remark in scan.header.remarks:
-        run.say(f"{row.subject}: {remark}")
+    for note in scan.notes:
+        run.say(f"{row.subject}: {note}")
     return scan, read_mask(row.brain_mask, like=scan) if row.brain_mask else None
 
 
@@ -261,11 +269,26 @@ def _bids(root: Path) -> list[Row]:
     ]
 
 
+def _dicom(path: Path, seen: set[str]) -> list[Row] | None:
+    """A row per study of a zip, a folder that holds no other images, or a file; None if there is no DICOM.
+
+    A file of a volume that was ``seen`` gives no row: all files of a series may be named, and are one scan.
+    """
+    if not path.exists() or (path.is_dir() and any(IMAGE.search(p.name) for p in path.rglob("*"))):
+        return None
+    studies = studies_in(path)
+    fresh = [study for study in studies if study.volume not in seen]
+    seen.update(study.volume for study in fresh if study.volume)
+    return [_found(study.path, study.subject, []) for study in fresh] if studies else None
+
+
 def _folder(folder: Path) -> list[Path]:
-    images = sorted(p for p in folder.iterdir() if _NIFTI.search(p.name) and not p.name.startswith("."))
-    images = [p for p in images if not _NO_IMAGE.search(_NIFTI.sub("", p.name))]
+    images = sorted(p for p in folder.iterdir() if IMAGE.search(p.name) and not p.name.startswith("."))
+    images = [p for p in images if not _NO_IMAGE.search(IMAGE.sub("", p.name))]
     if not images:
-        raise DataError("no NIfTI images in the folder", fix="Expected *.nii.gz, sub-* folders or a cohort table.")
+        raise DataError(
+            "no NIfTI images in the folder, nor DICOM", fix="Expected *.nii.gz, sub-* folders or a cohort table."
+        )
     return images
 
 
@@ -308,7 +331,7 @@ def _same_grid(mask: Path, image: Path) -> bool:
 
 def _base(path: Path) -> str:
     """The file name without extensions, and without the suffix of a BIDS name."""
-    name = _NIFTI.sub("", path.name)
+    name = IMAGE.sub("", path.name)
     if name == path.name:
         name = Path(name.removesuffix(".gz")).stem
     bids = _BIDS.fullmatch(name)
@@ -328,7 +351,9 @@ def _facts(row: Row) -> Iterator[str]:
 
 
 def _file(path: Path | None) -> str:
-    return f"{path.name} {path.stat().st_size if path.exists() else 'missing'}" if path else ""
+    if not path or not path.exists():
+        return f"{path.name} missing" if path else ""
+    return f"{path.name} {sum(file.stat().st_size for file in files_of(path))}"
 
 
 def content_digest(cohort: Cohort) -> str:
@@ -348,9 +373,9 @@ def _content_facts(row: Row) -> Iterator[str]:
 def _content(path: Path) -> str:
     """What a file holds; a file that is missing costs its row alone, when it is used."""
     try:
-        stat = path.stat()
-        return _sha256(path, stat.st_size, stat.st_mtime_ns)
-    except OSError:
+        stats = [file.stat() for file in files_of(path)]
+        return _sha256(path, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
+    except (OSError, ValueError):  # missing, not allowed, or an empty folder
         return "unreadable"
 
 

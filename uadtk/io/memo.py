@@ -21,8 +21,16 @@ def digest_of(key: Any) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or the files of a folder (a DICOM series), sorted."""
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
 def sha256_of(path: Path) -> str:
-    """Of the bytes of a file."""
+    """Of the bytes of a file; of the names and contents of the files of a folder."""
+    if path.is_dir():
+        lines = (f"{file.relative_to(path)} {sha256_of(file)}" for file in files_of(path))
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -6,11 +6,9 @@ for all kinds of truncated files.
 
 from __future__ import annotations
 
-import gzip
 import logging
 import math
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,8 @@ from numpy.typing import NDArray
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Volume
 from uadtk.io.orientation import choose_affine
+from uadtk.io.readers.packed import AGAIN, first_bytes, unpacked
 
-_AGAIN = "Copy or download the file again."
-_GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
 
 
@@ -41,12 +38,12 @@ def read_nifti(path: Path, trust: str = "") -> Volume | None:
     header, data = found
     grid = _grid(header, trust)
     dtype, start = _layout(header)
-    content = _content(data)
+    content = unpacked(data)
     needed = start + math.prod(grid.shape) * dtype.itemsize
     if len(content) < needed:
-        raise DataError(f"is cut short: its header requires {needed} bytes, it has {len(content)}", fix=_AGAIN)
+        raise DataError(f"is cut short: its header requires {needed} bytes, it has {len(content)}", fix=AGAIN)
     stored = np.frombuffer(content, dtype, math.prod(grid.shape), start).reshape(grid.shape, order="F")
-    return Volume(_scaled(stored, header), grid.affine, grid.header)
+    return Volume(_scaled(stored, header), grid.affine, header=grid.header, notes=grid.notes)
 
 
 def read_grid(path: Path, trust: str = "") -> Volume | None:
@@ -59,8 +56,8 @@ def _header(path: Path) -> tuple[Any, Path] | None:
     """A validated header and the file with its voxels; None if it is not a NIfTI header."""
     import nibabel as nib
 
-    head, data = _pair(path)
-    start = _start(head)
+    head, data = pair(path)
+    start = first_bytes(head, _HEADER_BYTES)
     kinds: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
     kind = next((k for k in kinds if k.may_contain_header(start)), None)
     if kind is None:
@@ -75,7 +72,7 @@ def _header(path: Path) -> tuple[Any, Path] | None:
         # nibabel's own logger would report each repaired field on stderr.
         header.check_fix(logger=logging.Logger("quiet", logging.CRITICAL + 1), error_level=40)
     except nib.spatialimages.HeaderDataError as error:
-        raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
+        raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     if unset and header["sform_code"] > 0:  # nothing that the sform could contradict
         header["pixdim"][1:4] = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
     if unset and header["sform_code"] == 0:  # check_fix has silently set it to 1 mm
@@ -83,9 +80,9 @@ def _header(path: Path) -> tuple[Any, Path] | None:
     return header, data
 
 
-def _pair(path: Path) -> tuple[Path, Path]:
-    """The files with header and voxels: the same file, unless the name ends in .hdr or .img."""
-    match = re.fullmatch(r"(.*\.)(hdr|img|HDR|IMG)((?:\.gz)?)", path.name)
+def pair(path: Path) -> tuple[Path, Path]:
+    """The files for header and voxels: the same file, unless the name ends in .hdr or .img."""
+    match = re.fullmatch(r"(.*\.)(hdr|img|HDR|IMG)((?:\.(?:gz|bz2|zst))?)", path.name)
     if not match:
         return path, path
     stem, suffix, packed = match.groups()
@@ -97,52 +94,21 @@ def _pair(path: Path) -> tuple[Path, Path]:
     return head, data
 
 
-def _start(path: Path) -> bytes:
-    """The first bytes of the file, decompressed."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-    if not start:
-        raise DataError("is empty (0 bytes)", fix=_AGAIN)
-    if not start.startswith(_GZIP):
-        return start[:_HEADER_BYTES]
-    try:
-        unpacker = zlib.decompressobj(31)
-        unpacked = unpacker.decompress(start, _HEADER_BYTES)
-    except zlib.error as error:
-        raise DataError("has damaged gzip data", fix=_AGAIN) from error
-    if len(unpacked) < 348 and not unpacker.eof:
-        raise DataError("is cut short: the compressed data ends within the header", fix=_AGAIN)
-    return unpacked
-
-
-def _content(path: Path) -> bytes:
-    """The whole file, decompressed if it is gzip, whatever its name."""
-    content = path.read_bytes()
-    if not content.startswith(_GZIP):
-        return content
-    try:
-        return gzip.decompress(content)
-    except EOFError as error:
-        raise DataError("is cut short: the compressed data ends too early", fix=_AGAIN) from error
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise DataError("has damaged gzip data", fix=_AGAIN) from error
-
-
 def _grid(header: Any, trust: str) -> Volume:
     import nibabel as nib
 
     try:
         shape = tuple(int(n) for n in header.get_data_shape())
-        affine, claims = choose_affine(header, trust)
+        affine, claims, notes = choose_affine(header, trust)
     except (nib.spatialimages.HeaderDataError, ValueError) as error:
-        raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
+        raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     if min(shape, default=0) < 1:
-        raise DataError(f"has a corrupt header (shape {shape})", fix=_AGAIN)
+        raise DataError(f"has a corrupt header (shape {shape})", fix=AGAIN)
     if len(shape) < 3:
         raise DataError(f"has {len(shape)} axes, not three", fix="Stack its slices into one volume first.")
     if (frames := math.prod(shape[3:])) > 1:
         raise DataError(f"holds {frames} volumes, not one", fix="Extract one first: fslroi IN OUT 0 1.")
-    return Volume(np.broadcast_to(np.float32(0), shape[:3]), affine, claims)
+    return Volume(np.broadcast_to(np.float32(0), shape[:3]), affine, claims, notes)
 
 
 def _layout(header: Any) -> tuple[np.dtype[Any], int]:
@@ -153,7 +119,7 @@ def _layout(header: Any) -> tuple[np.dtype[Any], int]:
         raise DataError(f"has {kind} voxels, not one number per voxel", fix="Convert it to a grey-scale image first.")
     offset = float(header["vox_offset"])
     if not (math.isfinite(offset) and offset >= 0):
-        raise DataError(f"has a corrupt header (voxels start at {offset:g})", fix=_AGAIN)
+        raise DataError(f"has a corrupt header (voxels start at {offset:g})", fix=AGAIN)
     if offset == 0 and header["magic"].item() == header.single_magic:
         return dtype, header.single_vox_offset
     return dtype, int(offset)
@@ -165,7 +131,7 @@ def _scaled(stored: NDArray[Any], header: Any) -> NDArray[np.float32]:
     try:
         slope, inter = header.get_slope_inter()
     except nib.spatialimages.HeaderDataError as error:
-        raise DataError(f"has a corrupt header ({error})", fix=_AGAIN) from error
+        raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     # Values too large for float32 become infinite, which the caller reports with their position.
     with np.errstate(over="ignore", invalid="ignore"):
         if slope is None or (slope, inter) == (1.0, 0.0):

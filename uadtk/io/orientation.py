@@ -21,8 +21,8 @@ SHIFT_MM = 1.0
 _UNITS_MM = {1: 1000.0, 3: 0.001}  # metres, micrometres
 
 
-def choose_affine(header: Any, trust: str = "") -> tuple[Affine, Header]:
-    """The affine to RAS+ mm, and the claims and contradictions of the header.
+def choose_affine(header: Any, trust: str = "") -> tuple[Affine, Header, tuple[str, ...]]:
+    """The affine to RAS+ mm, the claims of the header, and its contradictions in words.
 
     Parameters
     ----------
@@ -52,10 +52,10 @@ def choose_affine(header: Any, trust: str = "") -> tuple[Affine, Header]:
     used = trust or next(iter(forms), "")
     if not used:
         remarks.append("orientation unknown: sform and qform codes are 0, so left and right are a guess")
-        return _scaled(header.get_base_affine(), scale), Header(0, 0, None, tuple(remarks))
+        return _scaled(header.get_base_affine(), scale), Header(0, 0), tuple(remarks)
     affine = forms[used]
     if not np.isfinite(affine).all():
-        return affine, Header()  # refused by Volume, in its own words
+        return affine, Header(), ()  # refused by Volume, in its own words
     for name, other in (*forms.items(), ("pixdim", None)):
         if name == used or (name == "pixdim" and "qform" in forms):  # the qform takes its spacing from pixdim
             continue
@@ -72,7 +72,7 @@ def choose_affine(header: Any, trust: str = "") -> tuple[Affine, Header]:
             remarks.append(f"header contradicts itself: {differs}; {used} is used")
     qform = forms.get("qform")
     keep = None if qform is None or np.allclose(qform, affine, atol=1e-4) else qform
-    return affine, Header(codes["sform"], codes["qform"], keep, tuple(remarks), trust)
+    return affine, Header(codes["sform"], codes["qform"], keep, trust), tuple(remarks)
 
 
 def _unit(header: Any) -> tuple[float, list[str]]:

@@ -1,10 +1,11 @@
-"""Scans and masks from files: NIfTI, and other formats through plugins."""
+"""Scans and masks from files: the readers of ``io/readers`` in their order, then those of plugins."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from uadtk import registry
 from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.nifti import read_nifti
+from uadtk.io.readers import read_any
 
 
 def read_scan(path: str | os.PathLike[str], trust: str = "") -> Scan:
@@ -63,7 +64,7 @@ def _scan(volume: Volume) -> Scan:
     if volume.voxels.min() == volume.voxels.max():
         value = float(volume.voxels.flat[0])
         raise DataError(f"contains no image: every voxel is {value:g}", fix="Export the scan again.")
-    return Scan(volume.voxels, volume.affine, volume.header)
+    return Scan(volume.voxels, volume.affine, header=volume.header, notes=volume.notes, facts=volume.facts)
 
 
 def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool = False) -> Mask:
@@ -88,6 +89,7 @@ def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool 
 
 
 def _mask(volume: Volume, like: Volume, may_be_empty: bool) -> Mask:
+    volume = _as_stored(volume, like)
     if not like.same_grid(volume):
         fix = "Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan."
         if like.shape != volume.shape:
@@ -106,7 +108,7 @@ def read_volume(path: str | os.PathLike[str], trust: str = "") -> Volume:
     with located(path):
         volume = _read(path, trust)
         voxels = np.asarray(volume.voxels, dtype=np.float32)
-        return _finite(volume if voxels is volume.voxels else Volume(voxels, volume.affine, volume.header))
+        return _finite(volume if voxels is volume.voxels else replace(volume, voxels=voxels))
 
 
 def _finite(volume: Volume) -> Volume:
@@ -141,15 +143,15 @@ def _read(path: Path, trust: str) -> Volume:
         if path.is_symlink():
             raise DataError("is a broken link", fix="Fetch the file (DataLad: datalad get).")
         raise DataError("no such file", fix="Check the path.")
-    if not path.is_dir() and (volume := read_nifti(path, trust)) is not None:
-        return volume
-    volume = _ask_plugins(path)
+    volume = read_any(path, trust)
+    if volume is None:
+        volume = _ask_plugins(path)
     if volume is not None:
         return volume
     if path.is_dir():
-        raise DataError("is a folder, not an image", fix="Name an image in it.")
+        raise DataError("is a folder without DICOM, not an image", fix="Name an image in it.")
     raise DataError(
-        "not a NIfTI image, and no installed plugin reads it", fix="Convert it to .nii.gz (DICOM: dcm2niix)."
+        "not a NIfTI image nor of another known format, and no installed plugin reads it", fix="Convert it to .nii.gz."
     )
 
 
@@ -162,6 +164,19 @@ def _ask_plugins(path: Path) -> Volume | None:
         what = f"the plugin that reads it failed ({type(error).__name__}: {error})"
         raise DataError(what, fix="Convert it to .nii.gz.") from error
     return volume
+
+
+def _as_stored(volume: Volume, like: Volume) -> Volume:
+    """With its axes in the order of ``like``, if that alone differs: converters of DICOM turn rows or slices around."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+
+    own, wanted = io_orientation(volume.affine), io_orientation(like.affine)
+    if np.array_equal(own, wanted):
+        return volume
+    turn = ornt_transform(own, wanted)
+    affine = volume.affine @ inv_ornt_aff(turn, volume.shape)
+    turned = Volume(apply_orientation(volume.voxels, turn), affine)
+    return turned if like.same_grid(turned) else volume
 
 
 def _words(grid: Volume) -> str:

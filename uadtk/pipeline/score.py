@@ -69,8 +69,7 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
         if "reconstruction" in own and prepared.dark:
             own["reconstruction"] = _above_background(own["reconstruction"], prepared, scan)
         own_score = ScoreMap(prepared.to_own_grid(score) * brain, scan.affine)
-    decisions = {**prepared.decisions, "header": list(scan.header.remarks)}
-    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, decisions)
+    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, prepared.decisions)
 
 
 def _above_background(image: Volume, prepared: Prepared, scan: Scan) -> Volume:

@@ -78,7 +78,7 @@ def segment_file(
         scan, brain_mask = read_row(row, run)
     with located(row.image):
         result = segment(scan, method, point, run, brain_mask, rules)
-    result = replace(result, provenance=provenance(source_of_file(row), method, point, rules, result, run))
+    result = replace(result, provenance=provenance(source_of_file(row, scan), method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)
     return result
@@ -124,9 +124,11 @@ def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
     )
 
 
-def source_of_file(row: Row) -> dict[str, str]:
-    """The input as provenance records it."""
-    return {"path": str(row.image), "sha256": sha256_of(row.image), "brain_mask": str(row.brain_mask or "")}
+def source_of_file(row: Row, scan: Scan) -> dict[str, Any]:
+    """The input as provenance records it: the file or folder, and what its reader said of it."""
+    source = {"path": str(row.image), "sha256": sha256_of(row.image), "brain_mask": str(row.brain_mask or "")}
+    said = {"notes": list(scan.notes), "facts": dict(scan.facts)}
+    return {**source, **{key: value for key, value in said.items() if value}}
 
 
 def source_of_array(scan: Scan) -> dict[str, str]:
@@ -136,7 +138,7 @@ def source_of_array(scan: Scan) -> dict[str, str]:
 
 
 def provenance(
-    source: dict[str, str], method: Method, point: OperatingPoint, rules: Rules, result: Segmentation, run: Run
+    source: dict[str, Any], method: Method, point: OperatingPoint, rules: Rules, result: Segmentation, run: Run
 ) -> dict[str, Any]:
     """Everything needed to reproduce the mask."""
     checkpoint = method.checkpoint

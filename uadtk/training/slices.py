@@ -23,7 +23,7 @@ from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_row
-from uadtk.io.memo import digest_of, remembered, write_memo
+from uadtk.io.memo import digest_of, files_of, remembered, write_memo
 from uadtk.io.read import read_mask
 from uadtk.io.write import staged, storing
 from uadtk.pipeline.each import each
@@ -159,8 +159,8 @@ def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[s
 def _changed(path: Path) -> int:
     """Modification time: a file replaced by another of the same size is prepared again."""
     try:
-        return path.stat().st_mtime_ns
-    except OSError:
+        return max(file.stat().st_mtime_ns for file in files_of(path))
+    except (OSError, ValueError):
         return 0
 
 
