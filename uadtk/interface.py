@@ -290,7 +290,6 @@ def train(
     device: str = "auto",
     threads: int = 0,
     overwrite: bool = False,
-    trust: Trust | None = None,
     **options: Any,
 ) -> OpenModel:
     """Train a model on the normal anatomy of a cohort and save it; an interrupted training resumes, bit-identically.
@@ -325,7 +324,7 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
-    run = make_run(device, threads, schedule.seed, trust)
+    run = make_run(device, threads, schedule.seed)
     trained = run_training(
         fresh, as_cohort(cohort), schedule, path, run, minutes, None if slices is None else Path(slices)
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
-from uadtk.cli._options import Cleaner, Device, Overwrite, Scorer, Threads, Trust, chosen_cleaners
+from uadtk.cli._options import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -61,7 +61,6 @@ def _settings(
     ] = None,
     device: Device = "auto",
     threads: Threads = 0,
-    trust: Trust = None,
     overwrite: Overwrite = False,
 ) -> None: ...
 
