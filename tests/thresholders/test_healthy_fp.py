@@ -333,6 +333,6 @@ def test_slices_of_patients_are_said_to_be_a_part(small_cohort: Path, tmp_path: 
     counted = checkpoints.load(path).points[0].measured["brain_counted"]
     assert 0.3 < counted < 0.95
     assert done.err == (
-        f"only lesion-free slices were counted, {counted:.0%} of the brain: "
-        "what is promised of a scan is promised of such a part\n"
+        f"only lesion-free slices were counted ({counted:.0%} of the brain): "
+        "any guarantee per scan holds for that part of it\n"
     )
