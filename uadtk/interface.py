@@ -88,7 +88,7 @@ def open(
     Raises
     ------
     UsageError
-        Nothing of that name, or a scorer that the model cannot serve.
+        Nothing of that name. A scorer that the model cannot serve is refused at its first use.
     CheckpointError, PluginError, BackendError
         The checkpoint, its plugin, or the device cannot be used.
     """

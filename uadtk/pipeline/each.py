@@ -60,6 +60,8 @@ def each(
             if alone:
                 raise
             failure = as_error(error, str(row.image))
+            if failure is error and failure.stops_run:
+                raise
             if failure.stops_run:
                 raise failure from error
             run.say(f"{row.subject}: failed: {failure.one_line()}")
@@ -82,6 +84,7 @@ def as_error(error: Exception, where: str) -> UadtkError:
     if isinstance(error, UadtkError):
         return error
     if isinstance(error, ImportError):
-        return BackendError(f"needs '{error.name}', which cannot be imported ({error})", fix="Install it.")
+        needs = f"needs '{error.name}'" if error.name else "needs a library"
+        return BackendError(f"{needs}, which cannot be imported ({error})", fix="Install it.")
     what = f"failed unexpectedly ({type(error).__name__}: {error})"
     return UadtkError(what, where, "Run this scan alone for the traceback, and report it.")

@@ -95,12 +95,13 @@ def segment_cohort(
     overwrite: bool,
 ) -> Iterator[Outcome[Segmentation]]:
     """Segment every row into files that begin with its name; a scan that fails does not stop the others."""
-    name_of = dict(zip(map(id, rows), names, strict=True))
+    left = iter(names)
 
     def work(row: Row) -> Segmentation:
+        name = next(left)
         run.timings.clear()
         try:
-            return segment_file(row, name_of[id(row)], method, point, folder, run, rules, overwrite)
+            return segment_file(row, name, method, point, folder, run, rules, overwrite)
         except Exception as error:
             registry.notify("uadtk_scan_failed", run.say, path=row.image, error=as_error(error, str(row.image)))
             raise

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uadtk.core.errors import DataError, UadtkError
+from uadtk.core.errors import DataError
 from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
@@ -59,7 +59,7 @@ def carry_out(tasks: Sequence[Task], folder: Path, where: Mapping[str, str], run
         except Exception as error:
             failure = as_error(error, task.model)
             if failure.stops_run:
-                raise failure from error
+                raise
             run.say(f"failed: {failure.one_line()}")
             yield replace(line, problem=f"failed: {failure.one_line()}")
             continue
@@ -168,10 +168,11 @@ def multiverses(
         calibration = in_collection(split, task.collection) or split
         try:
             yield multiverse(checkpoint, label, task.collection, task.rows, calibration, folder, run)
-        except UadtkError as error:
-            if error.stops_run:
+        except Exception as error:
+            failure = as_error(error, label)
+            if failure.stops_run:
                 raise
-            run.say(f"failed: {error.one_line()}")
+            run.say(f"failed: {failure.one_line()}")
 
 
 def pictures_in(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
