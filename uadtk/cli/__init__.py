@@ -12,6 +12,7 @@ import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, run
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
+from uadtk.core.text import escape_output
 from uadtk.core.version import VERSION
 
 _ORDER = (
@@ -103,6 +104,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with the code of the error (see ``uadtk.core.errors``)."""
+    escape_output()
     try:
         code = run(group(Root, "uadtk", _root), argv, "uadtk")
     except UadtkError as error:

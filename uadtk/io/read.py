@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadtk import registry
 from uadtk.core.errors import DataError, UadtkError, UsageError
@@ -129,26 +130,47 @@ def located(path: Path) -> Iterator[None]:
             raise
         raise type(error)(error.what, str(path), error.fix) from error
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            what, fix = absence(path)
+            raise DataError(what, str(path), fix) from error
         raise DataError(
             f"cannot be read ({error.strerror or error})", str(path), "Check path and permissions."
         ) from error
 
 
+def absence(path: Path) -> tuple[str, str]:
+    """Of a file that cannot be found: what it is, and what to do."""
+    if path.is_symlink():
+        return "is a link to a file that is not there", "Fetch the file (DataLad: datalad get)."
+    return "no such file", "Check the path; those in a table are relative to the table's folder."
+
+
 def _read(path: Path) -> Volume:
     if not path.exists():
-        if path.is_symlink():
-            raise DataError("is a link to a file that is not there", fix="Fetch the file (DataLad: datalad get).")
-        raise DataError("no such file", fix="Check the path.")
+        what, fix = absence(path)
+        raise DataError(what, fix=fix)
     if not path.is_dir() and (volume := read_nifti(path)) is not None:
         return volume
     volume = _ask_plugins(path)
     if volume is not None:
         return volume
+    _refuse_pointer(path)
     if path.is_dir():
         raise DataError("is a folder, not an image", fix="Name an image in it.")
     raise DataError(
         "not a NIfTI image, and no installed plugin reads it", fix="Convert it to .nii.gz (DICOM: dcm2niix)."
     )
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Where a file system has no links, and with Git LFS, a few bytes of text stand for a file that was not fetched."""
+    if path.is_dir():
+        return
+    with path.open("rb") as file:
+        start = file.read(64)
+    for mark, how in ((b"/annex/objects/", "DataLad: datalad get"), (b"version https://git-lfs", "git lfs pull")):
+        if start.startswith(mark):
+            raise DataError("stands for a file that was not fetched", fix=f"Fetch the file ({how}).")
 
 
 def _ask_plugins(path: Path) -> Volume | None:
@@ -170,3 +192,32 @@ def _words(grid: Volume) -> str:
     codes: Any = nib.orientations.aff2axcodes
     axes = "".join(code or "?" for code in codes(grid.affine))
     return f"{shape} voxels of {spacing} mm, axes {axes}, first voxel at {origin} mm"
+
+
+def read_lesion_mask(path: str | os.PathLike[str], like: Volume, labels: Sequence[int] | None = None) -> Mask:
+    """A lesion mask on the grid of ``like``: 0 and one other value, or the values ``labels`` of a label map.
+
+    Raises
+    ------
+    DataError
+        As ``read_mask``; probabilities, or several labels of which nobody says which are lesions.
+    """
+    with located(Path(path)):
+        volume = read_volume(path)
+        inside = _lesions(volume.voxels, labels)
+        return _mask(Volume(inside.astype(np.float32), volume.affine), like, may_be_empty=True)
+
+
+def _lesions(voxels: NDArray[Any], labels: Sequence[int] | None) -> NDArray[np.bool_]:
+    values = np.unique(voxels)  # sorted
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > 1e-3 and len(values) > 2:
+        what = f"holds fractions, such as {values[np.abs(values - whole).argmax()]:.3g}, not a mask"
+        raise DataError(what, fix="Choose a threshold and store a mask of 0 and 1.")
+    if labels is not None:
+        return np.isin(np.rint(voxels), labels)
+    if len(values) > 2 or values[0] < 0:
+        shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        fix = "Name those that are lesions in the column lesion_labels, as '1 2', or store a mask of 0 and 1."
+        raise DataError(f"holds the values {shown}, not 0 and one other", fix=fix)
+    return np.asarray(voxels > 0.5)

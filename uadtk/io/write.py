@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import StorageError, UadtkError, UsageError
+from uadtk.core.text import ESCAPED
 from uadtk.core.volume import Volume
 
 _HIDDEN = ".uadtk-"
@@ -84,16 +85,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """UTF-8, line ends as they are. Raises as ``write_bytes``."""
-    write_bytes(path, text.encode())
+    """UTF-8, line ends as they are; bytes of file names that are not UTF-8 are escaped. Raises as ``write_bytes``."""
+    write_bytes(path, text.encode(errors=ESCAPED))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Indented by 2, keys in the order given, a newline at the end. Raises as ``write_bytes``.
 
     NumPy numbers and arrays and paths are written as numbers, lists and text. NaN is a ``ValueError``: it is no JSON.
+    Bytes of file names that are not UTF-8 are escaped so that ``json.load`` gives the path back.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_nifti(path: str | os.PathLike[str], volume: Volume) -> None:

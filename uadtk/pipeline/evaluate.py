@@ -22,7 +22,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.version import VERSION
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import NAME_MASKS, Cohort, Row, content_digest, read_row
+from uadtk.io.cohort import NAME_MASKS, Cohort, Row, content_digest, read_row, refuse_copies
 from uadtk.io.write import ROOM, scratch, storing
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
@@ -37,7 +37,6 @@ from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
 
 Watch = Callable[[Row, Scoring, Mask], None]
-HEALTHY_GROUPS = (None, "healthy", "control", "controls")
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,7 @@ def evaluate(
     DataError
         No row that can be used, or none that could be read and scored.
     """
+    refuse_copies(cohort)
     rows = _usable(cohort, point, run)
     method = build_method(checkpoint, run)
     if point is not None:
@@ -158,7 +158,7 @@ def calibration_rows(table: Cohort, point: OperatingPoint) -> Cohort | None:
 
 
 def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]:
-    rows = [row for row in cohort if row.lesion_mask or row.group in HEALTHY_GROUPS]
+    rows = [row for row in cohort if row.lesion_mask or row.presumed_healthy]
     if not rows:
         raise DataError("no scan has a lesion mask or is known to be healthy", cohort.source, NAME_MASKS)
     if point is None and not any(row.lesion_mask for row in rows):
@@ -166,7 +166,9 @@ def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]
             "no lesion masks and no operating point: there is nothing to measure", cohort.source, NAME_MASKS
         )
     if len(rows) < len(cohort):
-        run.say(f"{len(cohort) - len(rows)} scans of patients without a lesion mask are left out")
+        groups = sorted({f"'{row.group}'" for row in cohort if not (row.lesion_mask or row.presumed_healthy)})
+        left = f"{len(cohort) - len(rows)} scans of patients without a lesion mask are left out"
+        run.say(f"{left} (group {', '.join(groups)})")
     return rows
 
 

@@ -12,6 +12,7 @@ import torch
 from uadtk import registry
 from uadtk.core.errors import BackendError
 from uadtk.core.run import Run
+from uadtk.core.text import shown
 
 
 def make_run(device: str = "auto", threads: int = 0, seed: int = 0) -> Run:
@@ -45,7 +46,7 @@ def leads() -> bool:
 def say(line: str) -> None:
     """A line for people, on stderr."""
     if leads():
-        print(line, file=sys.stderr, flush=True)
+        print(shown(line), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[Any], what: str) -> Iterator[Any]:

@@ -26,7 +26,7 @@ from uadtk.core.model import Batch, Turn, capabilities
 from uadtk.core.options import option
 from uadtk.core.run import Run
 from uadtk.core.version import VERSION
-from uadtk.io.cohort import Cohort
+from uadtk.io.cohort import Cohort, refuse_copies
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
@@ -102,6 +102,7 @@ def _train(
     cache: Path | None,
     world: World,
 ) -> Checkpoint:
+    refuse_copies(cohort)
     plan = {"model": checkpoint.header()["model"], "preparation": checkpoint.header()["preparation"]}
     plan |= {"schedule": asdict(schedule), "cohort": cohort.digest()}
     keep_memory()
