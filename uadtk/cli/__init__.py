@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, run
+from uadtk.core.absent import why
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
 from uadtk.core.text import escape_output
 from uadtk.core.version import VERSION
@@ -93,7 +94,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         sections = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", str(path)) from None
+        raise UsageError(f"cannot be read ({why(error)})", str(path)) from None
     except ValueError as error:
         raise UsageError(f"is not TOML ({error})", str(path)) from None
     for section in sections:

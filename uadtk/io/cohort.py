@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from uadtk.core.absent import absence
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.copies import refuse_copies
 from uadtk.io.names import output_name, output_names, safe_name
-from uadtk.io.read import absence, located, read_lesion_mask, read_mask, read_scan
+from uadtk.io.read import located, read_lesion_mask, read_mask, read_scan
 from uadtk.io.readers import bids, folder
 from uadtk.io.rows import COLUMNS, NAME_MASKS, Cohort, Row, content_digest
 from uadtk.io.table import is_table, read_table
@@ -74,11 +75,13 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     notes += said
     shown = str(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
     if rows and not any(row.image.exists() for row in rows):
-        link = next((row.image for row in rows if row.image.is_symlink()), None)
-        what, fix = absence(link or rows[0].image)
+        first = next((row.image for row in rows if row.image.is_symlink()), rows[0].image)
+        what, fix = absence(first)
         if len(rows) > 1:
-            which = f", such as {link or rows[0].image}" + (f", which {what}" if link else "")
-            what = f"none of the {len(rows)} images exists{which}"
+            which = f"{first}, which {what}" if first.is_symlink() else str(first)
+            what = f"none of the {len(rows)} images exists, such as {which}"
+        elif first.is_symlink() and str(first) != shown:
+            what = f"{first} {what}"
         raise DataError(what, shown, fix)
     return Cohort(tuple(rows), shown, tuple(notes))
 

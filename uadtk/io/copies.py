@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from uadtk.core.errors import DataError
+from uadtk.io.masks import grid_of
 from uadtk.io.rows import Cohort, Row, same_file
 
 _CHUNK = 1 << 20
@@ -37,7 +38,10 @@ def refuse_copies(cohort: Cohort, across_splits: bool = False) -> None:
 
 
 def _refuse(items: Iterable[tuple[Hashable, Row]], how: str, source: str, across_splits: bool) -> None:
-    for rows in _groups(items):
+    for copies in _groups(items):
+        rows = [row for row in copies if not _will_fail(row)]
+        if not rows:
+            continue
         first = rows[0]
         second = next((row for row in rows[1:] if row.split != first.split or not across_splits), None)
         if second is None:
@@ -48,6 +52,15 @@ def _refuse(items: Iterable[tuple[Hashable, Row]], how: str, source: str, across
             source,
             "Keep one of the two: the same scan must not count twice.",
         )
+
+
+def _will_fail(row: Row) -> bool:
+    """A row whose masks cannot be used is not pooled: that is what there is to say of it."""
+    grid = grid_of(row.image)
+    found = [(mask, grid_of(mask)) for mask in (row.brain_mask, row.lesion_mask) if mask]
+    return any(
+        not mask.exists() or (grid is not None and own is not None and not grid.same_grid(own)) for mask, own in found
+    )
 
 
 def _groups(items: Iterable[tuple[Hashable, Row]]) -> Iterator[list[Row]]:

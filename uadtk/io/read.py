@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk import registry
+from uadtk.core.absent import absence, refuse_pointer
 from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.nifti import read_nifti
@@ -138,13 +139,6 @@ def located(path: Path) -> Iterator[None]:
         ) from error
 
 
-def absence(path: Path) -> tuple[str, str]:
-    """Of a file that cannot be found: what it is, and what to do."""
-    if path.is_symlink():
-        return "is a link to a file that is not there", "Fetch the file (DataLad: datalad get)."
-    return "no such file", "Check the path; those in a table are relative to the table's folder."
-
-
 def _read(path: Path) -> Volume:
     if not path.exists():
         what, fix = absence(path)
@@ -154,23 +148,12 @@ def _read(path: Path) -> Volume:
     volume = _ask_plugins(path)
     if volume is not None:
         return volume
-    _refuse_pointer(path)
     if path.is_dir():
         raise DataError("is a folder, not an image", fix="Name an image in it.")
+    refuse_pointer(path)
     raise DataError(
         "not a NIfTI image, and no installed plugin reads it", fix="Convert it to .nii.gz (DICOM: dcm2niix)."
     )
-
-
-def _refuse_pointer(path: Path) -> None:
-    """Where a file system has no links, and with Git LFS, a few bytes of text stand for a file that was not fetched."""
-    if path.is_dir():
-        return
-    with path.open("rb") as file:
-        start = file.read(64)
-    for mark, how in ((b"/annex/objects/", "DataLad: datalad get"), (b"version https://git-lfs", "git lfs pull")):
-        if start.startswith(mark):
-            raise DataError("stands for a file that was not fetched", fix=f"Fetch the file ({how}).")
 
 
 def _ask_plugins(path: Path) -> Volume | None:
