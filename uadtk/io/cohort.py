@@ -9,7 +9,7 @@ from pathlib import Path
 from uadtk.core.absent import absence
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask, Scan
-from uadtk.io.copies import refuse_copies
+from uadtk.io.copies import Distinct, refuse_copies
 from uadtk.io.names import output_name, output_names, safe_name
 from uadtk.io.read import located, read_lesion_mask, read_mask, read_scan
 from uadtk.io.readers import bids, folder
@@ -20,6 +20,7 @@ __all__ = [
     "COLUMNS",
     "NAME_MASKS",
     "Cohort",
+    "Distinct",
     "Row",
     "content_digest",
     "output_name",

@@ -9,7 +9,10 @@ from collections.abc import Hashable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from uadtk.core.errors import DataError
+from uadtk.core.volume import Scan
 from uadtk.io.masks import grid_of
 from uadtk.io.rows import Cohort, Row, same_file
 
@@ -35,6 +38,21 @@ def refuse_copies(cohort: Cohort, across_splits: bool = False) -> None:
         for same in _groups((_checksum(row.image), row) for row in size):
             digests = ((_digest(row.image), row) for row in same)
             _refuse(digests, "have the same content", cohort.source, across_splits)
+
+
+class Distinct:
+    """Finds a scan that was read before, whatever its file looks like: the same voxels at the same place."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Row] = {}
+
+    def check(self, row: Row, scan: Scan) -> None:
+        """Raises DataError if the voxels are those of an earlier row; only the first counts."""
+        digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).data)
+        digest.update(scan.affine.astype(np.float32).tobytes())
+        first = self._seen.setdefault(digest.hexdigest(), row)
+        if first is not row:
+            raise DataError(f"is the same scan as {first.image}", str(row.image), "Keep one of the two in the table.")
 
 
 def _refuse(items: Iterable[tuple[Hashable, Row]], how: str, source: str, across_splits: bool) -> None:

@@ -22,7 +22,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.version import VERSION
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import NAME_MASKS, Cohort, Row, content_digest, read_row, refuse_copies
+from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, read_row, refuse_copies
 from uadtk.io.write import ROOM, scratch, storing
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
@@ -183,9 +183,10 @@ def _see_all(
 ) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
     """Score and measure every row; the second part lists (image, reason) of those that failed."""
     threshold, place = None if point is None else point.threshold, iter(range(len(rows)))
+    distinct = Distinct()
 
     def work(row: Row) -> Seen:
-        look = _look(row, method, grid, run, watch)
+        look = _look(row, method, grid, run, watch, distinct)
         with storing(folder, "scores", ROOM):
             return keep(look, threshold, floor_of(point), folder / f"{next(place):06d}")
 
@@ -194,8 +195,9 @@ def _see_all(
     return seen, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
 
 
-def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None) -> Look:
+def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, distinct: Distinct) -> Look:
     scan, brain_mask = read_row(row)
+    distinct.check(row, scan)
     lesion = lesion_of(row, scan)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
     with measured() as cost:
