@@ -123,7 +123,7 @@ def _decoded(content: bytes) -> str:
 
 
 def _delimiter(text: str) -> str:
-    first = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").partition("\n")[0])
+    first = re.sub(r'"[^"]*"', "x", text.lstrip("\r\n").partition("\n")[0])
     if "\t" in first:
         return "\t"
     return max(",;", key=first.count) if set(first) & set(",;") else " " if " " in first.strip() else "\t"
@@ -251,10 +251,9 @@ def _numbers(values: dict[str, str], name: str, where: str) -> tuple[int, ...] |
 def _path(folder: Path, cell: str) -> Path:
     """The file that a cell names: as it is written or, if that is not there, as another system would write it."""
     stripped = cell.strip()
-    ways = [stripped, cell, word(cell), stripped.replace("\\", "/")]
-    ways += [unicodedata.normalize("NFC", stripped), unicodedata.normalize("NFD", stripped)]
-    paths = [folder / way for way in ways] + ([Path(stripped).expanduser()] if stripped.startswith("~") else [])
-    return next((path for path in paths if os.path.lexists(path)), paths[0])
+    spelled = [stripped, cell, word(cell), stripped.replace("\\", "/"), os.path.expanduser(stripped)]
+    spelled += [unicodedata.normalize(form, way) for way in spelled[:4] for form in ("NFC", "NFD")]  # type: ignore[arg-type]
+    return next((folder / way for way in spelled if os.path.lexists(folder / way)), folder / stripped)
 
 
 def _unused(sheet: Sheet, places: dict[str, int], path: Path) -> Iterator[str]:
@@ -276,11 +275,14 @@ def write_cohort(path: Path, rows: Iterable[Row]) -> None:
     """
     rows = list(rows)
     columns = [name for name in COLUMNS if any(getattr(row, name) is not None for row in rows)]
-    out = io.StringIO()
-    table = csv.writer(out, delimiter="\t", lineterminator="\n")
-    table.writerow(columns)
-    table.writerows([_cell(getattr(row, name), path.parent) for name in columns] for row in rows)
-    write_bytes(path, out.getvalue().encode(errors="surrogateescape"))
+    lines = [columns, *([_cell(getattr(row, name), path.parent) for name in columns] for row in rows)]
+    text = "".join("\t".join(map(_quoted, line)) + "\n" for line in lines)
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def _quoted(cell: str) -> str:
+    """As ``csv`` quotes it, which leaves a bare carriage return as it is and then cannot read it."""
+    return '"' + cell.replace('"', '""') + '"' if set(cell) & set('\t\r\n"') else cell
 
 
 def _cell(value: Any, folder: Path) -> str:
