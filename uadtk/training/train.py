@@ -191,6 +191,9 @@ def _slices(
     if not world.leads:
         world.wait()
     rows, held_rows = split_rows(cohort, schedule.seed)
+    unmarked = [r for r in rows if not (r.lesion_mask or r.presumed_healthy or r.lesion_free_slices)]
+    if unmarked and not learns_labels(model):
+        run.say(f"{len(unmarked)} scans of patients without a lesion mask: all their slices are taken for normal")
     if learns_labels(model):
         rows, held_rows = to_learn(rows, getattr(model, "unlabelled", False)), to_judge(held_rows)
     masked, neighbours = schedule.masked or learns_labels(model), getattr(model, "neighbours", 0)
