@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -102,11 +102,11 @@ class Cohort:
             raise DataError("no scans in it", self.source, "Name an image, a folder, or a table with a line per scan.")
         if len({row.split for row in self.rows if row.split}) < 2:
             return
-        splits: dict[object, str] = {}
+        splits: dict[Hashable, str] = {}
         for row in (row for row in self.rows if row.split):
             whose = row.subject.removeprefix("sub-")
             for key, what in ((whose, f"subject '{row.subject}'"), (same_file(row.image), f"image {row.image}")):
-                if splits.setdefault(key, str(row.split)) != row.split:
+                if key is not None and splits.setdefault(key, str(row.split)) != row.split:
                     raise DataError(
                         f"{what} is in two splits, '{splits[key]}' and '{row.split}'",
                         self.source,
@@ -162,13 +162,16 @@ class Cohort:
         return _sha256_of_lines(sorted("\t".join(_facts(row)) for row in self.rows))
 
 
-def same_file(path: Path) -> object:
-    """Equal for two paths that lead to one file: links of both kinds, dead ones too, and the halves of a pair."""
+def same_file(path: Path) -> Hashable:
+    """Equal for two paths that lead to one file: links of both kinds, dead ones too, and the halves of a pair.
+
+    None if there is nothing: that row fails when it is used.
+    """
     path = path.with_name(re.sub(r"\.img(?=(\.gz)?$)", ".hdr", path.name)) if path.name else path
     try:
         found = path.stat()
     except OSError:
-        return os.path.realpath(path)
+        return os.path.realpath(path) if path.is_symlink() else None
     return found.st_dev, found.st_ino
 
 

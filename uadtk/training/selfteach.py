@@ -55,7 +55,8 @@ def lessons(unlabelled: Cohort, labelled: Cohort | None, seed: int) -> Lessons:
     Raises
     ------
     DataError
-        A subject or a scan in both cohorts, a labelled scan or mask that cannot be used, or nothing to train or validate on.
+        A subject or a scan in both cohorts, a labelled scan or mask that cannot be used, or nothing to train on or to
+        validate on.
     """
     annotated = _annotated(labelled, unlabelled) if labelled is not None else []
     validated = any(row.split == "validation" for row in annotated)
