@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -75,11 +76,18 @@ def test_sessions_of_a_subject_and_scans_of_one_size_are_not_copies(scan: Path) 
     refuse_copies(Cohort((Row("P1", scan), Row("P1", other), Row("P2", scan.with_name("gone.nii"))), "here"))
 
 
-def test_two_links_to_one_file_that_was_not_fetched(tmp_path: Path, scan: Path) -> None:
+def test_two_links_to_one_file_that_was_not_fetched(tmp_path: Path) -> None:
     for name in ("x.nii", "y.nii"):
         (tmp_path / name).symlink_to(".git/annex/objects/k.nii")
-    with pytest.raises(DataError, match="are one file"):
-        refuse_copies(Cohort((Row("P1", tmp_path / "x.nii"), Row("P2", tmp_path / "y.nii")), "here"))
+    rows = Row("P1", tmp_path / "x.nii", split="train"), Row("P2", tmp_path / "y.nii", split="train")
+    refuse_copies(Cohort(rows, "here"))  # both rows fail
+    with pytest.raises(DataError, match="is in two splits"):
+        Cohort((rows[0], replace(rows[1], split="test")), "here")
+
+
+def test_a_scan_that_is_cut_short_fails_by_row(scan: Path) -> None:
+    scan.write_bytes(scan.read_bytes()[:-50])
+    refuse_copies(Cohort((Row("P1", scan), Row("P2", scan)), "here"))
 
 
 def test_rows_whose_masks_cannot_be_used_are_told_so_instead(scan: Path) -> None:

@@ -73,7 +73,7 @@ def test_codes_delimiters_and_line_ends(folder: Path, coding: str, delimiter: st
 @pytest.mark.parametrize(
     "name", ["subject", "Subject", "participant_id", "participant", "sub", "Subject ID", "subject.id", "PatientID"]
 )
-@pytest.mark.parametrize("image", ["image", "Image", " IMAGE ", "flair", "FLAIR", "path", "filename", "File_Path"])
+@pytest.mark.parametrize("image", ["image", "Image", " IMAGE ", "flair", "FLAIR", "Image Path"])
 def test_names_of_columns(folder: Path, name: str, image: str) -> None:
     text = f"{name}|{image}|Brain Mask|lesion.mask|Group\nP1|a.nii.gz|m.nii.gz|m.nii.gz|ms\n"
     mask = folder / "m.nii.gz"
@@ -81,7 +81,7 @@ def test_names_of_columns(folder: Path, name: str, image: str) -> None:
 
 
 def test_the_exact_name_comes_before_another_way_to_say_it(folder: Path) -> None:
-    (row,) = read(folder, "participant_id|subject|path|image\nX|P1|b.nii.gz|a.nii.gz\n")
+    (row,) = read(folder, "participant_id|subject|flair|image\nX|P1|b.nii.gz|a.nii.gz\n")
     assert (row.subject, row.image.name) == ("P1", "a.nii.gz")
 
 
@@ -93,7 +93,7 @@ def test_the_exact_name_comes_before_another_way_to_say_it(folder: Path) -> None
         ("subject|image|brian_mask", ("'brian_mask'", "nearly 'brain_mask'")),
         ("subject|image|spilt", ("'spilt'", "nearly 'split'")),
         ("subject|image|groups", ("'groups'", "nearly 'group'")),
-        ("subject|path|file", ("two columns for 'image'", "'path'", "'file'")),
+        ("subject|flair|scan", ("two columns for 'image'", "'flair'", "'scan'")),
         ("subject|image|Lesion Mask|lesion_mask", ("two columns", "lesion_mask")),
     ],
 )

@@ -73,7 +73,9 @@ def _refuse(items: Iterable[tuple[Hashable, Row]], how: str, source: str, across
 
 
 def _will_fail(row: Row) -> bool:
-    """A row whose masks cannot be used is not pooled: that is what there is to say of it."""
+    """A row whose image or masks cannot be read is not pooled: that is what there is to say of it."""
+    if not row.image.is_dir() and _digest(row.image) is None:
+        return True
     grid = grid_of(row.image)
     found = [(mask, grid_of(mask)) for mask in (row.brain_mask, row.lesion_mask) if mask]
     return any(

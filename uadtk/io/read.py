@@ -187,8 +187,8 @@ def read_lesion_mask(path: str | os.PathLike[str], like: Volume, labels: Sequenc
     """
     with located(Path(path)):
         volume = read_volume(path)
-        inside = _lesions(volume.voxels, labels)
-        return _mask(Volume(inside.astype(np.float32), volume.affine), like, may_be_empty=True)
+        _mask(volume, like, may_be_empty=True)  # the grid first: of another image, values say nothing
+        return Mask(_lesions(volume.voxels, labels), like.affine)
 
 
 def _lesions(voxels: NDArray[Any], labels: Sequence[int] | None) -> NDArray[np.bool_]:

@@ -34,18 +34,7 @@ _EMPTY = {
 _UNCLEAR = {"-", "--", "---", "\u2013", "\u2014", ".", "?"}  # none, or not known, or nobody looked
 _SYNONYMS = {
     "subject": ("participant", "participantid", "subjectid", "sub", "subid", "patient", "patientid"),
-    "image": (
-        "imagepath",
-        "imagefile",
-        "scan",
-        "scanpath",
-        "flair",
-        "flairpath",
-        "path",
-        "file",
-        "filename",
-        "filepath",
-    ),
+    "image": ("imagepath", "imagefile", "scan", "scanpath", "flair", "flairpath"),  # a path may be of anything
     "group": ("diagnosis", "dx"),
     "site": ("center", "centre"),
     "split": ("partition", "subset"),

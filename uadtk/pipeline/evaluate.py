@@ -166,9 +166,7 @@ def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]
             "no lesion masks and no operating point: there is nothing to measure", cohort.source, NAME_MASKS
         )
     if len(rows) < len(cohort):
-        groups = sorted({f"'{row.group}'" for row in cohort if not (row.lesion_mask or row.presumed_healthy)})
-        left = f"{len(cohort) - len(rows)} scans of patients without a lesion mask are left out"
-        run.say(f"{left} (group {', '.join(groups)})")
+        run.say(f"{len(cohort) - len(rows)} scans of patients without a lesion mask are left out")
     return rows
 
 
