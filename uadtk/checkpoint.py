@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from uadtk import registry
 from uadtk.core import options as opts
+from uadtk.core.absent import why
 from uadtk.core.errors import CheckpointError, PluginError, UadtkError, UsageError, did_you_mean
 from uadtk.core.model import capabilities, default_scorer, traits
 from uadtk.core.preparation import Preparation
@@ -229,7 +230,7 @@ def load(path: Path) -> Checkpoint:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot be read ({error.strerror})", str(path), "Check the path.") from None
+        raise CheckpointError(f"cannot be read ({why(error)})", str(path), "Check the path.") from None
     tensors, data = _split(raw, str(path))
     header = _header(tensors, str(path))
     tensors.pop("__metadata__")

@@ -37,7 +37,7 @@ from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
-from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort
+from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.write import refuse_file
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
@@ -170,7 +170,7 @@ class OpenModel:
         overwrite: bool = False,
     ) -> Iterator[tuple[str, Outcome[Segmentation]]]:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line."""
-        rows = list(chosen_rows(cohort, split))
+        rows = list(chosen_rows(cohort, split, self.run))
         chosen, names = self._point(point), output_names(rows)
         rules = Rules(min_voxels, min_volume_ml)
         folder = Path(output)
@@ -196,7 +196,8 @@ class OpenModel:
         name
             Of the point; the strategy's if not given.
         """
-        point = calibrate(self.checkpoint, chosen_rows(healthy, split), strategy_of(strategy, budget), name, self.run)
+        rows = chosen_rows(healthy, split, self.run)
+        point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, self.run)
         self.checkpoint = self.checkpoint.with_point(point)
         return point
 
@@ -257,8 +258,8 @@ def evaluate(
         No row that can be used, or none that could be read and scored.
     """
     own = model if isinstance(model, OpenModel) else open(model)
-    table = as_cohort(cohort)
-    rows = chosen_rows(table, split)
+    table = as_cohort(cohort, own.run)
+    rows = chosen_rows(table, split, own.run)
     if where:
         rows = rows.where(**where)
     chosen = fitting_point(own.checkpoint, point, own.run)
@@ -326,17 +327,24 @@ def train(
     check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
     run = make_run(device, threads, schedule.seed)
     trained = run_training(
-        fresh, as_cohort(cohort), schedule, path, run, minutes, None if slices is None else Path(slices)
+        fresh, as_cohort(cohort, run), schedule, path, run, minutes, None if slices is None else Path(slices)
     )
     return OpenModel(trained, run)
 
 
-def as_cohort(source: CohortLike) -> Cohort:
-    return source if isinstance(source, Cohort) else read_cohort(source)
+def as_cohort(source: CohortLike, run: Run) -> Cohort:
+    """Read it unless it is read, and say what was found and is not used."""
+    if isinstance(source, Cohort):
+        return source
+    cohort = read_cohort(source)
+    for note in cohort.notes:
+        run.say(f"note: {note}")
+    return cohort
 
 
-def chosen_rows(source: CohortLike, split: str) -> Cohort:
-    cohort = as_cohort(source)
+def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
+    cohort = as_cohort(source, run)
+    refuse_copies(cohort, across_splits=True)
     return cohort.split(split) if split else cohort
 
 

@@ -132,7 +132,8 @@ def test_bad_input_costs_one_line(model: Path, cohort: Path, study: Path, small_
     for name, other, words in (
         ("twice.tsv", text.replace("p1\t", "p2\t"), "subject 'p2' is in two splits"),
         ("column.tsv", text.replace("subject", "name"), "the table has no column 'subject'"),
-        ("lesions.tsv", text.replace("lesion_mask", "lesions"), "no scan has a lesion mask"),
+        ("lesions.tsv", text.replace("lesion_mask", "other"), "no scan has a lesion mask"),
+        ("nearly.tsv", text.replace("lesion_mask", "lesions"), "'lesions', which is nearly 'lesion_mask'"),
     ):
         path = cohort.with_name(name)
         path.write_text(other)

@@ -150,7 +150,8 @@ def test_bad_input_costs_one_line(model: Path, cohort: Path, rewritten: Rewrite,
     evaluate(model, cohort, "-o", tmp_path).refused(2, str(tmp_path))
     evaluate(model, tmp_path / "none.tsv").refused(3, "none.tsv")
     evaluate(tmp_path / "none.safetensors", cohort).refused(4, "none.safetensors")
-    evaluate(model, rewritten("lesion_mask", "lesions"), "--where", "collection=unmarked").refused(
+    evaluate(model, rewritten("lesion_mask", "lesions")).refused(3, "'lesions', which is nearly 'lesion_mask'")
+    evaluate(model, rewritten("lesion_mask", "other"), "--where", "collection=unmarked").refused(
         3, "no scan has a lesion mask", "column lesion_mask"
     )
     evaluate(model, rewritten("p1\t", "p2\t"), "--split", "test").refused(3, "subject 'p2' is in two splits")

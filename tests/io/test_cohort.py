@@ -232,13 +232,13 @@ def test_table_and_files_together(scans):
 def test_folder(scans):
     brain = image(scans / "a_desc-brain_mask.nii.gz")
     lesion = image(scans / "b_label-lesion_mask.nii")
-    image(scans / "c_desc-brain_mask.nii.gz", (2, 3, 5))  # not on the grid of c
+    wrong = image(scans / "c_desc-brain_mask.nii.gz", (2, 3, 5))  # not on the grid of c: that row fails
     for name in ("brainmask.nii.gz", "x_dseg.nii.gz", "._a.nii.gz", "d.txt"):
         (scans / name).touch()
     assert read_cohort(scans).rows == (
         Row("a", scans / "a.nii.gz", brain_mask=brain),
         Row("b", scans / "b.nii.gz", lesion_mask=lesion),
-        Row("c", scans / "c.nii.gz"),
+        Row("c", scans / "c.nii.gz", brain_mask=wrong),
     )
 
 

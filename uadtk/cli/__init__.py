@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from functools import partial
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, run
+from uadtk.core.absent import why
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
+from uadtk.core.text import escape_output
 from uadtk.version import VERSION
 
 _ORDER = (
@@ -93,7 +94,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         sections = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", str(path)) from None
+        raise UsageError(f"cannot be read ({why(error)})", str(path)) from None
     except ValueError as error:
         raise UsageError(f"is not TOML ({error})", str(path)) from None
     for section in sections:
@@ -104,9 +105,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with the code of the error (see ``uadtk.core.errors``)."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a Windows console may lack characters such as ⌈DICE⌉: print '?' instead
-            stream.reconfigure(errors="replace")
+    escape_output()
     try:
         code = run(group(Root, "uadtk", _root), argv, "uadtk")
     except UadtkError as error:

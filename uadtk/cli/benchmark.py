@@ -57,7 +57,7 @@ def benchmark(
     resumes with the same command. A row or scan that fails costs one line, and the exit code is 1.
     """
     from uadtk.core.spec import Spec, parse_all
-    from uadtk.io.cohort import read_cohort
+    from uadtk.interface import as_cohort
     from uadtk.pipeline.run import make_run
     from uadtk.report.table import read_published
     from uadtk.study.publish import Study, compare
@@ -81,7 +81,8 @@ def benchmark(
         grid,
     )
     study = Study(rows, pairs(dataset, "--dataset", "COLLECTION=DATASET", "ms=MSLUB"))
-    compared = compare(question, read_cohort(cohort), output, make_run(device, threads), study, multiverse)
+    run = make_run(device, threads)
+    compared = compare(question, as_cohort(cohort, run), output, run, study, multiverse)
     print(compared.text, end="")
     if compared.failed:
         sys.exit(UadtkError.exit_code)

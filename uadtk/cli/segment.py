@@ -10,6 +10,7 @@ import typer
 
 from uadtk.cli._options import Cleaner, Device, Model, Overwrite, Scorer, Threads, Trust, chosen_cleaners
 from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.text import shown
 
 
 def segment(
@@ -41,11 +42,11 @@ def segment(
     from dataclasses import replace
 
     from uadtk import interface
-    from uadtk.io.cohort import Cohort, read_cohort
+    from uadtk.io.cohort import Cohort
     from uadtk.io.write import refuse_existing, write_text
 
     opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
-    cohort = interface.chosen_rows(read_cohort(scans[0] if len(scans) == 1 else scans), split)
+    cohort = interface.chosen_rows(scans, split, opened.run)
     if brain_mask is not None:
         if len(cohort) > 1:
             what, fix = f"one mask for {len(cohort)} scans", "Name masks in the cohort's brain_mask column."
@@ -64,7 +65,7 @@ def segment(
         else:
             findings = outcome.result.findings
             total_ml = sum(finding.volume_ml for finding in findings)
-            lines.append(f"{name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{output / f'{name}_report.html'}")
+            lines.append(f"{name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{shown(str(output / f'{name}_report.html'))}")
         print(lines[-1], flush=True)
     if len(cohort) > 1:
         write_text(summary, "\n".join(lines) + "\n")

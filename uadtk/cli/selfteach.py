@@ -79,7 +79,7 @@ def _selfteach(
     from uadtk import checkpoint as checkpoints
     from uadtk.core import options as opts
     from uadtk.core.spec import Spec, parse_all
-    from uadtk.io.cohort import read_cohort
+    from uadtk.interface import as_cohort
     from uadtk.pipeline.run import make_run
     from uadtk.training import selfteach as teaching
     from uadtk.training.pseudo_labels import Trust
@@ -97,7 +97,7 @@ def _selfteach(
     fresh = checkpoints.new(own.name, own.values, opened.preparation, None, None if chain is None else parse_all(chain))
     run = make_run(device, threads, schedule.seed)
     lessons = teaching.lessons(
-        read_cohort(unlabelled), read_cohort(labelled) if labelled is not None else None, schedule.seed
+        as_cohort(unlabelled, run), as_cohort(labelled, run) if labelled is not None else None, schedule.seed
     )
     folder = labels or output.with_suffix(".labels")
     taught = teaching.selfteach(

@@ -36,7 +36,8 @@ def tune_restoration(
     checkpoint = opened(model, scorer, None)
     if output is not None:
         refuse_file(output, overwrite)
-    changes = changes_by_weight(checkpoint, chosen_rows(healthy, split), make_run(device, threads), slices=slices)
+    run = make_run(device, threads)
+    changes = changes_by_weight(checkpoint, chosen_rows(healthy, split, run), run, slices=slices)
     print("tv\tchange")
     for weight, change in changes.items():
         print(f"{weight:g}\t{change:.6f}")

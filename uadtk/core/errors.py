@@ -17,6 +17,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from uadtk.core.text import shown
+
 
 class UadtkError(Exception):
     """Base of all errors meant for people.
@@ -45,9 +47,10 @@ class UadtkError(Exception):
 
     def one_line(self) -> str:
         """``where: what. fix`` on a single line."""
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        where = shown(self.where)  # a line break in a file name must not become a blank
+        text = f"{where}: {self.what}" if where else self.what
         text = f"{text}. {self.fix}" if self.fix else text
-        return " ".join(text.split())
+        return shown(" ".join(text.split()))
 
 
 class StorageError(UadtkError):

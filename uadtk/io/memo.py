@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from uadtk.core.absent import why
 from uadtk.core.errors import DataError
 from uadtk.io.write import write_json
 
@@ -55,7 +56,7 @@ def read_memo(path: Path, form: int, what: str, needs: set[str] = frozenset(), f
         made_for, whole = record["format"], digest_of(record["key"]) == record["digest"]
         complete = needs <= record.keys()
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", str(path), fix) from None
+        raise DataError(f"cannot be read ({why(error)})", str(path), fix) from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise DataError(f"is not {what}", str(path), fix) from None
     if made_for != form:

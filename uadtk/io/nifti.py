@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core.absent import DEAD_LINK, FETCH
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Volume
 from uadtk.io.orientation import choose_affine
@@ -65,6 +66,8 @@ def _header(path: Path) -> tuple[Any, Path] | None:
     header = kind(start[: kind.sizeof_hdr], check=False)
     if header["magic"].item() == header.single_magic:
         data = head
+    elif data.is_symlink() and not data.exists():
+        raise DataError(f"its file {data.name} {DEAD_LINK}", fix=FETCH)
     elif data == head or not data.exists():
         raise DataError("is a header without its .img file", fix="Keep the .hdr and .img files together.")
     unset = bool((header["pixdim"][1:4] == 0).any())
@@ -89,6 +92,8 @@ def pair(path: Path) -> tuple[Path, Path]:
     twin = {"hdr": "img", "img": "hdr", "HDR": "IMG", "IMG": "HDR"}
     other = path.with_name(f"{stem}{twin[suffix]}{packed}")
     head, data = (path, other) if suffix.lower() == "hdr" else (other, path)
+    if head.is_symlink() and not head.exists() and head != path:
+        raise DataError(f"its header file {head.name} {DEAD_LINK}", fix=FETCH)
     if not head.exists():
         raise DataError(f"its header file {head.name} is missing", fix="Keep the .hdr and .img files together.")
     return head, data

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadtk import registry
+from uadtk.core.absent import absence, refuse_pointer
 from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.readers import read_any
@@ -133,6 +135,9 @@ def located(path: Path) -> Iterator[None]:
             raise
         raise type(error)(error.what, str(path), error.fix) from error
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            what, fix = absence(path)
+            raise DataError(what, str(path), fix) from error
         raise DataError(
             f"cannot be read ({error.strerror or error})", str(path), "Check path and permissions."
         ) from error
@@ -140,9 +145,8 @@ def located(path: Path) -> Iterator[None]:
 
 def _read(path: Path, trust: str) -> Volume:
     if not path.exists():
-        if path.is_symlink():
-            raise DataError("is a broken link", fix="Fetch the file (DataLad: datalad get).")
-        raise DataError("no such file", fix="Check the path.")
+        what, fix = absence(path)
+        raise DataError(what, fix=fix)
     volume = read_any(path, trust)
     if volume is None:
         volume = _ask_plugins(path)
@@ -150,6 +154,7 @@ def _read(path: Path, trust: str) -> Volume:
         return volume
     if path.is_dir():
         raise DataError("is a folder without DICOM, not an image", fix="Name an image in it.")
+    refuse_pointer(path)
     raise DataError(
         "not a NIfTI image nor of another known format, and no installed plugin reads it", fix="Convert it to .nii.gz."
     )
@@ -187,3 +192,32 @@ def _words(grid: Volume) -> str:
     codes: Any = nib.orientations.aff2axcodes
     axes = "".join(code or "?" for code in codes(grid.affine))
     return f"{shape} voxels of {spacing} mm, axes {axes}, first voxel at {origin} mm"
+
+
+def read_lesion_mask(path: str | os.PathLike[str], like: Volume, labels: Sequence[int] | None = None) -> Mask:
+    """A lesion mask on the grid of ``like``: 0 and one other value, or the values ``labels`` of a label map.
+
+    Raises
+    ------
+    DataError
+        As ``read_mask``; probabilities, or several labels of which nobody says which are lesions.
+    """
+    with located(Path(path)):
+        volume = read_volume(path)
+        _mask(volume, like, may_be_empty=True)  # the grid first: of another image, values say nothing
+        return Mask(_lesions(volume.voxels, labels), like.affine)
+
+
+def _lesions(voxels: NDArray[Any], labels: Sequence[int] | None) -> NDArray[np.bool_]:
+    values = np.unique(voxels)  # sorted
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > 1e-3 and len(values) > 2:
+        what = f"holds fractions, such as {values[np.abs(values - whole).argmax()]:.3g}, not a mask"
+        raise DataError(what, fix="Choose a threshold and store a mask of 0 and 1.")
+    if labels is not None:
+        return np.isin(np.rint(voxels), labels)
+    if len(values) > 2 or values[0] < 0:
+        shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        fix = "Name those that are lesions in the column lesion_labels, as '1 2', or store a mask of 0 and 1."
+        raise DataError(f"holds the values {shown}, not 0 and one other", fix=fix)
+    return np.asarray(voxels > 0.5)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import StorageError, UadtkError, UsageError
+from uadtk.core.text import ESCAPED
 from uadtk.core.volume import Header, Volume
 
 _HIDDEN = ".uadtk-"
@@ -84,16 +85,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 with unchanged line endings. Raises as ``write_bytes``."""
-    write_bytes(path, text.encode())
+    """UTF-8, line ends as they are; bytes of file names that are not UTF-8 are escaped. Raises as ``write_bytes``."""
+    write_bytes(path, text.encode(errors=ESCAPED))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write JSON, indented by 2, keys in the given order, with a final newline. Raises as ``write_bytes``.
 
     NumPy numbers, arrays and paths become numbers, lists and strings. NaN raises ``ValueError``: JSON has no NaN.
+    Bytes of file names that are not UTF-8 are escaped so that ``json.load`` gives the path back.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_nifti(path: str | os.PathLike[str], volume: Volume, header: Header | None = None) -> None:

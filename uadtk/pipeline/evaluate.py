@@ -21,7 +21,7 @@ from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import NAME_MASKS, Cohort, Row, content_digest, read_row
+from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, read_row, refuse_copies
 from uadtk.io.write import ROOM, scratch, storing
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
@@ -37,7 +37,6 @@ from uadtk.preparation.lesion_free import lesion_of
 from uadtk.version import VERSION
 
 Watch = Callable[[Row, Scoring, Mask], None]
-HEALTHY_GROUPS = (None, "healthy", "control", "controls")
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,7 @@ def evaluate(
     DataError
         No row that can be used, or none that could be read and scored.
     """
+    refuse_copies(cohort)
     rows = _usable(cohort, point, run)
     method = build_method(checkpoint, run)
     if point is not None:
@@ -158,7 +158,7 @@ def calibration_rows(table: Cohort, point: OperatingPoint) -> Cohort | None:
 
 
 def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]:
-    rows = [row for row in cohort if row.lesion_mask or row.group in HEALTHY_GROUPS]
+    rows = [row for row in cohort if row.lesion_mask or row.presumed_healthy]
     if not rows:
         raise DataError("no scan has a lesion mask or is known to be healthy", cohort.source, NAME_MASKS)
     if point is None and not any(row.lesion_mask for row in rows):
@@ -181,9 +181,10 @@ def _see_all(
 ) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
     """Score and measure every row; the second part lists (image, reason) of those that failed."""
     threshold, place = None if point is None else point.threshold, iter(range(len(rows)))
+    distinct = Distinct()
 
     def work(row: Row) -> Seen:
-        look = _look(row, method, grid, run, watch)
+        look = _look(row, method, grid, run, watch, distinct)
         with storing(folder, "scores", ROOM):
             return keep(look, threshold, floor_of(point), folder / f"{next(place):06d}")
 
@@ -192,8 +193,9 @@ def _see_all(
     return seen, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
 
 
-def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None) -> Look:
+def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, distinct: Distinct) -> Look:
     scan, brain_mask = read_row(row, run)
+    distinct.check(row, scan)
     lesion = lesion_of(row, scan)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
     with measured() as cost:

@@ -13,6 +13,7 @@ from uadtk import registry
 from uadtk.core.errors import BackendError
 from uadtk.core.machine import usable_cores
 from uadtk.core.run import Run
+from uadtk.core.text import shown
 from uadtk.kernels._cache import ADVICE, cache_folder
 
 
@@ -51,7 +52,7 @@ def leads() -> bool:
 def say(line: str) -> None:
     """A line for people, on stderr."""
     if leads():
-        print(line, file=sys.stderr, flush=True)
+        print(shown(line), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[Any], what: str) -> Iterator[Any]:

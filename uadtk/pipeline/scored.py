@@ -20,7 +20,7 @@ from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import CalibrationScan
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import Row, read_row
+from uadtk.io.cohort import Distinct, Row, read_row
 from uadtk.io.write import ROOM, storing
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.score import Method, cleaned, raw_slices
@@ -67,18 +67,25 @@ def score_all(
         The disk is full.
     """
     built = [[registry.build("cleaners", spec) for spec in chain] for chain in chains]
-    place = iter(range(len(rows)))
+    place, distinct = iter(range(len(rows))), Distinct()
 
     def work(row: Row) -> ScoredScan:
-        return _score(row, method, built, folder / f"{next(place):06d}", run, grids)
+        return _score(row, method, built, folder / f"{next(place):06d}", run, grids, distinct)
 
     return [outcome.result for outcome in successful(each(rows, work, run, doing), "scored")]
 
 
 def _score(
-    row: Row, method: Method, chains: Sequence[Sequence[Any]], folder: Path, run: Run, grids: Sequence[Grid]
+    row: Row,
+    method: Method,
+    chains: Sequence[Sequence[Any]],
+    folder: Path,
+    run: Run,
+    grids: Sequence[Grid],
+    distinct: Distinct,
 ) -> ScoredScan:
     scan, brain_mask = read_row(row, run)
+    distinct.check(row, scan)
     lesion = lesion_of(row, scan)
     prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
     raw, _ = raw_slices(prepared, method, run)

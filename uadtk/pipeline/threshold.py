@@ -13,7 +13,7 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.io.cohort import Cohort, Row
+from uadtk.io.cohort import Cohort, Row, refuse_copies
 from uadtk.io.write import scratch
 from uadtk.pipeline.score import build_method
 from uadtk.pipeline.scored import check_subjects, for_thresholder, score_all
@@ -33,7 +33,11 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
     DataError
         No scan could be used.
     """
+    refuse_copies(cohort)
     thresholder, rows = ready(strategy, cohort)
+    if len(rows) < len(cohort) and not thresholder.needs_lesions:
+        left = f"{len(cohort) - len(rows)} scans of patients without a lesion mask"
+        run.say(f"{left} are left out: nothing says where they are healthy")
     method = build_method(checkpoint, run)
     with scratch() as folder:
         scored = score_all(rows, method, [checkpoint.cleaners], folder, run, ("native",))
@@ -65,8 +69,20 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
 def ready(strategy: Spec, cohort: Cohort) -> tuple[Any, list[Row]]:
     """The thresholder, and the rows it can use. Raises UsageError as :func:`calibrate` does, before any work."""
     thresholder = registry.build("thresholders", strategy)
-    rows = [row for row in cohort if row.lesion_mask or not thresholder.needs_lesions]
+    rows = [row for row in cohort if row.lesion_mask or (not thresholder.needs_lesions and _has_healthy(row))]
+    if not rows and not thresholder.needs_lesions:
+        groups = ", ".join(sorted({f"'{row.group}'" for row in cohort}))
+        raise UsageError(
+            f"'{strategy.name}' needs healthy scans, these are of patients without lesion masks (group {groups})",
+            str(cohort.source),
+            "Name lesion masks or lesion_free_slices, or mark healthy subjects in the column group.",
+        )
     if not rows:
         raise UsageError(f"'{strategy.name}' needs lesion masks, the cohort names none", str(cohort.source))
     check_subjects(thresholder, (row.subject for row in rows))
     return thresholder, rows
+
+
+def _has_healthy(row: Row) -> bool:
+    """Healthy as far as anyone says, or somebody marked what is."""
+    return row.presumed_healthy or row.lesion_free_slices is not None

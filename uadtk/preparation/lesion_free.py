@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan
-from uadtk.io.cohort import Row
-from uadtk.io.read import read_mask
+from uadtk.io.cohort import Row, read_lesion
 from uadtk.preparation.geometry import stored_axis
 
 MARGIN_SLICES = 2
@@ -16,7 +15,7 @@ MARGIN_MM = 6.0
 
 def lesion_of(row: Row, scan: Scan) -> Mask | None:
     """The lesion mask of a row, empty for a scan without lesions; None if the row has none."""
-    return read_mask(row.lesion_mask, like=scan, may_be_empty=True) if row.lesion_mask else None
+    return read_lesion(row, scan)
 
 
 def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from uadtk.core.finding import Segmentation
+from uadtk.core.text import shown
 from uadtk.report.axial_views import Planes
 from uadtk.report.histogram import histogram, histogram_svg
 from uadtk.report.mosaic import FOUND, GREY, HEAT, OTHER, grey_pixels, heat_pixels, inferno, mask_pixels, png
@@ -84,7 +85,7 @@ def template(name: str) -> Template:
 
 def _name(segmentation: Segmentation) -> str:
     source = segmentation.provenance.get("input", {}).get("path", "")
-    return "/".join(PurePath(source).parts[-2:]) or "scan"  # many scans are simply called flair.nii.gz
+    return shown("/".join(PurePath(source).parts[-2:])) or "scan"  # half of all scans are called flair.nii.gz
 
 
 def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -152,7 +153,7 @@ def _lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
         return []
     if isinstance(value, (list, tuple)):
         return [(prefix, ", ".join(map(str, value)))] if value else []
-    return [(prefix, f"{value:.6g}" if isinstance(value, float) else str(value))]
+    return [(prefix, f"{value:.6g}" if isinstance(value, float) else shown(str(value)))]
 
 
 def png_src(data: bytes) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
 
+from uadtk.core.absent import why
 from uadtk.core.errors import DataError, UsageError, did_you_mean
 from uadtk.core.spec import Spec
 from uadtk.metrics.compare import Pair
@@ -105,7 +106,7 @@ def read_published(path: Path) -> Published:
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", str(path), fix) from None
+        raise DataError(f"cannot be read ({why(error)})", str(path), fix) from None
     except ValueError as error:
         raise DataError(f"is not a text file ({error})", str(path), fix) from None
     found: dict[str, dict[str, dict[str, str]]] = {}

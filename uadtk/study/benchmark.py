@@ -20,7 +20,7 @@ from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask
-from uadtk.io.cohort import Cohort, Row
+from uadtk.io.cohort import Cohort, Row, safe_name
 from uadtk.io.memo import digest_of
 from uadtk.io.write import write_bytes
 from uadtk.metrics.compare import Pair, all_pairs, compare
@@ -181,4 +181,6 @@ def pictures_in(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
 
 
 def _picture(folder: Path, name: str) -> Path:
-    return folder / "pictures" / f"{name or 'all'}.png"
+    """A name that cannot be that of a file, such as a collection ``a/b``, gets part of its digest: no two agree."""
+    safe = safe_name(name) if name else "all"
+    return folder / "pictures" / f"{safe if safe in (name, 'all') else f'{safe}-{digest_of(name)[:8]}'}.png"

@@ -15,7 +15,7 @@ from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid
-from uadtk.io.cohort import NAME_MASKS, Cohort
+from uadtk.io.cohort import NAME_MASKS, Cohort, refuse_copies
 from uadtk.io.memo import digest_of
 from uadtk.pipeline.evaluate import calibration_rows
 from uadtk.pipeline.point import check_point
@@ -119,6 +119,7 @@ def plan(question: Question, table: Cohort, run: Run) -> list[Task]:
 
 def _groups(question: Question, table: Cohort, run: Run) -> dict[str, Cohort]:
     """The scans of each collection."""
+    refuse_copies(table, across_splits=True)
     rows = chosen_rows(table, question.split, "")
     if not any(row.lesion_mask for row in rows):
         raise DataError("no scan has a lesion mask: there is nothing to compare", table.source, NAME_MASKS)
@@ -126,7 +127,10 @@ def _groups(question: Question, table: Cohort, run: Run) -> dict[str, Cohort]:
     if not question.collections and named and (others := sum(not row.collection for row in rows)):
         run.say(f"{others} scans of no collection are left out")
     names = question.collections or named or ("",)
-    return {name: chosen_rows(rows, "", name) for name in names}
+    groups = {name: chosen_rows(rows, "", name) for name in names}
+    for own in groups.values():
+        refuse_copies(own)
+    return groups
 
 
 def _tasks(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uadtk.checkpoint import SUFFIX
+from uadtk.core.absent import why
 from uadtk.core.errors import DataError
 from uadtk.io.write import write_text
 
@@ -26,7 +27,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         whole = bool(records) and all({"epoch", "validation_loss", "seconds"} <= set(record) for record in records)
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", str(path), "Name a training's .log.jsonl.") from None
+        raise DataError(f"cannot be read ({why(error)})", str(path), "Name a training's .log.jsonl.") from None
     except (ValueError, TypeError):
         whole = False
     if not whole:

@@ -35,7 +35,7 @@ _MASKS = {
     "ignore_mask": "desc-ignore_mask.nii.gz",
 }
 FORMAT = 2  # of the records
-_TELLING = ("lesion_mask", "ignore_mask", "prior_mask", "label_source", "lesion_free_slices")
+_TELLING = ("lesion_mask", "ignore_mask", "prior_mask", "label_source", "lesion_free_slices", "lesion_labels")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from uadtk.core.model import traits
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
+from uadtk.io.cohort import Cohort, Row, read_cohort, read_row, refuse_copies
 from uadtk.io.table import write_cohort
 from uadtk.io.write import refuse_existing
 from uadtk.pipeline.point import check_point
@@ -56,7 +56,8 @@ def lessons(unlabelled: Cohort, labelled: Cohort | None, seed: int) -> Lessons:
     Raises
     ------
     DataError
-        A subject in both cohorts, a labelled scan or mask that cannot be used, or nothing to train or validate on.
+        A subject or a scan in both cohorts, a labelled scan or mask that cannot be used, or nothing to train on or to
+        validate on.
     """
     annotated = _annotated(labelled, unlabelled) if labelled is not None else []
     validated = any(row.split == "validation" for row in annotated)
@@ -64,6 +65,7 @@ def lessons(unlabelled: Cohort, labelled: Cohort | None, seed: int) -> Lessons:
     if not taught:
         raise DataError("no row with split 'train'", unlabelled.source, "Name the splits train, validation and test.")
     rows = (*(replace(row, split="train") for row in taught), *(replace(row, split="validation") for row in held))
+    refuse_copies(Cohort((*rows, *annotated), unlabelled.source))
     return Lessons(rows, tuple(annotated))
 
 

@@ -25,7 +25,7 @@ from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.model import Batch, Turn, capabilities, traits
 from uadtk.core.options import option
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort
+from uadtk.io.cohort import Cohort, refuse_copies
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
@@ -102,6 +102,7 @@ def _train(
     cache: Path | None,
     world: World,
 ) -> Checkpoint:
+    refuse_copies(cohort)
     plan = {"model": checkpoint.header()["model"], "preparation": checkpoint.header()["preparation"]}
     plan |= {"schedule": asdict(schedule), "cohort": cohort.digest()}
     keep_memory()
@@ -190,6 +191,9 @@ def _slices(
     if not world.leads:
         world.wait()
     rows, held_rows = split_rows(cohort, schedule.seed)
+    unmarked = [r for r in rows if not (r.lesion_mask or r.presumed_healthy or r.lesion_free_slices)]
+    if unmarked and not learns_labels(model):
+        run.say(f"{len(unmarked)} scans of patients without a lesion mask: all their slices are taken for normal")
     if learns_labels(model):
         rows, held_rows = to_learn(rows, traits(model).unlabelled), to_judge(held_rows)
     masked, neighbours = schedule.masked or learns_labels(model), traits(model).neighbours
