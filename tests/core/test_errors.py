@@ -33,7 +33,7 @@ def test_what_the_next_scan_would_meet_too_stops_a_run():
         (("is empty", "a.nii"), "a.nii: is empty"),
         (("is empty", "a.nii", "Copy it again."), "a.nii: is empty. Copy it again."),
         (("is empty", "", "Copy it again."), "is empty. Copy it again."),
-        (("is\n  empty", "a\nb.nii", "Copy\tit."), "a b.nii: is empty. Copy it."),
+        (("is\n  empty", "a\nb.nii", "Copy\tit."), "a\\nb.nii: is empty. Copy it."),
     ],
 )
 def test_what_where_and_what_to_do_on_one_line(parts, line):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from uadtk.core.errors import DataError
+from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, Row, output_names, read_cohort, read_lesion, read_row
 from uadtk.io.readers.bids_names import Name
 
@@ -132,7 +133,7 @@ def test_a_mask_that_cannot_be_used_fails_its_row(tree: Path, kind: str, how: st
     assert path in (row.lesion_mask, row.brain_mask)
     assert not (kind == "label-lesion" and row.presumed_healthy)
     with pytest.raises(DataError, match=path.name):
-        read_lesion(row, read_row(row)[0])
+        read_lesion(row, read_row(row, Run())[0])
 
 
 @pytest.mark.parametrize("space", ["MNI152NLin6Asym", "T1w"])
@@ -218,7 +219,7 @@ def test_a_label_map_needs_a_table_of_its_labels(tree: Path) -> None:
     )
     row, _ = only(tree)
     assert (row.lesion_mask, row.lesion_labels) == (path, (2, 4))
-    lesion = read_lesion(row, read_row(row)[0])
+    lesion = read_lesion(row, read_row(row, Run())[0])
     assert lesion is not None
     assert lesion.voxels.sum() == 2
 
@@ -302,7 +303,7 @@ def test_images_that_were_not_fetched(tmp_path: Path) -> None:
     cohort = read_cohort(tmp_path)
     assert isinstance(cohort, Cohort)
     with pytest.raises(DataError, match=r"sub-01_FLAIR.*a link to a file that is not there.*datalad get"):
-        read_row(cohort.rows[0])
+        read_row(cohort.rows[0], Run())
 
 
 @pytest.mark.parametrize(
@@ -316,4 +317,4 @@ def test_a_pointer_is_not_an_image(tree: Path, content: bytes, hint: str) -> Non
     row, _ = only(tree)
     row.image.write_bytes(content)
     with pytest.raises(DataError, match=f"not fetched.*{hint}"):
-        read_row(row)
+        read_row(row, Run())

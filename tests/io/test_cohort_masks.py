@@ -12,6 +12,7 @@ import pytest
 
 from tests.io.test_bids import SHAPE, dead, image, mask
 from uadtk.core.errors import DataError
+from uadtk.core.run import Run
 from uadtk.io.cohort import Row, read_cohort, read_lesion, read_row
 from uadtk.io.read import read_lesion_mask, read_scan
 
@@ -66,14 +67,14 @@ def test_a_mask_beside_its_scan_that_cannot_be_used_fails_the_row(tmp_path: Path
         path.write_bytes(b"x" * 400)
     (row,) = read_cohort(tmp_path)
     with pytest.raises(DataError, match=path.name):
-        read_lesion(row, read_row(row)[0])
+        read_lesion(row, read_row(row, Run())[0])
 
 
 def test_a_mask_less_than_the_tolerance_off_is_taken(tmp_path: Path) -> None:
     image(tmp_path / "a.nii.gz")
     mask(tmp_path / "a_label-lesion_mask.nii.gz", shift_mm=0.005)
     (row,) = read_cohort(tmp_path)
-    assert read_lesion(row, read_row(row)[0]) is not None
+    assert read_lesion(row, read_row(row, Run())[0]) is not None
 
 
 def test_the_longest_name_of_a_scan_owns_the_mask(tmp_path: Path) -> None:

@@ -242,7 +242,9 @@ def _path(folder: Path, cell: str) -> Path:
     stripped = cell.strip()
     spelled = [stripped, cell, word(cell), stripped.replace("\\", "/"), os.path.expanduser(stripped)]
     spelled += [unicodedata.normalize(form, way) for way in spelled[:4] for form in ("NFC", "NFD")]  # type: ignore[arg-type]
-    return next((folder / way for way in spelled if os.path.lexists(folder / way)), folder / stripped)
+    return next(
+        (folder / way for way in spelled if os.path.lexists(folder / way)), folder / stripped.replace("\\", "/")
+    )
 
 
 def _unused(sheet: Sheet, places: dict[str, int], path: Path) -> Iterator[str]:
