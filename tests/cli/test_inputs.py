@@ -76,7 +76,7 @@ def tree(folder: Path, scans: int = 3) -> Path:
         nib.save(nib.Nifti1Image(image, SMALL_AFFINE), raw / f"sub-{number}_FLAIR.nii.gz")
         mask = made / f"sub-{number}_label-lesion_mask.nii.gz"
         affine = SMALL_AFFINE.copy()
-        affine[0, 3] += 0.05 * (number == 2)
+        affine[0, 3] += 7 * (number == 2)
         if number == 1:
             mask.symlink_to("../../.git/annex/objects/absent.nii.gz")
         else:

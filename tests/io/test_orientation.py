@@ -14,7 +14,7 @@ from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.core.volume import Scan
 from uadtk.io.cohort import Row, read_row
-from uadtk.io.read import read_mask, read_scan
+from uadtk.io.read import read_lesion_mask, read_mask, read_scan
 from uadtk.io.write import write_nifti
 
 RNG = np.random.default_rng(0)
@@ -166,3 +166,25 @@ def test_a_mask_a_hundredth_of_a_millimetre_off_is_accepted_and_one_that_is_refu
         else:
             with pytest.raises(DataError, match=rf"up to {off_mm:.3g} mm off the scan"):
                 read_mask(path, scan)
+
+
+def test_a_mask_that_is_slightly_off_is_used_with_a_note(tmp_path: Path) -> None:
+    scan = read_scan(save(tmp_path / "scan.nii.gz", THICK, THICK))
+    notes = []
+    for off_mm in (0.0, 0.012, 0.05):
+        shifted = THICK.copy()
+        shifted[0, 3] += off_mm
+        notes.append(read_mask(save(tmp_path / f"m{off_mm}.nii.gz", shifted, shifted), scan).notes)
+    assert notes[:2] == [(), ()]
+    assert "0.05 mm off the scan" in notes[2][0]
+
+
+def test_a_lesion_mask_with_its_rows_turned_is_turned_back(tmp_path: Path) -> None:
+    """dcm2niix and others store the same scan with flipped axes."""
+    scan = read_scan(save(tmp_path / "scan.nii.gz", THICK, THICK))
+    inside = np.zeros(scan.shape, np.uint8)
+    inside[1, 2, 3] = 1
+    affine = THICK @ np.diag([-1.0, 1, 1, 1])
+    affine[:3, 3] += THICK[:3, 0] * (scan.shape[0] - 1)
+    nib.save(nib.Nifti1Image(inside[::-1], affine), tmp_path / "mask.nii.gz")
+    assert np.argwhere(read_lesion_mask(tmp_path / "mask.nii.gz", scan).voxels).tolist() == [[1, 2, 3]]

@@ -114,7 +114,12 @@ def read_row(row: Row, run: Run) -> tuple[Scan, Mask | None]:
     scan = read_scan(row.image, run.trust)
     for note in scan.notes:
         run.say(f"{row.subject}: {note}")
-    return scan, read_mask(row.brain_mask, like=scan) if row.brain_mask else None
+    if row.brain_mask is None:
+        return scan, None
+    brain = read_mask(row.brain_mask, like=scan)
+    for note in brain.notes:
+        run.say(f"{row.subject}: brain mask: {note}")
+    return scan, brain
 
 
 def read_lesion(row: Row, scan: Scan) -> Mask | None:

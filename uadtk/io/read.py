@@ -18,6 +18,8 @@ from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.readers import read_any
 
+SLIGHTLY_MM = 0.02  # a mask that is further off than rounding explains is used with a note
+
 
 def read_scan(path: str | os.PathLike[str], trust: str = "") -> Scan:
     """Read a scan as float32, scaled by its header, in its own orientation and with its own affine.
@@ -91,17 +93,25 @@ def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool 
 
 
 def _mask(volume: Volume, like: Volume, may_be_empty: bool) -> Mask:
-    volume = _as_stored(volume, like)
-    if not like.same_grid(volume):
-        fix = "Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan."
-        if like.shape != volume.shape:
-            raise DataError(f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})", fix=fix)
-        off = f"the mask lies up to {like.off_by_mm(volume):.3g} mm off the scan"
-        raise DataError(f"{off}: its grid is {_words(volume)}, the scan's {_words(like)}", fix=fix)
+    volume = _on_grid(volume, like)
     inside = volume.voxels > 0.5
     if not may_be_empty and not inside.any():
         raise DataError("the mask is empty: no voxel is above 0.5", fix="Give a mask that covers something.")
-    return Mask(inside, like.affine)
+    return Mask(inside, like.affine, notes=volume.notes)
+
+
+def _on_grid(volume: Volume, like: Volume) -> Volume:
+    """A mask with its axes as those of the scan ``like``, and a note if it is slightly off. Raises DataError."""
+    volume = _as_stored(volume, like)
+    off_mm = like.off_by_mm(volume)
+    if like.same_grid(volume):
+        slightly = f"the mask lies {off_mm:.2g} mm off the scan, less than a tenth of a voxel: it is used"
+        return replace(volume, notes=(slightly,) if off_mm > SLIGHTLY_MM else ())
+    fix = "Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan."
+    if like.shape != volume.shape:
+        raise DataError(f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})", fix=fix)
+    off = f"the mask lies up to {off_mm:.3g} mm off the scan"
+    raise DataError(f"{off}: its grid is {_words(volume)}, the scan's {_words(like)}", fix=fix)
 
 
 def read_volume(path: str | os.PathLike[str], trust: str = "") -> Volume:
@@ -203,9 +213,10 @@ def read_lesion_mask(path: str | os.PathLike[str], like: Volume, labels: Sequenc
         As ``read_mask``; probabilities, or several labels of which nobody says which are lesions.
     """
     with located(Path(path)):
-        volume = read_volume(path)
-        _mask(volume, like, may_be_empty=True)  # the grid first: of another image, values say nothing
-        return Mask(_lesions(volume.voxels, labels), like.affine)
+        volume = _on_grid(
+            read_volume(path, like.header.trust), like
+        )  # the grid first: of another image, values say nothing
+        return Mask(_lesions(volume.voxels, labels), like.affine, notes=volume.notes)
 
 
 def _lesions(voxels: NDArray[Any], labels: Sequence[int] | None) -> NDArray[np.bool_]:

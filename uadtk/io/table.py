@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from uadtk.core.errors import DataError, did_you_mean
 from uadtk.io.names import IMAGE
@@ -237,14 +237,16 @@ def _numbers(values: dict[str, str], name: str, where: str) -> tuple[int, ...] |
     return tuple(sorted({int(token.partition(".")[0]) for token in tokens})) or None
 
 
+_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+
+
 def _path(folder: Path, cell: str) -> Path:
     """The file that a cell names: as it is written or, if that is not there, as another system would write it."""
     stripped = cell.strip()
     spelled = [stripped, cell, word(cell), stripped.replace("\\", "/"), os.path.expanduser(stripped)]
-    spelled += [unicodedata.normalize(form, way) for way in spelled[:4] for form in ("NFC", "NFD")]  # type: ignore[arg-type]
-    return next(
-        (folder / way for way in spelled if os.path.lexists(folder / way)), folder / stripped.replace("\\", "/")
-    )
+    spelled += [unicodedata.normalize(form, way) for way in spelled[:4] for form in _FORMS]
+    there = (folder / way for way in spelled if os.path.lexists(folder / way))
+    return next(there, folder / stripped.replace("\\", "/"))
 
 
 def _unused(sheet: Sheet, places: dict[str, int], path: Path) -> Iterator[str]:

@@ -196,7 +196,7 @@ def _see_all(
 def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, distinct: Distinct) -> Look:
     scan, brain_mask = read_row(row, run)
     distinct.check(row, scan)
-    lesion = lesion_of(row, scan)
+    lesion = lesion_of(row, scan, run)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
     with measured() as cost:
         if grid == "native":

@@ -86,7 +86,7 @@ def _score(
 ) -> ScoredScan:
     scan, brain_mask = read_row(row, run)
     distinct.check(row, scan)
-    lesion = lesion_of(row, scan)
+    lesion = lesion_of(row, scan, run)
     prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
     raw, _ = raw_slices(prepared, method, run)
     masks = {grid: _masks(prepared, lesion_free(row, scan, lesion), lesion, grid) for grid in grids}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Row, read_lesion
 from uadtk.preparation.geometry import stored_axis
@@ -13,9 +14,12 @@ MARGIN_SLICES = 2
 MARGIN_MM = 6.0
 
 
-def lesion_of(row: Row, scan: Scan) -> Mask | None:
+def lesion_of(row: Row, scan: Scan, run: Run) -> Mask | None:
     """The lesion mask of a row, empty for a scan without lesions; None if the row has none."""
-    return read_lesion(row, scan)
+    lesion = read_lesion(row, scan)
+    for note in () if lesion is None else lesion.notes:
+        run.say(f"{row.subject}: lesion mask: {note}")
+    return lesion
 
 
 def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:

@@ -135,7 +135,7 @@ def _annotated(labelled: Cohort, unlabelled: Cohort) -> list[Row]:
         raise DataError("no labelled scan to learn from", labelled.source, "Name lesion masks in column lesion_mask.")
     for row in rows:
         scan, _ = read_row(row, Run())
-        lesion_of(row, scan)
+        lesion_of(row, scan, Run())
     return rows
 
 

@@ -215,7 +215,7 @@ def _scan_slices(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     scan, brain_mask = read_row(row, run)
     prepared = prepare(scan, recipe, run, brain_mask)
-    lesion = lesion_of(row, scan)
+    lesion = lesion_of(row, scan, run)
     usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)
     abnormal = prepared.to_slices(~usable)
     wanted = prepared.brain.mean(axis=(1, 2)) >= MIN_BRAIN_SHARE
