@@ -30,6 +30,7 @@ from uadtk.io.cohort import Cohort
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
+from uadtk.preparation.gate import STATISTICS
 from uadtk.training.batches import steps_of_epoch
 from uadtk.training.contamination import inliers, pushing_apart, trimmed
 from uadtk.training.logs import write_log
@@ -37,6 +38,7 @@ from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, ma
 from uadtk.training.parallel import World, joined
 from uadtk.training.resume import State, forget, load_state, save_state, state_path
 from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
+from uadtk.training.statistics import scan_statistics
 
 VALIDATION_SEED = 2**31
 # What `uadtk train` asks for besides the schedule, so that no model may have an option of that name.
@@ -163,6 +165,8 @@ def _train(
         "scans": {"train": slices.subjects, "validation": held.subjects},
         "cohort_digest": cohort.digest(),
     }
+    if finished and world.leads:
+        facts[STATISTICS] = scan_statistics(split_rows(cohort, schedule.seed)[0], run)
     trained = replace(checkpoint, weights=pack(model), training={**checkpoint.training, **facts}, source=str(output))
     if world.leads:
         trained.save(output)
