@@ -174,9 +174,9 @@ def _brain(measured: Mapping[str, float]) -> Iterable[Reason]:
     if not 0.6 <= width / length <= 1.05:
         what = f"the brain is {width:.0f} mm wide and {length:.0f} mm long"
         yield Reason("amber", "brain", what, width / length, "width 0.6 to 1.05 of the length")
-    elif overlap < 0.87:
+    elif overlap < 0.84:
         what = f"it does not have the shape of a brain (overlap with an average one {overlap:.2f})"
-        yield Reason("red" if overlap < 0.7 else "amber", "brain", what, overlap, "at least 0.87")
+        yield Reason("red" if overlap < 0.7 else "amber", "brain", what, overlap, "at least 0.84")
     for side in ("left", "right", "back", "front"):
         if (share := measured[f"cut_{side}"]) > 0.05:
             what = f"the field cuts the brain off at the {side}"
@@ -200,7 +200,7 @@ def _image(measured: Mapping[str, float]) -> Iterable[Reason]:
         ("noise", 0.15, "much noise: {:.0%} of the brain's brightness"),
         ("ghosts", 0.16, "fine structure repeats ({:.2f}), as ghosts of motion do"),
         ("jumps", 0.12, "brightness jumps by {:.0%} from slice to slice, as with motion between them"),
-        ("bias", 0.5, "brightness drifts by {:.0%} across the brain"),
+        ("bias", 0.35, "brightness drifts by {:.0%} across the brain"),
     ):
         if measured[name] > limit:
             yield Reason("amber", name, what.format(measured[name]), measured[name], f"at most {limit:g}")

@@ -92,7 +92,8 @@ def by_tags(facts: Mapping[str, Any], wanted: str) -> list[Reason]:
     if modality != "MR":
         return [Reason("red", "tags", f"its modality is {modality}, not MR", modality, limit)]
     told = " ".join(str(facts.get(tag) or "") for tag in ("SeriesDescription", "ProtocolName", "SequenceName"))
-    inversion_ms, echo_ms = (_milliseconds(facts.get(tag)) for tag in ("InversionTime", "EchoTime"))
+    inversion_ms = _milliseconds(facts.get("InversionTime"), longest_s=10)
+    echo_ms = _milliseconds(facts.get("EchoTime"), longest_s=1)
     if wanted != FLAIR or _IS_FLAIR.search(told) or inversion_ms >= 1400:
         return []
     if 0 < echo_ms < 40:
@@ -102,13 +103,13 @@ def by_tags(facts: Mapping[str, Any], wanted: str) -> list[Reason]:
     return [Reason("amber", "tags", f"its description says that it is {kind}", told.strip(), limit)] if kind else []
 
 
-def _milliseconds(value: Any) -> float:
-    """BIDS writes seconds, DICOM milliseconds."""
+def _milliseconds(value: Any, longest_s: float) -> float:
+    """BIDS writes seconds, DICOM milliseconds; 0 where there is no number."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         return 0.0
-    return 1000 * number if number < 10 else number
+    return 1000 * number if number < longest_s else number
 
 
 def by_values(scan: Scan) -> list[Reason]:
