@@ -152,7 +152,8 @@ def test_a_statistical_map_is_red() -> None:
     _, inside = brain_of(FLAIR)
     smooth = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(inside.shape), 3)
     gate = seen(np.where(inside, smooth / smooth.std(), 0), inside)
-    assert (gate.light, words(gate)) == ("red", {"values", "contrast"})
+    assert gate.light == "red"
+    assert words(gate) >= {"values", "contrast"}
 
 
 @pytest.mark.parametrize(

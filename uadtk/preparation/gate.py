@@ -124,7 +124,13 @@ def _contrast(measured: Mapping[str, float], wanted: str) -> list[Reason]:
     limit = f"as on the checkpoint's {wanted} scans"
     if found == UNSURE:
         return [Reason("amber", "contrast", f"its tissues do not show that it is a {wanted}", value, limit)]
-    return [] if found == wanted else [Reason("red", "contrast", _OTHER[found], value, limit)]
+    if found != wanted:
+        return [Reason("red", "contrast", _OTHER[found], value, limit)]
+    darkest = measured["level_5"]
+    if wanted == FLAIR and darkest > 0.6:
+        what = f"fluid is hardly darker than tissue ({darkest:.0%} of the bright end), as on proton density"
+        return [Reason("amber", "contrast", what, darkest, "a 5th percentile below 60 % of the 98th")]
+    return []
 
 
 def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float]) -> list[Reason]:
