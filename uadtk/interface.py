@@ -31,7 +31,7 @@ from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
-from uadtk.core.finding import Segmentation
+from uadtk.core.finding import Light, Segmentation
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
@@ -125,6 +125,8 @@ class OpenModel:
         brain_mask: Any = None,
         min_voxels: int | None = None,
         min_volume_ml: float | None = None,
+        strict: bool = False,
+        force: bool = False,
     ) -> Result:
         """Segment one scan, in memory.
 
@@ -138,11 +140,15 @@ class OpenModel:
             On the scan's grid: a path, a nibabel image, or an array. None: the scan is stripped if it is not yet.
         min_voxels, min_volume_ml
             Smallest component that becomes a finding; None: what the point was calibrated for, or 8 voxels.
+        strict, force
+            What the gate lets pass: green alone, or red too; by default green and amber. See ``Result.gate``.
 
         Raises
         ------
         DataError
             The scan or mask cannot be used.
+        GateError
+            A ``DataError``: the gate does not let the scan pass.
         UsageError
             No such point, or it was calibrated for other scores.
         """
@@ -153,8 +159,9 @@ class OpenModel:
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         for note in image.notes:
             self.run.say(note)
-        rules = Rules(min_voxels, min_volume_ml)
-        found = segment(image, self.method, chosen, self.run, mask, rules)
+        rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
+        source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
+        found = segment(image, self.method, chosen, self.run, mask, rules, source)
         record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
         name = _name(scan, image)
         return Result(replace(found, provenance=record), name, self.run)
@@ -168,11 +175,13 @@ class OpenModel:
         min_voxels: int | None = None,
         min_volume_ml: float | None = None,
         overwrite: bool = False,
+        strict: bool = False,
+        force: bool = False,
     ) -> Iterator[tuple[str, Outcome[Segmentation]]]:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line."""
         rows = list(chosen_rows(cohort, split, self.run))
         chosen, names = self._point(point), output_names(rows)
-        rules = Rules(min_voxels, min_volume_ml)
+        rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
         folder = Path(output)
         outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite)
         return ((names[outcome.place], outcome) for outcome in outcomes)
@@ -330,6 +339,13 @@ def train(
         fresh, as_cohort(cohort, run), schedule, path, run, minutes, None if slices is None else Path(slices)
     )
     return OpenModel(trained, run)
+
+
+def worst_light(strict: bool, force: bool) -> Light:
+    """The worst light of the gate that passes."""
+    if strict and force:
+        raise UsageError("strict and force ask for opposite things", fix="Give one of them.")
+    return "green" if strict else "red" if force else "amber"
 
 
 def as_cohort(source: CohortLike, run: Run) -> Cohort:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uadtk.core.finding import Finding, Segmentation
+from uadtk.core.finding import Finding, Gate, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, ScoreMap, Volume
@@ -58,6 +58,11 @@ class Result:
     @property
     def point(self) -> OperatingPoint:
         return self.segmentation.point
+
+    @property
+    def gate(self) -> Gate:
+        """Whether the checkpoint can read this scan: ``light`` (green, amber or red) and ``reasons``."""
+        return self.segmentation.gate
 
     @property
     def provenance(self) -> Mapping[str, Any]:

@@ -28,6 +28,8 @@ def segment(
     min_volume_ml: Annotated[float | None, typer.Option(min=0, help="The same in ml.")] = None,
     scorer: Scorer = None,
     cleaner: Cleaner = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse scans that the gate warns about (amber).")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Segment even what is not a scan to read (red).")] = False,
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
     device: Device = "auto",
     threads: Threads = 0,
@@ -36,12 +38,16 @@ def segment(
 ) -> None:
     """Segment anomalies in one scan, several scans or a cohort.
 
-    Prints one line per scan: name, findings, millilitres, report. A scan that fails costs one line; the others are
-    written, and the exit code is 1 (that of its error if it was the only one).
+    Prints one line per scan: name, findings, millilitres, report, and the light of the gate. A scan that fails costs
+    one line; the others are written, and the exit code is 1 (that of its error if it was the only one).
+
+    The gate looks at every scan first. Amber (too large, noisy, cropped, unusual) is a warning, and refused with
+    --strict. Red (a T1 or T2, CT, a mask, a map) is refused unless --force is given. uadtk inspect SCAN shows why.
     """
     from dataclasses import replace
 
     from uadtk import interface
+    from uadtk.core.errors import GateError
     from uadtk.io.cohort import Cohort
     from uadtk.io.write import refuse_existing, write_text
 
@@ -55,17 +61,22 @@ def segment(
     summary = output / "summary.tsv"
     if len(cohort) > 1:
         refuse_existing([summary], overwrite)
-    lines = ["name\tstatus\tfindings\tvolume_ml\treport_or_error"]
+    lines = ["name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"]
     failed = False
     print(lines[0])
-    for name, outcome in opened.segment_cohort(cohort, output, point, "", min_voxels, min_volume_ml, overwrite):
+    outcomes = opened.segment_cohort(
+        cohort, output, point, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force
+    )
+    for name, outcome in outcomes:
         if outcome.error is not None:
             failed = True
-            lines.append(f"{name}\tfailed\t\t\t{outcome.error.one_line()}")
+            light = outcome.error.light if isinstance(outcome.error, GateError) else ""
+            lines.append(f"{name}\tfailed\t\t\t{outcome.error.one_line()}\t{light}")
         else:
             findings = outcome.result.findings
             total_ml = sum(finding.volume_ml for finding in findings)
-            lines.append(f"{name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{shown(str(output / f'{name}_report.html'))}")
+            report, light = shown(str(output / f"{name}_report.html")), outcome.result.gate.light
+            lines.append(f"{name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{report}\t{light}")
         print(lines[-1], flush=True)
     if len(cohort) > 1:
         write_text(summary, "\n".join(lines) + "\n")

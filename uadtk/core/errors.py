@@ -4,6 +4,7 @@
     ├── StorageError      1   the disk is full, or scratch space cannot be used
     ├── UsageError        2   the command asks for something that does not exist or does not fit
     ├── DataError         3   a scan, mask or table cannot be used
+    │   └── GateError     3   a scan that the checkpoint cannot read: not a FLAIR, not a brain, not an image
     ├── CheckpointError   4   a checkpoint cannot be read or does not fit
     ├── PluginError       5   a plugin that was asked for cannot be loaded
     └── BackendError      6   a device or an optional library is missing
@@ -63,6 +64,12 @@ class UsageError(UadtkError):
 
 class DataError(UadtkError):
     exit_code = 3
+
+
+class GateError(DataError):
+    """``light`` is what the gate showed: red, or amber where only green may pass."""
+
+    light = "red"
 
 
 class CheckpointError(UadtkError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
@@ -36,6 +37,46 @@ class Scoring:
     decisions: dict[str, Any] = field(default_factory=dict)
 
 
+Light = Literal["green", "amber", "red"]
+LIGHTS: tuple[Light, ...] = ("green", "amber", "red")  # the better first
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a scan may not be one that the checkpoint can read: one check, what was measured, and its limit."""
+
+    light: Light  # amber or red
+    check: str  # name, tags, values, contrast, brain, coverage, resolution, noise, ghosts, bias, training, mask
+    what: str  # for people
+    measured: float | str
+    limit: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Is this a scan that the checkpoint can read? ``measured``: every number that was looked at, by name."""
+
+    reasons: tuple[Reason, ...] = ()
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def light(self) -> Light:
+        """That of the worst reason; green without any."""
+        return max((reason.light for reason in self.reasons), key=LIGHTS.index, default="green")
+
+    def one_line(self) -> str:
+        """The reasons, the gravest first."""
+        ordered = sorted(self.reasons, key=lambda reason: -LIGHTS.index(reason.light))
+        return "; ".join(reason.what for reason in ordered)
+
+    def having(self, *reasons: Reason) -> Gate:
+        return Gate((*self.reasons, *reasons), self.measured)
+
+    def to_json(self) -> dict[str, Any]:
+        reasons = [asdict(reason) for reason in self.reasons]
+        return {"light": self.light, "reasons": reasons, "measured": dict(self.measured)}
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """Mask, components and findings of one scan at one operating point."""
@@ -46,3 +87,4 @@ class Segmentation:
     components: Volume  # int32, 0 background
     findings: tuple[Finding, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
+    gate: Gate = field(default_factory=Gate)

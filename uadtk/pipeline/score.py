@@ -59,7 +59,11 @@ def check_scorer(scorer: Any, model: Any, checkpoint: Checkpoint) -> None:
 
 def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = None) -> Scoring:
     """Prepare, score, clean, and bring everything back to the scan's own grid."""
-    prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+    return score_prepared(scan, prepare(scan, method.checkpoint.preparation, run, brain_mask), method, run)
+
+
+def score_prepared(scan: Scan, prepared: Prepared, method: Method, run: Run) -> Scoring:
+    """The same for a scan that is prepared."""
     score, maps = score_slices(prepared, method, run)
     with run.stage("return"):
         brain = prepared.own_brain.voxels

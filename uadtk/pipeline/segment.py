@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from uadtk import registry
-from uadtk.core.finding import Finding, Segmentation
+from uadtk.core.finding import Finding, Light, Reason, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
@@ -22,11 +22,16 @@ from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
+from uadtk.pipeline.admit import admit
 from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.outputs import output_paths, write_outputs
 from uadtk.pipeline.point import check_point, floor_of
-from uadtk.pipeline.score import Method, score_map
+from uadtk.pipeline.score import Method, score_prepared
+from uadtk.preparation import prepare
+from uadtk.preparation.gate import STATISTICS, first_look, look, wanted_by
 from uadtk.version import VERSION
+
+MOST_MARKED = 1 / 3  # of a brain: more is rarely lesion
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,12 @@ class Rules:
     """Which components become findings: 26-connected, at least this large (millilitres take precedence).
 
     ``min_voxels`` None: the size the operating point was calibrated for, or 8 where it looked at no components.
+    ``worst`` is the light of the gate that may still pass: amber, green alone (``--strict``), or red too (``--force``).
     """
 
     min_voxels: int | None = None
     min_volume_ml: float | None = None
+    worst: Light = "amber"
 
     def smallest(self, voxel_ml: float, point: OperatingPoint) -> int:
         if self.min_volume_ml is not None:
@@ -52,11 +59,26 @@ def segment(
     run: Run,
     brain_mask: Mask | None = None,
     rules: Rules | None = None,
+    name: str = "",
 ) -> Segmentation:
-    """Score map, threshold, components, findings: all on the scan's own grid."""
+    """Gate, score map, threshold, components, findings: all on the scan's own grid. ``name``: of the scan's file.
+
+    Raises
+    ------
+    GateError
+        The gate shows a worse light than the rules let pass.
+    """
     rules = rules or Rules()
     check_point(method.checkpoint, point)
-    scoring = score_map(scan, method, run, brain_mask)
+    statistics = method.checkpoint.training.get(STATISTICS, {})
+    with run.stage("gate"):
+        first = first_look(scan, name, wanted_by(statistics))
+    admit(first, rules.worst, name)  # before the brain is looked for
+    prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+    with run.stage("gate"):
+        gate = look(scan, prepared.own_brain, first, statistics)
+    admit(gate, rules.worst, name)
+    scoring = score_prepared(scan, prepared, method, run)
     smallest = rules.smallest(scan.voxel_ml, point)
     if point.min_voxels is not None and smallest < point.min_voxels:
         calibrated = f"'{point.name}' was calibrated for components of {point.min_voxels} voxels or more"
@@ -66,7 +88,20 @@ def segment(
         labels, _ = label_components(above, connectivity=26, min_size=smallest)
         components = Volume.from_zyx(labels, scan.affine)
         findings = _findings(components, scoring.score)
-    return Segmentation(scoring, point, Mask(components.voxels > 0, scan.affine), components, findings)
+    mask = Mask(components.voxels > 0, scan.affine)
+    gate = gate.having(*_share_marked(mask, scoring.brain))
+    admit(gate, rules.worst, name)
+    if gate.reasons:
+        run.say(f"{name or 'scan'}: {gate.light}: {gate.one_line()}")
+    return Segmentation(scoring, point, mask, components, findings, gate=gate)
+
+
+def _share_marked(mask: Mask, brain: Mask) -> list[Reason]:
+    share = float(np.count_nonzero(mask.voxels)) / max(1, int(np.count_nonzero(brain.voxels)))
+    if share <= MOST_MARKED:
+        return []
+    what = f"{share:.0%} of the brain is marked as lesion"
+    return [Reason("amber", "mask", what, share, f"at most {MOST_MARKED:.0%}")]
 
 
 def segment_file(
@@ -77,7 +112,7 @@ def segment_file(
     with run.stage("read"):
         scan, brain_mask = read_row(row, run)
     with located(row.image):
-        result = segment(scan, method, point, run, brain_mask, rules)
+        result = segment(scan, method, point, run, brain_mask, rules, str(row.image))
     result = replace(result, provenance=provenance(source_of_file(row, scan), method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)
@@ -152,6 +187,7 @@ def provenance(
             **({checkpoint.dist: checkpoint.version} if checkpoint.dist != registry.OWN else {}),
         },
         "input": source,
+        "gate": result.gate.to_json(),
         "brain_source": result.scoring.brain_source,
         "decisions": result.scoring.decisions,
         "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
@@ -159,6 +195,7 @@ def provenance(
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
             "point": point.to_json(),
             "min_voxels": rules.smallest(result.mask.voxel_ml, point),
+            "worst_light": rules.worst,
             "device": run.device,
         },
         "seconds": run.timings,

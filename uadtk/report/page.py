@@ -52,6 +52,7 @@ def report_html(segmentation: Segmentation) -> str:
     return template("report.html.j2").render(
         name=_name(segmentation),
         facts=_facts(segmentation, options),
+        gate=segmentation.gate,
         rows=_rows(planes, segmentation),
         overview=_overview(planes),
         aspect="{:.1f} / {:.1f}".format(*planes.size_mm),

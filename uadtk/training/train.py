@@ -29,6 +29,7 @@ from uadtk.io.cohort import Cohort, refuse_copies
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
+from uadtk.preparation.gate import STATISTICS
 from uadtk.training.batches import steps_of_epoch
 from uadtk.training.contamination import inliers, pushing_apart, trimmed
 from uadtk.training.logs import write_log
@@ -36,6 +37,7 @@ from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, ma
 from uadtk.training.parallel import World, joined
 from uadtk.training.resume import State, forget, load_state, save_state, state_path
 from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
+from uadtk.training.statistics import scan_statistics
 from uadtk.version import VERSION
 
 VALIDATION_SEED = 2**31
@@ -164,6 +166,8 @@ def _train(
         "scans": {"train": slices.subjects, "validation": held.subjects},
         "cohort_digest": cohort.digest(),
     }
+    if finished and world.leads:
+        facts[STATISTICS] = scan_statistics(split_rows(cohort, schedule.seed)[0], run)
     trained = replace(checkpoint, weights=pack(model), training={**checkpoint.training, **facts}, source=str(output))
     if world.leads:
         trained.save(output)

@@ -1,0 +1,214 @@
+"""The order of tissues in a brain, which tells a FLAIR from a T1 or T2: is fluid dark, is white matter above grey?
+
+An average brain (``tissues.npz``: fluid, grey and white matter on 4 mm voxels) is laid over this one, first by its
+centre and size, then so that its tissues explain the image best. Intensities are ranks, so that no scale, offset or
+bright lesion matters; slow changes over 12 mm and more are removed, so that neither does a bias field nor a tumour.
+What is left is regressed on the tissues, likewise without their slow part.
+
+``tissues.npz`` is made by ``benchmarks/tissue_prior.py`` from the ICBM 152 nonlinear symmetric 2009a atlas. Copyright
+(C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University.
+Permission to use, copy, modify, and distribute this software and its documentation for any purpose and without fee is
+hereby granted, provided that the above copyright notice appear in all copies. The authors and McGill University make no
+representations about the suitability of this software for any purpose. It is provided "as is" without express or
+implied warranty. The authors are not responsible for any data loss, equipment damage, property loss, or injury to
+subjects or patients resulting from the use or misuse of this software package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.preparation.geometry import Reorientation, bounding_box, resampling_matrix
+
+Array = NDArray[np.float64]
+
+COARSE_MM = 3.0  # of the grid that is looked at
+SLOW_MM = 12.0  # standard deviation of the Gaussian that says what is slow
+EVERY = 7  # of the atlas' points is used while aligning
+EVALUATIONS = 180
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Tissues of one scan, as ranks within its brain (0 darkest, 1 brightest).
+
+    ``white``: white matter less grey. ``fluid``: fluid less grey. ``worst_white``: ``white`` in that quarter of the
+    brain, left or right and front or back, where it is least: a lesion is rarely everywhere. ``explained``: share of
+    the variance that tissues explain. ``overlap``: Dice overlap of the brain with the average one.
+    """
+
+    white: float
+    fluid: float
+    worst_white: float
+    explained: float
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """A brain on coarse RAS+ voxels: mean ``image`` of the part inside, ``inside`` as a share, ``spacing_mm``."""
+
+    image: Array
+    inside: Array
+    spacing_mm: Array
+
+
+def coarse(scan: Scan, brain: Mask) -> Coarse:
+    """The box of the brain on voxels of about 3 mm, or of the scan's own spacing where that is larger."""
+    turn = Reorientation.of(scan.affine)
+    upright, mask = turn.to_ras(Volume(scan.voxels, scan.affine)), turn.to_ras(brain)
+    box = bounding_box(mask.voxels)
+    inside = mask.voxels[box].astype(np.float32)
+    image = upright.voxels[box] * inside
+    spacing_mm = list(upright.spacing_mm)
+    for axis, mm in enumerate(upright.spacing_mm):
+        size = inside.shape[axis]
+        if mm < COARSE_MM and size > 1:
+            number = max(2, round(size * mm / COARSE_MM))
+            matrix = resampling_matrix((np.arange(number) + 0.5) * size / number - 0.5, size)
+            image, inside = (np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis) for x in (image, inside))
+            spacing_mm[axis] = mm * size / number
+    share = np.where(inside > 1e-3, inside, 0.0)
+    return Coarse(np.where(share > 0, image / np.maximum(share, 1e-3), 0.0), share, np.array(spacing_mm))
+
+
+def tissue_contrast(brain: Coarse) -> Contrast:
+    """Lay the average brain over this one and measure the tissues. Needs some 100 voxels of brain."""
+    from scipy import optimize
+
+    atlas, fit = _atlas(), _Fit(brain)
+    few = _Points(atlas.inside[::EVERY], atlas.outside[::EVERY], atlas.tissues[::EVERY])
+    settings = {"maxfev": EVALUATIONS, "xtol": 0.02, "ftol": 2e-3}
+    found = optimize.minimize(lambda p: fit.misfit(p, few), np.zeros(9), method="Powell", options=settings)
+    weight, ranks, overlap = fit.sample(found.x, atlas)
+    weight = np.where(weight > 0.7, weight, 0.0)
+    detail = _detail(ranks, weight, atlas)
+    parts = np.column_stack([_detail(atlas.tissues[:, k], weight, atlas) for k in (0, 2)])
+    (fluid, white), explained = _regress(parts, detail, weight)
+    left, front = (atlas.inside[:, axis] > 0 for axis in (0, 1))
+    quarters = [(left == side) & (front == end) for side in (False, True) for end in (False, True)]
+    seen = [q for q in quarters if weight[q].sum() > 0.1 * weight.sum()] or [weight > 0]
+    worst = min(_regress(parts[q], detail[q], weight[q])[0][1] for q in seen)
+    return Contrast(float(white), float(fluid), float(worst), float(explained), overlap)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """mm from the centre of the average brain, (n, 3), inside it and just around it; tissues (n, 3) of those inside."""
+
+    inside: Array
+    outside: Array
+    tissues: Array
+
+
+@dataclass(frozen=True)
+class _Atlas(_Points):
+    shape: tuple[int, ...]
+    where: NDArray[np.bool_]
+    spacing_mm: float
+
+
+@cache
+def _atlas() -> _Atlas:
+    from scipy import ndimage
+
+    with np.load(Path(__file__).with_name("tissues.npz")) as stored:
+        maps, spacing_mm = stored["tissues"].astype(np.float64) / 255, float(stored["spacing_mm"])
+    where = maps.sum(axis=0) > 0.5
+    wide = np.pad(where, 3)
+    around = np.argwhere(ndimage.binary_dilation(wide, iterations=2) & ~wide) - 3
+    points = np.argwhere(where)
+    centre = points.mean(axis=0)
+    inside, outside = ((x - centre) * spacing_mm for x in (points, around))
+    return _Atlas(inside, outside, maps[:, where].T, where.shape, where, spacing_mm)
+
+
+class _Fit:
+    """The ranks of one brain, and how well the average brain fits under a transform of nine parameters.
+
+    Parameters: shift (cm), logarithm of the size beside the brain's own, rotation (radians); along and about R, A, S.
+    """
+
+    def __init__(self, brain: Coarse) -> None:
+        self.brain = brain
+        inside = brain.inside > 0.5
+        self.ranks = (_ranks(brain.image, inside) * brain.inside).astype(np.float32)
+        at_mm = (np.argwhere(inside) + 0.5) * brain.spacing_mm
+        self.centre_mm = at_mm.mean(axis=0)
+        self.scale = np.maximum(at_mm.std(axis=0), 1.0) / _atlas().inside.std(axis=0)
+
+    def places(self, parameters: Array, points: Array) -> Array:
+        """Where points of the average brain lie, in voxels of this one, (3, n)."""
+        turned = points * self.scale * np.exp(parameters[3:6]) @ _rotation(parameters[6:9]).T
+        at_mm = turned + self.centre_mm + 10 * parameters[:3]
+        voxels: Array = (at_mm / self.brain.spacing_mm - 0.5).T
+        return voxels
+
+    def sample(self, parameters: Array, points: _Points) -> tuple[Array, Array, float]:
+        """Share of brain at the points inside, ranks there, and the Dice overlap of the two brains.
+
+        Overlap among the slices that the scan has: one that stops early can still be aligned.
+        """
+        from scipy import ndimage
+
+        places = self.places(parameters, points.inside)
+        share = ndimage.map_coordinates(self.brain.inside, places, order=1)
+        ranks = ndimage.map_coordinates(self.ranks, places, order=1) / np.maximum(share, 1e-3)
+        beyond = ndimage.map_coordinates(self.brain.inside, self.places(parameters, points.outside), order=1)
+        covered = (places[2] > -0.5) & (places[2] < self.brain.inside.shape[2] - 0.5)
+        common = float(share[covered].sum())
+        return share, ranks, 2 * common / (float(covered.sum()) + common + float(beyond.sum()) + 1e-9)
+
+    def misfit(self, parameters: Array, points: _Points) -> float:
+        share, ranks, overlap = self.sample(parameters, points)
+        _, explained = _regress(points.tissues, ranks, np.where(share > 0.5, share, 0.0), centred=False)
+        implausible = 0.5 * np.sum((parameters[3:6] / 0.3) ** 4) + 0.5 * np.sum((parameters[6:9] / 0.5) ** 4)
+        return float(implausible - explained - 2 * overlap)
+
+
+def _ranks(image: Array, inside: NDArray[np.bool_]) -> Array:
+    """Share of the brain that is darker, to 1/64."""
+    steps = np.linspace(0, 1, 65)
+    levels = np.quantile(image[inside], steps)
+    levels = levels + steps * 1e-6 * max(levels[-1] - levels[0], 1e-30)  # rising also where many voxels are equal
+    ranks: Array = np.interp(image, levels, steps)
+    return ranks
+
+
+def _detail(values: Array, weight: Array, atlas: _Atlas) -> Array:
+    """Less the weighted mean around each point."""
+    from scipy import ndimage
+
+    sigma = SLOW_MM / atlas.spacing_mm
+    grids = np.zeros((2, *atlas.shape))
+    grids[0][atlas.where], grids[1][atlas.where] = values * weight, weight
+    total, count = (ndimage.gaussian_filter(grid, sigma)[atlas.where] for grid in grids)
+    detail: Array = values - total / np.maximum(count, 1e-3)
+    return detail
+
+
+def _regress(parts: Array, values: Array, weight: Array, centred: bool = True) -> tuple[Array, float]:
+    """Weighted least squares: coefficients, and the share of the variance that is explained."""
+    weighted = parts * weight[:, None]
+    total = float(weight.sum()) + 1e-9
+    found = np.asarray(
+        np.linalg.solve(weighted.T @ parts + 1e-6 * total * np.eye(parts.shape[1]), weighted.T @ values), np.float64
+    )
+    middle = 0.0 if centred else float(weight @ values) / total
+    variance = float(weight @ (values - middle) ** 2) + 1e-9
+    return found, 1 - float(weight @ (values - parts @ found) ** 2) / variance
+
+
+def _rotation(angles: Array) -> Array:
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    rotation: Array = about_x @ about_y @ about_z
+    return rotation

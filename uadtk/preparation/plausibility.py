@@ -1,0 +1,160 @@
+"""Numbers that say whether a model can make sense of a brain: its size, what the field covers, noise, ghosts, bias."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.preparation.contrast import Coarse
+from uadtk.preparation.geometry import Reorientation, bounding_box
+
+Array = NDArray[np.float64]
+
+SLICES = 9  # axial slices that noise and ghosts are measured in
+GHOST_MM = 25.0  # nearer repetitions are anatomy
+
+
+def measure(scan: Scan, brain: Mask, low: Coarse) -> dict[str, float]:
+    """All numbers by name; lengths in mm, volume in ml, shares of 1. See ``gate.py`` for the limits."""
+    turn = Reorientation.of(scan.affine)
+    image, inside = turn.to_ras(Volume(scan.voxels, scan.affine)).voxels, turn.to_ras(brain)
+    box, spacing_mm = bounding_box(inside.voxels), inside.spacing_mm
+    width, length, height = ((box[axis].stop - box[axis].start) * spacing_mm[axis] for axis in range(3))
+    values = low.image[low.inside > 0.5]
+    dark, bright = _ends(values, background(scan.voxels))
+    levels = (np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.999)) - dark) / (bright - dark)
+    return {
+        "volume_ml": float(np.count_nonzero(inside.voxels)) * brain.voxel_ml,
+        "width_mm": width,
+        "length_mm": length,
+        "height_mm": height,
+        "filled": float((low.inside > 0.5).mean()),
+        "largest_part": _largest_part(low),
+        "in_plane_mm": max(spacing_mm[:2]),
+        "slice_mm": spacing_mm[2],
+        **_cut(inside.voxels, box),
+        **{f"level_{percent}": value for percent, value in zip((5, 25, 50, 75, 99.9), levels.tolist(), strict=True)},
+        "bias": _bias(low, dark, bright),
+        **_texture(image[box], inside.voxels[box], spacing_mm, float(np.median(values)) - dark),
+    }
+
+
+def background(voxels: NDArray[np.float32]) -> float:
+    """The commonest value at the border of the field."""
+    border = np.concatenate([voxels[[0, -1]].ravel(), voxels[:, [0, -1]].ravel(), voxels[:, :, [0, -1]].ravel()])
+    values, counts = np.unique(border, return_counts=True)
+    return float(values[counts.argmax()])
+
+
+def _ends(values: Array, level: float) -> tuple[float, float]:
+    """What counts as 0 and as 1: background and 98th percentile of the brain.
+
+    The 1st percentile instead of a background that some of the brain is darker than.
+    """
+    lowest, bright = np.quantile(values, (0.01, 0.98)).tolist()
+    dark = min(level, lowest) if np.mean(values < level) < 0.02 else lowest
+    return dark, max(bright, dark + 1e-30)
+
+
+def _largest_part(low: Coarse) -> float:
+    """Share of the brain that hangs together."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(low.inside > 0.5)
+    sizes = np.bincount(labels.ravel())[1:]
+    return float(sizes.max() / sizes.sum()) if len(sizes) else 0.0
+
+
+def _cut(inside: NDArray[np.bool_], box: tuple[slice, ...]) -> dict[str, float]:
+    """Where the brain reaches the end of the field: its area there, as a share of its largest area along that axis."""
+    cut = {}
+    for axis, names in enumerate((("left", "right"), ("back", "front"), ("bottom", "top"))):
+        areas = inside.sum(axis=tuple({0, 1, 2} - {axis})).astype(float)
+        for name, first, at in zip(names, (box[axis].start == 0, box[axis].stop == len(areas)), (0, -1), strict=True):
+            cut[f"cut_{name}"] = float(areas[at] / areas.max()) if first else 0.0
+    return cut
+
+
+def _bias(low: Coarse, dark: float, bright: float) -> float:
+    """Standard deviation of the plane and bowl that fit the brain best, as a share of its median above its dark end."""
+    inside = low.inside > 0.9
+    if inside.sum() < 200:
+        return 0.0
+    values = np.clip(low.image[inside], dark, bright)
+    places = np.argwhere(inside) * low.spacing_mm
+    places = (places - places.mean(axis=0)) / np.maximum(places.std(axis=0), 1e-9)
+    x, y, z = places.T
+    basis = np.column_stack([np.ones(len(x)), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z])
+    typical = (values > np.quantile(values, 0.25)) & (values < np.quantile(values, 0.95))  # no fluid, no lesion
+    found = np.linalg.lstsq(basis[typical], values[typical], rcond=None)[0]
+    return float((basis @ found).std() / max(np.median(values) - dark, 1e-30))
+
+
+def _texture(
+    image: NDArray[np.float32], inside: NDArray[np.bool_], spacing_mm: tuple[float, ...], middle: float
+) -> dict[str, float]:
+    """Noise and ghosts in slices of the brain's middle, and jumps between slices; ``middle``: its brightness."""
+    areas = inside.sum(axis=(0, 1))
+    large = np.flatnonzero(areas > 0.5 * areas.max())
+    chosen = large[np.unique(np.linspace(0, len(large) - 1, min(SLICES, len(large))).round().astype(int))]
+    scale = max(middle, 1e-30)
+    noises, repeats = [], []
+    for k in chosen:
+        flat = np.where(inside[:, :, k], image[:, :, k], 0).astype(np.float64)
+        noises.append(_noise(flat, inside[:, :, k]) / scale)
+        repeats.append(_repeat(flat, inside[:, :, k], spacing_mm))
+    return {
+        "noise": float(np.median(noises)),
+        "ghosts": float(np.median(repeats)),
+        "jumps": _jumps(image, inside, large) / scale,
+    }
+
+
+def _noise(image: Array, inside: NDArray[np.bool_]) -> float:
+    """Standard deviation of the noise, by the median of what [1 -2 1] x [1 -2 1] leaves (Immerkaer 1996)."""
+    once = image[:-2] - 2 * image[1:-1] + image[2:]
+    left = once[:, :-2] - 2 * once[:, 1:-1] + once[:, 2:]
+    whole = inside[:-2] & inside[1:-1] & inside[2:]
+    whole = whole[:, :-2] & whole[:, 1:-1] & whole[:, 2:]
+    return float(np.median(np.abs(left[whole])) / 0.6745 / 6) if whole.any() else 0.0
+
+
+def _repeat(image: Array, inside: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> float:
+    """The strongest repetition of the fine structure at a distance along rows or columns: ghosts of motion.
+
+    Autocorrelation of what is left after a mean over 5 x 5 pixels, at shifts above 25 mm along either axis, each over
+    the pixels that overlap; less the median over shifts and in units of its own.
+    """
+    from scipy import ndimage
+
+    size = [max(3, 2 * round(5 / mm / 2) + 1) for mm in spacing_mm[:2]]
+    core = ndimage.binary_erosion(inside, iterations=2)
+    if core.sum() < 100:
+        return 0.0
+    fine = np.where(core, image - ndimage.uniform_filter(image, size), 0.0)
+    spread = fine[core].std()
+    fine = np.clip(fine, -3 * spread, 3 * spread)
+    shape = [2 * n for n in image.shape]
+    power = np.fft.irfft2(np.abs(np.fft.rfft2(fine, shape)) ** 2, shape)
+    pairs = np.fft.irfft2(np.abs(np.fft.rfft2(core.astype(float), shape)) ** 2, shape)
+    strongest = 0.0
+    for axis in (0, 1):
+        first = int(np.ceil(GHOST_MM / spacing_mm[axis]))
+        line, count = (np.take(x, 0, axis=1 - axis)[first : image.shape[axis]] for x in (power, pairs))
+        enough = count > 0.15 * core.sum()
+        if enough.sum() > 5:
+            shares = line[enough] / count[enough] / max(spread**2, 1e-30)
+            strongest = max(strongest, float(shares.max() - np.median(shares)))
+    return strongest
+
+
+def _jumps(image: NDArray[np.float32], inside: NDArray[np.bool_], slices: NDArray[np.intp]) -> float:
+    """How much slices differ in brightness from the mean of their two neighbours, by the median over slices."""
+    steps = []
+    for k in slices[1:-1]:
+        both = inside[::2, ::2, k - 1] & inside[::2, ::2, k] & inside[::2, ::2, k + 1]
+        if both.sum() > 50:
+            before, here, after = (image[::2, ::2, n][both] for n in (k - 1, k, k + 1))
+            steps.append(abs(float(np.median(here - (before + after) / 2))))
+    return float(np.median(steps)) if steps else 0.0
