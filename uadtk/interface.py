@@ -42,6 +42,7 @@ from uadtk.core.volume import Grid, Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.write import refuse_file
+from uadtk.pipeline.admit import warn
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.outputs import output_paths, write_outputs
@@ -159,6 +160,7 @@ class OpenModel:
         rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
         source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
         found = segment(image, self.method, chosen, self.run, mask, rules, source)
+        warn(found.gate, source or "scan", self.run)
         record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
         name = output_name(Path(scan)) if isinstance(scan, str | os.PathLike) else "scan"
         return Result(replace(found, provenance=record), name, self.run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import GateError
 from uadtk.core.finding import LIGHTS, Gate, Light
+from uadtk.core.run import Run
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.read import located
 from uadtk.preparation.brain import find_brain
@@ -19,6 +20,12 @@ def admit(gate: Gate, worst: Light, name: str) -> None:
     error = GateError(gate.one_line(), name, fix if gate.light == "red" else "Without --strict this is a warning.")
     error.light = gate.light
     raise error
+
+
+def warn(gate: Gate, name: str, run: Run) -> None:
+    """One line about a scan that passed and is not green."""
+    if gate.reasons:
+        run.say(f"{name}: {gate.light}: {gate.one_line()}")
 
 
 def inspect_file(row: Row, checkpoint: Checkpoint) -> tuple[str, Gate]:
