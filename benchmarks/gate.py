@@ -119,7 +119,7 @@ def images(data: Path, real: Path | None) -> Iterator[tuple[tuple[str, ...], Ima
     for path in sorted(data.glob("[mwh]*/*/*mask.nii.gz")) + sorted(data.glob("[mw]*/*/lesion.nii.gz")):
         yield STOP, file("masks", path)
     for path in sorted(real.glob("*.nii.gz")) if real else ():
-        yield STOP, file("real files that are no FLAIR", path)
+        yield NOT_GREEN, file("real files that are no FLAIR", path)
     statistical = Path(nilearn.__file__).parent / "datasets/data/image_10426.nii.gz"
     yield STOP, file("statistical maps", statistical)
     yield from phantoms()

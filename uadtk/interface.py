@@ -40,6 +40,7 @@ from uadtk.core.volume import Grid, Scan
 from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.write import refuse_file
+from uadtk.pipeline.admit import warn
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point
@@ -162,6 +163,7 @@ class OpenModel:
         rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
         source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
         found = segment(image, self.method, chosen, self.run, mask, rules, source)
+        warn(found.gate, source or "scan", self.run)
         record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
         name = _name(scan, image)
         return Result(replace(found, provenance=record), name, self.run)

@@ -4,7 +4,7 @@
     ├── StorageError      1   the disk is full, or scratch space cannot be used
     ├── UsageError        2   the command asks for something that does not exist or does not fit
     ├── DataError         3   a scan, mask or table cannot be used
-    │   └── GateError     3   a scan that the checkpoint cannot read: not a FLAIR, not a brain, not an image
+    │   └── GateError     "   a scan that the checkpoint cannot read: not a FLAIR, not a brain, not an image
     ├── CheckpointError   4   a checkpoint cannot be read or does not fit
     ├── PluginError       5   a plugin that was asked for cannot be loaded
     └── BackendError      6   a device or an optional library is missing

@@ -22,6 +22,12 @@ def admit(gate: Gate, worst: Light, name: str) -> None:
     raise error
 
 
+def warn(gate: Gate, name: str, run: Run) -> None:
+    """One line about a scan that passed and is not green."""
+    if gate.reasons:
+        run.say(f"{name}: {gate.light}: {gate.one_line()}")
+
+
 def inspect_file(row: Row, checkpoint: Checkpoint, run: Run) -> tuple[str, Gate]:
     """Where the brain mask is from ("" if the file alone is red), and what the gate sees. Raises as ``segment``."""
     statistics = checkpoint.training.get(STATISTICS, {})

@@ -22,7 +22,7 @@ from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
-from uadtk.pipeline.admit import admit
+from uadtk.pipeline.admit import admit, warn
 from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.outputs import output_paths, write_outputs
 from uadtk.pipeline.point import check_point, floor_of
@@ -91,8 +91,6 @@ def segment(
     mask = Mask(components.voxels > 0, scan.affine)
     gate = gate.having(*_share_marked(mask, scoring.brain))
     admit(gate, rules.worst, name)
-    if gate.reasons:
-        run.say(f"{name or 'scan'}: {gate.light}: {gate.one_line()}")
     return Segmentation(scoring, point, mask, components, findings, gate=gate)
 
 
@@ -115,6 +113,7 @@ def segment_file(
         result = segment(scan, method, point, run, brain_mask, rules, str(row.image))
     result = replace(result, provenance=provenance(source_of_file(row, scan), method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
+    warn(result.gate, str(row.image), run)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)
     return result
 

@@ -197,9 +197,8 @@ def _regress(parts: Array, values: Array, weight: Array, centred: bool = True) -
     """Weighted least squares: coefficients, and the share of the variance that is explained."""
     weighted = parts * weight[:, None]
     total = float(weight.sum()) + 1e-9
-    found = np.asarray(
-        np.linalg.solve(weighted.T @ parts + 1e-6 * total * np.eye(parts.shape[1]), weighted.T @ values), np.float64
-    )
+    normal = weighted.T @ parts + 1e-6 * total * np.eye(parts.shape[1])
+    found = np.asarray(np.linalg.solve(normal, weighted.T @ values), dtype=np.float64)
     middle = 0.0 if centred else float(weight @ values) / total
     variance = float(weight @ (values - middle) ** 2) + 1e-9
     return found, 1 - float(weight @ (values - parts @ found) ** 2) / variance
