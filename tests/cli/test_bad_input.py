@@ -281,7 +281,8 @@ def test_a_cohort_goes_on_after_failures(segment: Segment, small_cohort: Path, t
     assert done.code == 1
     said = done.err.splitlines()
     assert said[0].startswith(f"bad: failed: {bad}: is cut short")
-    assert said[1] == f"gone: failed: {tmp_path / 'gone.nii.gz'}: no such file. Check the path; those in a table are relative to the table's folder."
+    hint = "Check the path; those in a table are relative to the table's folder."
+    assert said[1] == f"gone: failed: {tmp_path / 'gone.nii.gz'}: no such file. {hint}"
     assert len(said) == 2
     out = tmp_path / "out"
     assert (out / "summary.tsv").read_text() == done.out
