@@ -17,6 +17,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from uadtk.io import table as tables
+from uadtk.io.cohort import read_cohort
+
 COLUMNS = (
     "subject",
     "collection",
@@ -53,6 +56,8 @@ def main() -> None:
     schedule = (*TRAINING, "--epochs", arguments.epochs, "--patience", arguments.epochs)
     if not output.exists():
         run("train", "scalespace", cohort, "-o", output, *MODEL, *schedule)
+    calibration = work / "calibration.tsv"
+    write_calibration(calibration, data)
     for name, percentile in (("p98", "98"), ("p99.5", "99.5")):
         strategy = ("--strategy", f"p98:percentile={percentile}", "--name", name)
         run(
@@ -60,9 +65,7 @@ def main() -> None:
             "--model",
             output,
             "--healthy",
-            data / "cohort.tsv",
-            "--split",
-            "validation",
+            calibration,
             *strategy,
             *CLEANERS,
         )
@@ -90,6 +93,12 @@ def write_cohort(path: Path, data: Path, phantoms: list[Path]) -> None:
         table = csv.DictWriter(out, COLUMNS, delimiter="\t", extrasaction="ignore", restval="", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+
+
+def write_calibration(path: Path, data: Path) -> None:
+    """The validation scans, each patient once: heads with the skull on are the same scans again."""
+    rows = read_cohort(data / "cohort.tsv").split("validation")
+    tables.write_cohort(path, [row for row in rows if row.collection != "whole_head"])
 
 
 if __name__ == "__main__":

@@ -106,9 +106,9 @@ def test_a_bad_scan_costs_one_line(case: str, segment: Segment, tmp_path: Path) 
 def test_a_brain_larger_than_the_field_of_view(segment: Segment, tmp_path: Path) -> None:
     wide, mask = tmp_path / "wide.nii.gz", tmp_path / "mask.nii.gz"
     image, brain, _ = small_brain()
-    saved(wide, image, np.diag([6.0, 6, 5, 1]))
-    saved(mask, brain.astype(np.uint8), np.diag([6.0, 6, 5, 1]))
-    segment("--brain-mask", mask, scans=(wide,)).refused(3, "left-right, the model's field of view 208 mm", "spacing")
+    saved(wide, image, np.diag([9.0, 9, 5, 1]))
+    saved(mask, brain.astype(np.uint8), np.diag([9.0, 9, 5, 1]))
+    segment("--brain-mask", mask, scans=(wide,)).refused(3, "front-back, the model's field of view 208 mm", "spacing")
     assert not (tmp_path / "out").exists()
 
 
@@ -118,7 +118,7 @@ def test_masks_that_do_not_fit(segment: Segment, small_cohort: Path, tmp_path: P
     saved(shifted, brain, SMALL_AFFINE + np.eye(4)[:, [3, 3, 3, 0]] * 5)
     saved(cut, brain[:-1])
     saved(empty, brain * 0)
-    segment("--brain-mask", shifted).refused(3, f"{shifted}: the mask's grid", "first voxel at", "Resample the mask")
+    segment("--brain-mask", shifted).refused(3, f"{shifted}: the mask lies up to 5 mm off", "Resample the mask")
     segment("--brain-mask", cut).refused(3, "43 x 52 x 24 voxels", "44 x 52 x 24 voxels")
     segment("--brain-mask", empty).refused(3, "the mask is empty")
     segment("--brain-mask", tmp_path / "none.nii.gz").refused(3, "none.nii.gz: no such file")
@@ -281,7 +281,8 @@ def test_a_cohort_goes_on_after_failures(segment: Segment, small_cohort: Path, t
     assert done.code == 1
     said = done.err.splitlines()
     assert said[0].startswith(f"bad: failed: {bad}: is cut short")
-    assert said[1] == f"gone: failed: {tmp_path / 'gone.nii.gz'}: no such file. Check the path."
+    hint = "Check the path; those in a table are relative to the table's folder."
+    assert said[1] == f"gone: failed: {tmp_path / 'gone.nii.gz'}: no such file. {hint}"
     assert len(said) == 2
     out = tmp_path / "out"
     assert (out / "summary.tsv").read_text() == done.out
@@ -449,8 +450,8 @@ import os, signal, sys
 from uadtk.cli import main
 from uadtk.pipeline import outputs
 write, written = outputs.write_nifti, []
-def dying(path, volume):
-    write(path, volume)
+def dying(path, volume, header):
+    write(path, volume, header)
     written.append(path)
     if len(written) == 2:
         os.kill(os.getpid(), signal.SIGKILL)

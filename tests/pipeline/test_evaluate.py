@@ -190,10 +190,10 @@ def test_the_baseline_is_histeq_calibrated_on_the_same_scans(checkpoint: Checkpo
 def test_a_bug_in_one_scan_costs_that_scan(
     checkpoint: Checkpoint, table: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks_on_p3(row: Row) -> tuple[Scan, Mask | None]:
+    def breaks_on_p3(row: Row, run: Run) -> tuple[Scan, Mask | None]:
         if row.subject == "p3":
             raise ZeroDivisionError("by zero")
-        return read_row(row, Run())
+        return read_row(row, run)
 
     monkeypatch.setattr("uadtk.pipeline.evaluate.read_row", breaks_on_p3)
     found = evaluate(checkpoint, table.where(collection="ms"), None, Run())
