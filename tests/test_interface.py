@@ -411,3 +411,21 @@ def test_an_output_that_exists_is_kept(model: OpenModel, cohort: Path, tmp_path:
     assert path.read_bytes() == b"mine"
     assert model.save(path, overwrite=True) == path
     assert checkpoints.load(path).digest == model.checkpoint.digest
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1])
+def test_a_threshold_that_no_score_can_have_is_refused(small_cohort: Path, value: float) -> None:
+    with pytest.raises(UsageError, match="not a threshold"):
+        uadtk.open("scalespace", threads=1).segment(small_cohort.parent / "s0.nii.gz", point=value)
+
+
+def test_a_threshold_of_ones_own_marks_the_scores_above_it(small_cohort: Path, tmp_path: Path) -> None:
+    scan = small_cohort.parent / "s4.nii.gz"
+    result = uadtk.open("scalespace", threads=1).segment(scan, point=0.05, min_voxels=1)
+    np.testing.assert_array_equal(np.asarray(result.mask), np.asarray(result.score) > np.float32(0.05))
+    assert (result.point.name, result.point.scans) == ("given", 0)
+    done = call("segment", scan, "-o", tmp_path, "--threshold", "0.05", "--min-voxels", 1)
+    assert done.code == 0, done
+    written = nib.load(tmp_path / "s4_label-lesion_mask.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj) > 0, np.asarray(result.mask))
+    call("segment", scan, "-o", tmp_path, "--threshold", "0.05", "--point", "p98").refused(2, "--point, --threshold")

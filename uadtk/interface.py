@@ -43,7 +43,7 @@ from uadtk.io.write import refuse_file
 from uadtk.pipeline.admit import warn
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
-from uadtk.pipeline.point import check_point
+from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_scorer
 from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of_array, source_of_file
@@ -122,7 +122,7 @@ class OpenModel:
         self,
         scan: ScanLike,
         affine: Any = None,
-        point: str | OperatingPoint | None = None,
+        point: str | float | OperatingPoint | None = None,
         brain_mask: Any = None,
         min_voxels: int | None = None,
         min_volume_ml: float | None = None,
@@ -136,7 +136,8 @@ class OpenModel:
         scan
             A path, a nibabel image, a ``Scan``, or an array (x, y, z) with its ``affine`` (4, 4) to RAS+ mm.
         point
-            Operating point, by name or itself; None: the only one, or ``p98`` if there are several.
+            Operating point, by name or itself, or a threshold of your own; None: the only one, or ``p98`` if there are
+            several.
         brain_mask
             On the scan's grid: a path, a nibabel image, or an array. None: the scan is stripped if it is not yet.
         min_voxels, min_volume_ml
@@ -172,7 +173,7 @@ class OpenModel:
         self,
         cohort: CohortLike,
         output: PathLike,
-        point: str | OperatingPoint | None = None,
+        point: str | float | OperatingPoint | None = None,
         split: str = "",
         min_voxels: int | None = None,
         min_volume_ml: float | None = None,
@@ -229,7 +230,9 @@ class OpenModel:
             self._method = build_method(self.checkpoint, self.run)
         return self._method
 
-    def _point(self, point: str | OperatingPoint | None) -> OperatingPoint:
+    def _point(self, point: str | float | OperatingPoint | None) -> OperatingPoint:
+        if isinstance(point, float | int):
+            return given(self.checkpoint, float(point))
         chosen = point if isinstance(point, OperatingPoint) else self.checkpoint.point(point)
         check_point(self.method.checkpoint, chosen)  # built first: a scorer that it cannot serve is the first to say
         return chosen

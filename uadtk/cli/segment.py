@@ -20,6 +20,9 @@ def segment(
     model: Model = "scalespace",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("uadtk-out"),
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, help="In its place: mark scores above this value, calibrated on nothing.")
+    ] = None,
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask of the scan, on its grid.")] = None,
     min_voxels: Annotated[
         int | None,
@@ -50,8 +53,12 @@ def segment(
     from uadtk.core.errors import GateError
     from uadtk.io.cohort import Cohort
     from uadtk.io.write import refuse_existing, write_text
+    from uadtk.pipeline.point import given
 
+    if point is not None and threshold is not None:
+        raise UsageError("one operating point for a scan", "--point, --threshold", "Give one of them.")
     opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    chosen = point if threshold is None else given(opened.checkpoint, threshold)
     cohort = interface.chosen_rows(scans, split, opened.run)
     if brain_mask is not None:
         if len(cohort) > 1:
@@ -65,7 +72,7 @@ def segment(
     failed = False
     print(lines[0])
     outcomes = opened.segment_cohort(
-        cohort, output, point, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force
+        cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force
     )
     for name, outcome in outcomes:
         if outcome.error is not None:

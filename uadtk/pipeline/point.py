@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from typing import Any
 
 from uadtk import registry
@@ -10,6 +12,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 
+GIVEN = "given"
 MIN_VOXELS = 8  # as in the study
 
 
@@ -33,3 +36,28 @@ def _meaning(scorer: Spec, cleaners: tuple[Spec, ...]) -> list[tuple[str, Any]]:
     """Names with all options, whether spelled out or left at their defaults."""
     kinds: list[tuple[registry.Kind, Spec]] = [("scorers", scorer), *(("cleaners", spec) for spec in cleaners)]
     return [(spec.name, registry.options_of(kind, spec)) for kind, spec in kinds]
+
+
+def given(checkpoint: Checkpoint, threshold: float) -> OperatingPoint:
+    """A threshold of the user's own, for the scores of this checkpoint. It is calibrated on no scan.
+
+    Raises
+    ------
+    UsageError
+        It is not a number of at least 0.
+    """
+    if not (math.isfinite(threshold) and threshold >= 0):
+        raise UsageError(
+            "not a threshold", f"--threshold {threshold}", "Scores are at least 0: give a number from 0 on."
+        )
+    return OperatingPoint(
+        name=GIVEN,
+        threshold=threshold,
+        strategy=Spec(GIVEN),
+        target="chosen by the user",
+        scorer=checkpoint.scorer,
+        cleaners=checkpoint.cleaners,
+        scans=0,
+        digest="",
+        date=dt.date.today().isoformat(),
+    )
