@@ -109,7 +109,7 @@ def test_ci_runs_the_readme_test_command() -> None:
     commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
     assert len(commands) == 2
     assert commands[0].endswith("uadtk demo")
-    assert commands[1].endswith("-m pytest")
+    assert commands[1].endswith("-m pytest -n auto --dist loadfile")
 
 
 def test_every_model_and_scorer_is_in_the_readme() -> None:

@@ -7,7 +7,8 @@
     │   └── GateError     "   a scan that the checkpoint cannot read: not a FLAIR, not a brain, not an image
     ├── CheckpointError   4   a checkpoint cannot be read or does not fit
     ├── PluginError       5   a plugin that was asked for cannot be loaded
-    └── BackendError      6   a device or an optional library is missing
+    ├── BackendError      6   a device or an optional library is missing
+    └── OutOfMemoryError  7   a scan needs more memory than there is
     interrupted         130
 
 Anything else that escapes is a bug in uadtk, and the command line says so.
@@ -83,6 +84,10 @@ class PluginError(UadtkError):
 class BackendError(UadtkError):
     exit_code = 6
     stops_run = True
+
+
+class OutOfMemoryError(UadtkError):
+    exit_code = 7
 
 
 INTERRUPTED = 130

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from uadtk.core.errors import OutOfMemoryError
+
 
 def usable_cores() -> int:
     """CPU cores this process may use: its affinity where the system has one (Linux), else all of the machine's."""
@@ -22,3 +24,48 @@ def user_cache(application: str) -> Path:
     if sys.platform == "darwin":
         return Path(os.path.expanduser("~/Library/Caches")) / application
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / application
+
+
+def free_memory() -> int | None:
+    """Bytes that this process can still take: of the machine, its container, and its own limit; None if unknown."""
+    known = [size for size in (_of_machine(), _of_container(), _of_limit()) if size is not None]
+    return min(known, default=None)
+
+
+def _of_machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _of_container() -> int | None:
+    """What a control group (version 2) leaves."""
+    try:
+        most, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # none, or "max"
+        return None
+    return max(0, most - used)
+
+
+def _of_limit() -> int | None:
+    """What the limit of address space leaves (``ulimit -v``)."""
+    try:
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if soft == resource.RLIM_INFINITY else max(0, soft - used)
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Before work that takes ``needed`` bytes. Raises OutOfMemoryError if they cannot be had."""
+    free = free_memory()
+    if free is not None and needed > free:
+        raise OutOfMemoryError(
+            f"{what} takes about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free",
+            fix="Use a machine with more memory, or crop the scan to the head.",
+        )

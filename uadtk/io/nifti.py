@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from uadtk.core.absent import DEAD_LINK, FETCH
 from uadtk.core.errors import DataError
+from uadtk.core.machine import require_memory
 from uadtk.core.volume import Volume
 from uadtk.io.orientation import choose_affine
-from uadtk.io.readers.packed import AGAIN, first_bytes, unpacked
+from uadtk.io.readers.packed import AGAIN, first_bytes, is_packed, unpacked
 
 _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
 
@@ -39,8 +40,12 @@ def read_nifti(path: Path, trust: str = "") -> Volume | None:
     header, data = found
     grid = _grid(header, trust)
     dtype, start = _layout(header)
+    voxels = math.prod(grid.shape)
+    needed, size = start + voxels * dtype.itemsize, data.stat().st_size
+    if not is_packed(data) and size < needed:
+        raise DataError(f"is cut short: its header requires {needed} bytes, it has {size}", fix=AGAIN)
+    require_memory(voxels * (dtype.itemsize + 8), "reading it")
     content = unpacked(data)
-    needed = start + math.prod(grid.shape) * dtype.itemsize
     if len(content) < needed:
         raise DataError(f"is cut short: its header requires {needed} bytes, it has {len(content)}", fix=AGAIN)
     stored = np.frombuffer(content, dtype, math.prod(grid.shape), start).reshape(grid.shape, order="F")

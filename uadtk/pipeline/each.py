@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from uadtk.core.errors import BackendError, DataError, UadtkError
+from uadtk.core.errors import BackendError, DataError, OutOfMemoryError, UadtkError
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row
 from uadtk.io.read import located
@@ -57,8 +57,10 @@ def each(
             with located(row.image):
                 value = work(row)
         except Exception as error:
-            if alone:
+            if alone and not isinstance(error, MemoryError):
                 raise
+            if alone:
+                raise as_error(error, str(row.image)) from error
             failure = as_error(error, str(row.image))
             if failure is error and failure.stops_run:
                 raise
@@ -83,6 +85,9 @@ def as_error(error: Exception, where: str) -> UadtkError:
     """Any exception as an error of this scan (or other part of the work)."""
     if isinstance(error, UadtkError):
         return error
+    if isinstance(error, MemoryError):
+        fix = "Use a machine with more memory, or crop the scan to the head."
+        return OutOfMemoryError(f"not enough memory ({error or 'an allocation failed'})", where, fix)
     if isinstance(error, ImportError):
         needs = f"needs '{error.name}'" if error.name else "needs a library"
         return BackendError(f"{needs}, which cannot be imported ({error})", fix="Install it.")

@@ -41,6 +41,11 @@ def unpacked(path: Path) -> bytes:
     return content
 
 
+def is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith((_GZIP, _BZIP2, _ZSTD))
+
+
 def first_bytes(path: Path, count: int) -> bytes:
     """The first ``count`` bytes of what is in the file, unpacked; fewer if it is shorter. Raises as ``unpacked``."""
     with path.open("rb") as file:
