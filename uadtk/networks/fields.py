@@ -33,11 +33,16 @@ def chance(n: int, probability: float, generator: Generator) -> Tensor:
 
 
 def smooth_noise(n: int, side: int, cells: int, generator: Generator) -> Tensor:
-    """(n, 1, side, side), mean about 0 and standard deviation about 1; it changes over ``side / cells`` pixels."""
+    """(n, 1, side, side), every pixel standard normal; it changes over about ``side / cells`` pixels.
+
+    White noise on a coarse lattice under a Gaussian of 0.7 cells, separably, each row of weights of length 1.
+    """
     coarse = torch.randn(n, 1, cells + 3, cells + 3, generator=generator, device=generator.device)
-    step = -(-side // cells)
-    fine = F.interpolate(coarse, scale_factor=step, mode="bicubic", align_corners=False)
-    return fine[..., step : step + side, step : step + side] * 1.35  # bicubic interpolation takes a quarter off
+    lattice = torch.arange(cells + 3, device=generator.device)
+    pixels = (torch.arange(side, device=generator.device) + 0.5) * (cells / side) + 1
+    weights = (-((pixels[:, None] - lattice) / 0.7).square() / 2).exp()
+    weights = weights / weights.square().sum(1, keepdim=True).sqrt()
+    return weights @ coarse @ weights.T
 
 
 def blurred(x: Tensor, sigma: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ def spread(mask: Tensor, width: int, shrink: int = 2) -> Tensor:
     small = F.avg_pool2d(mask.float(), shrink)
     window = max(1, round(width / shrink / 2)) | 1
     for _ in range(2):  # twice a box is a tent, nearly round
-        small = F.avg_pool2d(small, window, stride=1, padding=window // 2)
+        small = F.avg_pool2d(small, window, stride=1, padding=window // 2, count_include_pad=False)
     return F.interpolate(small, size=mask.shape[-2:], mode="bilinear", align_corners=False)
 
 

@@ -60,7 +60,7 @@ def change(
             part = Outline(*(getattr(outline, one.name)[rows] for one in fields(outline)))
             whole[rows] = to[rows] = made(image[rows], part, tissue.of(rows), stretch[rows])
     size = F.avg_pool2d(outline.alpha * (whole - image).abs(), 3, stride=1, padding=1)
-    after = (image + outline.alpha * (to - image)).clamp(min=0)
+    after = image + outline.alpha * (to.clamp(min=0) - image)
     return after, (outline.alpha > 0.5) & (size > visible * tissue.median)
 
 
@@ -93,9 +93,9 @@ def _intensity(image: Tensor, outline: Outline, task: Tensor, tissue: Tissue, ge
     fades = chance(n, 0.4, generator) * uniform(n, 0.2, 0.9, generator)
     level = level * (1 - fades * (0.5 + 0.5 * tissue.slow).clamp(0, 1))
     spared = chance(n, 0.6, generator) * (1 - ((image / median - 0.4) / 0.25).clamp(0, 1))  # fluid stays fluid
-    to = keep * image + level
-    to = torch.where(darkens, torch.minimum(to, image), torch.maximum(to, image))
-    return image + (to - image) * (1 - spared)
+    sign = 1 - 2 * darkens.float()
+    difference = sign * (sign * (keep * image + level - image)).clamp(min=0)  # nothing bright darkens
+    return image + difference * (1 - spared)
 
 
 def _hollowed(to: Tensor, outline: Outline, task: Tensor, tissue: Tissue, generator: Generator) -> Tensor:

@@ -12,7 +12,7 @@ not touched. Slices are changed in rounds, at most one implant each, so that mem
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 
 import torch
@@ -115,8 +115,8 @@ def implanted(
         )
         task = _tasks(n, generator, recipe)[rows]
         before = result[rows]
+        outline = replace(outline, alpha=outline.alpha * usable[rows])
         after, inside = change(before, outline, task, tissue.of(rows), recipe.visible, generator)
-        after, inside = torch.where(usable[rows], after, before), inside & usable[rows]
         changed = (after - before) / tissue.median[rows]
         facts.append(_facts(rows, task, inside, changed, edge[rows], outline, pixel_mm))
         result[rows], target[rows] = after, target[rows] | inside
