@@ -21,7 +21,7 @@ from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.io.cohort import read_cohort, read_row
-from uadtk.models.implant import JUDGED, LEARNED, Model, Options
+from uadtk.networks.lessons import JUDGED, LEARNED, lesson
 from uadtk.networks.seeded import seeded
 from uadtk.phantom import make
 from uadtk.preparation import Prepared, prepare
@@ -39,9 +39,8 @@ def main() -> None:
     arguments = parser.parse_args()
     batch = slices(arguments.cohort, ROWS**2, arguments.seed)
     with seeded(arguments.seed):
-        made = Model(Options(), RECIPE.pixels).lesson(batch, JUDGED if arguments.held_out else LEARNED)
-    image, target, _ = (tensor[:, 0].numpy() for tensor in made)
-    page(image, target).save(arguments.output, optimize=True)
+        made = lesson(batch, RECIPE.pixel_mm, JUDGED if arguments.held_out else LEARNED)
+    page(made.image[:, 0].numpy(), made.target[:, 0].numpy()).save(arguments.output, optimize=True)
 
 
 def slices(cohort: Path | None, n: int, seed: int) -> Batch:

@@ -1,8 +1,8 @@
 """Implants: a U-Net that learns to find lesions that were implanted into tissue without any.
 
 No annotation is a target: every slice gets the appearance of another head and scanner and, for most, implants of drawn
-size, contrast and sharpness (``uadtk.networks.implants``, ``randomise``, ``distractors``, which name the papers). Known
-lesions and a rim around them are left out of the loss. The score is the probability, averaged over the slice and its
+size, contrast and sharpness (``uadtk.networks.lessons`` and what it uses, where the papers are named). Known lesions
+and a rim around them are left out of the loss. The score is the probability, averaged over the slice and its
 mirror image. Loss: cross-entropy + half of 1 - soft DICE.
 
 As in *Many Tasks Make Light Work* (Baugh et al. 2023), held-out slices have other kinds of implants than those trained
@@ -17,15 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from uadtk.api import Batch, option
-from uadtk.networks.distractors import distracted
-from uadtk.networks.implants import BRIGHT, OTHERS, Recipe, implanted
-from uadtk.networks.randomise import acquired, moved, recoloured
+from uadtk.networks.lessons import JUDGED, LEARNED, lesson
 from uadtk.networks.segmentation import cross_entropy, soft_dice_loss
 from uadtk.networks.unet import UNet
 
 AT_ONCE = 32  # slices
 RARE = -3.0  # logit of a lesion before anything is learned
-LEARNED, JUDGED = Recipe(tasks=BRIGHT), Recipe(tasks=OTHERS, empty=0.0)
 
 
 @dataclass(frozen=True)
@@ -47,22 +44,11 @@ class Model(nn.Module):
         nn.init.constant_(self.net.out.bias, RARE)  # type: ignore[arg-type]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Of slices as ``lesson`` makes them; on held-out slices with other kinds of implants."""
-        with torch.no_grad(), torch.autocast(batch.image.device.type, enabled=False):
-            image, target, counts = self.lesson(batch, LEARNED if self.training else JUDGED)
-        logits = self.net(image)
-        entropy, dice = (f(logits, target, counts) for f in (cross_entropy, soft_dice_loss))
+        """Of randomised slices with implants; on held-out slices with other kinds of implants."""
+        taught = lesson(batch, self.pixel_mm, LEARNED if self.training else JUDGED)
+        logits = self.net(taught.image)
+        entropy, dice = (f(logits, taught.target, taught.counts) for f in (cross_entropy, soft_dice_loss))
         return {"loss": entropy + 0.5 * dice, "cross_entropy": entropy, "dice": dice}
-
-    def lesson(self, batch: Batch, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
-        """Randomised slices with implants, where these are, and which pixels count; drawn by torch's global seed."""
-        generator = torch.Generator(batch.image.device).manual_seed(int(torch.randint(2**62, ())))
-        image, (brain, abnormal) = moved(batch.image, [batch.brain, ~batch.normal], self.pixel_mm, generator)
-        image = recoloured(image, brain, generator)
-        image = distracted(image, brain, self.pixel_mm, generator)
-        made = implanted(image, brain, ~abnormal, self.pixel_mm, generator, recipe)
-        image, brain = acquired(made.image, brain, self.pixel_mm, generator)
-        return image.contiguous(memory_format=torch.channels_last), made.target & brain, brain & ~abnormal
 
     def score(self, x: Tensor, brain: Tensor) -> Tensor:
         return torch.cat([self._probability(part) for part in (x * brain).split(AT_ONCE)]) * brain

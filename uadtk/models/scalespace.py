@@ -6,8 +6,9 @@ Baur, Wiestler, Albarqouni, Navab: *Scale-Space Autoencoders for Unsupervised An
 
 The authors published no code. Known from the paper: three bands, no skip between them, the rest passed through.
 Inferred here: the blur, the l1 loss with every scale weighing the same, encoder widths, and halvings down to 8 x 8 per
-band. Two options go beyond the paper: ``lowpass`` models the rest too, so that a lesion larger than one of its pixels
-cannot pass; ``noise`` trains on coarsely noised slices (Kascenas et al. 2022), to take away what is not normal.
+band. Three options go beyond the paper: ``lowpass`` models the rest too, so that a lesion larger than one of its pixels
+cannot pass; ``noise`` trains on coarsely noised slices (Kascenas et al. 2022), to take away what is not normal, and
+``corruption=implants`` on randomised slices with implanted lesions (``uadtk.networks.corruption``) instead.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uadtk.api import Batch, UsageError, option
-from uadtk.networks.noise import coarse_noise
+from uadtk.networks.corruption import corrupt
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, SpatialLatent, gaussian_kl, sampled, stages
 
@@ -40,6 +41,9 @@ class Options:
     loss: Literal["l1", "l2"] = option("l1", "Reconstruction error.")
     kl_weight: float = option(1.0, "Weight of the KL divergence of VAE bands.", ge=0)
     noise: float = option(0.0, "Standard deviation of coarse noise on training slices; 0 is the paper.", ge=0, le=2)
+    corruption: Literal["noise", "implants"] = option(
+        "noise", "What it learns to take away: coarse noise, or implanted lesions."
+    )
     sigma: float = option(1.0, "Blur of the pyramid in pixels.", ge=0.3, le=3)
 
 
@@ -96,8 +100,9 @@ class Model(nn.Module):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Sum over the scales of the mean pixel error times side², batch mean; KL of every band for VAE bands."""
         seen = batch.image
-        if self.options.noise and self.training:
-            seen = (seen + coarse_noise(batch.brain, self.options.noise)).clamp(min=0)
+        if self.options.corruption == "implants" or (self.options.noise and self.training):
+            seen, batch = corrupt(batch, self.options.corruption, self.options.noise, self.training)
+            seen = seen.clamp(min=0)
         reconstruction, kl = (t.mean() for t in self._misfit(batch.image, seen, batch.normal, draw=self.training))
         losses = {"loss": reconstruction + self.options.kl_weight * kl, "reconstruction": reconstruction}
         return {**losses, "kl": kl} if self.options.band == "vae" else losses

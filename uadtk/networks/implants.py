@@ -24,7 +24,6 @@ from uadtk.networks.implant_outlines import Outline, outlines
 from uadtk.networks.implant_tasks import TASKS, Tissue, change
 
 BRIGHT: Mapping[str, float] = MappingProxyType({"add": 0.45, "replace": 0.45, "dark": 0.1})
-OTHERS: Mapping[str, float] = MappingProxyType({"shift": 0.5, "blend": 0.5})
 LEAST_USABLE = 50  # pixels
 
 

@@ -83,7 +83,9 @@ def _through(image: Tensor, curve: Tensor) -> Tensor:
 def acquired(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generator) -> tuple[Tensor, Tensor]:
     """The slice as a scanner and a skull-stripping tool would give it, and the brain mask that goes with it.
 
-    The 98th percentile in the brain ends up in ``SCALE``: a slice is not its scan, and what is implanted counts too.
+    Further channels of ``image`` (B, C, S, S) undergo the same to the last draw: a slice with implants, and the same
+    slice without. The first one's 98th percentile in the brain ends up in ``SCALE`` and decides the scale of all: a
+    slice is not its scan, and what is implanted counts too.
     """
     n = len(image)
     image = image * shading(brain, pixel_mm, generator)
@@ -91,7 +93,7 @@ def acquired(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generator
     image = _noisy(image, generator)
     image, brain = _stripped(image, brain, pixel_mm, generator)
     wanted = log_uniform(n, *SCALE, generator)
-    image = image * (wanted / percentile(image, brain, 98).clamp(min=1e-3))
+    image = image * (wanted / percentile(image[:, :1], brain, 98).clamp(min=1e-3))
     return image.clamp(0, BRIGHTEST) * brain, brain
 
 
@@ -140,9 +142,9 @@ def _resolved(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generato
 
 def _noisy(image: Tensor, generator: Generator) -> Tensor:
     """Rician noise up to 7 % of the scale for six in ten."""
-    n = len(image)
+    n, _, side, _ = image.shape
     std = uniform(n, 0, 0.07, generator) * chance(n, 0.6, generator)
-    real, imaginary = torch.randn(2, *image.shape, generator=generator, device=image.device)
+    real, imaginary = torch.randn(2, n, 1, side, side, generator=generator, device=image.device)
     return torch.hypot(image + std * real, std * imaginary)
 
 

@@ -8,18 +8,21 @@ Of the network this is known: four resolutions, 64 channels at full size, group 
 per resolution, eight groups, bilinear enlargement, maximum pooling. Here the error is summed over a slice instead of
 averaged, which Adam does not see. The authors train with AMSGrad, which uadtk has not, at a learning rate of 1e-4 that
 falls along a cosine, in batches of 16, and divide intensities by another percentile than uadtk's.
+
+``corruption=implants`` (ours) shows slices with implanted lesions in place of noise: the same network then learns to
+take lesions away, and is judged by kinds of implants it never saw (``uadtk.networks.corruption``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from uadtk.api import Batch, option
+from uadtk.networks.corruption import corrupt
 from uadtk.networks.distances import l2
-from uadtk.networks.noise import coarse_noise
 from uadtk.networks.unet import UNet
 
 DEPTH = 4
@@ -29,6 +32,9 @@ DEPTH = 4
 class Options:
     width: int = option(64, "Channels at full size; twice as many at each of three halvings.", ge=1, le=256)
     noise: float = option(0.2, "Standard deviation of the noise before it is enlarged.", ge=0, le=2)
+    corruption: Literal["noise", "implants"] = option(
+        "noise", "What it learns to take away: noise, or implanted lesions."
+    )
 
 
 class Model(nn.Module):
@@ -42,8 +48,8 @@ class Model(nn.Module):
         self.net = UNet(side, depth=DEPTH, width=options.width)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """With noise on held-out slices too: without, a network that changes nothing would be the best."""
-        seen = batch.image + coarse_noise(batch.brain, self.options.noise)
+        """Corrupted on held-out slices too: without, a network that changes nothing would be the best."""
+        seen, batch = corrupt(batch, self.options.corruption, self.options.noise, self.training)
         return {"loss": l2(batch.image, self.net(seen), batch.brain & batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
