@@ -18,9 +18,10 @@ DARK = 0.5  # of the brain's median: fluid on FLAIR
 
 
 def ventricles(image: Tensor, brain: Tensor, pixel_mm: float) -> Tensor:
-    """What is dark and at least about 15 mm from the rim, bool (B, 1, S, S)."""
+    """What is dark, wider than a sulcus, and at least about 15 mm from the rim, bool (B, 1, S, S)."""
     deep = spread(brain, round(30 / pixel_mm), shrink=4) > 0.98
-    return (image < DARK * percentile(image, brain, 50)) & deep & brain
+    dark = (image < DARK * percentile(image, brain, 50)) & brain
+    return dark & deep & (spread(dark, round(8 / pixel_mm)) > 0.5)
 
 
 def distracted(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generator) -> Tensor:
@@ -40,7 +41,7 @@ def distracted(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generat
     cortex = (image / median - 1).clamp(0, 0.5) * tissue * patchy
     gain = 1 + strength(0.5, 0.35) * caps + strength(0.4, 0.5) * rim + strength(0.4, 1.5) * cortex
     plexus = fluid * (smooth_noise(n, side, round(side * pixel_mm / 7), generator) - 1.2).clamp(0, 1)
-    image = image * gain + strength(0.3, 1.3) * median * plexus
+    image = image * gain + strength(0.3, 0.9) * median * plexus  # about as bright as grey matter
     return image * (1 + strength(0.2, 0.12) * _ghosts(brain, pixel_mm, generator))
 
 
