@@ -93,7 +93,7 @@ def test_a_contrast_curve_depends_on_intensity_alone() -> None:
     made = recoloured(steps, BRAIN | True, seeded())
     assert (made.flatten(1).unique(dim=1).shape[1] == 2) or all(len(one.unique()) <= 2 for one in made)
     ratio = made[:, 0, 0, 0] / made[:, 0, 0, -1]
-    assert ratio.std() > 0.1
+    assert ratio.std() > 0.07
     assert 0.4 < ratio.median() < 0.6
 
 

@@ -39,7 +39,7 @@ def distracted(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generat
     caps = (spread(fluid, round(9 / pixel_mm)) * 3).clamp(max=1) * tissue * patchy
     rim = (2 - 2 * spread(brain, round(5 / pixel_mm))).clamp(0, 1) * tissue * elsewhere
     cortex = (image / median - 1).clamp(0, 0.5) * tissue * patchy
-    gain = 1 + strength(0.5, 0.35) * caps + strength(0.4, 0.5) * rim + strength(0.4, 1.5) * cortex
+    gain = 1 + strength(0.5, 0.35) * caps + strength(0.4, 0.5) * rim + strength(0.4, 0.6) * cortex
     plexus = fluid * (smooth_noise(n, side, round(side * pixel_mm / 7), generator) - 1.2).clamp(0, 1)
     image = image * gain + strength(0.3, 0.9) * median * plexus  # about as bright as grey matter
     return image * (1 + strength(0.2, 0.12) * _ghosts(brain, pixel_mm, generator))

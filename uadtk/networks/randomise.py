@@ -61,13 +61,13 @@ def recoloured(image: Tensor, brain: Tensor, generator: Generator) -> Tensor:
     image = image / percentile(image, brain, 98).clamp(min=1e-3)
     at = torch.linspace(0, 1.6, KNOTS, device=image.device)
     gamma = (uniform(n, -0.45, 0.45, generator) * chance(n, 0.7, generator)).exp().flatten(1)
-    slopes = torch.randn(n, 1, 8, generator=generator, device=image.device) * 0.7 * chance(n, 0.4, generator)[..., 0]
+    slopes = torch.randn(n, 1, 8, generator=generator, device=image.device) * 0.45 * chance(n, 0.4, generator)[..., 0]
     slopes = F.interpolate(slopes.exp(), size=KNOTS - 1, mode="linear", align_corners=False)[:, 0]
     curve = F.pad((at.pow(gamma).diff(dim=1) * slopes).cumsum(1), (1, 0))
     curve = curve / curve[:, ONE : ONE + 1]
     waves = uniform(n, 1, 3, generator).flatten(1)
     phase = uniform(n, 0, 2 * math.pi, generator).flatten(1)
-    height = (uniform(n, 0, 0.25, generator) * chance(n, 1 / 6, generator)).flatten(1)
+    height = (uniform(n, 0, 0.15, generator) * chance(n, 1 / 6, generator)).flatten(1)
     wave = height * (2 * math.pi * waves * at + phase).sin() * (at / 0.4).clamp(max=1)
     return _through(image, (curve + wave).clamp(min=0)) * brain
 
