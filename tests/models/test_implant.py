@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ from uadtk.testing.specimens import healthy_slices, planted
 BATCH = healthy_slices(6, 64)
 
 
-def model(**options: float) -> Model:
+def model(**options: object) -> Model:
     with seeded(1):
         return Model(Options(**{"width": 4, "depth": 3, **options}), 64).eval()  # type: ignore[arg-type]
 
@@ -60,6 +62,32 @@ def test_nothing_is_learned_where_a_lesion_is_known_nor_outside_the_brain() -> N
 def test_sizes_are_in_mm_of_the_field_of_view() -> None:
     assert model().pixel_mm == 208 / 64
     assert model(field_mm=104).pixel_mm == 104 / 64
+
+
+def test_shapes_are_used_in_training_and_not_needed_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.npy"
+    np.save(path, np.ones((1, 8, 8), np.float16))
+    taught, plain = model(shapes=str(path)), model()
+
+    def losses() -> list[float]:
+        found = []
+        for one in (taught, plain):
+            with seeded(3), torch.no_grad():
+                found.append(float(one.training_loss(BATCH)["loss"]))
+        return found
+
+    assert len(set(losses())) == 2
+    path.unlink()
+    assert model(shapes=str(path)).score(BATCH.image, BATCH.brain).isfinite().all()
+
+
+@pytest.mark.parametrize("content", [None, np.ones((8, 8)), np.full((2, 8, 8), 3.0), np.ones((0, 8, 8))])
+def test_shapes_that_are_none_are_refused(content: np.ndarray | None, tmp_path: Path) -> None:
+    path = tmp_path / "shapes.npy"
+    if content is not None:
+        np.save(path, content)
+    with pytest.raises(UsageError, match=r"cannot be read|is not masks"):
+        model(shapes=str(path)).training_loss(BATCH)
 
 
 def test_the_score_does_not_change_sides() -> None:
