@@ -1,6 +1,6 @@
 """Train the model `implant`: phantoms, a cohort that is half real and half phantoms, training.
 
-    python benchmarks/train_implant.py ../shared/data build/implant [--width 16] [--epochs 40] [--minutes 100]
+    python benchmarks/train_implant.py ../shared/data build/implant [--width 16] [--epochs 40] [--shapes shapes.npy]
 
 Real slices are those of the `lgg` train split, known lesions and 6 mm around them left out. Nearly as many are of
 phantoms made from the label maps: every fifth slice of 40 heads with slices of 1 mm, all of 20 with 5 mm and of 8 with
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--width", default="16")
     parser.add_argument("--epochs", default="40")
     parser.add_argument("--seed", default="0")
+    parser.add_argument("--shapes", type=Path, help="Of `lesion_shapes.py`: outlines of real lesions, for a half.")
     parser.add_argument("--minutes", help="Pause after this long; the same command goes on.")
     arguments = parser.parse_args()
     data, work = arguments.data.resolve(), arguments.work.resolve()
@@ -55,7 +56,8 @@ def main() -> None:
     for name, settings in PHANTOMS.items():
         if not (work.parent / name / "cohort.tsv").exists():
             uadtk("phantom", "-o", str(work.parent / name), "--labels", str(data / "labels"), *settings)
-    cohort, output = work / "cohort.tsv", work / f"implant-{arguments.width}-{arguments.seed}.safetensors"
+    cohort, kind = work / "cohort.tsv", "shapes-" if arguments.shapes else ""
+    output = work / f"implant-{kind}{arguments.width}-{arguments.seed}.safetensors"
     if not cohort.exists():
         write_cohort(cohort, data, work)
     if finished(output):
@@ -63,7 +65,8 @@ def main() -> None:
     pause = ("--minutes", arguments.minutes) if arguments.minutes else ()
     again = ("--overwrite",) if output.exists() else ()
     long = ("--epochs", arguments.epochs, "--patience", arguments.epochs, "--seed", arguments.seed)
-    model = ("--width", arguments.width, "--slices", str(work / "slices"))
+    model = ["--width", arguments.width, "--slices", str(work / "slices")]
+    model += ["--shapes", str(arguments.shapes.resolve())] if arguments.shapes else []
     uadtk("train", "implant", str(cohort), "-o", str(output), *model, *SCHEDULE, *long, *pause, *again)
 
 
