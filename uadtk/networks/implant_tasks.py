@@ -29,8 +29,8 @@ CLOSENESS = 0.5  # of a blended patch to the intensities that were there: 0 keep
 class Tissue:
     """Of each slice, all (n, 1, S, S) but ``median`` (n, 1, 1, 1).
 
-    ``foreign`` another slice; ``median`` of the brain; ``grain`` and ``slow`` fine and slow noise about N(0, 1);
-    ``near`` in [0, 1], highest at the ventricles.
+    ``foreign`` another slice of the batch, mirrored; ``median`` of the brain; ``grain`` and ``slow`` fine and slow
+    noise about N(0, 1); ``near`` in [0, 1], highest at the ventricles.
     """
 
     foreign: Tensor
@@ -65,7 +65,7 @@ def change(
 
 
 def _beside_ventricles(outline: Outline, tissue: Tissue, generator: Generator) -> Outline:
-    """A quarter of those near a ventricle keep to a band along it, 4 to 12 mm wide, as confluent lesions do."""
+    """Half of those near a ventricle keep to a band along it, 4 to 12 mm wide, as confluent lesions do."""
     n = len(outline.alpha)
     threshold = uniform(n, 0.08, 0.3, generator)
     at = outline.centre[:, 0] * outline.alpha.shape[-1] + outline.centre[:, 1]
@@ -113,8 +113,8 @@ def _is(task: Tensor, name: str) -> Tensor:
 def _blended(image: Tensor, outline: Outline, tissue: Tissue, stretch: Tensor) -> Tensor:
     """The stronger gradient of slice and foreign slice inside the outline, the slice's outside (Perez et al. 2003).
 
-    Solved on the whole slice in closed form as a screened Poisson equation (Bhat et al. 2008), whose screen is half the
-    outline's radius long.
+    Solved on the whole slice in closed form as a screened Poisson equation (Bhat et al. 2008): intensities further than
+    about two radii apart are held where they were.
     """
     own, other = _gradients(image), _gradients(tissue.foreign)
     stronger = sum(g.square() for g in other) > sum(g.square() for g in own)

@@ -25,7 +25,8 @@ JUDGED = Recipe(tasks={"shift": 0.5, "blend": 0.5}, empty=0.0)  # kinds never tr
 class Lesson:
     """``image`` and, without the implants, ``clean`` (B, 1, S, S), 0 outside ``brain``; bool masks of the same shape.
 
-    ``counts``: brain that nothing abnormal is known of. ``target``: the implants. ``facts``: of each of them.
+    ``counts``: brain that nothing abnormal is known of. ``target``: the implants. ``facts``: of each of them, as they
+    were before the acquisition.
     """
 
     image: Tensor
