@@ -30,6 +30,22 @@ def test_the_global_seed_decides_and_a_generator_if_there_is_one() -> None:
     assert torch.equal(one.image, two.image)
 
 
+@pytest.mark.parametrize("recipe", [LEARNED, JUDGED])
+def test_slices_that_are_mostly_black_give_numbers(recipe: Recipe) -> None:
+    """The ends of a scan: little brain, most of it 0, and so a median of 0 that contrasts cannot be shares of."""
+    lit = [0.0, 1e-6, 0.02, 0.3, 0.6]  # the share of the brain that is not black
+    kept = torch.rand(BATCH.image.shape, generator=torch.Generator().manual_seed(0)) < torch.tensor(
+        [*lit * 4, 0.4, 0.45, 0.5, 0.55]
+    ).view(-1, 1, 1, 1)
+    brain = BATCH.brain.clone()
+    brain[:5] = False
+    brain[5:10, :, :, 30:] = False
+    for seed in range(10):
+        made = taught(recipe, seed, image=BATCH.image * kept * brain, brain=brain)
+        facts = torch.stack([made.facts.size_mm, made.facts.contrast, made.facts.edge_mm])
+        assert all(values.isfinite().all() for values in (made.image, made.clean, facts))
+
+
 def test_no_kind_of_implant_is_both_learned_and_judged() -> None:
     assert not set(LEARNED.tasks) & set(JUDGED.tasks)
     assert all(sum(recipe.tasks.values()) == pytest.approx(1) for recipe in (LEARNED, JUDGED))

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from uadtk.networks.fields import chance, percentile, smooth_noise, spread, uniform
+from uadtk.networks.fields import chance, median, smooth_noise, spread, uniform
 
 DARK = 0.5  # of the brain's median: fluid on FLAIR
 
@@ -20,16 +20,16 @@ DARK = 0.5  # of the brain's median: fluid on FLAIR
 def ventricles(image: Tensor, brain: Tensor, pixel_mm: float) -> Tensor:
     """What is dark, wider than a sulcus, and at least about 15 mm from the rim, bool (B, 1, S, S)."""
     deep = spread(brain, round(30 / pixel_mm), shrink=4) > 0.98
-    dark = (image < DARK * percentile(image, brain, 50)) & brain
+    dark = (image < DARK * median(image, brain)) & brain
     return dark & deep & (spread(dark, round(8 / pixel_mm)) > 0.5)
 
 
 def distracted(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generator) -> Tensor:
     """``image`` (B, 1, S, S), 0 outside ``brain``, with bright caps, plexus, rim, cortex and ghosts here and there."""
     n, _, side, _ = image.shape
-    median = percentile(image, brain, 50)
+    middle = median(image, brain)
     fluid = ventricles(image, brain, pixel_mm)
-    tissue = ((image / median - 0.6) / 0.2).clamp(0, 1)
+    tissue = ((image / middle - 0.6) / 0.2).clamp(0, 1)
     slow = smooth_noise(n, side, 6, generator)  # bright here and not there
     patchy, elsewhere = (slow * 0.5 + 0.5).clamp(0, 1), (-slow * 0.5).clamp(0, 1)
 
@@ -38,10 +38,10 @@ def distracted(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generat
 
     caps = (spread(fluid, round(9 / pixel_mm)) * 3).clamp(max=1) * tissue * patchy
     rim = (2 - 2 * spread(brain, round(5 / pixel_mm))).clamp(0, 1) * tissue * elsewhere
-    cortex = (image / median - 1).clamp(0, 0.5) * tissue * patchy
+    cortex = (image / middle - 1).clamp(0, 0.5) * tissue * patchy
     gain = 1 + strength(0.5, 0.35) * caps + strength(0.4, 0.5) * rim + strength(0.4, 0.6) * cortex
     plexus = fluid * (smooth_noise(n, side, round(side * pixel_mm / 7), generator) - 1.2).clamp(0, 1)
-    image = image * gain + strength(0.3, 0.9) * median * plexus  # about as bright as grey matter
+    image = image * gain + strength(0.3, 0.9) * middle * plexus  # about as bright as grey matter
     return image * (1 + strength(0.2, 0.12) * _ghosts(brain, pixel_mm, generator))
 
 

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-STATISTICS_SIDE = (
-    32  # pixels along a side that a percentile is taken of: sorting them all would cost more than it gives
-)
+STATISTICS_SIDE = 32  # pixels along a side that percentiles are of: sorting them all costs more than it gives
+LOWEST_MEDIAN = 0.1  # a slice that is mostly black has a median too that contrasts can be shares of
 
 
 def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
@@ -83,3 +82,8 @@ def percentile(x: Tensor, mask: Tensor, q: float) -> Tensor:
     count = inside.sum(1, keepdim=True)
     found = values.gather(1, ((count - 1).clamp(min=0) * (q / 100)).round().long())
     return found.masked_fill(count == 0, 1.0)[..., None, None]
+
+
+def median(x: Tensor, mask: Tensor) -> Tensor:
+    """(n, 1, 1, 1): of slices of about [0, 1] inside their masks, ``LOWEST_MEDIAN`` or more, so that one may divide."""
+    return percentile(x, mask, 50).clamp(min=LOWEST_MEDIAN)

@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from uadtk.networks.distractors import ventricles
-from uadtk.networks.fields import blurred, chance, log_uniform, percentile, smooth_noise, spread
+from uadtk.networks.fields import blurred, chance, log_uniform, median, smooth_noise, spread
 from uadtk.networks.implant_outlines import Outline, outlines
 from uadtk.networks.implant_tasks import TASKS, Tissue, change
 
@@ -128,7 +128,7 @@ def _tissue(image: Tensor, brain: Tensor, near: Tensor, pixel_mm: float, generat
     grain = blurred(grain, log_uniform(n, 0.8, 6, generator) / pixel_mm)
     grain = grain / grain.flatten(1).std(1)[:, None, None, None].clamp(min=1e-6)
     foreign = image.roll(1, 0).flip(3)
-    return Tissue(foreign, percentile(image, brain, 50), grain, smooth_noise(n, side, 8, generator), near)
+    return Tissue(foreign, median(image, brain), grain, smooth_noise(n, side, 8, generator), near)
 
 
 def _centres(usable: Tensor, near: Tensor, generator: Generator, recipe: Recipe) -> Tensor:
