@@ -20,15 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk import checkpoint as checkpoints
+from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
 from uadtk.kernels import detection_summary
-from uadtk.pipeline.normal import lesion_of
-from uadtk.pipeline.score import Method, build_method, cleaned, from_spec, raw_slices
+from uadtk.pipeline.score import Method, build_method, cleaned, raw_slices
 from uadtk.preparation import prepare
+from uadtk.preparation.lesion_free import lesion_of
 
 Scored = list[tuple[NDArray[np.float32], NDArray[np.bool_]]]  # score and truth of each scan's brain voxels
 
@@ -79,13 +81,17 @@ def scored(rows: list[Row], method: Method, cleaners: list[str]) -> list[Scored]
     """One for each choice of cleaners."""
     every: list[Scored] = [[] for _ in cleaners]
     for row in rows:
-        scan, brain_mask = read_row(row)
-        truth = lesion_of(row, scan)
+        scan, brain_mask = read_row(row, Run())
+        truth = lesion_of(row, scan, Run())
         prepared = prepare(scan, method.checkpoint.preparation, Run(), brain_mask)
         raw, _ = raw_slices(prepared, method, Run())
         inside = prepared.own_brain.voxels
         for scores, specs in zip(every, cleaners, strict=True):
-            used = method.cleaners if specs == "own" else [from_spec("cleaners", spec) for spec in specs.split()]
+            used = (
+                method.cleaners
+                if specs == "own"
+                else [registry.build("cleaners", Spec.parse(spec)) for spec in specs.split()]
+            )
             own = prepared.to_own_grid(cleaned(raw.copy(), prepared, used))
             scores.append((own[inside], truth.voxels[inside]))  # type: ignore[union-attr]
     return every

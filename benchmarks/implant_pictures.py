@@ -63,7 +63,7 @@ def _phantom(seed: int) -> Prepared:
 
 
 def _read(cohort: Path, row: int) -> Prepared:
-    scan, brain = read_row(read_cohort(cohort).rows[row])
+    scan, brain = read_row(read_cohort(cohort).rows[row], Run())
     return prepare(scan, RECIPE, Run(), brain)
 
 

@@ -1,9 +1,9 @@
-"""What a lesson of the model `implant` costs beside the step that learns from it: CPU seconds on one thread, memory.
+"""Cost of a lesson of the model `implant` compared with the training step: CPU seconds on one thread, and memory.
 
     python benchmarks/implant_speed.py [--width 16] [--side 128] [--batch 16] [--repeat 5]
 
-CPU time, so that what else runs on the machine counts little. Slices are made up; the forward pass is in bfloat16, as
-`train_implant.py` has it. Memory is what the process grows by in its first lessons, all else being there.
+CPU time, so that other load on the machine matters little. Slices are synthetic; the forward pass is in bfloat16, as in
+`train_implant.py`. Memory is the growth of the process during its first lessons.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -29,9 +30,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     batch = healthy_slices(arguments.batch, arguments.side)
-    model = Model(Options(width=arguments.width), arguments.side).train().to(memory_format=torch.channels_last)
+    model = Model(Options(width=arguments.width), arguments.side).train()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     before = peak_mb()
-    made = [seconds(lambda r=r: lesson(batch, model.pixel_mm, r), arguments.repeat) for r in (LEARNED, JUDGED)]
+    made = [seconds(partial(lesson, batch, model.pixel_mm, r), arguments.repeat) for r in (LEARNED, JUDGED)]
     grown = peak_mb() - before
 
     def step() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
 
 
 def seconds(work: Callable[[], object], repeat: int) -> float:
-    """Median CPU seconds, after one run that does not count."""
+    """Median CPU seconds, after one warm-up run."""
     taken = []
     for _ in range(repeat + 1):
         start = time.process_time()

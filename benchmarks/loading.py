@@ -1,10 +1,10 @@
-"""Is training bound by the network, and in what memory does a cohort larger than it train?
+"""Is training bound by the network, and how much memory does training on a larger-than-memory cohort need?
 
     python benchmarks/loading.py [--gib 8] [--limit-gib 2] [--steps 200]
 
-Writes a file of made-up slices of that size, forbids the process more private memory than the limit (``RLIMIT_DATA``;
-pages of a mapped file are not private and can be dropped), and trains ``ae`` on slices drawn at random from all of it,
-timing what fetches and augments a batch apart from what the network does.
+Writes a file of synthetic slices of that size, limits the private memory of the process (``RLIMIT_DATA``; pages of a
+mapped file are not private and can be dropped), and trains ``ae`` on slices drawn at random from the whole file, timing
+fetching, augmentation and network separately.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import platform
 import re
-import resource
 import shlex
 import sys
 import tempfile
@@ -26,9 +25,9 @@ from uadtk.checkpoint import new
 from uadtk.core.preparation import Preparation
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
-from uadtk.pipeline.players import make_optimisers, take_turns, turns_of
-from uadtk.pipeline.slices import BRAIN, NORMAL, Slices
 from uadtk.testing.specimens import healthy_slices
+from uadtk.training.optimisers import make_optimisers, take_turns, turns_of
+from uadtk.training.slices import BRAIN, NORMAL, Slices
 
 SIDE, BATCH = 128, 16
 
@@ -41,25 +40,39 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write the slices (default: the temporary folder)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    resource.setrlimit(resource.RLIMIT_DATA, (int(arguments.limit_gib * 2**30),) * 2)
+    limit = limit_memory(arguments.limit_gib)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         slices = write_slices(Path(folder), round(arguments.gib * 2**30 / (SIDE * SIDE * 5)))
         fetching, computing = train(slices, arguments.steps)
     each = 1000 / arguments.steps
     print(f"python {shlex.join(sys.argv)} ({platform.machine()}, torch {torch.__version__}, one thread)")
-    print(f"{len(slices)} slices in {arguments.gib:g} GiB, at most {arguments.limit_gib:g} GiB of private memory")
+    print(f"{len(slices)} slices in {arguments.gib:g} GiB, {limit}")
     print(
         f"per batch of {BATCH}: fetch {fetching[0] * each:.1f} ms, augment {fetching[1] * each:.1f} ms, network ",
         end="",
     )
     print(f"{computing * each:.1f} ms: {computing / (sum(fetching) + computing):.1%} of the time")
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    peak, private = (int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) / 2**20 for key in ("VmHWM", "RssAnon"))  # type: ignore[index]
+    status = Path("/proc/self/status")
+    if not status.exists():
+        print("memory not measured: this system has no /proc")
+        return
+    text = status.read_text(encoding="utf-8")
+    peak, private = (int(re.search(rf"{key}:\s+(\d+) kB", text)[1]) / 2**20 for key in ("VmHWM", "RssAnon"))  # type: ignore[index]
     print(f"private memory at the end {private:.2f} GiB; peak with file pages {peak:.2f} GiB")
 
 
+def limit_memory(gib: float) -> str:
+    """Limit this process's private memory; returns a description of the limit."""
+    try:
+        import resource
+    except ImportError:
+        return "private memory not limited: this system has no RLIMIT_DATA"
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
+    return f"at most {gib:g} GiB of private memory"
+
+
 def write_slices(folder: Path, n: int) -> Slices:
-    """The same few slices over and over, so that the disk holds real numbers."""
+    """Repeat a few slices, so that the file holds realistic numbers."""
     batch = healthy_slices(64, SIDE)
     image = batch.image[:, 0].numpy()
     masks = (batch.brain[:, 0].numpy() * np.uint8(BRAIN)) | np.uint8(NORMAL)

@@ -2,11 +2,11 @@
 
     python benchmarks/restoration.py ../shared/data/cohort.tsv --model build/models/vae.safetensors [--scans 5]
 
-The paper's way is what one writes from the paper: one slice at a time, float32, 500 steps, ``backward()`` through a
-model whose weights want gradients, memory as torch and the system give it. Ours are specs of the scorer
-``restoration``. Each runs in a process of its own with the same number of threads, in turn on the same scans (``lgg``
-validation). AUPRC and ⌈DICE⌉ (an oracle) are pooled over brain voxels on the scans' own grids, cleaned by default;
-"moved" is the mean absolute difference of our score from the paper's over the brain, relative to its mean.
+The paper's way is the straightforward implementation: one slice at a time, float32, 500 steps, ``backward()`` through a
+model whose weights require gradients, default memory allocation. Ours are specs of the scorer ``restoration``. Each
+runs in a separate process with the same number of threads, in turn on the same scans (``lgg`` validation). AUPRC and
+⌈DICE⌉ (an oracle) are pooled over brain voxels on the scans' own grids, with the default cleaners; "moved" is the mean
+absolute difference between our score and the paper's over the brain, relative to the mean score.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uadtk.api import Scored
 from uadtk.checkpoint import load
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.io.cohort import read_cohort, read_row
 from uadtk.io.read import read_mask
 from uadtk.kernels import average_precision, best_dice
 from uadtk.pipeline import score as scoring
+from uadtk.plugin import Scored
 
 PAPER = "the paper's way"
 OURS = ("restoration:hold=1", "restoration", "restoration:precision=bfloat16", "restoration:hold=4")
 
 
 class Paper:
-    """Straight from You et al. 2019, and nothing else."""
+    """You et al. 2019, implemented literally."""
 
     needs_gradient = True
 
@@ -104,16 +105,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     if paper:
         scoring.keep_memory = lambda: None  # type: ignore[assignment]
     else:
-        name, _, rest = spec.partition(":")
-        spec = f"{name}:" + ",".join(filter(None, [f"tv={arguments.tv}", rest]))
-    method = scoring.build_method(replace(checkpoint, scorer="restoration" if paper else spec), run)
+        own = Spec.parse(spec)
+        ours = own if "tv" in own.values else own.having(tv=arguments.tv)
+    method = scoring.build_method(replace(checkpoint, scorer=Spec("restoration") if paper else ours), run)
     if paper:
         method = replace(method, scorer=Paper(arguments.tv, clip=50.0))
         method.model.requires_grad_(True).to(memory_format=torch.contiguous_format)
     scores, truths, seconds, slices = [], [], 0.0, 0
     cohort = read_cohort(arguments.cohort).split("validation").where(collection="lgg")
     for row in list(cohort)[: arguments.scans]:
-        scan, brain_mask = read_row(row)
+        scan, brain_mask = read_row(row, Run())
         truth = read_mask(row.lesion_mask, like=scan, may_be_empty=True).voxels  # type: ignore[arg-type]
         run.timings.clear()
         scored = scoring.score_map(scan, method, run, brain_mask)

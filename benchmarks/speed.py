@@ -1,10 +1,10 @@
-"""How long people wait: ``uadtk --help`` against ``import torch``, and the stages of ``segment``.
+"""Waiting times: ``uadtk --help`` against ``import torch``, and the stages of ``segment``.
 
     python benchmarks/speed.py [--threads 1]
 
-Start-up is the median of nine fresh processes of each, interleaved. The stages are the medians of five runs on phantoms
-(1 mm and 5 mm slices) with the shipped model, after one run that compiles the kernels. Fails if ``--help`` takes more
-than a tenth of ``import torch``, or if in ``segment`` the rest takes longer than the network.
+Start-up times are medians over nine fresh processes of each, interleaved. Stage times are medians over five runs on
+phantoms (1 mm and 5 mm slices) with the shipped model, after one run that compiles the kernels. Fails if ``--help``
+takes more than a tenth of ``import torch``, or if the other stages of ``segment`` take longer than the network.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""The comparative study on the shared scans: select on validation, report on test, and say which orderings hold.
+"""The comparative study on the shared scans: select on validation, report on test, and test the study's orderings.
 
     python benchmarks/train_all.py ../shared/data build/models       # first: every model, trained on lgg train
     python benchmarks/study.py ../shared/data build/models build/study
 
-Runs uadtk commands, printed before they run; each goes on where it was stopped.
+Runs uadtk commands, each printed first; interrupted ones resume.
 
 * ``sizes``: ``vae`` and ``ae`` again on 6 and 30 of the 60 training patients, nested, drawn by seed 0 (Fig. 8);
-* ``select``: all models x chains of cleaners on the validation split; the best mean AUPRC over collections is named;
+* ``select``: all models x cleaner chains on the validation split, ranked by mean AUPRC over collections;
 * ``test``: the study's table, with points from the validation split (``--strategy validation``);
-* ``multiverse``: the ranking of all residuals under 162 ways of post-processing, on test;
+* ``multiverse``: the ranking of all residuals under 162 combinations of post-processing, on test;
 * ``chosen``: the selected configuration, on test;
 * ``orderings``: the study's claims, each as a paired difference over the patients of the test split;
-* ``publish``: tables and pages go to ``benchmarks/study``, without the pictures: the scans are not ours to pass on.
+* ``publish``: copy tables and pages to ``benchmarks/study``, without images, as we may not redistribute the scans.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from commands import drawn, gliomas, read_table, uadtk
+from _shared import drawn, gliomas, read_table, uadtk
 from train_all import PLANS, SHARED
 
 from uadtk.io.table import write_cohort
@@ -33,8 +33,8 @@ CHAINS = (PLAIN, *(f"erode:iterations=3 {prior} median:size=6,unit=mm" for prior
 SIZES = (6, 30)
 SHIPPED = "scalespace (shipped)"
 COLLECTIONS = ("lgg", "ms", "wmh")
-POOLED = ("lgg", "ms+wmh")  # one test scan each of the last two: together there is at least a second patient
-# scorers of the study beside a model's own
+POOLED = ("lgg", "ms+wmh")  # ms and wmh have one test scan each: pooled, there are two patients
+# scorers of the study besides a model's own
 SCORERS = {
     "ae": "@residual@montecarlo:samples=20",
     "vae": "@residual@montecarlo:samples=20@restoration:precision=bfloat16",
@@ -42,7 +42,7 @@ SCORERS = {
     "context-vae": "@residual@gradient",
 }
 BAYES, RESTORED = "montecarlo:samples=20", "restoration:precision=bfloat16"
-# claim, the row said to be higher, the other; in AUPRC
+# claim, the row with the higher AUPRC, the other row
 ORDERINGS = (
     ("VAE > AE", "vae residual", "ae residual"),
     ("restoration > reconstruction (VAE)", f"vae {RESTORED}", "vae residual"),
@@ -66,6 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data, models, output = (path.resolve() for path in (arguments.data, arguments.models, arguments.output))
     steps = arguments.steps
+    points: tuple[str, ...]
     if "sizes" in steps:
         train_sizes(data, models)
     table, trained = data / "cohort.tsv", [name for name in PLANS if (models / f"{name}.safetensors").exists()]
@@ -105,7 +106,7 @@ def benchmark(table: Path, output: Path, split: str, collections: tuple[str, ...
 def train_sizes(data: Path, models: Path) -> None:
     cohort = gliomas(data)
     train, held = cohort.split("train"), cohort.split("validation")
-    for n, epochs in zip(SIZES, ("120", "40"), strict=True):  # about as many steps as with all patients
+    for n, epochs in zip(SIZES, ("120", "40"), strict=True):  # about the same number of steps as with all patients
         kept = drawn(train, n)
         write_cohort(models / f"lgg-{n}.tsv", [*(row for row in train if row.subject in kept), *held])
         for name, own in (("vae", ("--dropout", "0")), ("ae", ())):
@@ -174,7 +175,7 @@ def ordering(claim: str, collection: str, pair: dict[str, str], sign: int) -> st
     if "equal" in claim:
         verdict = "holds" if max(abs(low), abs(high)) < 0.05 else "open" if low < 0 < high else "does not hold"
     else:
-        verdict = "holds" if low > 0 else "does not hold" if high < 0 else "open: the interval holds 0"
+        verdict = "holds" if low > 0 else "does not hold" if high < 0 else "open: the interval includes 0"
     cells = (
         claim,
         collection,

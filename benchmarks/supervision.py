@@ -1,18 +1,18 @@
-"""What a few masks, or none, add to an unsupervised model: the proofs of self-teaching, embedding and adaptation.
+"""The value of few or no masks for an unsupervised model: self-teaching, embedding and adaptation.
 
     python benchmarks/supervision.py ../shared/data build/supervision --teacher build/models/dae.safetensors
 
-Everything is learned on lgg train and reported on the test split. Runs uadtk commands, printed before they run; what is
-there is not done again. Every student is the same small U-Net with about as many steps.
+All models are trained on lgg train and evaluated on the test split. Runs uadtk commands, each printed first; existing
+outputs are not recomputed. Every student is the same small U-Net with about the same number of steps.
 
 * self-taught: the teacher's ``p99`` point (from lesion-free validation slices) labels lgg train and validation; a U-Net
-  learns these labels, no mask is read. What lies within 20 % of the threshold is ignored, and components of fewer than
-  400 voxels (1.8 ml) are taken for normal: chosen on validation among three such settings. ``histeq`` teaches as well:
-  then nothing was ever learned from anybody. The students' point ``volume`` marks as much of the held-out scans as the
-  teacher's labels do: no true label is in it.
+  learns these labels; no annotated mask is used. Scores within 20 % of the threshold are ignored, and components of
+  fewer than 400 voxels (1.8 ml) count as normal: chosen on validation among three such settings. ``histeq`` is a second
+  teacher, which was not trained at all. The students' point ``volume`` marks the same volume of the held-out scans as
+  the teacher's labels, so it uses no true label either.
 * a few labels: 1, 3 and 10 annotated patients (nested, drawn by seed 0), alone; with the embedding, the other scans of
-  lgg train without labels and the teacher's masks as prior; with the teacher's labels for the others; with both.
-* another site: 10 annotated patients of site DU, scans of site HT without labels; reported on the test scans of HT.
+  lgg train unlabelled and the teacher's masks as prior; with the teacher's labels for the others; with both.
+* another site: 10 annotated patients from site DU, scans from site HT unlabelled; evaluated on the test scans of HT.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from commands import drawn, gliomas, read_table, uadtk
+from _shared import drawn, gliomas, read_table, uadtk
 
 from uadtk.io.cohort import Row, read_cohort
 from uadtk.io.table import write_cohort
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--teacher", type=Path, required=True, help="an unsupervised checkpoint, trained on lgg train")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time, one thread each")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trainings, one thread each")
     arguments = parser.parse_args()
     out: Path = arguments.output.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def teach(teacher: Path, out: Path, rows: list[Row], jobs: int) -> None:
-    """Both teachers with their points, and their students."""
+    """Both teachers with their operating points, and their students."""
     table = out / "unlabelled.tsv"
     write_cohort(table, [without_labels(row) for row in rows if row.split != "test"])
     cleaners = [option for cleaner in CHAIN for option in ("--cleaner", cleaner)]
@@ -91,7 +91,14 @@ def teach(teacher: Path, out: Path, rows: list[Row], jobs: int) -> None:
 
     def student(name: str) -> None:
         named = (f"{out / name}-teacher.safetensors".replace("taught-teacher", "teacher"), str(table))
-        labels = ("--labels", str(out / f"{name}-labels"), "--student", "unet:width=8", "--slices", str(out / "slices"))
+        labels: tuple[str, ...] = (
+            "--labels",
+            str(out / f"{name}-labels"),
+            "--student",
+            "unet:width=8",
+            "--slices",
+            str(out / "slices"),
+        )
         labels += ("--band", "0.2", "--min-voxels", "400", "--cleaner", CHAIN[-1])
         scans = sum(row.split == "train" for row in rows)
         once(out / f"{name}.safetensors", "selfteach", *named, *labels, *schedule(28 * scans))
@@ -127,15 +134,15 @@ def another_site(rows: list[Row], out: Path) -> Iterable[Callable[[], None]]:
 def students(
     out: Path, name: str, rows: list[Row], labelled: set[str], held: list[Row]
 ) -> Iterable[Callable[[], None]]:
-    """Of ``rows``, ``labelled`` subjects with their masks, and the others not at all or in three ways."""
+    """``rows`` with masks for the ``labelled`` subjects; the others are left out, unlabelled or pseudo-labelled."""
     labels = out / "taught-labels" / "round-1"
     taught = {row.subject: row for row in read_cohort(labels / "cohort.tsv")}
     own = [row for row in rows if row.subject in labelled]
     others = [row for row in rows if row.subject not in labelled]
     hinted = [replace(without_labels(row), prior_mask=taught[row.subject].lesion_mask) for row in others]
-    told = ("lesion_mask", "ignore_mask", "label_source")
-    pseudo = [replace(row, **{name: getattr(taught[row.subject], name) for name in told}) for row in others]
-    many = 2 * 28 * len(others)  # half of a batch: the epoch is a pass over them
+    labelling = ("lesion_mask", "ignore_mask", "label_source")
+    pseudo = [replace(row, **{name: getattr(taught[row.subject], name) for name in labelling}) for row in others]
+    many = 2 * 28 * len(others)  # half of each batch: an epoch is one pass over them
     yield lambda: unet(out, name, [*own, *held], 28 * len(own))
     yield lambda: unet(out, f"{name}-embed", [*own, *hinted, *held], many, EMBED)
     yield lambda: unet(out, f"{name}-pseudo", [*own, *pseudo, *held], many)
@@ -149,7 +156,7 @@ def unet(out: Path, name: str, rows: list[Row], slices: int, options: str = "") 
 
 
 def schedule(slices: int) -> list[str]:
-    """About ``STEPS`` steps in whole epochs; ``slices``: how many make an epoch."""
+    """Whole epochs for about ``STEPS`` steps; ``slices``: number per epoch."""
     epochs = max(2, round(STEPS / max(LEAST, slices // BATCH)))
     return [*FIT.split(), "--epochs", str(epochs), "--patience", str(epochs)]
 
@@ -202,7 +209,7 @@ def report(data: Path, out: Path) -> None:
 
 
 def plot(found: dict[tuple[str, str], Any]) -> str:
-    """AUPRC against the number of annotated patients, as SVG that needs no style sheet beside it."""
+    """AUPRC against the number of annotated patients, as self-contained SVG."""
     curves, legend = [], []
     for place, (way, name) in enumerate(WAYS.items()):
         measures = [found[f"{k}{way}", "lgg"]["measures"]["auprc"] for k in LABELLED]
@@ -221,7 +228,7 @@ def plot(found: dict[tuple[str, str], Any]) -> str:
 
 
 def evaluations(folder: Path) -> dict[tuple[str, str], Any]:
-    """(model, collection) -> evaluation, from the receipts of the table; a model goes by its file's name."""
+    """(model, collection) -> evaluation, from the receipts of the table; models by file name."""
     found = {}
     for row in read_table(folder / "table.tsv"):
         if row["receipt"]:

@@ -1,18 +1,18 @@
-"""Train every model on the glioma scans, and see what each has learned.
+"""Train every model on the glioma scans, and measure what each has learned.
 
     python benchmarks/train_all.py ../shared/data build/models                    # the real runs: hours on two cores
     python benchmarks/train_all.py ../shared/data build/models --smoke            # one epoch each: minutes
     python benchmarks/train_all.py ../shared/data build/models --models vae ae    # some of them
 
-Trains on ``lgg`` train, known lesions and 6 mm around them left out of the loss, and stops on ``lgg`` validation. Each
-training is a uadtk command, printed before it runs; one whose checkpoint is there is not repeated, and an interrupted
-one goes on. Plugins that are installed take part. The table that is printed has, per model,
+Trains on ``lgg`` train, known lesions and 6 mm around them excluded from the loss, and stops on ``lgg`` validation.
+Each training is a uadtk command, printed first; existing checkpoints are not trained again, and interrupted trainings
+resume. Installed plugins are included. The printed table has, per model,
 
-* the error on held-out slices (``lgg`` validation; known lesions and 6 mm around them left out) beside that of the mean
-  training slice and of as many principal components of the training slices as the model's z has numbers: Σ|x - x̂| per
-  slice, which is what most models minimise, and the mean |x - x̂| over the brain alone;
-* AUPRC and ⌈DICE⌉ (an oracle) on ``lgg`` validation, of the positive residual (or the model's own score) cleaned by
-  default, and of the same times the intensity rank (``prior``), beside the no-learning ``histeq``.
+* the error on held-out slices (``lgg`` validation; known lesions and 6 mm around them excluded), compared with the mean
+  training slice and with PCA of the training slices with as many components as the model has latent dimensions:
+  Σ|x - x̂| per slice, the loss of most models, and the mean |x - x̂| inside the brain;
+* AUPRC and ⌈DICE⌉ (an oracle) on ``lgg`` validation, of the positive residual (or the model's own score) with the
+  default cleaners, and of the same times the intensity rank (``prior``), compared with the no-learning ``histeq``.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from commands import gliomas
+from _shared import gliomas
 from torch import Tensor
 
-from uadtk.checkpoint import DEFAULT_CLEANERS, Checkpoint, load, new, open_checkpoint, pack
+from uadtk.checkpoint import Checkpoint, load, new, open_checkpoint, pack
 from uadtk.core.errors import UsageError
-from uadtk.core.model import Batch, capabilities
+from uadtk.core.model import DEFAULT_CLEANERS, Batch, capabilities
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import parse_all
 from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.io.table import write_cohort
 from uadtk.networks.distances import l1
 from uadtk.pipeline.evaluate import evaluate
-from uadtk.pipeline.logs import log_path, read_log
-from uadtk.pipeline.slices import Slices, load_slices
+from uadtk.training.logs import log_path, read_log
+from uadtk.training.slices import Slices, load_slices
 
 SHARED = "--masked --batch 16 --learning-rate 3e-4 --decay cosine --precision bfloat16 --threads 1".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``epochs`` of the real run, options beside ``SHARED``, and how many numbers z has."""
+    """``epochs`` of the real run, options besides ``SHARED``, and the dimension of z."""
 
     epochs: int
     options: str = ""
@@ -71,7 +72,7 @@ PLANS = {
     "aae": Plan(8, "--warm-up 2 --critic-steps 5"),
     "constrained-aae": Plan(5, "--warm-up 2 --critic-steps 5"),
     "anovaegan": Plan(3, "--critic-steps 3"),
-    "anogan": Plan(0, "--steps 100"),  # its GAN is that of f-AnoGAN's first stage: not trained twice
+    "anogan": Plan(0, "--steps 100"),  # uses the GAN of f-AnoGAN's first stage, which is not trained twice
     "steganomaly": Plan(1, "--width 16 --blocks 3", z=0),
     "ocsvm": Plan(8),
     "dae": Plan(10, "--width 32", z=0),
@@ -84,8 +85,8 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--models", nargs="+", choices=PLANS, default=list(PLANS))
     parser.add_argument("--smoke", action="store_true", help="one epoch per model")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time, one thread each")
-    parser.add_argument("-o", "--output", type=Path, help="where to write the table, beside standard output")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trainings, one thread each")
+    parser.add_argument("-o", "--output", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     work: Path = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def main() -> None:
     write_cohort(table, gliomas(arguments.data.resolve()))
     wanted = [name for name in arguments.models if is_installed(name)]
     bench = Bench(read_cohort(table), work)
-    _ = bench.train  # prepared once, before the trainings
+    _ = bench.train  # prepare once, before the trainings
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda name: train(name, table, work, arguments.smoke), wanted))
     lines = [
@@ -119,7 +120,7 @@ def is_installed(name: str) -> bool:
     try:
         registry.find("models", name)
     except UsageError:
-        print(f"{name}: not installed, left out (pip install plugins/uadtk-{name})", file=sys.stderr)
+        print(f"{name}: not installed, skipped (pip install plugins/uadtk-{name})", file=sys.stderr)
         return False
     return True
 
@@ -135,16 +136,20 @@ def train(name: str, table: Path, work: Path, smoke: bool) -> None:
     epochs = ["--epochs", "1"] if smoke else ["--epochs", str(plan.epochs), "--patience", str(plan.epochs)]
     options = plan.options.replace("--gan-epochs 8", "--gan-epochs 1") if smoke else plan.options
     command = ["train", name, table, "-o", output, "--slices", work / "slices", *SHARED, *epochs, *options.split()]
-    words = [Path(sys.executable).parent / "uadtk", *map(str, command), *(["--overwrite"] if output.exists() else [])]
+    words = [
+        str(Path(sys.executable).parent / "uadtk"),
+        *map(str, command),
+        *(["--overwrite"] if output.exists() else []),
+    ]
     print("+", shlex.join(["uadtk", *map(str, command)]), file=sys.stderr, flush=True)
     with (work / f"{name}.txt").open("w", encoding="utf-8") as said:
         subprocess.run(words, check=True, stdout=said, stderr=subprocess.STDOUT)
 
 
 def borrow_gan(fanogan: Path, output: Path) -> None:
-    """AnoGAN with generator and critic of a trained f-AnoGAN, whose first stage is AnoGAN's training."""
+    """AnoGAN with the generator and critic of a trained f-AnoGAN, whose first stage is the training of AnoGAN."""
     if not fanogan.exists():
-        raise SystemExit("anogan takes its GAN from fanogan: train that first")
+        raise SystemExit("anogan uses the GAN of fanogan: train fanogan first")
     trained = load(fanogan)
     options = {"steps": 100, "latent": trained.options["latent"]}
     fresh = new("anogan", options, trained.preparation, cleaners=trained.cleaners)
@@ -157,7 +162,7 @@ def borrow_gan(fanogan: Path, output: Path) -> None:
 
 @dataclass(frozen=True)
 class Bench:
-    """The slices that were learned, the ones that were not, and the labelled scans."""
+    """Training slices, held-out slices, and labelled scans."""
 
     cohort: Cohort
     work: Path
@@ -181,9 +186,9 @@ class Bench:
 
     @cached_property
     def components(self) -> tuple[Tensor, Tensor]:
-        """The mean training slice (P,) and the principal components (P, n - 1), strongest first.
+        """The mean training slice (P,) and the principal components (P, n - 1) by descending variance.
 
-        What is not normal in a training slice is put at the mean, so that it draws no component.
+        Abnormal pixels of a training slice are set to the mean, so that they do not affect the components.
         """
         batch = whole(self.train)
         image, normal = batch.image.flatten(1), batch.normal.flatten(1)
@@ -195,7 +200,7 @@ class Bench:
         return mean, directions / directions.norm(dim=0).clamp(min=1e-6)
 
     def pca(self, components: int) -> tuple[Tensor, int]:
-        """The held-out slices from so many components, and how many there were."""
+        """The held-out slices reconstructed from at most ``components`` components, and the number used."""
         mean, directions = self.components
         directions = directions[:, :components]
         batch = whole(self.held)
@@ -211,11 +216,11 @@ class Bench:
         minutes = sum(record["seconds"] for record in log) / 60
         cells = [name, f"{parameters:.2f}", str(len(log)), f"{minutes:.1f}", *self._errors(name, model)]
         for cleaners in (DEFAULT_CLEANERS, (DEFAULT_CLEANERS[0], "prior", *DEFAULT_CLEANERS[1:])):
-            cells += [f"{value:.3f}" for value in self._detection(replace(checkpoint, cleaners=cleaners))]
+            cells += [f"{value:.3f}" for value in self._detection(replace(checkpoint, cleaners=parse_all(cleaners)))]
         return f"| {' | '.join(cells)} |"
 
     def _errors(self, name: str, model: torch.nn.Module) -> list[str]:
-        """Of the model, the mean image and PCA: per slice, then in the brain."""
+        """Errors of the model, the mean image and PCA: per slice, then inside the brain."""
         if "reconstruct" not in capabilities(model):
             return ["-"] * 6
         batch, (mean, _), (pca, used) = whole(self.held), self.pca(0), self.pca(PLANS[name].z)
@@ -240,7 +245,7 @@ def whole(slices: Slices) -> Batch:
 
 
 def slice_error(batch: Batch, rebuilt: Tensor) -> float:
-    """Σ|x - x̂| per slice over all that is normal, background too."""
+    """Σ|x - x̂| per slice over normal pixels, including the background."""
     return float(l1(batch.image, rebuilt, batch.normal).mean())
 
 

@@ -21,8 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from commands import uadtk
+from _shared import uadtk
 
+from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Row, read_cohort, read_row
 from uadtk.io.write import write_nifti
@@ -95,7 +96,7 @@ def phantoms(folder: Path, thinned: Path) -> Iterator[Row]:
 def every_fifth(row: Row, k: int, folder: Path) -> Row:
     """The scan with one slice in five, written to ``folder``: as thin as before, and a gap between them."""
     folder.mkdir(exist_ok=True)
-    scan, brain = read_row(row)
+    scan, brain = read_row(row, Run())
     assert brain is not None
     step = np.diag([1.0, 1.0, EVERY, 1.0])
     step[2, 3] = first = k % EVERY

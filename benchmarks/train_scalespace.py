@@ -1,11 +1,11 @@
-"""Make the shipped ``scalespace`` checkpoint: phantoms, training, operating points.
+"""Train the shipped ``scalespace`` checkpoint: phantoms, training, operating points.
 
     python benchmarks/train_scalespace.py ../shared/data build/scalespace
 
-Trains on the ``train`` split of the shared data (known lesions and 6 mm around them left out of the loss) and on
-healthy phantoms made from its label maps; stops on the ``validation`` split, on which the operating points are
-calibrated too (lesion-free slices). Each step is a uadtk command, printed before it runs; a step whose output is there
-is not repeated, and an interrupted training goes on.
+Trains on the ``train`` split of the shared data (known lesions and 6 mm around them excluded from the loss) and on
+healthy phantoms made from its label maps; stops on the ``validation`` split, on which the operating points are also
+calibrated (lesion-free slices). Each step is a uadtk command, printed first; steps with existing outputs are skipped,
+and an interrupted training resumes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from uadtk.io import table as tables
+from uadtk.io.cohort import read_cohort
 
 COLUMNS = (
     "subject",
@@ -53,6 +56,8 @@ def main() -> None:
     schedule = (*TRAINING, "--epochs", arguments.epochs, "--patience", arguments.epochs)
     if not output.exists():
         run("train", "scalespace", cohort, "-o", output, *MODEL, *schedule)
+    calibration = work / "calibration.tsv"
+    write_calibration(calibration, data)
     for name, percentile in (("p98", "98"), ("p99.5", "99.5")):
         strategy = ("--strategy", f"p98:percentile={percentile}", "--name", name)
         run(
@@ -60,9 +65,7 @@ def main() -> None:
             "--model",
             output,
             "--healthy",
-            data / "cohort.tsv",
-            "--split",
-            "validation",
+            calibration,
             *strategy,
             *CLEANERS,
         )
@@ -82,7 +85,7 @@ def write_cohort(path: Path, data: Path, phantoms: list[Path]) -> None:
             for row in csv.DictReader(lines, delimiter="\t"):
                 split = "train" if folder != data else row["split"]
                 if split == "test" or row["collection"] in ("ms", "wmh"):
-                    continue  # one scan each: they are for choosing, not for stopping
+                    continue  # one scan each: used for model selection, not for early stopping
                 files = {key: folder / row[key] for key in ("image", "brain_mask", "lesion_mask") if row.get(key)}
                 subject = row["subject"] if folder == data else f"{folder.name}-{row['subject']}"
                 rows.append({**row, **files, "subject": subject, "split": split})
@@ -90,6 +93,12 @@ def write_cohort(path: Path, data: Path, phantoms: list[Path]) -> None:
         table = csv.DictWriter(out, COLUMNS, delimiter="\t", extrasaction="ignore", restval="", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+
+
+def write_calibration(path: Path, data: Path) -> None:
+    """The validation scans, each patient once: heads with the skull on are the same scans again."""
+    rows = read_cohort(data / "cohort.tsv").split("validation")
+    tables.write_cohort(path, [row for row in rows if row.collection != "whole_head"])
 
 
 if __name__ == "__main__":

@@ -1,20 +1,30 @@
-"""What all tests share: where the caches go, where the real scans are, and small scans made on the spot."""
+"""Shared by all tests: cache locations, the folder of real scans, and a small cohort."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))  # before numba is imported
-os.environ["UADTK_PLUGINS"] = ""  # what happens to be installed must not change a test
+os.environ["UADTK_PLUGINS"] = ""  # tests must not depend on installed plugins
 
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
-torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
+from tests.scans import SMALL_AFFINE, small_brain
+
+
+def pytest_collection_finish() -> None:
+    """One thread for torch, if it is imported: that takes 1.5 s, and ``tests/core tests/io`` do without."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes seconds even on an idle machine")
 
 
 @pytest.fixture(scope="session")
@@ -26,27 +36,13 @@ def shared_data() -> Path:
     return folder
 
 
-def ball(shape: tuple[int, int, int], radius: float, centre: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:
-    """True inside an ellipsoid with half axes ``radius`` * shape / 2, ``centre`` off the middle (as share of shape)."""
-    axes = [(np.arange(n) - (n - 1) / 2) / (n / 2) - 2 * c for n, c in zip(shape, centre, strict=True)]
-    x, y, z = np.meshgrid(*axes, indexing="ij")
-    return x**2 + y**2 + z**2 < radius**2
-
-
-def small_brain(seed: int = 0, lesion: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A tiny 'brain' (44 x 52 x 24 voxels of 3 x 3 x 5 mm): image, brain mask, lesion mask."""
-    rng = np.random.default_rng(seed)
-    shape = (44, 52, 24)
-    brain = ball(shape, 0.85)
-    image = np.where(ball(shape, 0.5), 700.0, 500.0) + 20 * rng.standard_normal(shape)
-    image = np.where(ball(shape, 0.18, (0.05 * rng.standard_normal(), 0, 0)), 150.0, image)
-    spot = ball(shape, 0.16, (0.2, 0.1, 0.05)) & brain
-    if lesion:
-        image = np.where(spot, 1300.0, image)
-    return np.where(brain, image, 0).astype(np.float32), brain, spot & lesion
-
-
-SMALL_AFFINE = np.array([[-3.0, 0, 0, 66], [0, 3.0, 0, -78], [0, 0, 5.0, -60], [0, 0, 0, 1]])
+@pytest.fixture(scope="session")
+def real_files() -> Path:
+    """Real files that are not a brain FLAIR, DICOM among them; they are never part of this repository."""
+    folder = Path(os.environ.get("UADTK_TEST_FILES", ROOT.parent / "shared" / "real_files"))
+    if not (folder / "dicom").is_dir():
+        pytest.skip(f"no real files at {folder} (set UADTK_TEST_FILES)")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from uadtk.api import Choice, NoOptions, Scored, Turn, UsageError, option
+from uadtk.plugin import Choice, NoOptions, Scored, Turn, UsageError, option
 
-MISFITS = {"models": {}, "scorers": {}, "cleaners": {}, "thresholders": {}}
+MISFITS: dict = {"models": {}, "scorers": {}, "cleaners": {}, "thresholders": {}}
 
 
 def breaks(kind, *checks):
@@ -310,7 +310,7 @@ class Forgets(GoodModel):
 
 class GoodScorer:
     Options = NoOptions
-    needs = ("reconstruct",)
+    needs: tuple[str, ...] = ("reconstruct",)
 
     def __init__(self, options):
         pass
@@ -543,6 +543,140 @@ class ThresholderInPlace(GoodThresholder):
         return choice
 
 
+@breaks("models", "declares_known_names")
+class Neighbors(GoodModel):
+    neighbors = 1
+
+
+@breaks("models", "declares_known_names")
+class Neighbour(GoodModel):
+    def __init__(self, options, side):
+        super().__init__(options, side)
+        self.neighbour = 1
+
+
+@breaks("models", "declares_known_names")
+class Reconstuct(GoodRanker):
+    def reconstuct(self, x):
+        return x
+
+
+@breaks("models", "declares_known_names")
+class JudgeFrom(GoodModel):
+    judge_from = 3
+
+
+@breaks("models", "declares_known_names")
+class Supervized(GoodModel):
+    supervized = True
+
+
+@breaks("models", "declares_known_names")
+class Sampel(GoodRanker):
+    @staticmethod
+    def sampel(x, n):
+        return x.expand(n, *x.shape)
+
+
+@breaks("models", "declares_known_names")
+class CleanErs(GoodModel):
+    clean_ers = ()
+
+
+@breaks("models", "declares_known_names")
+class Beta(GoodModel):
+    beta = (0.9, 0.999)
+
+
+@breaks("models", "declares_known_names")
+class OneCleaner(GoodModel):
+    cleaners = "erode"
+
+
+@breaks("models", "declares_known_names")
+class ScorerInside(GoodRanker):
+    def __init__(self, options, side):
+        super().__init__(options, side)
+        self.scorer = nn.Identity()
+
+
+@breaks("models", "learns_if_it_says_so")
+class LacksWhatNoModelHas(GoodModel):
+    lacks = ("samples",)
+
+
+@breaks("models", "can_be_scored")
+class AsksForSamples(GoodModel):
+    scorer = "montecarlo:samples=2"
+    lacks = ("sample",)
+
+
+@breaks("models", "loss_falls", "loss_is_finite_with_a_gradient")
+class NoLossKey(GoodModel):
+    def training_loss(self, batch):
+        return {"l1": super().training_loss(batch)["loss"]}
+
+
+@breaks("models", "loss_falls", "loss_is_finite_with_a_gradient")
+class UnknownPlayer(GoodDuel):
+    def turns(self, epoch):
+        return [Turn("levle", self.training_loss)]
+
+
+@breaks("models", "keeps_shape_and_is_finite")
+class ReturnsArrays(GoodModel):
+    def reconstruct(self, x):
+        return x.numpy()
+
+
+@breaks("models", "keeps_shape_and_is_finite")
+class Crashes(GoodModel):
+    def reconstruct(self, x):
+        raise ValueError("no weights")
+
+
+@breaks("scorers", "declares_known_names")
+class WholeScans(GoodScorer):
+    whole_scans = True
+
+
+@breaks("scorers", "names_what_it_needs", "declares_known_names")
+class Need(GoodScorer):
+    needs = None
+    need = ("reconstruct",)
+
+
+@breaks("scorers", "score_is_a_score")
+class ReturnsTensor(GoodScorer):
+    def score(self, model, x, brain):
+        return super().score(model, x, brain).score
+
+
+@breaks("cleaners", "declares_known_names")
+class Cleaned(GoodCleaner):
+    def cleaned(self, score, image, brain, spacing_mm):
+        return score
+
+    clean = None
+
+
+@breaks("thresholders", "declares_known_names")
+class NeedLesions(GoodThresholder):
+    need_lesions = True
+
+
+@breaks("thresholders", "declares_known_names")
+class CheckSubject(GoodThresholder):
+    def check_subject(self, n):
+        pass
+
+
+@breaks("thresholders", "threshold_is_a_score")
+class ReturnsFloat(GoodThresholder):
+    def choose(self, scans):
+        return 0.1
+
+
 class Excused(LearnsLesions):
     exempt = {"known_lesions_are_not_learned": "It has no way to leave them out."}  # noqa: RUF012
 
@@ -557,7 +691,7 @@ class ExcusedFromNothing(GoodModel):
     exempt = {"loss_fals": "A slip."}  # noqa: RUF012
 
 
-GOOD = {
+GOOD: dict = {
     "models": [GoodModel, GoodDuel, GoodRanker, GoodPupil, Excused],
     "scorers": [GoodScorer],
     "cleaners": [GoodCleaner],

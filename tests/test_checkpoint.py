@@ -17,7 +17,9 @@ from tests.golden.make import FILL, SLICE, TINY
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import CheckpointError, PluginError, UsageError
+from uadtk.core.model import DEFAULT_CLEANERS
 from uadtk.core.preparation import Preparation
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -25,10 +27,10 @@ GOLDEN = Path(__file__).parent / "golden"
 POINT = OperatingPoint(
     name="p98",
     threshold=0.1 + 0.2,  # not a short decimal
-    strategy="p98",
+    strategy=Spec("p98"),
     target="98 % of healthy brain voxels",
-    scorer="residual",
-    cleaners=("erode:iterations=3", "median:size=5,unit=mm"),
+    scorer=Spec("residual"),
+    cleaners=parse_all(["erode:iterations=3", "median:size=5,unit=mm"]),
     scans=7,
     digest="d" * 64,
     date="2026-01-31",
@@ -71,7 +73,7 @@ def test_a_model_without_weights_is_saved_too(tmp_path: Path) -> None:
     fresh = checkpoints.new("histeq", {"bins": 16}, Preparation())
     fresh.save(tmp_path / "h.safetensors")
     loaded = checkpoints.load(tmp_path / "h.safetensors")
-    assert (loaded.options, loaded.scorer, loaded.weights) == ({"bins": 16}, "own", b"")
+    assert (loaded.options, loaded.scorer, loaded.weights) == ({"bins": 16}, Spec("own"), b"")
     assert loaded.build().options.bins == 16
 
 
@@ -130,14 +132,14 @@ def test_the_header_is_read_without_torch(made: Checkpoint, tmp_path: Path) -> N
 def test_new_refuses_what_could_not_be_used_after_training() -> None:
     for arguments, words in (
         ({"options": {"level": 2}}, "no option 'level'. Did you mean 'levels'"),
-        ({"scorer": "resdual"}, "no scorer 'resdual'"),
-        ({"scorer": "residual:polarity=up"}, "not a choice"),
-        ({"cleaners": ("erode", "median:size=x")}, "not a number"),
+        ({"scorer": Spec("resdual")}, "no scorer 'resdual'"),
+        ({"scorer": Spec.parse("residual:polarity=up")}, "not a choice"),
+        ({"cleaners": parse_all(["erode", "median:size=x"])}, "not a number"),
     ):
         with pytest.raises(UsageError, match=words):
             checkpoints.new("scalespace", **{"options": {}, "preparation": Preparation(), **arguments})
     assert checkpoints.new("histeq", {}, Preparation(), cleaners=()).cleaners == ()
-    assert checkpoints.new("histeq", {}, Preparation()).cleaners == checkpoints.DEFAULT_CLEANERS
+    assert checkpoints.new("histeq", {}, Preparation()).cleaners == parse_all(DEFAULT_CLEANERS)
 
 
 def test_every_cut_is_noticed(made: Checkpoint, tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_the_golden_checkpoint_of_format_1_still_gives_its_output(tmp_path: Path
     path = tmp_path / "golden.safetensors"
     path.write_bytes(gzip.decompress((GOLDEN / "format1.safetensors.gz").read_bytes()))
     loaded = checkpoints.load(path)
-    assert (loaded.model, loaded.scorer, loaded.point(None).threshold) == ("scalespace", "residual", 0.125)
+    assert (loaded.model, loaded.scorer, loaded.point(None).threshold) == ("scalespace", Spec("residual"), 0.125)
     assert loaded.preparation == Preparation(denoise=True)
     assert loaded.training == {"epochs": 1}
     wanted = np.load(GOLDEN / "format1.npy")
@@ -214,7 +216,7 @@ def test_the_golden_checkpoint_without_weights_still_ranks() -> None:
 def test_a_digit_of_a_threshold_cannot_change_unnoticed(tmp_path: Path) -> None:
     path = tmp_path / "h.safetensors"
     checkpoint = checkpoints.new("histeq", {}, checkpoints.Preparation())
-    point = OperatingPoint("p98", 0.125, "p98", "t", "own", checkpoint.cleaners, 3, "0" * 64, "2026-01-01")
+    point = OperatingPoint("p98", 0.125, Spec("p98"), "t", Spec("own"), checkpoint.cleaners, 3, "0" * 64, "2026-01-01")
     checkpoint.with_point(point).save(path)
     raw = path.read_bytes()
     assert b"0.125" in raw

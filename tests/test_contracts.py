@@ -11,8 +11,10 @@ from uadtk.cli import main
 from uadtk.core.errors import UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.pipeline.score import build_method
 from uadtk.testing import KINDS, checks, installed, run_check
+from uadtk.testing.names import near_misses
 
 OWN = [
     check for kind in KINDS for r in registry.entries(kind) if r.dist == "uadtk" for check in checks(kind, r.entry.name)
@@ -35,7 +37,7 @@ def name_of(cls):
 def misfit_plugin(tmp_path_factory):
     """A plugin that offers every class of ``misfits``."""
     folder = tmp_path_factory.mktemp("misfits")
-    lines = ["from uadtk.api import Entry, hookimpl"]
+    lines = ["from uadtk.plugin import Entry, hookimpl"]
     for kind in KINDS:
         offered = [(name_of(c), f"tests.misfits:{c.__name__}") for c in (*misfits.GOOD[kind], *misfits.MISFITS[kind])]
         offered += [("Bad_Name", "tests.misfits:GoodModel")] if kind == "models" else []
@@ -89,11 +91,61 @@ def test_the_command_fails_with_what_was_seen(misfit_plugin, capsys):
     assert end.value.code == 1
     printed = capsys.readouterr()
     (line,) = [line for line in printed.out.splitlines() if line.startswith("FAILED")]
-    assert (
-        line
-        == "FAILED  grows_with_the_scores: Twice the scores give twice the threshold (to 1e-5). Seen: 0.1 became 0.1"
+    assert line == (
+        "FAILED  grows_with_the_scores: the threshold is 0.1, and 0.1 for twice the scores; 0.2 is required, to 1e-5"
     )
     assert printed.err.endswith("1 failed\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cls", "title", "message"),
+    [
+        (
+            "models",
+            "WrongSign",
+            "loss_falls",
+            r"loss fell by 0\.66\d* % \(.*\), at least 5 % fall needed in 20 steps .*quick",
+        ),
+        ("models", "NoLossKey", "loss_falls", r"returned the keys {'l1'}, and needs a key 'loss'"),
+        ("models", "UnknownPlayer", "loss_falls", r"turns\(1\) names the player levle; players\(\) has doubt, level"),
+        (
+            "models",
+            "Crashes",
+            "keeps_shape_and_is_finite",
+            r"^reconstruct raised ValueError: no weights \(misfits.py:\d+\)$",
+        ),
+        ("models", "ReturnsArrays", "keeps_shape_and_is_finite", "^reconstruct returned ndarray; Tensor is required$"),
+        ("models", "Neighbors", "declares_known_names", "it defines 'neighbors'.* Did you mean 'neighbours'?"),
+        ("models", "JudgeFrom", "declares_known_names", "Did you mean 'judged_from'?"),
+        ("models", "Reconstuct", "declares_known_names", "Did you mean 'reconstruct'?"),
+        ("models", "OneCleaner", "declares_known_names", "^cleaners is 'erode'; a tuple is required$"),
+        ("models", "DefaultOutOfRange", "checkpoint_keeps_every_bit", "^uadtk refuses it: .* must be at least 0.5"),
+        ("models", "ExcusedFromNothing", "entry_can_be_shown", "exempt names 'loss_fals'.* Did you mean 'loss_falls'?"),
+        ("models", "NeedlesslyExcused", "loss_falls", "must not be exempt: remove 'loss_falls'"),
+        (
+            "scorers",
+            "Need",
+            "names_what_it_needs",
+            r"it has no 'needs', which is required: .*needs = \(\"reconstruct\",\)",
+        ),
+        ("scorers", "ReturnsTensor", "score_is_a_score", "^score returned Tensor; Scored is required$"),
+        ("cleaners", "Nothing", "something_remains", "keeps 0 % of its score, at least 50 % required"),
+        ("thresholders", "NeedLesions", "declares_known_names", "Did you mean 'needs_lesions'?"),
+    ],
+)
+def test_messages_state_what_was_measured_and_what_is_required(misfit_plugin, kind, cls, title, message):
+    (check,) = [check for check in checks(kind, name_of(getattr(misfits, cls))) if check.title == title]
+    assert re.search(message, run_check(check).reason)
+
+
+def test_a_helper_beside_the_method_is_no_near_miss():
+    class Helper(misfits.GoodModel):
+        def samples(self, x):
+            return x
+
+    assert near_misses("models", Helper(misfits.Options(), 8)) == {}
+    Helper.sample = None
+    assert near_misses("models", Helper(misfits.Options(), 8)) == {"samples": "sample"}
 
 
 @pytest.mark.parametrize(
@@ -117,8 +169,9 @@ def test_only_kinds_with_a_contract_have_checks():
 
 
 def test_a_scorer_refuses_a_model_without_what_it_needs():
-    checkpoint = new("histeq", {}, Preparation(), scorer="residual")
+    checkpoint = new("histeq", {}, Preparation(), scorer=Spec("residual"))
     with pytest.raises(
-        UsageError, match=r"scorer 'residual' needs reconstruct, model 'histeq' has not\. It has: score"
+        UsageError,
+        match=r"scorer 'residual' needs reconstruct, which model 'histeq' does not provide\. It provides: score",
     ):
         build_method(checkpoint, Run())

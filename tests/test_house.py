@@ -1,4 +1,4 @@
-"""The quality of the house: lint, types, layers, documents."""
+"""Code quality: lint, types, layers, documents."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import uadtk
+from uadtk.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -19,10 +23,10 @@ BIN = Path(sys.executable).parent
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "uadtk"],
+        pytest.param(["mypy"], marks=pytest.mark.slow),
         ["lint-imports", "--no-cache"],
     ],
-    ids=lambda command: command[0] + " " + command[1],
+    ids=" ".join,
 )
 def test_tool_finds_nothing(command: list[str]) -> None:
     done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
@@ -35,7 +39,8 @@ def test_no_file_is_longer_than_400_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["uadtk.core.options", "uadtk.hookspecs", "uadtk.registry", "uadtk.api", "uadtk.cli"]
+    "module",
+    ["uadtk", "uadtk.core.options", "uadtk.hookspecs", "uadtk.registry", "uadtk.plugin", "uadtk.api", "uadtk.cli"],
 )
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*(set(sys.modules) & {{'torch', 'numba', 'nibabel', 'scipy', 'numpy'}}))"
@@ -66,6 +71,30 @@ def test_train_help_loads_no_model() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
     assert "scalespace" in done.stdout
+
+
+def test_the_former_name_of_the_plugin_interface_is_an_alias() -> None:
+    from uadtk import api, plugin
+
+    assert list(api.__all__) == list(plugin.__all__)
+    for name in plugin.__all__:
+        assert getattr(api, name) is getattr(plugin, name), name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        api.nothing  # noqa: B018
+
+
+def test_a_plugin_that_imports_from_the_former_name_is_served() -> None:
+    code = (
+        "import sys\nfrom uadtk.api import API_VERSION, Entry, hookimpl, option\n"
+        "assert 'numpy' not in sys.modules\nfrom uadtk.api import *\nprint(Batch.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "uadtk.core.model\n"
+
+
+def test_there_is_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == uadtk.__version__ == VERSION
 
 
 def test_every_hook_is_documented() -> None:

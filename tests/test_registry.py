@@ -1,4 +1,4 @@
-"""Finding things: ours, those of plugins that work, and plugins in every state of disrepair."""
+"""The registry: built-in names, working plugins, and plugins broken in every way."""
 
 import sys
 from contextlib import ExitStack
@@ -15,6 +15,7 @@ from uadtk.core.errors import DataError, PluginError, UsageError
 from uadtk.core.finding import Segmentation
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Volume
 from uadtk.io.cohort import Row
@@ -23,7 +24,7 @@ from uadtk.pipeline.score import build_method
 from uadtk.pipeline.segment import Rules, segment_cohort
 from uadtk.testing import installed
 
-HEAD = "from uadtk.api import Entry, hookimpl\n"
+HEAD = "from uadtk.plugin import Entry, hookimpl\n"
 
 
 def offering(*names, module="json:loads", kind="models", api=1):
@@ -124,7 +125,7 @@ def test_an_entry_whose_class_is_not_there(install, target, cause):
 def test_two_plugins_with_one_name(install):
     install("alpha", offering("thing", module="json:loads"))
     install("beta", offering("thing", module="json:dumps"))
-    with pytest.raises(UsageError, match=r"two plugins offer it: alpha and beta\. Name one: alpha/thing"):
+    with pytest.raises(UsageError, match=r"provided by two plugins: alpha and beta\. Name one: alpha/thing"):
         registry.find("models", "thing")
     assert registry.load("models", "beta/thing").__name__ == "dumps"
     with pytest.raises(UsageError, match="no model 'gamma/thing'"):
@@ -150,8 +151,8 @@ def test_an_entry_for_a_newer_uadtk_is_left_out(install):
     [
         (HEAD + "@hookimpl\ndef uadtk_modls(): return []", "unknown hook 'uadtk_modls'. Did you mean 'uadtk_models'?"),
         ("def uadtk_models(): return []", "'uadtk_models' lacks @hookimpl"),
-        (HEAD + "@hookimpl\ndef uadtk_models(): return ['vqvae']", "uadtk_models offers 'vqvae', which is no Entry"),
-        (HEAD + "@hookimpl\ndef uadtk_models(): 1 / 0", "uadtk_models fails (ZeroDivisionError: division by zero)"),
+        (HEAD + "@hookimpl\ndef uadtk_models(): return ['x']", "uadtk_models returned 'x', which is not an Entry"),
+        (HEAD + "@hookimpl\ndef uadtk_models(): 1 / 0", "uadtk_models failed (ZeroDivisionError: division by zero)"),
     ],
 )
 def test_what_is_wrong_with_a_part_of_a_plugin_is_said(install, source, problem):
@@ -181,7 +182,7 @@ def test_plugins_can_be_switched_off_and_chosen(install, monkeypatch):
         assert [p.dist for p in registry.plugins()] == dists
     monkeypatch.setenv("UADTK_PLUGINS", "plugin-alpha, gamma")
     registry.reload()
-    assert registry.warnings() == ["plugin gamma: named in UADTK_PLUGINS, not installed"]
+    assert registry.warnings() == ["plugin gamma: named in UADTK_PLUGINS, but not installed"]
     monkeypatch.setenv("UADTK_PLUGINS", "")
     registry.reload()
     with pytest.raises(UsageError, match="no model 'one'"):
@@ -207,7 +208,7 @@ def test_observers_are_told_and_a_failing_one_harms_nobody(install):
     install("zeta", observer)
     said = []
     registry.notify("uadtk_epoch_done", said.append, record={"epoch": 3})
-    assert said == ["warning: plugin broken 1.2: uadtk_epoch_done fails (ValueError: no network)"]
+    assert said == ["warning: plugin broken 1.2: uadtk_epoch_done failed (ValueError: no network)"]
     assert sys.modules["alpha_entry"].seen == sys.modules["zeta_entry"].seen == [3]
 
 
@@ -229,16 +230,16 @@ def test_a_failing_observer_loses_no_segmentation(install, small_cohort, tmp_pat
     said = []
     run = Run(say=said.append)
     checkpoint = new("histeq", {}, Preparation())
-    point = OperatingPoint("p98", 0.98, "p98", "", checkpoint.scorer, checkpoint.cleaners, 1, "", "2026-01-01")
-    rows = [(Row("s4", small_cohort.parent / "s4.nii.gz"), "s4"), (Row("gone", tmp_path / "gone.nii.gz"), "gone")]
-    out = tmp_path / "out"
-    done, gone = segment_cohort(rows, build_method(checkpoint, run), point, out, run, Rules(), overwrite=False)
+    point = OperatingPoint("p98", 0.98, Spec("p98"), "", checkpoint.scorer, checkpoint.cleaners, 1, "", "2026-01-01")
+    rows = [Row("s4", small_cohort.parent / "s4.nii.gz"), Row("gone", tmp_path / "gone.nii.gz")]
+    names, out = ["s4", "gone"], tmp_path / "out"
+    done, gone = segment_cohort(rows, names, build_method(checkpoint, run), point, out, run, Rules(), overwrite=False)
     assert isinstance(done.result, Segmentation)
     assert (out / "s4_label-lesion_mask.nii.gz").exists()
-    assert "no such file" in str(gone.result)
+    assert "no such file" in str(gone.error)
     assert [line for line in said if line.startswith("warning")] == [
-        "warning: plugin broken 1.2: uadtk_scan_done fails (OSError: no network)",
-        "warning: plugin broken 1.2: uadtk_scan_failed fails (OSError: no network)",
+        "warning: plugin broken 1.2: uadtk_scan_done failed (OSError: no network)",
+        "warning: plugin broken 1.2: uadtk_scan_failed failed (OSError: no network)",
     ]
 
 
@@ -250,7 +251,7 @@ def uadtk_read(path):
     if path.suffix != ".raw":
         return None
     import numpy as np
-    from uadtk.api import Volume
+    from uadtk.plugin import Volume
     voxels = np.frombuffer(path.read_bytes(), np.uint8).reshape(2, 3, 4)
     return Volume(voxels, np.eye(4))
 """

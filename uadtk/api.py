@@ -1,88 +1,15 @@
-"""Everything a plugin may import, and everything our own models, scorers, thresholders and cleaners import.
-
-Building blocks live in ``uadtk.networks`` (torch) and ``uadtk.kernels`` (arrays); both are as public as this module.
-"""
+"""The former name of :mod:`uadtk.plugin`. It stays as an alias; see the deprecation policy there."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uadtk.core.entry import API_VERSION, Entry
-from uadtk.core.errors import (
-    BackendError,
-    CheckpointError,
-    DataError,
-    PluginError,
-    UadtkError,
-    UsageError,
-)
-from uadtk.core.options import NoOptions, option
-from uadtk.hookspecs import hookimpl
+from uadtk import plugin
+from uadtk.plugin import __all__ as __all__
 
 if TYPE_CHECKING:
-    from uadtk.core.cleaner import Cleaner
-    from uadtk.core.finding import Finding, Segmentation
-    from uadtk.core.model import Batch, Model, Turn
-    from uadtk.core.scorer import Scored, Scorer
-    from uadtk.core.thresholder import CalibrationScan, CalibrationSet, Choice, OperatingPoint, Thresholder
-    from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
-
-# Names that need NumPy are found on first use, so that a plugin's entry module stays light.
-_LAZY = {
-    "Batch": "model",
-    "CalibrationScan": "thresholder",
-    "CalibrationSet": "thresholder",
-    "Choice": "thresholder",
-    "Cleaner": "cleaner",
-    "Finding": "finding",
-    "Mask": "volume",
-    "Model": "model",
-    "OperatingPoint": "thresholder",
-    "Scan": "volume",
-    "ScoreMap": "volume",
-    "Scored": "scorer",
-    "Scorer": "scorer",
-    "Segmentation": "finding",
-    "Thresholder": "thresholder",
-    "Turn": "model",
-    "Volume": "volume",
-}
-
-__all__ = [
-    "API_VERSION",
-    "BackendError",
-    "Batch",
-    "CalibrationScan",
-    "CalibrationSet",
-    "CheckpointError",
-    "Choice",
-    "Cleaner",
-    "DataError",
-    "Entry",
-    "Finding",
-    "Mask",
-    "Model",
-    "NoOptions",
-    "OperatingPoint",
-    "PluginError",
-    "Scan",
-    "ScoreMap",
-    "Scored",
-    "Scorer",
-    "Segmentation",
-    "Thresholder",
-    "Turn",
-    "UadtkError",
-    "UsageError",
-    "Volume",
-    "hookimpl",
-    "option",
-]
+    from uadtk.plugin import *  # noqa: F403
 
 
 def __getattr__(name: str) -> object:
-    import importlib
-
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"uadtk.core.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(plugin, name)

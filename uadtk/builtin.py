@@ -1,7 +1,7 @@
-"""uadtk's own models, scorers, thresholders and cleaners, offered through the hooks every plugin uses.
+"""uadtk's own models, scorers, thresholders and cleaners, provided through the same hooks as plugins.
 
-One file each: the name is the file's, the summary is the first line of its docstring, the class is called ``Model``,
-``Scorer``, ``Thresholder`` or ``Cleaner``. Files are read, not imported.
+Each has its own file: its name is the file name, its summary the first line of the docstring, its class is called
+``Model``, ``Scorer``, ``Thresholder`` or ``Cleaner``. The files are read, not imported.
 """
 
 from __future__ import annotations

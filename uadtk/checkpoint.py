@@ -11,6 +11,13 @@ and ``uadtk_sha256``, the checksum of that JSON text.
 
 Nothing is pickled, and the header can be read without torch. Operating points live beside the weights: adding one
 rewrites the header and copies the weights byte for byte.
+
+**The promise.** A checkpoint that a released uadtk has saved can be loaded by every later one, with the same weights,
+options, preparation, scorer, cleaners and operating points; so it gives the same scores and the same mask. When the
+header changes in a way that older code would misread, ``FORMAT`` rises by one and ``_UPGRADES`` gains a function that
+turns a header of the previous format into one of the new. Older files are upgraded in memory when they are loaded, and
+written in the present format when they are saved. ``tests/golden`` holds a file of every format. A file of a newer
+format is refused with the advice to update uadtk.
 """
 
 from __future__ import annotations
@@ -18,15 +25,18 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uadtk import registry
 from uadtk.core import options as opts
+from uadtk.core.absent import why
 from uadtk.core.errors import CheckpointError, PluginError, UadtkError, UsageError, did_you_mean
-from uadtk.core.model import capabilities, default_scorer
+from uadtk.core.model import capabilities, default_scorer, traits
 from uadtk.core.preparation import Preparation
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint, named_point
 from uadtk.io.write import write_bytes
 
@@ -34,9 +44,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT = 1
+# format n -> what makes of a header of format n one of format n + 1; for every n below FORMAT that was ever released
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 SUFFIX = ".safetensors"
 SHIPPED = Path(__file__).parent / "weights"
-DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=6,unit=mm")
 
 
 @dataclass(frozen=True)
@@ -50,8 +61,8 @@ class Checkpoint:
     model: str
     options: dict[str, Any]
     preparation: Preparation
-    scorer: str
-    cleaners: tuple[str, ...]
+    scorer: Spec
+    cleaners: tuple[Spec, ...]
     dist: str
     version: str
     training: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +111,7 @@ class Checkpoint:
         try:
             with seeded(0):  # weights that are replaced at once must not move torch's generator
                 model = self.new_model()
-        except UsageError as error:  # nobody typed these options: the checkpoint says them
+        except UsageError as error:  # the options come from the checkpoint, not from the command line
             what = f"model '{self.model}' does not take its options ({error.one_line().rstrip('.')})"
             raise CheckpointError(what, self.source, f"It was made with {self.dist} {self.version}.") from None
         try:
@@ -129,10 +140,10 @@ class Checkpoint:
             "format": FORMAT,
             "model": {"name": self.model, "options": self.options, "dist": self.dist, "version": self.version},
             "preparation": opts.as_dict(self.preparation),
-            "scorer": self.scorer,
-            "cleaners": list(self.cleaners),
+            "scorer": str(self.scorer),
+            "cleaners": [str(spec) for spec in self.cleaners],
             "training": self.training,
-            "points": [asdict(point) for point in self.points],
+            "points": [point.to_json() for point in self.points],
             "weights_sha256": hashlib.sha256(self.weights).hexdigest(),
         }
 
@@ -148,8 +159,8 @@ def new(
     model: str,
     options: dict[str, Any],
     preparation: Preparation,
-    scorer: str = "",
-    cleaners: tuple[str, ...] | None = None,
+    scorer: Spec | None = None,
+    cleaners: tuple[Spec, ...] | None = None,
 ) -> Checkpoint:
     """A checkpoint without weights; options are checked and completed by their defaults.
 
@@ -160,12 +171,11 @@ def new(
     """
     registered = registry.find("models", model)
     cls = registry.load("models", model)
-    scorer = scorer or default_scorer(cls)
-    cleaners = getattr(cls, "cleaners", DEFAULT_CLEANERS) if cleaners is None else cleaners
-    kinds: list[tuple[registry.Kind, str]] = [("scorers", scorer), *(("cleaners", cleaner) for cleaner in cleaners)]
-    for kind, spec in kinds:
-        name, values = opts.parse_spec(spec)
-        opts.build(registry.load(kind, name).Options, values, name)
+    scorer = scorer or Spec.parse(default_scorer(cls))
+    cleaners = parse_all(traits(cls).cleaners) if cleaners is None else cleaners
+    registry.options_of("scorers", scorer)
+    for cleaner in cleaners:
+        registry.options_of("cleaners", cleaner)
     return Checkpoint(
         model=registered.entry.name,
         options=opts.as_dict(opts.build(cls.Options, options, model)),
@@ -201,7 +211,8 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     shipped = {path.stem: path for path in SHIPPED.glob(f"*{SUFFIX}")}
     if name_or_path in shipped:
         return replace(load(shipped[name_or_path]), source=name_or_path)
-    name, values = opts.parse_spec(name_or_path)
+    spec = Spec.parse(name_or_path)
+    name = spec.name
     try:
         registry.find("models", name)
     except UsageError as error:
@@ -212,14 +223,14 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     if "training_loss" in capabilities(registry.load("models", name)):
         fix = f"Train it: uadtk train {name} cohort.tsv -o {name}{SUFFIX}, then --model {name}{SUFFIX}."
         raise UsageError("no weights are shipped for this model", name, fix)
-    return new(name, values, Preparation())
+    return new(name, spec.values, Preparation())
 
 
 def load(path: Path) -> Checkpoint:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot be read ({error.strerror})", str(path), "Check the path.") from None
+        raise CheckpointError(f"cannot be read ({why(error)})", str(path), "Check the path.") from None
     tensors, data = _split(raw, str(path))
     header = _header(tensors, str(path))
     tensors.pop("__metadata__")
@@ -231,8 +242,8 @@ def load(path: Path) -> Checkpoint:
             model=header["model"]["name"],
             options=header["model"]["options"],
             preparation=opts.build(Preparation, header["preparation"], f"{path}: preparation"),
-            scorer=header["scorer"],
-            cleaners=tuple(header["cleaners"]),
+            scorer=Spec.parse(header["scorer"]),
+            cleaners=parse_all(header["cleaners"]),
             dist=header["model"]["dist"],
             version=header["model"]["version"],
             training=header["training"],
@@ -240,7 +251,7 @@ def load(path: Path) -> Checkpoint:
             weights=weights,
             source=str(path),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"its header is incomplete ({error})", str(path)) from None
     except UadtkError as error:
         raise CheckpointError(error.what, error.where or str(path)) from None
@@ -261,6 +272,18 @@ def _header(tensors: dict[str, Any], where: str) -> dict[str, Any]:
     told = tensors["__metadata__"].get("uadtk_sha256")
     if told is not None and told != hashlib.sha256(tensors["__metadata__"]["uadtk"].encode()).hexdigest():
         raise CheckpointError("the header is damaged (checksum differs)", where, "Copy or download it again.")
+    return _upgraded(header, made_for, where)
+
+
+def _upgraded(header: dict[str, Any], made_for: int, where: str) -> dict[str, Any]:
+    """A header of format ``made_for`` as one of the present format."""
+    for number in range(made_for, FORMAT):
+        if number not in _UPGRADES:
+            raise CheckpointError(f"is of checkpoint format {made_for}, which was never released", where)
+        try:
+            header = {**_UPGRADES[number](header), "format": number + 1}
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"its header of format {number} is incomplete ({error})", where) from None
     return header
 
 

@@ -1,14 +1,14 @@
-"""The hooks of uadtk. Hooks find things and watch; the data path is plain functions.
+"""The hooks of uadtk, for discovery and observation; the data path is plain functions.
 
 A plugin is a light module (no numpy, no torch) named by an entry point in the group ``uadtk``::
 
-    from uadtk.api import Entry, hookimpl
+    from uadtk.plugin import Entry, hookimpl
 
     @hookimpl
     def uadtk_models():
         return [Entry("vqvae", "uadtk_vqvae.model:Model", "Vector-quantised autoencoder.")]
 
-Hooks only ever gain arguments.
+Future versions may add arguments to a hook, never remove them.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ hookimpl = pluggy.HookimplMarker("uadtk")
 
 @hookspec
 def uadtk_models() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Models: classes as ``uadtk.core.model`` describes them."""
+    """Models: classes as described in ``uadtk.core.model``."""
 
 
 @hookspec
 def uadtk_scorers() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Scorers: classes as ``uadtk.core.scorer`` describes them."""
+    """Scorers: classes as described in ``uadtk.core.scorer``."""
 
 
 @hookspec
 def uadtk_thresholders() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Thresholders: classes as ``uadtk.core.thresholder`` describes them."""
+    """Thresholders: classes as described in ``uadtk.core.thresholder``."""
 
 
 @hookspec
 def uadtk_cleaners() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Cleaners: classes as ``uadtk.core.cleaner`` describes them."""
+    """Cleaners: classes as described in ``uadtk.core.cleaner``."""
 
 
 @hookspec
 def uadtk_commands() -> Iterable[Entry]:  # type: ignore[empty-body]
-    """Subcommands of ``uadtk``: a function with annotated parameters, or a ``typer.Typer``."""
+    """Subcommands of ``uadtk``: functions with annotated parameters, or ``typer.Typer`` apps."""
 
 
 @hookspec(firstresult=True)
 def uadtk_read(path: Path) -> Volume | None:
-    """Read an image of a format uadtk does not know, or return None. NIfTI is tried first, in-tree."""
+    """Read an image of another format, or return None. Its own readers (``uadtk.io.readers``) come first."""
 
 
 @hookspec
 def uadtk_scan_done(segmentation: Segmentation) -> None:
-    """A scan was segmented and its files are written. Observers must not change it."""
+    """Called after a scan was segmented and its files were written. Observers must not modify it."""
 
 
 @hookspec
 def uadtk_scan_failed(path: Path, error: Exception) -> None:
-    """A scan of a cohort could not be segmented."""
+    """Called when a scan of a cohort could not be segmented."""
 
 
 @hookspec
 def uadtk_epoch_done(record: dict[str, Any]) -> None:
-    """A training epoch ended; ``record`` is its line in the log."""
+    """Called after a training epoch; ``record`` is its line in the log."""

@@ -1,8 +1,8 @@
-"""Finds models, scorers, thresholders, cleaners and commands by name, ours and those of installed plugins.
+"""Find models, scorers, thresholders, cleaners and commands by name, built-in and from installed plugins.
 
-Built-in names are looked up first and cost no scan of the installed packages. A plugin that cannot be imported costs
-one warning line; it is an error only for who asked for it. ``UADTK_PLUGINS=""`` switches third-party plugins off,
-``UADTK_PLUGINS=a,b`` takes only those distributions; ``UADTK_TRACE=1`` prints every call of a plugin's hook to stderr.
+Built-in names are looked up first, without scanning the installed packages. A plugin that cannot be imported causes one
+warning line, and an error only if it is requested by name. ``UADTK_PLUGINS=""`` switches third-party plugins off,
+``UADTK_PLUGINS=a,b`` allows only those distributions; ``UADTK_TRACE=1`` prints every call of a plugin's hook to stderr.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import Any, Literal
 
 import pluggy
 
-import uadtk
 from uadtk import builtin, hookspecs
+from uadtk.core import options as opts
 from uadtk.core.entry import API_VERSION, Entry
 from uadtk.core.errors import PluginError, UsageError, did_you_mean
+from uadtk.core.spec import Spec
+from uadtk.version import VERSION
 
 Kind = Literal["models", "scorers", "thresholders", "cleaners", "commands"]
 KINDS: tuple[Kind, ...] = ("models", "scorers", "thresholders", "cleaners", "commands")
@@ -40,7 +42,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class Plugin:
-    """An installed plugin; ``problem`` says in one line why it, or a part of it, cannot be used."""
+    """An installed plugin; ``problem``: one line on why it, or a part of it, cannot be used."""
 
     dist: str
     version: str
@@ -61,7 +63,7 @@ def find(kind: Kind, name: str) -> Registered:
     Raises
     ------
     UsageError
-        Nobody offers that name (with a suggestion), or two plugins do.
+        No such name (with a suggestion), or two plugins provide it.
     PluginError
         ``dist/name`` names a plugin that cannot be loaded.
     """
@@ -73,7 +75,7 @@ def find(kind: Kind, name: str) -> Registered:
         return found[0]
     if found:
         owners = " and ".join(sorted(r.dist for r in found))
-        raise UsageError(f"two plugins offer it: {owners}", name, f"Name one: {found[0].dist}/{short}.")
+        raise UsageError(f"provided by two plugins: {owners}", name, f"Name one: {found[0].dist}/{short}.")
     for plugin in plugins():
         if plugin.problem and plugin.dist == dist:
             raise PluginError(plugin.problem, str(plugin), "Reinstall or update the plugin.")
@@ -98,6 +100,22 @@ def load(kind: Kind, name: str) -> Any:
         raise PluginError(f"cannot be loaded ({_cause(error)})", where, "Reinstall the plugin.") from error
 
 
+def build(kind: Kind, spec: Spec) -> Any:
+    """The scorer, cleaner or thresholder that ``spec`` describes.
+
+    Raises
+    ------
+    UsageError, PluginError
+        As :func:`load`; or not such an option, or not a valid value of it.
+    """
+    return load(kind, spec.name)(options_of(kind, spec))
+
+
+def options_of(kind: Kind, spec: Spec) -> Any:
+    """The options of ``spec``, checked, with defaults filled in: two specs that mean the same have equal ones."""
+    return opts.build(load(kind, spec.name).Options, spec.values, spec.name)
+
+
 def entries(kind: Kind) -> list[Registered]:
     """All entries of a kind: ours by name, then the plugins' by name."""
     third_party = [r for plugin in _installed()[1] if not plugin.problem for r in _offers(plugin, kind)[0]]
@@ -110,12 +128,12 @@ def plugins() -> list[Plugin]:
 
 
 def warnings() -> list[str]:
-    """One line per plugin problem."""
+    """One line per problem with a plugin."""
     there = {_normal(p.dist) for p in _installed()[1]}
     missing = sorted((_chosen() or set()) - there)
     return [
         *(f"plugin {p}: {p.problem}" for p in plugins() if p.problem),
-        *(f"plugin {name}: named in UADTK_PLUGINS, not installed" for name in missing),
+        *(f"plugin {name}: named in UADTK_PLUGINS, but not installed" for name in missing),
     ]
 
 
@@ -125,17 +143,17 @@ def hooks() -> Any:
 
 
 def notify(hook: str, say: Callable[[str], None], **event: Any) -> None:
-    """Tell every observer. One that fails costs a warning line, and neither the result nor the other observers."""
+    """Call every observer. One that fails causes a warning line and does not affect the result or other observers."""
     manager, found = _installed()
     for plugin in found:
         try:
             _call(manager, plugin, hook, **event)
         except Exception as error:
-            say(f"warning: plugin {plugin}: {hook} fails ({_cause(error)})")
+            say(f"warning: plugin {plugin}: {hook} failed ({_cause(error)})")
 
 
 def reload() -> None:
-    """Forget what was found; for tests and for sessions that install plugins while running."""
+    """Clear the cache; for tests and for sessions that install plugins while running."""
     for cached in (own, _installed):
         cached.cache_clear()
 
@@ -143,12 +161,12 @@ def reload() -> None:
 @cache
 def own(kind: Kind) -> dict[str, Registered]:
     offer = getattr(builtin, f"uadtk_{kind}", list)
-    return {entry.name: Registered(entry, OWN, uadtk.__version__) for entry in offer()}
+    return {entry.name: Registered(entry, OWN, VERSION) for entry in offer()}
 
 
 @cache
 def _installed() -> tuple[pluggy.PluginManager, tuple[Plugin, ...]]:
-    """Every entry point of the group that is not switched off; those that can be used are in the manager."""
+    """All enabled entry points of the group; usable ones are registered with the manager."""
     manager = pluggy.PluginManager("uadtk")
     manager.add_hookspecs(hookspecs)
     if os.environ.get("UADTK_TRACE") == "1":
@@ -163,14 +181,14 @@ def _installed() -> tuple[pluggy.PluginManager, tuple[Plugin, ...]]:
         try:
             manager.register(importlib.import_module(point.module), plugin.id)
         except Exception as error:
-            manager.unregister(name=plugin.id)  # pluggy may have come half-way
+            manager.unregister(name=plugin.id)  # it may be partly registered
             plugin = replace(plugin, problem=f"cannot be loaded ({_cause(error)})")
         found.append(plugin)
     return manager, tuple(found)
 
 
 def _plugin(point: metadata.EntryPoint) -> Plugin:
-    """Half-removed distributions have neither name nor version."""
+    """A plugin from its entry point; an incompletely removed distribution has neither name nor version."""
     dist = point.dist
     return Plugin((dist and dist.name) or "unknown", (dist and dist.version) or "?", point.value)
 
@@ -187,22 +205,22 @@ def _normal(dist: str) -> str:
 
 
 def _call(manager: pluggy.PluginManager, plugin: Plugin, hook: str, **event: Any) -> list[Any]:
-    """Call the hook of one plugin alone."""
+    """Call the hook of a single plugin."""
     others = [module for name, module in manager.list_name_plugin() if name != plugin.id]
     results: list[Any] = manager.subset_hook_caller(hook, others)(**event)
     return results
 
 
 def _offers(plugin: Plugin, kind: Kind) -> tuple[list[Registered], list[str]]:
-    """What a plugin offers of a kind, and what is wrong with the rest."""
+    """A plugin's valid entries of a kind, and the problems of the others."""
     good, bad = [], []
     try:
         offered = [entry for part in _call(_installed()[0], plugin, f"uadtk_{kind}") for entry in part]
     except Exception as error:
-        return [], [f"uadtk_{kind} fails ({_cause(error)})"]
+        return [], [f"uadtk_{kind} failed ({_cause(error)})"]
     for entry in offered:
         if not isinstance(entry, Entry):
-            bad.append(f"uadtk_{kind} offers {entry!r}, which is no Entry")
+            bad.append(f"uadtk_{kind} returned {entry!r}, which is not an Entry")
         elif entry.api > API_VERSION:
             bad.append(f"'{entry.name}' needs a newer uadtk (api {entry.api}, this is {API_VERSION})")
         else:
@@ -211,7 +229,7 @@ def _offers(plugin: Plugin, kind: Kind) -> tuple[list[Registered], list[str]]:
 
 
 def _partial_problems(plugin: Plugin) -> list[str]:
-    """What is wrong with parts of a plugin that could be loaded: entries, and hooks that do not exist."""
+    """Problems of a plugin that could be loaded: invalid entries and unknown hooks."""
     module = _installed()[0].get_plugin(plugin.id)
     known = {name for name in vars(hookspecs) if name.startswith("uadtk_")}
     marked = {name for name, value in vars(module).items() if hasattr(value, "uadtk_impl")}

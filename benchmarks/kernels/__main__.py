@@ -1,6 +1,6 @@
 """``python -m benchmarks.kernels [--quick] [kernel ...]``: the table of ratios, as Markdown; exit 1 below a floor.
 
-Each kernel is measured in its own process, so that no peer's thread pool or allocator slows down the next kernel.
+Each kernel is measured in its own process, so that thread pools and allocators of its peers do not affect the next.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ MODULES = [name for name in _FILES if name not in ("__main__", "__init__", "harn
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.add_argument("kernel", nargs="*", help=f"file or function; files: {', '.join(MODULES)}")
-    parser.add_argument("--quick", action="store_true", help="the smallest size, fewer repeats; same floors")
+    parser.add_argument("--quick", action="store_true", help="smallest size and fewer repeats; same floors")
     parser.add_argument("--rows-of", choices=MODULES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rows_of:
         return _rows_of(arguments.rows_of, arguments.quick)
 
-    homes = kernels._HOMES
+    homes = kernels._MODULES
     wanted = [homes.get(name, name) for name in arguments.kernel] or MODULES
     unknown = sorted(set(wanted) - set(MODULES))
     if unknown:
-        parser.error(f"no benchmark for {', '.join(unknown)}; there are {', '.join(MODULES)}")
+        parser.error(f"no benchmark for {', '.join(unknown)}; choose from {', '.join(MODULES)}")
 
     print(f"{harness.machine()}\n", flush=True)
     command = [sys.executable, "-m", "benchmarks.kernels", *(["--quick"] if arguments.quick else [])]

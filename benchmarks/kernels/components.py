@@ -37,7 +37,7 @@ def first_call() -> None:
     healthy_fp_threshold(score, 0)
 
 
-def _curve(name: str, score: Any, truth: Any, connectivity: int, repeats: int) -> Iterator[Row]:
+def _curve(name: str, score: Any, truth: Any, connectivity: Any, repeats: int) -> Iterator[Row]:
     sweep = component_sweep(score, truth, _MIN, connectivity)
     box = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(score))
     inner, inner_truth = np.ascontiguousarray(score[box]), np.ascontiguousarray(truth[box])
@@ -48,11 +48,11 @@ def _curve(name: str, score: Any, truth: Any, connectivity: int, repeats: int) -
         sizes[0] = 0
         kept = sizes >= _MIN
         hits = np.bincount(labels[inner_truth], minlength=sizes.size)[kept].sum()
-        return sizes[kept].sum(), hits, np.count_nonzero(kept)
+        return int(sizes[kept].sum()), int(hits), int(np.count_nonzero(kept))
 
     def dusted(threshold: Any) -> tuple[int, int]:
         kept = cc3d.dust(score > threshold, threshold=_MIN, connectivity=connectivity, in_place=True)
-        return np.count_nonzero(kept), np.count_nonzero(kept & truth)
+        return int(np.count_nonzero(kept)), int(np.count_nonzero(kept & truth))
 
     for k in range(0, 1001, 25):
         ours = (sweep.voxels[k], sweep.true_positives[k], sweep.components[k])
@@ -92,7 +92,7 @@ def _exact(name: str, sample: Any, repeats: int) -> Iterator[Row]:
 
 def _healthy(score: Any, budget: int, repeats: int) -> Row:
     def bisection() -> float:
-        """Over the distinct scores: exact, because kept voxels never rise with the threshold."""
+        """Over the distinct scores: exact, because the number of remaining voxels never rises with the threshold."""
         distinct = np.unique(score)
         low, high = -1, distinct.size - 1
         while high - low > 1:

@@ -1,9 +1,9 @@
-"""What every kernel benchmark shares: timing, synthetic brains, machine facts and the table.
+"""Shared by the kernel benchmarks: timing, synthetic brains, machine description and the table.
 
-A benchmark module ``benchmarks/kernels/<file>.py`` holds two functions:
+A benchmark module ``benchmarks/kernels/<file>.py`` defines two functions:
 
 ``rows(quick)``
-    yields one :class:`Row` per case. It asserts that ours and the peers agree, in the same run, on the same data.
+    yields one :class:`Row` per case, and asserts in the same run that our result and the peers' agree.
 ``first_call()``
     calls the kernel once on a tiny input: timed in a fresh process with an empty and then a filled Numba cache.
 """
@@ -27,11 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 ROOT = Path(__file__).parents[2]
-# For the environment of a fresh process: NumPy, torch and ITK read these when they are loaded.
+# Environment of a fresh process: NumPy, torch and ITK read these variables when loaded.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1"
 )
-# The three sizes at which growth is shown: a cropped brain, the MNI grid at 1 mm, the SRI24 grid of BraTS.
+# Three sizes, to show the scaling: a cropped brain, the MNI grid at 1 mm, the SRI24 grid of BraTS.
 SHAPES = {"sq": (128, 128, 155), "mni": (182, 218, 182), "sri": (240, 240, 155)}
 _VERSIONED = ("numpy", "scipy", "numba", "SimpleITK", "connected-components-3d", "scikit-learn")
 
@@ -40,8 +40,8 @@ _VERSIONED = ("numpy", "scipy", "numba", "SimpleITK", "connected-components-3d",
 class Row:
     """One case: our median time and each peer's, in seconds.
 
-    ``goal`` and ``floor`` are ratios peer/ours: one number for every peer, or one per peer name (a peer that is not
-    named is shown for information). A ratio below ``floor`` fails the run; the goal is for an idle machine.
+    ``goal`` and ``floor`` are ratios peer/ours: one number for all peers, or one per peer name (other peers are
+    shown for information). A ratio below ``floor`` fails the run; the goal is for an idle machine.
     """
 
     kernel: str
@@ -63,9 +63,9 @@ class Brain:
 
 
 def interleave(functions: Mapping[str, Callable[[], object]], repeats: int = 5, warmup: int = 1) -> dict[str, float]:
-    """Median CPU seconds of each function; they take turns, so that load on the machine hits all alike.
+    """Median CPU seconds of each function, called in turns so that machine load affects all of them equally.
 
-    CPU time, not wall time: every side runs on one thread, and a busy machine must not count against the short one.
+    CPU time, not wall time: every function runs on one thread, and load would distort short times most.
     """
     for _ in range(warmup):
         for function in functions.values():
@@ -115,16 +115,17 @@ def brain(shape: str | tuple[int, int, int] = "mni", seed: int = 0) -> Brain:
 def machine() -> str:
     """Processor, cores, memory, load and library versions: one Markdown paragraph."""
     cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    memory_kb = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    memory = f"{memory_kb / 2**20:.0f} GiB" if memory_kb else "unknown memory"
     versions = [f"Python {platform.python_version()}"]
     for name in _VERSIONED:
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{name} missing")
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown"
     return (
-        f"{cpu or platform.processor()}, {os.cpu_count()} cores, {memory / 2**20:.0f} GiB, {platform.platform()}; "
+        f"{cpu or platform.processor()}, {os.cpu_count()} cores, {memory}, {platform.platform()}; "
         f"load average {load} at the start; {', '.join(versions)}. Every side on one thread."
     )
 
@@ -148,13 +149,13 @@ def table(rows: Iterator[Row]) -> Iterator[str | BelowFloor]:
 
 
 class BelowFloor(str):
-    """One ratio that the run fails for."""
+    """A ratio below its floor, which fails the run."""
 
 
 def first_call_seconds(module: str) -> tuple[float, float]:
     """Seconds of ``first_call()`` in a fresh process: with an empty compile cache, then with the cache just filled.
 
-    NumPy and Numba are imported before the clock starts, so this is compilation or loading of kernels alone.
+    NumPy and Numba are imported before timing starts, so only compiling or loading the kernels is timed.
     """
     code = (
         "import importlib, time, numpy, numba\n"
@@ -173,4 +174,5 @@ def _for_peer(value: float | Mapping[str, float] | None, peer: str) -> float | N
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
+    """The lines of a file of Linux; none on other systems."""
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []

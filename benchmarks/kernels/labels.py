@@ -1,4 +1,4 @@
-"""Components by size and their statistics, against cc3d with what a user would write around it."""
+"""Components by size and their statistics, against cc3d with the code a user would add."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def _stats(name: str, labels: Any, score: Any, repeats: int) -> Row:
             assert row[0] == size
             assert row[2] == peak
             assert abs(row[3] - mean) < 1e-9
-            assert np.allclose(row[1], centroid, atol=1e-3)  # cc3d's are of lower precision
+            assert np.allclose(row[1], centroid, atol=1e-3)  # cc3d has lower precision
     functions = {"ours": lambda: label_stats(labels, score), STATISTICS: statistics, SCIPY: scipy}
-    if name == "sq":  # it takes as many passes over the volume as there are labels
+    if name == "sq":  # one pass over the volume per label
         functions[LOOP] = loop
     medians = interleave(functions, repeats)
     return Row("label_stats", f"{len(stats.voxels)} labels, {name}", medians.pop("ours"), medians, 3, 1.5)

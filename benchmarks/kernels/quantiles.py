@@ -28,7 +28,7 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def first_call() -> None:
     volume = np.arange(8, dtype=np.float32)
-    quantile(lambda: iter([volume]), 0.5)  # arrays at hand this small would go to NumPy
+    quantile(lambda: iter([volume]), 0.5)  # arrays in memory this small would be passed to NumPy
 
 
 def _case(case: str, volumes: Any, masks: Any, goal: float | None, floor: float | None, repeats: int) -> Row:

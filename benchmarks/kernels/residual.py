@@ -1,4 +1,4 @@
-"""aggregate: Monte-Carlo mean and variance against NumPy's two passes and NumPy's Welford, and the plain residual."""
+"""aggregate: Monte Carlo mean and variance against NumPy's two passes and NumPy's Welford, and the plain residual."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _monte_carlo(samples: int, repeats: int) -> Row:
 
 
 def _stream(repeats: int) -> Row:
-    """The same 100 samples as the pipeline sees them: ten at a time into a running volume."""
+    """The same 100 samples as in the pipeline: ten at a time into a running volume."""
     image, mask = _slab()
     rng = np.random.default_rng(0)
     batch = image + 0.1 * rng.standard_normal((100, *image.shape), dtype=np.float32)
@@ -74,7 +74,7 @@ def _stream(repeats: int) -> Row:
 
 
 def _plain(name: str, repeats: int) -> Row:
-    """One reconstruction of a whole volume: bound by memory, so NumPy is close."""
+    """One reconstruction of a whole volume: memory-bound, so NumPy is close."""
     sample = brain(name)
     image = sample.signed + 1
     reconstruction = np.ones_like(image)
@@ -105,7 +105,7 @@ def _two_pass(image: Any, batch: Any, mask: Any) -> tuple[Any, Any]:
 
 
 def _welford(image: Any, batch: Any, mask: Any) -> tuple[Any, Any]:
-    """NumPy with buffers written in place: the fastest form of it that we found."""
+    """NumPy with in-place buffers: its fastest form that we found."""
     mean, spread = np.zeros_like(image), np.zeros_like(image)
     residual, step = np.empty_like(image), np.empty_like(image)
     for k, reconstruction in enumerate(batch, start=1):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import rankdata
 
@@ -16,25 +20,47 @@ IMAGELESS = np.zeros((0, 0, 0), np.float32)  # for cleaners that do not look at 
 
 
 @pytest.mark.parametrize(
-    ("size", "unit", "spacing_mm", "window"),
+    ("size", "unit", "spacing_mm", "windows"),
     [
-        (5, "voxel", (1.0, 1.0, 1.0), (5, 5, 5)),  # the paper
-        (5, "voxel", (8.0, 0.47, 0.47), (5, 5, 5)),  # voxels know nothing of millimetres
-        (5, "mm", (1.0, 1.0, 1.0), (5, 5, 5)),  # the same at 1 mm
-        (5, "mm", (5.0, 1.625, 1.625), (1, 3, 3)),  # 208 mm over 128 pixels, thick slices: 4.9 mm in the plane
-        (5, "mm", (1.0, 1.625, 1.625), (5, 3, 3)),
-        (5, "mm", (1.0, 0.8125, 0.8125), (5, 7, 7)),  # 256 pixels
-        (5, "mm", (8.0, 0.47, 0.47), (1, 7, 7)),  # 11 voxels would be 5 mm; the filter goes to 7
-        (3, "mm", (3.0, 1.0, 1.0), (1, 3, 3)),
-        (1, "voxel", (1.0, 1.0, 1.0), (1, 1, 1)),
-        (4, "voxel", (1.0, 1.0, 1.0), (5, 5, 5)),
-        (50, "voxel", (1.0, 1.0, 1.0), (7, 7, 7)),
+        (5, "voxel", (1.0, 1.0, 1.0), {(5, 5, 5): 1}),  # the paper
+        (5, "voxel", (8.0, 0.47, 0.47), {(5, 5, 5): 1}),  # voxels know nothing of millimetres
+        (5, "mm", (1.0, 1.0, 1.0), {(5, 5, 5): 1}),  # the same at 1 mm
+        (6, "mm", (2.0, 2.0, 2.0), {(3, 3, 3): 1}),
+        (6, "mm", (3.0, 2.0, 2.0), {(1, 3, 3): 0.5, (3, 3, 3): 0.5}),  # two slices: between one and three
+        (6, "mm", (1.0, 2.0, 2.0), {(5, 3, 3): 0.5, (7, 3, 3): 0.5}),
+        (5, "mm", (8.0, 0.47, 0.47), {(1, 7, 7): 1}),  # 11 voxels would be 5 mm; the filter goes to 7
+        (1, "voxel", (1.0, 1.0, 1.0), {(1, 1, 1): 1}),
+        (4, "voxel", (1.0, 1.0, 1.0), {(3, 3, 3): 0.5, (5, 5, 5): 0.5}),
+        (4.5, "mm", (2.0, 1.0, 1.0), {(3, 5, 5): 0.625, (1, 5, 5): 0.125, (1, 3, 3): 0.25}),
+        (50, "voxel", (1.0, 1.0, 1.0), {(7, 7, 7): 1}),
     ],
 )
-def test_the_medians_window(size: float, unit: str, spacing_mm: Spacing, window: tuple[int, int, int]) -> None:
-    found = median.Cleaner(build(median.Options, {"size": size, "unit": unit}, "median")).window(spacing_mm)
-    assert found == window
-    assert all(n % 2 == 1 for n in found)
+def test_the_medians_windows(size: float, unit: str, spacing_mm: Spacing, windows: dict[Any, float]) -> None:
+    found = median.Cleaner(build(median.Options, {"size": size, "unit": unit}, "median")).windows(spacing_mm)
+    assert {window: weight for weight, window in found} == pytest.approx(windows)
+
+
+@given(st.tuples(*[st.floats(0.4, 8.0)] * 3), st.floats(1.0, 12.0))
+def test_the_physical_width_is_the_one_asked_for(spacing_mm: Spacing, size: float) -> None:
+    """The mean width of the windows is the wanted one, on every axis: no rounding, so no ties."""
+    found = median.Cleaner(median.Options(size=size, unit="mm")).windows(spacing_mm)
+    for axis, mm in enumerate(spacing_mm):
+        mean = sum(weight * window[axis] for weight, window in found)
+        assert mean == pytest.approx(min(max(size / mm, 1), 7))
+    assert sum(weight for weight, _ in found) == pytest.approx(1)
+    assert all(n % 2 == 1 for _, window in found for n in window)
+    assert len(found) <= 4
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.one_of(st.floats(0.4, 8.0), st.sampled_from([6.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.75, 0.6, 0.5])))
+def test_a_spacing_off_by_a_tenth_of_a_percent_changes_no_mask_by_more_than_one(mm: float) -> None:
+    rng = np.random.default_rng(3)
+    score = ndimage.gaussian_filter(rng.random((24, 40, 40)), (1.0, 1.5, 1.5)).astype(np.float32)
+    cut, brain = np.quantile(score, 0.95), np.ones(score.shape, bool)
+    cleaner = median.Cleaner(median.Options(size=6, unit="mm"))
+    marked = [int((cleaner.clean(score, IMAGELESS, brain, (mm * k, 1.625, 1.625)) > cut).sum()) for k in (1, 1.001)]
+    assert abs(marked[1] - marked[0]) <= max(0.01 * marked[0], 2)
 
 
 def test_the_median_takes_away_what_is_alone_and_keeps_what_is_large() -> None:

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -19,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.conftest import TINY, Done, call
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.commands import TINY, Done, call
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 from uadtk.pipeline import outputs
 
@@ -73,7 +72,7 @@ def almost_empty(path: Path) -> None:
 BAD_SCANS = {
     "truncated gzip": (truncated, "is cut short"),
     "damaged gzip": (damaged_gzip, "has damaged gzip data"),
-    "fewer voxels than the header says": (shorter_than_promised, "its header promises"),
+    "fewer voxels than the header says": (shorter_than_promised, "its header requires"),
     "empty file": (lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
     "not a NIfTI": (lambda path: path.write_text("hello " * 200), "not a NIfTI image"),
     "four frames": (lambda path: saved(path, np.stack([small_brain()[0]] * 4, 3)), "holds 4 volumes, not one"),
@@ -107,9 +106,9 @@ def test_a_bad_scan_costs_one_line(case: str, segment: Segment, tmp_path: Path) 
 def test_a_brain_larger_than_the_field_of_view(segment: Segment, tmp_path: Path) -> None:
     wide, mask = tmp_path / "wide.nii.gz", tmp_path / "mask.nii.gz"
     image, brain, _ = small_brain()
-    saved(wide, image, np.diag([6.0, 6, 5, 1]))
-    saved(mask, brain.astype(np.uint8), np.diag([6.0, 6, 5, 1]))
-    segment("--brain-mask", mask, scans=(wide,)).refused(3, "mm left-right, the model sees 208 mm", "spacing")
+    saved(wide, image, np.diag([9.0, 9, 5, 1]))
+    saved(mask, brain.astype(np.uint8), np.diag([9.0, 9, 5, 1]))
+    segment("--brain-mask", mask, scans=(wide,)).refused(3, "front-back, the model's field of view 208 mm", "spacing")
     assert not (tmp_path / "out").exists()
 
 
@@ -119,7 +118,7 @@ def test_masks_that_do_not_fit(segment: Segment, small_cohort: Path, tmp_path: P
     saved(shifted, brain, SMALL_AFFINE + np.eye(4)[:, [3, 3, 3, 0]] * 5)
     saved(cut, brain[:-1])
     saved(empty, brain * 0)
-    segment("--brain-mask", shifted).refused(3, f"{shifted}: the mask's grid", "first voxel at", "Resample the mask")
+    segment("--brain-mask", shifted).refused(3, f"{shifted}: the mask lies up to 5 mm off", "Resample the mask")
     segment("--brain-mask", cut).refused(3, "43 x 52 x 24 voxels", "44 x 52 x 24 voxels")
     segment("--brain-mask", empty).refused(3, "the mask is empty")
     segment("--brain-mask", tmp_path / "none.nii.gz").refused(3, "none.nii.gz: no such file")
@@ -207,7 +206,11 @@ MISUSE = {
     "model without point": (["--model", "histeq"], 2, "has no operating point. Make one: uadtk threshold"),
     "unknown point": (["--point", "p89"], 2, "no operating point 'p89'. --point: Did you mean 'p98'?"),
     "unknown scorer": (["--scorer", "resdual"], 2, "no scorer 'resdual'. Did you mean 'residual'?"),
-    "scorer the model cannot serve": (["--scorer", "residual"], 2, "needs reconstruct, model 'histeq' has not"),
+    "scorer the model cannot serve": (
+        ["--scorer", "residual"],
+        2,
+        "needs reconstruct, which model 'histeq' does not provide",
+    ),
     "choice that is none": (["--scorer", "residual:polarity=both"], 2, "residual: polarity=both: not a choice"),
     "unknown scorer option": (["--scorer", "own:size=3"], 2, "own: no option 'size'. It has no options."),
     "unknown cleaner": (["--cleaner", "medain"], 2, "no cleaner 'medain'. Did you mean 'median'?"),
@@ -277,8 +280,9 @@ def test_a_cohort_goes_on_after_failures(segment: Segment, small_cohort: Path, t
     done = segment(scans=(table,))
     assert done.code == 1
     said = done.err.splitlines()
-    assert said[0].startswith(f"bad: {bad}: is cut short")
-    assert said[1] == f"gone: {tmp_path / 'gone.nii.gz'}: no such file. Check the path."
+    assert said[0].startswith(f"bad: failed: {bad}: is cut short")
+    hint = "Check the path; those in a table are relative to the table's folder."
+    assert said[1] == f"gone: failed: {tmp_path / 'gone.nii.gz'}: no such file. {hint}"
     assert len(said) == 2
     out = tmp_path / "out"
     assert (out / "summary.tsv").read_text() == done.out
@@ -294,17 +298,24 @@ def test_calibration_leaves_bad_scans_out_and_needs_one(small_cohort: Path, tmp_
     bad, table, out = tmp_path / "bad.nii.gz", tmp_path / "cohort.tsv", tmp_path / "h.safetensors"
     truncated(bad)
     table.write_text(f"subject\timage\nbad\t{bad}\n")
-    done = call("threshold", "--model", "histeq", "--healthy", table, "-o", out)
+    threshold = ["threshold", "--model", "histeq", "--healthy", table, "-o", out]
+    call(*threshold).refused(3, f"uadtk: {bad}: is cut short")
+    table.write_text(f"subject\timage\nbad\t{bad}\nworse\t{bad}\n")
+    done = call(*threshold)
     assert done.code == 3
-    first, last = done.err.splitlines()
-    assert first.startswith(f"bad: left out: {bad}: is cut short")
-    assert last == f"uadtk: {table}: no scan could be used for calibration"
+    first, second, last = done.err.splitlines()
+    assert first.startswith(f"bad: failed: {bad}: is cut short")
+    assert second.startswith(f"worse: failed: {bad}: is cut short")
+    assert last == "uadtk: none of 2 scans could be scored. The lines above say why."
     assert not out.exists()
     table.write_text(f"subject\timage\nbad\t{bad}\ngood\t{small_cohort.parent / 's0.nii.gz'}\n")
-    done = call("threshold", "--model", "histeq", "--healthy", table, "-o", out)
+    done = call(*threshold)
     assert done.code == 0
+    assert done.err.startswith(f"bad: failed: {bad}: is cut short")
+    assert done.err.count("\n") == 1
     assert "1 scans" in done.out
-    assert checkpoints.load(out).points[0].scans == 1
+    point = checkpoints.load(out).points[0]
+    assert (point.scans, point.failed) == (1, 1)
 
 
 # Outputs --------------------------------------------------------------------------------------------------------------
@@ -377,15 +388,25 @@ def test_training_that_cannot_start(histeq: Path, small_cohort: Path, tmp_path: 
     bad, table = tmp_path / "bad.nii.gz", tmp_path / "cohort.tsv"
     truncated(bad)
     table.write_text(f"subject\timage\nA\t{bad}\nB\t{bad}\n")
+    call("train", "scalespace", table, "-o", new).refused(3, f"uadtk: {bad}: is cut short")
+    table.write_text("subject\timage\tsplit\n" + "".join(f"{name}\t{bad}\ttrain\n" for name in "ABC"))
     done = call("train", "scalespace", table, "-o", new)
     assert done.code == 3
-    assert [line.partition(":")[0] for line in done.err.splitlines()] in (["A", "uadtk"], ["B", "uadtk"])
+    lines = [line.partition(": ")[::2] for line in done.err.splitlines()]
+    *failed, last = lines
+    assert len(failed) == 2  # the third is to be validated on
+    assert all(name in "ABC" and words.startswith(f"failed: {bad}: is cut short") for name, words in failed)
+    assert last == (
+        "uadtk",
+        "no slice to use for training scans. See the lines above; are the scans lesion-free anywhere?",
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nii.gz", "cohort.tsv"]
 
 
 @contextmanager
 def full_disk(room: int = 4096) -> Iterator[None]:
     """No file of this process may grow beyond ``room`` bytes: the system itself refuses the write."""
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
@@ -405,8 +426,8 @@ def test_a_full_disk(segment: Segment, weighted: Path, small_cohort: Path, tmp_p
         prepared = call("train", *tiny, "-o", tmp_path / "m.safetensors")
         trained = call("train", *tiny, "-o", tmp_path / "m.safetensors", *ready)
     segmented.refused(1, f"{tmp_path / 'out'}", "cannot be written (File too large). Make room")
-    calibrated.refused(1, "the scores cannot be kept there (", "Set TMPDIR")
-    prepared.refused(1, f"{tmp_path / 'm.safetensors.slices'}: the prepared slices cannot be kept there", "--slices")
+    calibrated.refused(1, "scores cannot be stored there (", "Set TMPDIR")
+    prepared.refused(1, f"{tmp_path / 'm.safetensors.slices'}: prepared slices cannot be stored there", "--slices")
     assert trained.code == 1
     assert trained.err.splitlines()[-1].startswith(f"uadtk: {tmp_path / 'm.safetensors.resume'}: cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["before"]
@@ -429,8 +450,8 @@ import os, signal, sys
 from uadtk.cli import main
 from uadtk.pipeline import outputs
 write, written = outputs.write_nifti, []
-def dying(path, volume):
-    write(path, volume)
+def dying(path, volume, header):
+    write(path, volume, header)
     written.append(path)
     if len(written) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -441,7 +462,7 @@ main(sys.argv[1:])
 
 def test_a_killed_process_leaves_nothing_to_see(segment: Segment, histeq: Path, scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, "segment", scan, "--model", histeq, "-o", out]
+    command: list[str | Path] = [sys.executable, "-c", KILLED, "segment", scan, "--model", histeq, "-o", out]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     (hidden,) = out.iterdir()
@@ -455,7 +476,8 @@ def test_a_killed_process_leaves_nothing_to_see(segment: Segment, histeq: Path, 
 def test_the_exit_code_reaches_the_shell(tmp_path: Path) -> None:
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"")
-    command = [sys.executable, "-m", "uadtk", "segment", bad, "--model", "nothing.safetensors", "-o", tmp_path / "out"]
+    command: list[str | Path] = [sys.executable, "-m", "uadtk", "segment", bad, "-o", tmp_path / "out"]
+    command += ["--model", "nothing.safetensors"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 4
     assert done.stdout == ""
@@ -530,7 +552,9 @@ def test_a_scan_that_vanished_between_listing_and_reading(segment: Segment, smal
     (tmp_path / "link.nii.gz").symlink_to("annexed.nii.gz")
     done = segment(scans=(table,))
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith(f"link: {tmp_path / 'link.nii.gz'}: is a link to a file that is not")
+    assert done.err.splitlines()[-1].startswith(
+        f"link: failed: {tmp_path / 'link.nii.gz'}: is a link to a file that is not there"
+    )
 
 
 def test_phantom_refuses_to_overwrite(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Done, call
-from tests.conftest import SMALL_AFFINE
+from tests.commands import Done, call
+from tests.scans import SMALL_AFFINE
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,7 @@ def made(cohort: Path, model: Path, study: Path, tmp_path_factory: pytest.TempPa
     return folder, benchmark(cohort, model, folder, *options, "--dataset", "ms=MSLUB", "--split", "test")
 
 
+@pytest.mark.slow
 def test_a_table_to_read_one_to_compute_with_and_a_receipt_per_row(made: tuple[Path, Done], model: Path) -> None:
     folder, done = made
     assert done.code == 0  # a scorer that the model cannot serve is no error
@@ -83,7 +84,7 @@ def test_a_second_run_adds_a_model_and_keeps_what_is_done(
     absolute = ["--scorer", "residual", "--scorer", "residual:polarity=absolute"]
     done = benchmark(cohort, model, folder, *absolute, "--collection", "ms", "--split", "test")
     assert done.code == 0
-    assert done.err.count("has been done") == 2
+    assert done.err.count("measured before") == 2
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert len(list((folder / "rows").iterdir())) == 3
     assert len(rows(folder / "table.tsv")) == 3
@@ -95,7 +96,7 @@ def test_a_scan_that_fails_counts_at_the_end(cohort: Path, tmp_path: Path) -> No
     nib.save(nib.Nifti1Image(np.ones((44, 52, 23), np.uint8), SMALL_AFFINE), folder / "p3_lesion.nii.gz")
     done = benchmark(folder / "cohort.tsv", "histeq", tmp_path / "out", "--collection", "ms")
     assert done.code == 1
-    assert done.err.count("p3: left out: ") == 1
+    assert done.err.count("p3: failed: ") == 1
     (row,) = rows(tmp_path / "out" / "table.tsv")
     assert (row["scans"], row["failed"]) == ("2", "1")
     assert benchmark(folder / "cohort.tsv", "histeq", tmp_path / "out", "--collection", "ms").code == 1
@@ -131,7 +132,8 @@ def test_bad_input_costs_one_line(model: Path, cohort: Path, study: Path, small_
     for name, other, words in (
         ("twice.tsv", text.replace("p1\t", "p2\t"), "subject 'p2' is in two splits"),
         ("column.tsv", text.replace("subject", "name"), "the table has no column 'subject'"),
-        ("lesions.tsv", text.replace("lesion_mask", "lesions"), "no scan has a lesion mask"),
+        ("lesions.tsv", text.replace("lesion_mask", "other"), "no scan has a lesion mask"),
+        ("nearly.tsv", text.replace("lesion_mask", "lesions"), "'lesions', which is nearly 'lesion_mask'"),
     ):
         path = cohort.with_name(name)
         path.write_text(other)

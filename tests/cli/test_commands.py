@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 import uadtk
-from tests.cli.conftest import TINY, Done, call
+from tests.commands import TINY, Done, call
 from uadtk import checkpoint as checkpoints
 from uadtk.cli import _ORDER, _command
 from uadtk.cli._lazy import as_command
 from uadtk.core.preparation import Preparation
+from uadtk.core.spec import Spec
 from uadtk.kernels import label_components
 
 
@@ -65,7 +66,7 @@ def test_threshold_adds_a_point_and_leaves_the_weights(trained: tuple[Path, Done
     assert calibration.code == 0
     (point,) = checkpoints.load(path).points
     assert f"{path}: p98 = {point.threshold:.6g} (98 % of healthy brain voxels; 1 scans; " in calibration.out
-    assert (point.scans, point.strategy) == (1, "p98")
+    assert (point.scans, point.strategy) == (1, Spec("p98"))
     assert point.measured["voxel_fpr"] == pytest.approx(0.02, abs=0.002)
     assert checkpoints.load(path).training["epochs"] == 2
     assert training.code == 0
@@ -252,6 +253,6 @@ def test_phantom_can_be_segmented(histeq: Path, tmp_path: Path) -> None:
 
 def test_the_names_that_models_may_not_take_are_those_of_the_command() -> None:
     from uadtk.cli.train import _settings
-    from uadtk.pipeline.train import RESERVED
+    from uadtk.training.train import RESERVED
 
     assert set(inspect.signature(_settings).parameters) == set(RESERVED)

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Done, call
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.commands import Done, call
+from tests.scans import SMALL_AFFINE, small_brain
 
 
 def table(text: str) -> dict[str, dict[str, str]]:
@@ -114,7 +114,7 @@ def test_a_scan_that_fails_is_said_and_counts_at_the_end(model: Path, cohort: Pa
     nib.save(nib.Nifti1Image(np.ones((44, 52, 23), np.uint8), SMALL_AFFINE), cut)
     done = evaluate(model, rewritten("p3_lesion.nii.gz", "cut.nii.gz"), "--where", "collection=ms")
     assert done.code == 1
-    assert done.err.count("p3: left out: ") == 1
+    assert done.err.count("p3: failed: ") == 1
     assert f"{cut}: the mask's grid" in done.err
     assert "2 scans of 2 patients" in done.err
     assert table(done.out)["auprc"]["tiny"] != "-"
@@ -150,7 +150,8 @@ def test_bad_input_costs_one_line(model: Path, cohort: Path, rewritten: Rewrite,
     evaluate(model, cohort, "-o", tmp_path).refused(2, str(tmp_path))
     evaluate(model, tmp_path / "none.tsv").refused(3, "none.tsv")
     evaluate(tmp_path / "none.safetensors", cohort).refused(4, "none.safetensors")
-    evaluate(model, rewritten("lesion_mask", "lesions"), "--where", "collection=unmarked").refused(
+    evaluate(model, rewritten("lesion_mask", "lesions")).refused(3, "'lesions', which is nearly 'lesion_mask'")
+    evaluate(model, rewritten("lesion_mask", "other"), "--where", "collection=unmarked").refused(
         3, "no scan has a lesion mask", "column lesion_mask"
     )
     evaluate(model, rewritten("p1\t", "p2\t"), "--split", "test").refused(3, "subject 'p2' is in two splits")

@@ -10,15 +10,15 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from tests.cli.conftest import Done, call
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.commands import Done, call
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass over the few slices of a test is an epoch."""
-    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+    monkeypatch.setattr("uadtk.training.batches.LEAST_STEPS", 1)
 
 
 @pytest.fixture(scope="module")

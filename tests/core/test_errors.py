@@ -1,11 +1,11 @@
-"""Errors: one line each, an exit code each, and the tree that the docstring draws."""
+"""Errors: one line each, an exit code each, and the class tree shown in the docstring."""
 
 import re
 
 import pytest
 
 from uadtk.core import errors
-from uadtk.core.errors import DataError, UadtkError, did_you_mean
+from uadtk.core.errors import BackendError, DataError, StorageError, UadtkError, did_you_mean
 
 
 def test_the_tree_in_the_docstring_is_the_truth():
@@ -15,9 +15,15 @@ def test_the_tree_in_the_docstring_is_the_truth():
     assert f"interrupted         {errors.INTERRUPTED}" in errors.__doc__
 
 
-def test_every_error_has_its_own_exit_code():
-    codes = [c.exit_code for c in (UadtkError, *UadtkError.__subclasses__())]
-    assert sorted(codes) == [1, 2, 3, 4, 5, 6]
+def test_every_error_has_its_own_exit_code_but_a_full_disk_which_is_any_failure():
+    codes = {c: c.exit_code for c in (UadtkError, *UadtkError.__subclasses__())}
+    assert codes.pop(StorageError) == codes[UadtkError]
+    assert sorted(codes.values()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_the_next_scan_would_meet_too_stops_a_run():
+    kinds = (UadtkError, *UadtkError.__subclasses__())
+    assert {kind for kind in kinds if kind.stops_run} == {BackendError, StorageError}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +33,7 @@ def test_every_error_has_its_own_exit_code():
         (("is empty", "a.nii"), "a.nii: is empty"),
         (("is empty", "a.nii", "Copy it again."), "a.nii: is empty. Copy it again."),
         (("is empty", "", "Copy it again."), "is empty. Copy it again."),
-        (("is\n  empty", "a\nb.nii", "Copy\tit."), "a b.nii: is empty. Copy it."),
+        (("is\n  empty", "a\nb.nii", "Copy\tit."), "a\\nb.nii: is empty. Copy it."),
     ],
 )
 def test_what_where_and_what_to_do_on_one_line(parts, line):

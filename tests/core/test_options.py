@@ -1,4 +1,4 @@
-"""Options: what the command line, configuration files and checkpoints may say, and what they may not."""
+"""Options: valid and invalid values from the command line, configuration files and checkpoints."""
 
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Literal
@@ -122,22 +122,3 @@ def test_fields_say_what_the_command_line_needs():
 def test_options_do_not_change():
     with pytest.raises(FrozenInstanceError):
         build().levels = 4
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "values"),
-    [
-        ("residual", "residual", {}),
-        ("median:size=5,unit=mm", "median", {"size": "5", "unit": "mm"}),
-        (" a/b : two-words = x y ,", "a/b", {"two_words": "x y"}),
-        ("x:equation=a=b", "x", {"equation": "a=b"}),
-        ("x:", "x", {}),
-    ],
-)
-def test_a_spec_is_a_name_with_values(text, name, values):
-    assert opts.parse_spec(text) == (name, values)
-
-
-def test_a_spec_without_equals_is_refused():
-    with pytest.raises(UsageError, match=r"median:5: '5' is not key=value\. Write it like"):
-        opts.parse_spec("median:5")

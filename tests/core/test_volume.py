@@ -1,4 +1,4 @@
-"""Volumes: spacing follows from the affine, and grids that cannot be a brain's are refused."""
+"""Volumes: spacing follows from the affine, and impossible grids are rejected."""
 
 from dataclasses import FrozenInstanceError
 
@@ -84,14 +84,17 @@ def test_extreme_but_possible_grids_are_not(affine):
     assert volume(affine=affine).shape == (4, 5, 6)
 
 
-def test_same_grid_measures_at_the_corners():
+def test_same_grid_measures_at_the_corners_in_voxels():
     one = volume((100, 100, 10))
     moved, turned, cut = np.eye(4), np.eye(4), (100, 100, 9)
-    moved[0, 3] = 0.009
-    turned[0, 0] = 1.0002  # 0.0198 mm at the far side
+    moved[0, 3] = 0.09
+    turned[0, 0] = 1.002  # 0.198 mm at the far side
+    assert one.off_by_mm(volume((100, 100, 10), moved)) == pytest.approx(0.09)
     assert one.same_grid(volume((100, 100, 10), moved))
+    assert one.off_by_mm(volume((100, 100, 10), turned)) == pytest.approx(0.198)
     assert not one.same_grid(volume((100, 100, 10), turned))
-    assert one.same_grid(volume((100, 100, 10), turned), tolerance_mm=0.05)
+    turned[0, 0] = 1.0005
+    assert one.same_grid(volume((100, 100, 10), turned))
     assert not one.same_grid(volume(cut))
     assert not one.same_grid(volume((100, 100, 10), scaled(-1, 1, 1)))
 
@@ -99,3 +102,25 @@ def test_same_grid_measures_at_the_corners():
 @pytest.mark.parametrize("kind", [Scan, ScoreMap, Mask])
 def test_the_kinds_are_volumes(kind):
     assert volume(kind=kind).voxel_ml == pytest.approx(0.001)
+
+
+def test_kernels_take_a_view_in_zyx_order_and_return_such_arrays():
+    scan = Scan(np.asfortranarray(np.arange(120, dtype=np.float32).reshape(4, 5, 6)), np.diag([1.0, 2, 3, 1]))
+    assert scan.zyx.shape == (6, 5, 4)
+    assert scan.zyx.flags.c_contiguous
+    assert np.shares_memory(scan.zyx, scan.voxels)
+    back = Mask.from_zyx(scan.zyx > 60, scan.affine)
+    assert isinstance(back, Mask)
+    assert back.same_grid(scan)
+    np.testing.assert_array_equal(back.voxels, scan.voxels > 60)
+
+
+def test_a_volume_is_an_array_to_numpy():
+    voxels = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    volume = Volume(voxels, np.eye(4))
+    assert np.asarray(volume) is voxels
+    assert np.asarray(volume, dtype=np.float64).dtype == np.float64
+    copied = np.array(volume)
+    copied[:] = 0
+    np.testing.assert_array_equal(volume.voxels, np.arange(24).reshape(2, 3, 4))
+    assert np.max(volume) == 23

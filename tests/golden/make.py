@@ -18,7 +18,9 @@ from uadtk.core.thresholder import OperatingPoint
 
 HERE = Path(__file__).parent
 TINY = {"levels": 1, "widths": "4", "latent": 1, "lowpass": 1}
-FILL = np.float32([0.11, -0.07, 0.19, -0.13, 0.05, 0.17, -0.02])  # repeated, so that the file packs to a few kB
+FILL = np.array(
+    [0.11, -0.07, 0.19, -0.13, 0.05, 0.17, -0.02], np.float32
+)  # repeated, so that the file packs to a few kB
 _ROW = torch.linspace(0, 1, 128)
 SLICE = (0.5 + 0.5 * torch.sin(9 * _ROW[:, None]) * torch.cos(13 * _ROW[None, :]))[None, None]
 

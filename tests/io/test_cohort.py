@@ -66,6 +66,20 @@ def test_table(scans):
     assert cohort.source == str(scans / "cohort.tsv")
 
 
+def test_backslashes_of_windows_are_read_as_slashes(scans):
+    image(scans / "sub" / "d.nii.gz")
+    (row,) = read_cohort(table(scans, "subject|image|brain_mask\nP1|sub\\d.nii.gz|..\\m\\d.nii.gz"))
+    assert row == Row("P1", scans / "sub/d.nii.gz", scans / "../m/d.nii.gz")
+
+
+def test_a_drive_of_windows_is_a_missing_file_on_other_systems(scans):
+    path = table(scans, "subject|image\nP1|Q:\\data\\a.nii.gz\nP2|a.nii.gz")
+    first, second = read_cohort(path)
+    assert not first.image.exists()
+    assert first.image.as_posix().endswith("Q:/data/a.nii.gz")
+    assert second.image.exists()
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -218,13 +232,13 @@ def test_table_and_files_together(scans):
 def test_folder(scans):
     brain = image(scans / "a_desc-brain_mask.nii.gz")
     lesion = image(scans / "b_label-lesion_mask.nii")
-    image(scans / "c_desc-brain_mask.nii.gz", (2, 3, 5))  # not on the grid of c
+    wrong = image(scans / "c_desc-brain_mask.nii.gz", (2, 3, 5))  # not on the grid of c: that row fails
     for name in ("brainmask.nii.gz", "x_dseg.nii.gz", "._a.nii.gz", "d.txt"):
         (scans / name).touch()
     assert read_cohort(scans).rows == (
         Row("a", scans / "a.nii.gz", brain_mask=brain),
         Row("b", scans / "b.nii.gz", lesion_mask=lesion),
-        Row("c", scans / "c.nii.gz"),
+        Row("c", scans / "c.nii.gz", brain_mask=wrong),
     )
 
 

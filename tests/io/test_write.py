@@ -24,7 +24,7 @@ from uadtk.io.write import refuse_existing, staged, write_bytes, write_json, wri
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Everything below a folder, hidden things too."""
+    """All files below a folder, including hidden ones."""
     return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
@@ -71,7 +71,7 @@ def test_json(tmp_path):
     assert json.loads(text) == {"b": 0.5, "a": [3, [0, 1]], "p": "x/y", "ü": [1, None]}
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "a.json", float("nan"))
-    with pytest.raises(TypeError, match="object has no JSON form"):
+    with pytest.raises(TypeError, match="object is not JSON-serialisable"):
         write_json(tmp_path / "a.json", object())
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == text
 
@@ -107,7 +107,7 @@ def test_devices_are_written_to_and_not_replaced():
 
 
 def test_file_size_limit_for_real(tmp_path):
-    """The kernel refuses to write, in the middle of a file."""
+    """The kernel stops a write in the middle of a file."""
     code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -118,7 +118,7 @@ with staged({str(tmp_path / "out")!r}) as stage:
     write_bytes(stage / "second", bytes(20_000))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"UadtkError: {tmp_path / 'out/second'}: cannot be written (File too large). Make room" in done.stderr
+    assert f"StorageError: {tmp_path / 'out/second'}: cannot be written (File too large). Make room" in done.stderr
     assert os.listdir(tmp_path) == []
 
 
@@ -282,9 +282,32 @@ def test_a_fresh_folder_and_one_of_another_machine_stay(tmp_path):
     assert foreign.is_dir()
 
 
+def test_without_locks_no_folder_of_another_process_is_removed(tmp_path, monkeypatch):
+    """Windows has no fcntl and cannot open folders."""
+    old = tmp_path / f".uadtk-{write._HOST}-0123456789abcdef"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(os, "open", denied)
+    write_text(tmp_path / "a", "x")
+    with staged(tmp_path / "out") as stage:
+        write_text(stage / "b", "y")
+    assert tree(tmp_path) == {"a": "x", "out/b": "y"}
+    assert old.is_dir()
+
+
+def test_a_file_that_another_program_has_open(tmp_path, monkeypatch):
+    """Windows does not allow replacing it."""
+    write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(Path, "replace", denied)
+    with pytest.raises(UadtkError, match=r"a: cannot be written \(Permission denied\)\. Choose another place"):
+        write_text(tmp_path / "a", "new")
+    assert tree(tmp_path) == {"a": "old"}
+
+
 @st.composite
 def affines(draw):
-    """Any orientation: turned, mirrored, with axes exchanged, anisotropic, perhaps sheared."""
+    """Any orientation: rotated, mirrored, with axes swapped, anisotropic, perhaps sheared."""
     seed, shear = draw(st.integers(0, 2**32 - 1)), draw(st.booleans())
     rng = np.random.default_rng(seed)
     turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
@@ -320,7 +343,7 @@ def test_nifti_round_trip(tmp_path_factory, affine, dtype, shape, order, ending)
     np.testing.assert_array_equal(read_volume(path).affine, affine.astype(np.float32))
     assert image.header["sform_code"] == 1
     if image.header["qform_code"]:
-        # three float32 numbers of a quaternion: half a turn is told from nearly half a turn to 1e-3
+        # a quaternion of three float32 numbers resolves rotations near 180 degrees only to 1e-3
         np.testing.assert_allclose(image.get_qform(), affine, atol=1e-2)
     write_nifti(folder / f"b{ending}", Volume(voxels, affine))
     assert path.read_bytes() == (folder / f"b{ending}").read_bytes()

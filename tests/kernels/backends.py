@@ -58,7 +58,7 @@ class Backend:
 
     def call(self, function: str, *args: Any, **kwargs: Any) -> Any:
         """A public kernel by name; for ``reference`` its definition."""
-        home = kernels._HOMES[function]
+        home = kernels._MODULES[function]
         package = "uadtk.kernels._reference" if self.name == "reference" else "uadtk.kernels"
         return getattr(importlib.import_module(f"{package}.{home}"), function)(*args, **kwargs)
 

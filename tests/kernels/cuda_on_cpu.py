@@ -158,7 +158,7 @@ def cupy_on_cpu() -> Iterator[types.ModuleType]:
 
 
 class _Array(np.ndarray):
-    """What the dispatch takes for a CuPy array."""
+    """An array that the dispatch recognises as CuPy's."""
 
     __module__ = "cupy"
 
@@ -189,7 +189,7 @@ def _raw_kernel(code: str, name: str, options: tuple[str, ...] = ()) -> Callable
 
 
 def _wrapped(function: Any) -> Any:
-    """A NumPy or SciPy function whose arrays come back as device arrays; constants and types stay as they are."""
+    """A NumPy or SciPy function that returns device arrays; constants and types are unchanged."""
     if isinstance(function, type) or not callable(function):
         return function
 
@@ -209,7 +209,7 @@ def _as_device(value: Any) -> Any:
 
 
 def _forget_compiled() -> None:
-    """The product keeps RawModules: those of the stand-in and those of a real CuPy must not meet."""
+    """uadtk caches RawModules: those of the stand-in must not mix with those of a real CuPy."""
     source = importlib.import_module("uadtk.kernels._cupy.source")
     source.module.cache_clear()
 

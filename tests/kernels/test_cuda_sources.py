@@ -1,4 +1,4 @@
-"""The CUDA sources compile, and the CPU stand-in that the other tests trust does what a GPU does."""
+"""The CUDA sources compile, and the CPU stand-in used by the other tests behaves like a GPU."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,15 @@ def test_equals_its_definition(backend: Backend, cohort: tuple[list[Any], list[A
         wanted = reference.detection_summary(*cohort)
         got = backend.call("detection_summary", scores, truths)
     assert (got.positives, got.negatives) == (wanted.positives, wanted.negatives)
-    np.testing.assert_equal(got.best_dice, wanted.best_dice)
+    np.testing.assert_equal(astuple(got.best_dice), astuple(wanted.best_dice))
     np.testing.assert_allclose(got.average_precision, wanted.average_precision, rtol=1e-12)
     np.testing.assert_allclose(got.roc_auc, wanted.roc_auc, rtol=1e-12)
     for step in (0.001, 0.3):
         curve, plain = backend.call("dice_curve", scores, truths, step=step), reference.dice_curve(*cohort, step=step)
         for name in ("thresholds", "dice", "tp", "fp", "positives"):
             np.testing.assert_array_equal(getattr(curve, name), getattr(plain, name))
-        np.testing.assert_equal(backend.call("best_dice", scores, truths, step=step), reference.best(plain))
+        found = backend.call("best_dice", scores, truths, step=step)
+        np.testing.assert_equal(astuple(found), astuple(reference.best(plain)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,14 +88,21 @@ def test_equals_scikit_learn(backend: Backend, kind: str) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_counts_at_any_thresholds(kind: str) -> None:
-    """The lookup is exact however the thresholds lie: evenly, in clusters, at scores and one ulp off them."""
+    """The lookup is exact for any thresholds: even, clustered, at scores, and one ulp off."""
     from uadtk.kernels._numba.dice import count
 
     score, truth = random_case(kind)
     rng = np.random.default_rng(0)
     some = rng.choice(score.ravel(), 40)
     ulp = np.concatenate([some, np.nextafter(some, np.float32(9)), np.nextafter(some, np.float32(-9))])
-    sets: list[Any] = [some[:1], some, ulp, np.r_[ulp, -np.inf], np.r_[some, 1e30, -1e30], np.float32([0.0, 1e-45])]
+    sets: list[Any] = [
+        some[:1],
+        some,
+        ulp,
+        np.r_[ulp, -np.inf],
+        np.r_[some, 1e30, -1e30],
+        np.array([0, 1e-45], np.float32),
+    ]
     for chosen in sets:
         thresholds = np.unique(np.asarray(chosen, np.float32))
         counts = np.zeros((thresholds.size + 1, 2), np.int64)
@@ -116,7 +125,7 @@ def test_many_distinct_positives() -> None:
 
 def test_thresholds_are_those_of_numpy() -> None:
     """A score that is the float32 of a grid value is not above it, as in ``score > 0.3``."""
-    score = np.float32([0.3, np.nextafter(np.float32(0.3), np.float32(1)), 0.7, 0.001])
+    score = np.array([0.3, np.nextafter(np.float32(0.3), np.float32(1)), 0.7, 0.001], np.float32)
     curve = dice_curve(score, np.ones(4), step=0.001)
     for k in (1, 300, 700):
         assert curve.tp[k] == np.count_nonzero(score > k / 1000)
@@ -125,13 +134,13 @@ def test_thresholds_are_those_of_numpy() -> None:
 
 
 def test_of_equal_dice_the_highest_threshold_wins() -> None:
-    score, truth = np.float32([0.9, 0.1]), np.array([True, False])
+    score, truth = np.array([0.9, 0.1], np.float32), np.array([True, False])
     assert best_dice(score, truth).threshold == np.nextafter(np.float32(0.9), np.float32(0))
     assert best_dice(score, truth, step=0.25).threshold == 0.75
 
 
 def test_one_class_only() -> None:
-    score = np.float32([0.1, 0.5, 0.5])
+    score = np.array([0.1, 0.5, 0.5], np.float32)
     nothing = detection_summary(score, np.zeros(3))
     assert math.isnan(nothing.average_precision)
     assert math.isnan(nothing.roc_auc)
@@ -193,10 +202,10 @@ def test_non_finite_scores(backend: Backend, bad: float, positive: bool) -> None
 @pytest.mark.parametrize(
     ("score", "truth", "step", "error", "message"),
     [
-        (np.ones(3), np.ones(4), None, ValueError, r"truth has shape \(4,\), its score \(3,\)"),
+        (np.ones(3), np.ones(4), None, ValueError, r"truth has shape \(4,\), its score has shape \(3,\)"),
         ([np.ones(3)], [], None, ValueError, "fewer truths"),
         ([np.ones(3)], [np.ones(3)] * 2, None, ValueError, "more truths"),
-        (iter([np.ones(3)]), [np.ones(3)], None, TypeError, "walked once"),
+        (iter([np.ones(3)]), [np.ones(3)], None, TypeError, "read only once"),
         (np.ones(3), np.ones(3), 0, ValueError, r"step must lie in \[1e-6, 1\]"),
         (np.ones(3), np.ones(3), 1.5, ValueError, r"step must lie in \[1e-6, 1\]"),
     ],

@@ -1,4 +1,4 @@
-"""The type of the arrays chooses the implementation, and nothing moves between host and device unasked."""
+"""The type of the arrays selects the implementation, and nothing is copied between host and device implicitly."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_cupy_arrays_run_cuda_and_stay_on_the_device() -> None:
     ],
 )
 def test_mixing_host_and_device_is_an_error(call: Any) -> None:
-    with cupy_on_cpu() as cupy, pytest.raises(TypeError, match="host and device"):
+    with cupy_on_cpu() as cupy, pytest.raises(TypeError, match="some arrays are on the host and some on the device"):
         call(VOLUME, cupy.asarray(VOLUME))
 
 

@@ -1,4 +1,4 @@
-"""``uadtk.kernels`` stands alone: cheap to import, every public kernel documented for someone with only arrays."""
+"""``uadtk.kernels`` is self-contained: cheap to import, with every public kernel documented for use on plain arrays."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_public_name_is_the_documented_object_however_often_it_is_asked_for(name
 
 @pytest.mark.parametrize("name", kernels.__all__)
 def test_docs_name_every_argument_the_shapes_and_the_errors(name: str) -> None:
-    # Through the home module, as the package's own attribute is the test above.
-    kernel = getattr(importlib.import_module(f"uadtk.kernels.{kernels._HOMES[name]}"), name)
+    # From the defining module: the package's own attribute is covered by the test above.
+    kernel = getattr(importlib.import_module(f"uadtk.kernels.{kernels._MODULES[name]}"), name)
     docs = inspect.getdoc(kernel) or ""
     for section in ("Parameters", "Raises"):
         assert re.search(rf"^{section}\n-+$", docs, re.MULTILINE), f"no section {section}"
@@ -69,7 +69,7 @@ def test_docs_name_every_argument_the_shapes_and_the_errors(name: str) -> None:
 
 @pytest.mark.parametrize("name", kernels.__all__)
 def test_every_kernel_has_a_definition_and_both_implementations(name: str) -> None:
-    home = kernels._HOMES[name]
+    home = kernels._MODULES[name]
     reference = importlib.import_module(f"uadtk.kernels._reference.{home}")
     if name != "Aggregate":  # the streaming form of aggregate
         assert inspect.isfunction(getattr(reference, name))

@@ -85,7 +85,7 @@ def test_strides_dtypes_and_read_only(backend: Backend) -> None:  # noqa: F811
 )
 def test_statistics_equal_their_definition(backend: Backend, labels: Any, seed: int) -> None:  # noqa: F811
     score = np.random.default_rng(seed).standard_normal(labels.shape).astype(np.float32)
-    score[labels == 0] = np.nan  # never looked at
+    score[labels == 0] = np.nan  # ignored
     wanted = reference.label_stats(labels, score)
     got = backend.host(backend.call("label_stats", backend.array(labels), backend.array(score)))
     for ours, plain in zip(got, wanted, strict=True):

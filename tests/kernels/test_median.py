@@ -44,6 +44,7 @@ def filled(shape: tuple[int, ...], fill: str, seed: int) -> np.ndarray:
     return choices[fill].astype(np.float32)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 8), st.integers(1, 11), st.integers(1, 37)),
@@ -89,6 +90,7 @@ def test_bits_equal_scipy_and_simpleitk() -> None:
     np.testing.assert_array_equal(found[inner], itk[inner])
 
 
+@pytest.mark.slow
 def test_cuda_five_cubed() -> None:
     volume = filled((5, 7, 40), "noise", 1)
     volume[:, 4:] = 0

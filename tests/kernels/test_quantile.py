@@ -1,4 +1,4 @@
-"""quantile against numpy.quantile of everything in memory: equal to the last bit, on every backend."""
+"""quantile against numpy.quantile of everything in memory: bit-identical, on every backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from uadtk.kernels.quantiles import quantile
 
-# Few distinct values give ties; subnormals, both zeros and neighbours in the last bit try the bit tricks.
+# Few distinct values give ties; subnormals, both zeros and adjacent floats exercise the bit manipulation.
 SPECIAL = [
     0.0,
     -0.0,
@@ -39,7 +39,7 @@ QUANTILES = st.one_of(st.floats(0, 1), st.sampled_from([0, 1, 0.5, 0.98, 0.9997]
 
 
 def streamed(volumes: Any) -> Any:
-    """The same volumes so that they are counted: arrays at hand are so few here that NumPy takes them."""
+    """The same volumes as a callable, so that they are counted: small arrays in memory are passed to NumPy."""
     return lambda: iter(volumes)
 
 
@@ -135,8 +135,8 @@ def test_non_finite_voxels(bad: float) -> None:
         ({"volumes": [np.zeros((0, 2, 2))]}, ValueError, "no voxel"),
         ({"volumes": streamed([])}, ValueError, "no voxel"),
         ({"masks": np.zeros((2, 3, 4))}, ValueError, "no voxel"),
-        ({"volumes": iter([np.ones((2, 3, 4))])}, TypeError, "walked once"),
-        ({"masks": iter([np.ones((2, 3, 4))])}, TypeError, "walked once"),
+        ({"volumes": iter([np.ones((2, 3, 4))])}, TypeError, "read only once"),
+        ({"masks": iter([np.ones((2, 3, 4))])}, TypeError, "read only once"),
         ({"masks": [np.ones((2, 3, 5))]}, ValueError, "mask has shape"),
         ({"masks": []}, ValueError, "fewer masks"),
         ({"masks": [np.ones((2, 3, 4))] * 2}, ValueError, "more masks"),

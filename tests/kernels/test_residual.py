@@ -40,12 +40,12 @@ def test_equals_float64(
     dtype: type,
     variance: bool,
 ) -> None:
-    image = data.draw(hnp.arrays(np.float32, shape, elements=FINITE)).astype(dtype, casting="unsafe", copy=False)
+    image: Any = data.draw(hnp.arrays(np.float32, shape, elements=FINITE)).astype(dtype, casting="unsafe", copy=False)
     batch = data.draw(hnp.arrays(np.float32, (samples, *shape), elements=FINITE))
     mask = data.draw(st.none() | hnp.arrays(bool, shape))
     image, batch = image[:, ::-1], np.asfortranarray(batch)
     batch.flags.writeable = False
-    options = {"polarity": polarity, "variance": variance}
+    options: Any = {"polarity": polarity, "variance": variance}
     wanted = reference(image, batch, mask, **options)
     device_mask = None if mask is None else backend.array(mask)
     got = backend.call("aggregate", backend.array(image), backend.array(batch), device_mask, **options)

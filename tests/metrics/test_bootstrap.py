@@ -1,4 +1,4 @@
-"""Intervals: their width, their coverage, and what is drawn."""
+"""Intervals: width, coverage, and sampling units."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_one_patient_has_no_interval() -> None:
 
 
 def test_draws_without_a_value_are_left_out() -> None:
-    """Of two patients, a quarter of the draws holds the second one only, and has no value."""
+    """With two patients, a quarter of the draws contain only the second, and have no value."""
     sums = np.array([[0.5, 1.0], [0.0, 0.0]])
     ends = bootstrap(lambda s: [s[0] / s[1] if s[1] else np.nan, np.nan], sums)
     np.testing.assert_array_equal(ends, [[0.5, 0.5], [np.nan, np.nan]])

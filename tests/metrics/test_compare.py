@@ -1,8 +1,9 @@
-"""The paired permutation test against closed forms, scipy, and its own promise under no difference."""
+"""The paired permutation test against closed forms and scipy, and its level under the null hypothesis."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from uadtk.metrics.compare import EXACT_PAIRS, Pair, Paired, all_pairs, compare, holm, paired_permutation
+
+APPROX: Any = pytest.approx  # in place of a float
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10, EXACT_PAIRS])
@@ -59,7 +62,7 @@ def test_without_a_difference_5_of_100_tests_say_5_percent() -> None:
 
 def test_patients_are_paired_by_name_and_lone_ones_left_out() -> None:
     one, other = {"a": 0.5, "b": 0.7, "c": 0.9}, {"c": 0.8, "a": 0.3, "d": 0.0}
-    assert compare(one, other) == Paired(2, pytest.approx(0.15), 0.5)
+    assert compare(one, other) == Paired(2, APPROX(0.15), 0.5)
     assert compare(other, one).difference == pytest.approx(-0.15)
 
 
@@ -97,8 +100,8 @@ def test_every_two_rows_are_compared_once_and_corrected_together() -> None:
         ("low", "high"), ("low", "alone"), ("low", "highest"), ("high", "alone"), ("high", "highest"),
         ("alone", "highest"),
     ]  # fmt: skip
-    half, more = (-0.5, -0.5), (-0.75, -0.75)  # all patients differ by as much: so does every draw of them
-    assert found[0] == Pair("ms", "dice", "low", "high", 6, -0.5, 2 / 64, 3 * 2 / 64, *half)  # three tests can be done
+    half, more = (-0.5, -0.5), (-0.75, -0.75)  # all patients have the same difference, and so has every draw
+    assert found[0] == Pair("ms", "dice", "low", "high", 6, -0.5, 2 / 64, 3 * 2 / 64, *half)  # three tests are possible
     assert found[2] == Pair("ms", "dice", "low", "highest", 4, -0.75, 2 / 16, 2 * 2 / 16, *more)
     assert found[4].p_holm == 2 * 2 / 16  # 1 x 2/16, but not below the one before
     assert (found[1].pairs, math.isnan(found[1].p_holm), math.isnan(found[1].low)) == (0, True, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_what_is_not_there_has_no_rate() -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_classes_together_are_the_plain_counts(order: str) -> None:
+def test_classes_together_are_the_plain_counts(order: Literal["C", "F"]) -> None:
     rng = np.random.default_rng(0)
     mask, truth = (np.asarray(rng.random((12, 9, 7)) > 0.93, order=order) for _ in range(2))
     lesions, found, components, true = tally_lesions(mask, truth, 0.05).sum(axis=1).tolist()

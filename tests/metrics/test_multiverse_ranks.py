@@ -1,10 +1,14 @@
-"""Ranks over universes and what moves DICE, worked out by hand."""
+"""Ranks over universes and effects on DICE, worked out by hand."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from uadtk.metrics.multiverse import SWITCHES, Driver, Multiverse, Rank, Universe, drivers, ranks
+
+APPROX: Any = pytest.approx  # in place of a float
 
 
 def universe(dice: float, **changed: object) -> Universe:
@@ -32,9 +36,9 @@ def test_ranks_of_three_methods_in_four_universes() -> None:
         by_erosion("histeq", 0.1, 0.2, 0.6, 0.1),  # ranks 3, 3, 1, 3
     ]
     assert ranks(found) == [
-        Rank("ms", "ae", 4, 1.5, 1, 2, 0.5, 0.2, pytest.approx(0.35), 0.5),
-        Rank("ms", "vae", 4, 2, 1, 3, 0.25, 0.1, pytest.approx(0.35), 0.4),
-        Rank("ms", "histeq", 4, 3, 1, 3, 0.25, 0.1, pytest.approx(0.15), 0.6),
+        Rank("ms", "ae", 4, 1.5, 1, 2, 0.5, 0.2, APPROX(0.35), 0.5),
+        Rank("ms", "vae", 4, 2, 1, 3, 0.25, 0.1, APPROX(0.35), 0.4),
+        Rank("ms", "histeq", 4, 3, 1, 3, 0.25, 0.1, APPROX(0.15), 0.6),
     ]
 
 
@@ -73,9 +77,9 @@ def test_what_a_switch_moves_is_its_range_with_all_others_held_averaged_over_the
 
     found = drivers([square("a", 0.5, 0.5, 0.1, 0.3), square("b", 0.2, 0.2, 0.2, 0.4)])
     # erosion: 0.4 and 0.2 of a, 0 and 0.2 of b; grid: 0 and 0.2 of a, 0 and 0.2 of b; the others never change
-    assert found == [Driver("ms", "erosion", pytest.approx(0.2)), Driver("ms", "grid", pytest.approx(0.1))]
+    assert found == [Driver("ms", "erosion", APPROX(0.2)), Driver("ms", "grid", APPROX(0.1))]
 
 
 def test_a_switch_that_has_one_value_with_the_others_held_moves_nothing() -> None:
     apart = method("a", universe(0.1), universe(0.9, erosion=3, median_mm=6.0), universe(0.4, rule="oracle"))
-    assert drivers([apart]) == [Driver("ms", "rule", pytest.approx(0.3))]
+    assert drivers([apart]) == [Driver("ms", "rule", APPROX(0.3))]

@@ -19,7 +19,7 @@ POINT_AT = 0.6
 
 
 def look(seed: int, subject: str = "", lesion: bool | None = True) -> Look:
-    """A scan whose score says something about its lesions; ``lesion`` None: nobody looked for any."""
+    """A scan whose score correlates with its lesions; ``lesion`` None: not annotated."""
     rng = np.random.default_rng(seed)
     brain = np.zeros(SHAPE, bool)
     brain[2:10, 2:9, 1:8] = True

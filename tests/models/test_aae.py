@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.constant import constant, count
-from uadtk.api import Batch
 from uadtk.core.model import capabilities
 from uadtk.models.aae import Model, Options
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Batch
 from uadtk.testing.specimens import healthy_slices
 
 BATCH = healthy_slices(2, 32)
@@ -99,7 +99,7 @@ def test_the_critic_tells_fresh_draws_from_the_prior_from_z() -> None:
         prior = torch.randn(2, LATENT)
     losses = loss(aae, "critic")
     torch.testing.assert_close(losses["loss"], 3 * (z[:, 0].mean() - prior[:, 0].mean()) + 5 * 4)
-    aae._critic_loss(BATCH)
+    aae.turns(1)[1].loss(BATCH)
     assert not torch.equal(aae.critic.shown[0], aae.critic.shown[3])
 
 
@@ -150,6 +150,7 @@ def test_only_a_model_with_dropout_offers_samples(dropout: float, has: bool) -> 
     assert ("sample" in capabilities(model(dropout=dropout))) == has
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_and_brings_z_to_the_prior() -> None:
     """z starts at 3 for all slices; without the adversary it stays above 1 and next to the same for all."""
     batch = healthy_slices(16, 16)

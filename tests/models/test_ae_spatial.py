@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from tests.constant import constant, count
-from uadtk.api import Batch
 from uadtk.core.model import capabilities
 from uadtk.models.ae_spatial import Model, Options
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Batch
 from uadtk.testing.specimens import healthy_slices
 
 BATCH = healthy_slices(2, 32)

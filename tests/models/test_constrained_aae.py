@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.constant import constant, count
-from uadtk.api import Batch
 from uadtk.core.model import capabilities
 from uadtk.models.constrained_aae import Model, Options
 from uadtk.networks.residual_blocks import ResidualAutoencoder
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Batch
 from uadtk.testing.specimens import healthy_slices
 
 BATCH = healthy_slices(2, 32)
@@ -141,7 +141,7 @@ def test_the_critic_tells_fresh_draws_from_the_prior_from_z_and_the_encoder_rais
         prior = torch.randn(2, LATENT)
     losses = loss(aae, "critic")
     torch.testing.assert_close(losses["loss"], 3 * (z[:, 0].mean() - prior[:, 0].mean()) + 5 * 4)
-    aae._critic_loss(BATCH)
+    aae.turns(1)[1].loss(BATCH)
     assert not torch.equal(aae.critic.shown[0], aae.critic.shown[3])
     torch.testing.assert_close(loss(aae, "encoder")["loss"], -3 * z[:, 0].mean())
 

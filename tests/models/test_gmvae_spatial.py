@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tests.constant import constant, count
-from uadtk.api import Batch, UsageError
 from uadtk.models.gmvae_spatial import Model, Options
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Batch, UsageError
 from uadtk.testing.contract import generators_untouched
 from uadtk.testing.specimens import healthy_slices
 

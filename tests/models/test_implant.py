@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.constant import count
-from uadtk.api import UsageError
 from uadtk.models.implant import Model, Options
 from uadtk.networks.lessons import JUDGED, lesson
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import UsageError
 from uadtk.testing.specimens import healthy_slices, planted
 
 BATCH = healthy_slices(6, 64)

@@ -16,7 +16,7 @@ from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.models.ncc import Model, Options
 from uadtk.networks.ncc import template_match
-from uadtk.pipeline.train import Schedule, train
+from uadtk.training.train import Schedule, train
 
 SIDE = 24
 VOLUME = torch.rand(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))  # five slices of one scan

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from uadtk.api import Batch, UsageError
 from uadtk.models.scalespace import Model, Options
 from uadtk.networks.corruption import corrupt
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, gaussian_kl
+from uadtk.plugin import Batch, UsageError
 from uadtk.testing.specimens import healthy_slices
 
 SMALL = {"levels": 2, "widths": (4,), "latent": 4}
@@ -128,7 +128,7 @@ def test_loss_is_the_sum_over_scales_of_mean_error_times_pixels() -> None:
 
 
 def test_impossible_options_are_refused() -> None:
-    with pytest.raises(UsageError, match="end below 8 x 8"):
+    with pytest.raises(UsageError, match="3 levels reduce 32 pixels to less than 8 x 8"):
         Model(Options(levels=3), 32)
     with pytest.raises(UsageError, match="2 widths for 3 levels"):
         Model(Options(widths=(4, 4)), 128)

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from tests.constant import constant, count
-from uadtk.api import Batch, UsageError
 from uadtk.core.model import capabilities
 from uadtk.models.skip_ae import Model, Options
 from uadtk.networks.seeded import seeded
 from uadtk.networks.skips import stage_outputs
+from uadtk.plugin import Batch, UsageError
 from uadtk.testing.specimens import healthy_slices
 
 BATCH = healthy_slices(2, 32)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.constant import count
-from uadtk.api import Batch, UsageError
 from uadtk.core.model import capabilities
 from uadtk.models.steganomaly import Model, Options
 from uadtk.networks.distances import l1
 from uadtk.networks.seeded import seeded
 from uadtk.networks.tissue import tissue_map
 from uadtk.networks.translation import low_pass
+from uadtk.plugin import Batch, UsageError
 from uadtk.testing.specimens import healthy_slices, planted
 
 BATCH = healthy_slices(3, 32)

@@ -17,19 +17,20 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.model import Batch, capabilities, default_scorer
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.models.unet import Model, Options
 from uadtk.networks.seeded import seeded
-from uadtk.pipeline.players import make_optimisers, take_turns
-from uadtk.pipeline.slices import to_judge, to_learn
-from uadtk.pipeline.train import Schedule, train
 from uadtk.testing.specimens import healthy_slices, planted
+from uadtk.training.optimisers import make_optimisers, take_turns
+from uadtk.training.slices import to_judge, to_learn
+from uadtk.training.train import Schedule, train
 
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass over the few slices of a test is an epoch."""
-    monkeypatch.setattr("uadtk.pipeline.order.LEAST_STEPS", 1)
+    monkeypatch.setattr("uadtk.training.batches.LEAST_STEPS", 1)
 
 
 HEALTHY = healthy_slices(6, 32)
@@ -167,7 +168,7 @@ def test_adaptation_turns_the_gradient_around_and_rises() -> None:
 
 
 def test_adaptation_needs_both_domains() -> None:
-    with pytest.raises(UsageError, match="all slices of a batch have labels, or none has"):
+    with pytest.raises(UsageError, match="either all slices of a batch have labels, or none"):
         turn(model(adapt=0.05), LABELLED)
 
 
@@ -188,7 +189,7 @@ def test_it_is_trained_saved_and_logged_like_any_other(small_cohort: Path, tmp_p
     options = {**SMALL, "neighbours": 1, "embedding": 0.1, "adapt": 0.05, "adapt_from": 0, "adapt_full": 1}
     train(checkpoints.new("unet", options, Preparation()), cohort, QUICK, output, Run())
     loaded = checkpoints.load(output)
-    assert loaded.scorer == "own"
+    assert loaded.scorer == Spec("own")
     assert loaded.training["scans"] == {"train": 2, "validation": 1}  # the validation scan without labels is left out
     first, last = (json.loads(line) for line in output.with_name("unet.log.jsonl").read_text().splitlines())
     names = {"loss", "dice", "cross_entropy", "embedding", "embedding_kl", "embedding_js", "domain"}

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from uadtk.api import UsageError
-from uadtk.networks.dense import DenseAutoencoder, ZimmererAutoencoder, halvings
+from uadtk.networks.dense import DenseAutoencoder, ZimmererAutoencoder, dropout_samples, halvings, rebuild
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import UsageError
 
 
 def test_halvings_lead_to_eight_pixels_or_the_next_size_above() -> None:
@@ -43,3 +43,21 @@ def test_dropout_after_the_first_map_of_the_decoder(network: type) -> None:
 def test_zimmerers_network_has_no_other_size() -> None:
     with pytest.raises(UsageError, match="slices of 40 pixels"):
         ZimmererAutoencoder(40, 3)
+
+
+def test_reconstructions_with_and_without_dropout_on_z() -> None:
+    class Net:
+        def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x.flatten(1)]
+
+        def decode(self, z: torch.Tensor) -> torch.Tensor:
+            return z.unflatten(1, (1, 32, 32))
+
+    x = 1 + torch.rand(2, 1, 32, 32)
+    assert torch.equal(rebuild(Net(), x), x)
+    with seeded(0):
+        drawn = torch.stack([rebuild(Net(), x, 0.5) for _ in range(3)])
+    assert torch.equal(drawn, torch.where(drawn == 0, 0.0, x / 0.5))
+    assert 0.4 < (drawn == 0).float().mean() < 0.6
+    with seeded(0):
+        assert torch.equal(dropout_samples(Net(), x, 3, 0.5), drawn)

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from tests.constant import count
-from uadtk.api import UsageError
 from uadtk.networks import generators
 from uadtk.networks.generators import (
     ResidualCritic,
@@ -16,6 +15,7 @@ from uadtk.networks.generators import (
 )
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import glorot
+from uadtk.plugin import UsageError
 
 ENCODERS, GENERATORS = (UnifiedEncoder, ResidualEncoder), (UnifiedGenerator, ResidualGenerator)
 

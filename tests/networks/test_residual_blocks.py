@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from uadtk.api import UsageError
 from uadtk.networks.norms import GroupNorm
 from uadtk.networks.residual_blocks import CHANNELS, ResidualAutoencoder, ResidualBlock
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import glorot
+from uadtk.plugin import UsageError
 
 
 def block(before: int, after: int) -> ResidualBlock:

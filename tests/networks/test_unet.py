@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tests.constant import count
-from uadtk.api import UsageError
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unet import UNet, group_norm
+from uadtk.plugin import UsageError
 from uadtk.testing.specimens import healthy_slices
 
 

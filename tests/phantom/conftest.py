@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def label_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A round head with FreeSurfer's numbers, stored along L, P, S, with bone and a number nobody knows."""
+    """A round head with FreeSurfer's numbers, stored along L, P, S, with bone and an unknown number."""
     x, y, z = np.ogrid[-48:48, -48:48, -48:48]
     radius = np.sqrt(x**2 + y**2 + z**2)
     labels = np.zeros(radius.shape, np.int16)

@@ -16,7 +16,7 @@ from uadtk.phantom.anatomy import TISSUES
 
 def test_icbm_fractions_add_up_to_one_in_the_brain_and_none_outside() -> None:
     brain = icbm()
-    total = sum(brain.fractions[name] for name in TISSUES)
+    total = np.sum([brain.fractions[name] for name in TISSUES], axis=0)
     assert np.logical_or(np.abs(total - 1) < 1e-4, total < 1e-6).mean() > 0.999
     assert min(part.min() for part in brain.fractions.values()) >= 0
     assert 1500 < total.sum() / 1000 < 2000  # ml; ICBM's head is larger than most
@@ -64,7 +64,7 @@ def test_label_map_keeps_the_brain_and_drops_the_skull(label_map: Path) -> None:
 
 def test_unknown_numbers_take_the_nearest_tissue(label_map: Path) -> None:
     brain = from_labels(label_map)
-    total = sum(brain.fractions.values())
+    total = np.sum(list(brain.fractions.values()), axis=0)
     assert total[brain.depth_mm > 0].min() > 0.99  # no hole where 499 was
     solid = brain.fractions["white"] + brain.fractions["cortex"]
     assert solid.sum() == pytest.approx(4 / 3 * np.pi * (40**3 - 14**3), rel=0.05)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -12,7 +13,7 @@ from uadtk.cli.phantom import phantom
 from uadtk.core.errors import DataError, UsageError
 from uadtk.io.cohort import read_cohort
 
-COARSE = {"slice_mm": 5.0, "in_plane_mm": 2.0}
+COARSE: dict[str, Any] = {"slice_mm": 5.0, "in_plane_mm": 2.0}
 
 
 def test_writes_scans_masks_and_the_table_that_lists_them(

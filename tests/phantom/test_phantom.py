@@ -97,7 +97,7 @@ def test_lesions_have_the_volume_asked_for(kind: str, ml: float, settings: dict[
 
 
 def test_a_seed_with_lesions_is_the_healthy_brain_with_lesions(head: Anatomy) -> None:
-    """The mask is exact: beyond a voxel of partial volume and blur around it, nothing changes."""
+    """The mask is exact: apart from one voxel of partial volume and blur around it, nothing changes."""
     healthy, ill = coarse(7, head), coarse(7, head, lesions="ms", lesion_ml=10.0, contrast=1.8)
     np.testing.assert_array_equal(healthy.brain.voxels, ill.brain.voxels)
     change = ill.scan.voxels - healthy.scan.voxels
@@ -169,7 +169,7 @@ def test_thick_slices_are_averages_and_the_affine_follows(head: Anatomy) -> None
         ({"noise": -1.0}, "noise=-1.0"),
         ({"in_plane_mm": float("nan")}, "in_plane_mm=nan"),
         ({"lesions": "tumor"}, "Did you mean 'tumour'"),
-        ({"lesion_ml": 5.0}, "no lesions to shape"),
+        ({"lesion_ml": 5.0}, "no lesions to configure"),
         ({"lesions": "ms", "lesion_ml": 290.0, "deformation": 0.0}, "do not fit"),
     ],
 )

@@ -11,36 +11,22 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.scans import SMALL_AFFINE, patients
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.volume import Mask, Scan
-from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
+from uadtk.io.cohort import Cohort, Row, content_digest, read_cohort, read_row
 from uadtk.metrics.overlap import dice
 from uadtk.pipeline.evaluate import baseline, evaluate, fitting_point
 from uadtk.pipeline.score import build_method, score_map
 from uadtk.pipeline.segment import segment
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
-
-
-def patients(folder: Path) -> Path:
-    """cohort.tsv: two healthy scans to calibrate on; three patients, a scan with an empty mask and one without mask."""
-    lines = ["subject\timage\tlesion_mask\tgroup\tsplit\tcollection"]
-    for i, kind in enumerate(["healthy", "healthy", "ms", "ms", "ms", "empty", "healthy", "unmarked"]):
-        image, _, lesion = small_brain(i, lesion=kind == "ms")
-        nib.save(nib.Nifti1Image(image, SMALL_AFFINE), folder / f"p{i}.nii.gz")
-        mask = f"p{i}_lesion.nii.gz" if kind in ("ms", "empty") else ""
-        if mask:
-            nib.save(nib.Nifti1Image(lesion.astype(np.uint8), SMALL_AFFINE), folder / mask)
-        group = "ms" if kind == "unmarked" else kind
-        lines.append(f"p{i}\tp{i}.nii.gz\t{mask}\t{group}\t{'validation' if i < 2 else 'test'}\t{kind}")
-    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
-    return folder / "cohort.tsv"
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +36,17 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 @pytest.fixture(scope="module")
 def checkpoint(table: Cohort) -> Checkpoint:
-    bare = replace(checkpoints.new("histeq", {}, Preparation()), cleaners=("erode:iterations=1", "median:size=3"))
-    return bare.with_point(calibrate(bare, table.split("validation"), "p98:percentile=99", "p", Run()))
+    bare = replace(
+        checkpoints.new("histeq", {}, Preparation()), cleaners=parse_all(["erode:iterations=1", "median:size=3"])
+    )
+    return bare.with_point(calibrate(bare, table.split("validation"), Spec.parse("p98:percentile=99"), "p", Run()))
 
 
 def test_every_number_is_that_of_segment_and_of_scikit_learn(checkpoint: Checkpoint, table: Cohort) -> None:
     point, method = checkpoint.point("p"), build_method(checkpoint, Run())
     scores, truths, dices, found = [], [], [], {}
     for row in table.where(collection="ms"):
-        scan, brain = read_row(row)
+        scan, brain = read_row(row, Run())
         truth = np.asarray(nib.load(row.lesion_mask).dataobj) > 0
         result = segment(scan, method, point, Run(), brain)
         inside = result.scoring.brain.voxels
@@ -82,7 +70,7 @@ def test_every_number_is_that_of_segment_and_of_scikit_learn(checkpoint: Checkpo
 
 def test_on_the_models_grid_any_part_of_a_pixel_is_lesion(checkpoint: Checkpoint, table: Cohort) -> None:
     row = next(iter(table.where(collection="ms")))
-    scan, _ = read_row(row)
+    scan, _ = read_row(row, Run())
     method = build_method(checkpoint, Run())
     prepared = prepare(scan, checkpoint.preparation, Run())
     truth = prepared.to_slices(np.asarray(nib.load(row.lesion_mask).dataobj) > 0)
@@ -144,7 +132,7 @@ def test_the_json_holds_all_that_is_needed_to_do_it_again(checkpoint: Checkpoint
     assert record["measures"]["dice_sd"] == {"value": None, "interval": None}
     assert record["measures"]["auprc"]["value"] == evaluation.measures["auprc"].value
     assert record["options"]["checkpoint_digest"] == checkpoint.digest
-    assert record["options"]["cohort_digest"] == rows.digest()
+    assert record["options"]["cohort_digest"] == content_digest(rows)
     assert (record["options"]["seed"], record["options"]["min_voxels"]) == (5, 8)
     assert record["point"]["threshold"] == checkpoint.point("p").threshold
 
@@ -166,7 +154,7 @@ def test_a_scan_that_fails_is_left_out(checkpoint: Checkpoint, table: Cohort, tm
     assert [scan.subject for scan in evaluation.scans] == ["p2", "p4"]
     ((image, reason),) = evaluation.failed
     assert image == str(rows[1].image)
-    assert said == [f"p3: left out: {reason}"]
+    assert said == [f"p3: failed: {reason}"]
     assert f"{other_grid}: the mask's grid" in reason
     with pytest.raises(DataError, match="the mask's grid"):
         evaluate(checkpoint, Cohort((rows[1],), ""), None, Run())
@@ -202,10 +190,10 @@ def test_the_baseline_is_histeq_calibrated_on_the_same_scans(checkpoint: Checkpo
 def test_a_bug_in_one_scan_costs_that_scan(
     checkpoint: Checkpoint, table: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks_on_p3(row: Row) -> tuple[Scan, Mask | None]:
+    def breaks_on_p3(row: Row, run: Run) -> tuple[Scan, Mask | None]:
         if row.subject == "p3":
             raise ZeroDivisionError("by zero")
-        return read_row(row)
+        return read_row(row, run)
 
     monkeypatch.setattr("uadtk.pipeline.evaluate.read_row", breaks_on_p3)
     found = evaluate(checkpoint, table.where(collection="ms"), None, Run())

@@ -12,12 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL_AFFINE, small_brain
-from tests.preparation.test_geometry import turned
+from tests.scans import SMALL_AFFINE, small_brain, turned
 from uadtk import checkpoint as checkpoints
-from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.errors import UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
+from uadtk.core.spec import Spec, parse_all
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import read_cohort
 from uadtk.pipeline.score import Method, build_method, score_map
@@ -28,8 +28,10 @@ from uadtk.pipeline.threshold import calibrate
 @pytest.fixture(scope="module")
 def method(small_cohort: Path) -> Method:
     """Histogram equalisation with its p98 point on the healthy scans: no training, so the test is about the path."""
-    bare = replace(checkpoints.new("histeq", {}, Preparation()), cleaners=("erode:iterations=1", "median:size=3"))
-    point = calibrate(bare, read_cohort(small_cohort).split("train"), "p98", "", Run())
+    bare = replace(
+        checkpoints.new("histeq", {}, Preparation()), cleaners=parse_all(["erode:iterations=1", "median:size=3"])
+    )
+    point = calibrate(bare, read_cohort(small_cohort).split("train"), Spec("p98"), "", Run())
     return build_method(bare.with_point(point), Run())
 
 
@@ -92,7 +94,8 @@ def test_a_point_brings_the_size_of_components_it_was_calibrated_for(method: Met
     assert not said
     segment(scan, method, point, Run(say=said.append), rules=Rules(min_voxels=39))
     assert said == [
-        "'p98' was calibrated for components of 40 voxels or more: with 39 it does not hold what it promises"
+        "'p98' was calibrated for components of 40 voxels or more: "
+        "its guarantee does not cover components this small (39)"
     ]
 
 
@@ -151,11 +154,14 @@ def test_one_failure_is_one_outcome(method: Method, small_cohort: Path, tmp_path
     rows = list(read_cohort(small_cohort))[:3]
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(rows[1].image.read_bytes()[:500])
-    named = [(row, f"s{i}") for i, row in enumerate([rows[0], replace(rows[1], image=bad), rows[2]])]
+    rows[1] = replace(rows[1], image=bad)
     point = method.checkpoint.point("p98")
-    outcomes = list(segment_cohort(named, method, point, tmp_path / "out", Run(), Rules(), overwrite=False))
-    assert [not isinstance(outcome.result, UadtkError) for outcome in outcomes] == [True, False, True]
-    assert "bad.nii.gz" in str(outcomes[1].result)
+    outcomes = list(
+        segment_cohort(rows, ["s0", "s1", "s2"], method, point, tmp_path / "out", Run(), Rules(), overwrite=False)
+    )
+    assert [(outcome.place, outcome.row) for outcome in outcomes] == list(enumerate(rows))
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert "bad.nii.gz" in str(outcomes[1].error)
     assert not list((tmp_path / "out").glob("s1_*"))
     assert (tmp_path / "out" / "s2_report.html").exists()
 
@@ -172,7 +178,7 @@ def test_a_given_brain_mask_is_used(method: Method) -> None:
 def test_calibration_leaves_lesion_slices_out(method: Method, small_cohort: Path) -> None:
     """The patient's threshold comes from lesion-free slices, so it stays far below the lesion's score."""
     bare = replace(method.checkpoint, points=())
-    sick = calibrate(bare, read_cohort(small_cohort).split("test"), "p98", "sick", Run())
+    sick = calibrate(bare, read_cohort(small_cohort).split("test"), Spec("p98"), "sick", Run())
     assert sick.measured["voxel_fpr"] == pytest.approx(0.02, abs=0.005)
     assert sick.name == "sick"
     assert sick.scans == 1
@@ -188,3 +194,19 @@ def test_the_threshold_command_of_a_copied_checkpoint_keeps_its_weights(method: 
     again = checkpoints.load(tmp_path / "copy.safetensors").with_point(replace(loaded.points[0], name="other"))
     assert [p.name for p in again.points] == ["p98", "other"]
     assert again.digest == loaded.digest
+
+
+def test_the_segmentation_keeps_the_codes_too(tmp_path: Path) -> None:
+    from uadtk import interface
+
+    image, _, _ = small_brain()
+    stored = nib.Nifti1Image(image, SMALL_AFFINE)
+    stored.set_sform(SMALL_AFFINE, 4)
+    stored.set_qform(SMALL_AFFINE, 2)
+    nib.save(stored, tmp_path / "s.nii.gz")
+    result = interface.open("scalespace", threads=1).segment(tmp_path / "s.nii.gz", point="p98")
+    for path in result.save(tmp_path / "out").values():
+        if path.name.endswith(".nii.gz"):
+            header = nib.load(path).header
+            assert (int(header["sform_code"]), int(header["qform_code"])) == (4, 2), path.name
+    assert "notes" not in result.provenance["input"]

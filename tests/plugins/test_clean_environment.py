@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 QUICK = ["--components", "6", "--epochs", "12", "--learning-rate", "0.01", "--patience", "12", "--no-augment"]
 
+pytestmark = pytest.mark.slow  # environments of their own
+
 
 class Environment:
     """A virtual environment that sees this one's packages; what is installed into it is not seen here."""

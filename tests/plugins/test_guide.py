@@ -134,6 +134,16 @@ def test_every_capability_is_in_the_guide():
     assert set(re.findall(r"^\| `(\w+)\(.*?\)` ->", GUIDE, re.MULTILINE)) == set(core_model.CAPABILITIES)
 
 
+def test_every_attribute_of_a_model_is_in_the_guide_with_its_default():
+    methods = {*core_model.CAPABILITIES, "capabilities", "players", "turns", "conclude"}
+    table = dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`? \|", GUIDE, re.MULTILINE))
+    defaults = {name: value for name, value in vars(core_model.Traits()).items() if name not in methods}
+    assert table.keys() == defaults.keys()
+    assert {name: eval(table[name]) for name in table if name != "scorer"} == {
+        name: value for name, value in defaults.items() if name != "scorer"
+    }
+
+
 def test_the_entry_module_is_light():
     entry = next(text for name, text in FILES if name.endswith("__init__.py"))
     assert not re.search(r"import (torch|numpy)", entry)

@@ -1,29 +1,13 @@
 from __future__ import annotations
 
-import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
+from tests.scans import CODES, turned
 from uadtk.core.volume import Volume
 from uadtk.preparation.geometry import Reorientation, SliceGrid, resampling_matrix
-
-CODES = [
-    a + b + c
-    for x, y, z in (("LR", "AP", "SI"), ("AP", "LR", "SI"), ("SI", "LR", "AP"), ("SI", "AP", "LR"))
-    for a in x
-    for b in y
-    for c in z
-]
-
-
-def turned(volume: Volume, codes: str) -> Volume:
-    """The same anatomy stored in another axis order."""
-    change = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
-    voxels = nib.orientations.apply_orientation(volume.voxels, change)
-    return Volume(voxels, volume.affine @ inv_ornt_aff(change, volume.shape))
 
 
 @pytest.mark.parametrize("codes", CODES)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL_AFFINE, ball, small_brain
+from tests.scans import SMALL_AFFINE, ball, small_brain
 from uadtk.core.errors import DataError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
@@ -71,9 +71,26 @@ def test_no_contrast_and_too_large_are_refused() -> None:
     _, brain, _ = small_brain()
     with pytest.raises(DataError, match="no contrast"):
         prepare(Scan(brain.astype(np.float32), SMALL_AFFINE), Preparation(), Run())
-    large = SMALL_AFFINE @ np.diag([2, 2, 1, 1])
-    with pytest.raises(DataError, match="the model sees 208 mm"):
+    large = SMALL_AFFINE @ np.diag([3, 3, 1, 1])
+    with pytest.raises(DataError, match="the model's field of view 208 mm"):
         prepare(Scan(small_brain()[0], large), Preparation(), Run(), Mask(brain, large))
+
+
+def test_a_brain_larger_than_the_field_is_scaled_down_and_that_is_recorded() -> None:
+    image, brain, _ = small_brain()
+    said: list[str] = []
+    for stretch in (1.5, 1.7, 2.0):
+        affine = SMALL_AFFINE @ np.diag([1, stretch, 1, 1])
+        extent_mm = np.flatnonzero(brain.any(axis=(0, 2))).size * 3 * stretch
+        found = prepare(Scan(image, affine), Preparation(), Run(say=said.append), Mask(brain, affine))
+        pixel_mm = max(208.0, extent_mm) / 128
+        assert found.spacing_mm == pytest.approx((5.0, pixel_mm, pixel_mm))
+        assert found.decisions["pixel_mm"] == pytest.approx(pixel_mm)
+        assert found.brain.sum() * found.spacing_mm[1] ** 2 == pytest.approx(brain.sum() * 9 * stretch, rel=0.03)
+        back = found.to_own_grid(found.brain.astype(np.float32)) > 0.5
+        assert (back ^ brain).sum() < 0.03 * brain.sum()
+    assert said == [line for line in said if "scaled down to fit" in line]
+    assert len(said) == 1 + (np.flatnonzero(brain.any(axis=(0, 2))).size * 3 * 1.7 > 208)
 
 
 def test_whole_heads_and_stripped_scans_are_told_apart(shared_data: Path) -> None:
@@ -82,6 +99,7 @@ def test_whole_heads_and_stripped_scans_are_told_apart(shared_data: Path) -> Non
             assert is_stripped(read_scan(row.image)) == (row.collection != "whole_head"), row.subject
 
 
+@pytest.mark.slow
 def test_deepbet_strips_a_real_head(shared_data: Path) -> None:
     pytest.importorskip("deepbet", reason="the preprocess extra is not installed")
     row = next(r for r in read_cohort(shared_data / "cohort.tsv") if r.subject == "TCGA_HT_7856" and r.brain_mask)

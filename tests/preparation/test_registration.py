@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import SMALL_AFFINE, small_brain
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
@@ -32,6 +32,7 @@ def test_denoising_lowers_noise_and_keeps_the_mean() -> None:
     assert smooth[brain].mean() == pytest.approx(image[brain].mean(), rel=0.05)
 
 
+@pytest.mark.slow
 def test_registration_goes_to_the_atlas_and_home(shared_data: Path) -> None:
     pytest.importorskip("nilearn", reason="the phantom extra is not installed")
     folder = shared_data / "lgg" / "TCGA_DU_5849"

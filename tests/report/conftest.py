@@ -10,6 +10,7 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from uadtk.core.finding import Finding, Scoring, Segmentation
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 
@@ -18,7 +19,17 @@ Make = Callable[..., Segmentation]
 
 
 def point(threshold: float) -> OperatingPoint:
-    return OperatingPoint("p98", threshold, "p98", "98 % below", "residual", ("median:size=5",), 20, "ab", "2026-01-01")
+    return OperatingPoint(
+        "p98",
+        threshold,
+        Spec("p98"),
+        "98 % below",
+        Spec("residual"),
+        (Spec.parse("median:size=5"),),
+        20,
+        "ab",
+        "2026-01-01",
+    )
 
 
 def make_segmentation(
@@ -32,7 +43,7 @@ def make_segmentation(
     affine: np.ndarray | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> Segmentation:
-    """``lesions`` are boxes of voxels of a RAS+ grid; what is returned is stored as ``codes``."""
+    """``lesions`` are boxes of voxels of a RAS+ grid; the result is stored in the orientation ``codes``."""
     rng = np.random.default_rng(0)
     brain = np.zeros(shape, bool)
     brain[4:-4, 5:-5, 2:-2] = True

@@ -1,4 +1,4 @@
-"""The charts of a benchmark: what is drawn lies where the numbers are."""
+"""The charts of a benchmark: positions match the numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def paths(svg: str, name: str) -> list[str]:
 
 
 def points(path: str) -> list[tuple[float, float]]:
-    return [tuple(map(float, point.split())) for point in path[1:].split("L")]
+    return [(float(x), float(y)) for x, y in (point.split() for point in path[1:].split("L"))]
 
 
 def test_a_straight_line_is_straight_and_rises_to_the_right() -> None:

@@ -8,8 +8,8 @@ from PIL import Image
 
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask
+from uadtk.report.axial_views import Planes
 from uadtk.report.mosaic import FOUND, OTHER, grey_pixels, mask_pixels, picture
-from uadtk.report.planes import Planes
 
 BOX = np.s_[8:14, 30:36, 14:17]
 

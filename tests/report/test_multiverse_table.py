@@ -34,14 +34,14 @@ def test_each_cell_is_below_its_heading() -> None:
 def test_what_moves_dice_is_a_line_below_its_collections_table() -> None:
     moves = [Driver("ms", "median_mm", 0.119), Driver("ms", "rule", 0.0354), Driver("lgg", "grid", 0.01)]
     ms, lgg = as_text(RANKS, moves).split("\n\n")[:2]
-    assert ms.splitlines()[-1] == "What moves DICE: median 0.119, threshold rule 0.035"
+    assert ms.splitlines()[-1] == "Effect on DICE: median 0.119, threshold rule 0.035"
     assert lgg.splitlines()[0] == "lgg"
     assert "nothing to rank" in lgg
-    assert lgg.splitlines()[2] == "What moves DICE: grid 0.010"
+    assert lgg.splitlines()[2] == "Effect on DICE: grid 0.010"
 
 
 def test_the_oracle_is_said_to_be_one() -> None:
-    assert "'oracle' chooses its threshold on the scans it is tested on" in as_text(RANKS, [])
+    assert "'oracle' chooses its threshold on the test scans" in as_text(RANKS, [])
 
 
 def test_the_tsv_has_a_line_for_each_universe_and_all_digits() -> None:

@@ -6,11 +6,13 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from uadtk.core.spec import Spec
 from uadtk.core.volume import Mask
 from uadtk.report.page import LISTED, report_html
 
@@ -26,11 +28,15 @@ PROVENANCE = {
 
 
 class Page(HTMLParser):
-    """Tags in order, what was never closed, pictures by caption, text."""
+    """Tags in order, unclosed tags, images by caption, and text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.html, self.open, self.tags, self.sources, self.words = html, [], [], [], []
+        self.html = html
+        self.open: list[str] = []
+        self.tags: list[Any] = []
+        self.sources: list[Any] = []
+        self.words: list[str] = []
         self.feed(html)
         self.close()
 
@@ -61,7 +67,8 @@ class Page(HTMLParser):
         return re.findall(r"<figcaption>(.*?)</figcaption>", self.html)
 
     def pointer(self) -> tuple[float, float]:
-        return tuple(float(part) / 100 for part in re.search(r"--x:([\d.]+)%;--y:([\d.]+)%", self.html).groups())
+        x, y = re.search(r"--x:([\d.]+)%;--y:([\d.]+)%", self.html).groups()
+        return float(x) / 100, float(y) / 100
 
 
 def centre(bright: np.ndarray) -> tuple[float, float]:
@@ -111,7 +118,7 @@ def test_names_from_outside_are_escaped(make) -> None:
         lesions=(LEFT_FRONT,),
         provenance={"input": {"path": f"{evil}.nii.gz"}, "options": {"model": {"name": evil}}, evil: {evil: evil}},
     )
-    segmentation = replace(segmentation, point=replace(segmentation.point, target=evil, scorer=evil))
+    segmentation = replace(segmentation, point=replace(segmentation.point, target=evil, scorer=Spec(evil)))
     page = Page(report_html(segmentation))
     assert evil not in page.html
     assert evil in page.text
@@ -171,7 +178,7 @@ def test_no_findings_shows_the_highest_score(make) -> None:
     assert "Table of findings" not in page.text
     assert page.captions()[:4] == ["scan", "reconstruction", "score", "mask"]
     segmentation.scoring.score.voxels[30, 10, 20] = 0.8
-    assert "0.8, above the threshold, in a group too small" in Page(report_html(segmentation)).text
+    assert "0.8, above the threshold, but its component is too small" in Page(report_html(segmentation)).text
 
 
 def test_only_the_largest_have_pictures_and_a_long_table_is_cut(make) -> None:
@@ -185,7 +192,7 @@ def test_only_the_largest_have_pictures_and_a_long_table_is_cut(make) -> None:
 
 
 def test_ring_is_shown_where_it_is(make) -> None:
-    # A bow over the planes 10 to 20 whose centroid's plane holds nothing of it.
+    # An arc over planes 10 to 20 that does not intersect the plane of its centroid.
     segmentation = make(lesions=(np.s_[20:22, 20:22, 10:21],))
     segmentation.components.voxels[:, :, 11:18] = 0
     page = Page(report_html(segmentation))

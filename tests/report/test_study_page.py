@@ -1,4 +1,4 @@
-"""The page of a benchmark: each section if there is data for it, its numbers, and that it stands alone."""
+"""The page of a benchmark: a section for each kind of data, correct numbers, self-contained."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from uadtk.core.spec import Spec
 from uadtk.metrics.compare import Pair
 from uadtk.metrics.multiverse import Rank
 from uadtk.report.figures import Row, histograms, precision_recall, rows_by_collection, training_sizes
@@ -39,11 +40,11 @@ def evaluation(scans: int | None = None, **values: float | None) -> dict[str, An
 
 def line(model: str, of: dict[str, Any] | None = None, collection: str = "ms", **more: Any) -> Line:
     of = evaluation(auprc=0.5) if of is None else of
-    return Line(collection, f"build/{model}.safetensors", "vae", "residual", evaluation=of, **more)
+    return Line(collection, f"build/{model}.safetensors", "vae", Spec("residual"), evaluation=of, **more)
 
 
 def baseline(of: dict[str, Any], collection: str = "ms") -> Line:
-    return Line(collection, "histeq", "histeq", "own", evaluation=of)
+    return Line(collection, "histeq", "histeq", Spec("own"), evaluation=of)
 
 
 def rows(*lines: Line) -> dict[str, list[Row]]:
@@ -51,11 +52,14 @@ def rows(*lines: Line) -> dict[str, list[Row]]:
 
 
 class Page(HTMLParser):
-    """Open tags, ids of sections, and the words a reader sees."""
+    """Open tags, ids of sections, and visible text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.open, self.tags, self.sections, self.words = [], set(), [], []
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.sections: list[Any] = []
+        self.words: list[str] = []
         self.feed(html)
         self.close()
 
@@ -126,7 +130,7 @@ def test_receipts_of_before_the_figures_make_the_table_alone() -> None:
 
 def test_a_problem_and_a_published_row_stand_in_the_table() -> None:
     published = {"MSLUB": {"VAE": {"dataset": "MSLUB", "approach": "VAE", "auprc": "0.234"}}}
-    lines = [line("a"), replace(line("b"), evaluation=None, problem="failed: <no> memory", cleaners=("erode",))]
+    lines = [line("a"), replace(line("b"), evaluation=None, problem="failed: <no> memory", cleaners=(Spec("erode"),))]
     text = Page(study_html(lines, published, {"ms": "MSLUB"})).text
     assert "published, MSLUB: VAE - 0.234 -" in text
     assert "b residual (erode) failed: <no> memory" in text
@@ -173,13 +177,13 @@ def test_a_pair_is_read_from_both_sides_and_coloured_if_it_holds_after_correctio
     (_, ab, ac), (ba, _, bc), _ = (cells for _, cells in dice.rows)
     assert (ab.text, ab.detail, ab.strength) == ("+0.250", "p 0.03", 0.5)
     assert (ba.text, ba.detail, ba.strength) == ("-0.250", "p 0.03", -0.5)
-    assert ba.told == "b less a: -0.250, 6 patients, 95 % [-0.400, -0.100]"
+    assert ba.tooltip == "b minus a: -0.250, 6 patients, 95 % [-0.400, -0.100]"
     assert (ac.text, ac.strength) == ("+0.125", 0.0)
     assert bc.text == "-"
     assert auprc.rows[0][1][1].detail == "p < 0.001"
 
 
-def full(k: float, **more: float) -> dict[str, Any]:
+def full(k: float, **more: Any) -> dict[str, Any]:
     names = ("auprc_volume", "dice_oracle_volume", "l1_normal", "l1_anomalous", "chi_squared")
     return evaluation(**(dict.fromkeys(names, k) | more))
 

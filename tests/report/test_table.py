@@ -1,4 +1,4 @@
-"""The table of a benchmark: the study's layout, ours above the published, and a TSV to compute with."""
+"""The table of a benchmark: the study's layout, ours above the published, and a TSV in full precision."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from uadtk.core.errors import DataError, UsageError
+from uadtk.core.spec import Spec, parse_all
 from uadtk.report.table import APPROACHES, Line, as_text, as_tsv, labels, named_datasets, published_row, read_published
 
 PUBLISHED = (
@@ -32,7 +33,7 @@ def evaluation(**values: float | None) -> dict[str, Any]:
 
 
 def line(scorer: str = "residual", model: str = "build/vae.safetensors", **more: Any) -> Line:
-    return Line("ms", model, "vae", scorer, **more)
+    return Line("ms", model, "vae", Spec.parse(scorer), **more)
 
 
 def parsed(text: str) -> list[dict[str, str]]:
@@ -58,27 +59,27 @@ def test_the_text_has_the_studys_columns_and_the_published_row_below_ours(publis
 
 
 def test_rows_are_called_by_what_tells_them_apart() -> None:
-    bare = Line("ms", "histeq", "histeq", "own")
+    bare = Line("ms", "histeq", "histeq", Spec("own"))
     assert labels([bare, line(), line("montecarlo")]) == ["histeq", "vae residual", "vae montecarlo"]
     assert labels([line(), line(model="other/vae.safetensors")]) == [
         "build/vae.safetensors residual",
         "other/vae.safetensors residual",
     ]
-    assert labels([line(), line(cleaners=("erode", "median:size=3"))]) == [
+    assert labels([line(), line(cleaners=parse_all(["erode", "median:size=3"]))]) == [
         "vae residual (not cleaned)",
         "vae residual (erode median:size=3)",
     ]
 
 
 def test_collections_are_tables_of_their_own() -> None:
-    rows = [Line(name, "histeq", "histeq", "own", evaluation=evaluation()) for name in ("lgg", "ms")]
+    rows = [Line(name, "histeq", "histeq", Spec("own"), evaluation=evaluation()) for name in ("lgg", "ms")]
     text = as_text(rows, {}, {})
     assert [part.splitlines()[0] for part in text.split("\n\n")[:2]] == ["lgg", "ms"]
     assert text.count("approach") == 2
 
 
 def test_a_row_that_could_not_be_says_so_and_widens_no_column() -> None:
-    problem = "scorer 'own' needs score, model 'vae' has not. " * 5
+    problem = "scorer 'own' needs score, which model 'vae' does not provide. " * 5
     text = as_text([line(evaluation=evaluation()), line("own", problem=problem)], {}, {})
     _, heading, _, said = text.splitlines()[:4]
     assert said.endswith(problem.strip())
@@ -136,10 +137,10 @@ def test_a_collection_is_a_dataset_of_that_name_or_of_the_name_given(published: 
 def test_a_published_file_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "study.tsv"
     for content, words in (
-        (b"", "holds no row"),
-        (b"dataset\tauroc\nMS\t0.9\n", "no dataset or no approach"),
-        (b"dataset\tapproach\n\tVAE\n", "no dataset or no approach"),
-        (b"\xff\xfe\x00", "is no text"),
+        (b"", "has no rows"),
+        (b"dataset\tauroc\nMS\t0.9\n", "lacks its dataset or approach"),
+        (b"dataset\tapproach\n\tVAE\n", "lacks its dataset or approach"),
+        (b"\xff\xfe\x00", "is not a text file"),
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=words):

@@ -1,4 +1,4 @@
-"""The page of a training's curves, and the command that makes it."""
+"""The page of training curves, and its command."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from uadtk.cli import main
-from uadtk.pipeline.logs import read_log, write_log
 from uadtk.report.curves import curves_html, quantities
+from uadtk.training.logs import read_log, write_log
 
 LOG = [
     {"epoch": e, "train_loss": 100.0 / e, "train_critic": -e, "validation_loss": v, "learning_rate": 1e-3, "seconds": 6}
@@ -21,7 +21,7 @@ LOG = [
 
 def lines(page: str, part: str) -> list[list[tuple[float, float]]]:
     paths = re.findall(rf'class="curve {part}" d="M(.*?)"', page)
-    return [[tuple(map(float, point.split())) for point in path.split("L")] for path in paths]
+    return [[(float(x), float(y)) for x, y in (point.split() for point in path.split("L"))] for path in paths]
 
 
 def test_quantities_are_paired_and_what_is_not_finite_is_left_out() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from uadtk.core.errors import UsageError
+from uadtk.core.spec import Spec
 from uadtk.scorers.montecarlo import AT_ONCE, Options, Scorer
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -122,7 +123,9 @@ def test_a_model_without_samples_is_refused() -> None:
     from uadtk.pipeline.score import check_scorer
 
     for band in ("ae", "vae"):
-        checkpoint = new("scalespace", {"band": band, "levels": 1, "widths": "4"}, Preparation(), scorer="montecarlo")
-        refused = pytest.raises(UsageError, match="scorer 'montecarlo' needs sample, model 'scalespace' has not")
+        options = {"band": band, "levels": 1, "widths": "4"}
+        checkpoint = new("scalespace", options, Preparation(), scorer=Spec("montecarlo"))
+        words = "scorer 'montecarlo' needs sample, which model 'scalespace' does not provide"
+        refused = pytest.raises(UsageError, match=words)
         with refused if band == "ae" else nullcontext():
             check_scorer(Scorer(Options()), checkpoint.new_model(), checkpoint)

@@ -54,7 +54,7 @@ def test_what_is_in_the_finest_scale_alone_counts_as_one_of_them(levels: int) ->
 
 @pytest.mark.parametrize("take", ["mean", "max"])
 @pytest.mark.parametrize("polarity", ["positive", "absolute"])
-def test_residuals_of_both_pyramids_are_signed_then_enlarged_step_by_step(take: str, polarity: str) -> None:
+def test_residuals_of_both_pyramids_are_signed_then_enlarged_step_by_step(take: Any, polarity: Any) -> None:
     pyramid = Pyramid(2)
     residuals = []
     for k, (image, rebuilt) in enumerate(zip(*(pyramid.scales(i * BRAIN) for i in (X, X_HAT)), strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_tv_gradient_is_the_derivative_of_the_sum_of_differences() -> None:
 
 def test_large_tv_returns_the_input() -> None:
     """To the jitter, a few steps of the largest gradient. Without TV the same steps go all the way."""
-    steps = {"rate": 1e-3, "late_rate": 1e-3, "steps": 500}
+    steps: Any = {"rate": 1e-3, "late_rate": 1e-3, "steps": 500}
     kept, gone = (
         Scorer(Options(tv=tv, polarity="absolute", **steps)).score(Linear(), X, BRAIN).score for tv in (5.0, 0.0)
     )

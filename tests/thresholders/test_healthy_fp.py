@@ -1,10 +1,11 @@
-"""The budget is kept by as many healthy scans, and as surely, as promised; on each scan it is counted as defined."""
+"""The budget holds for the guaranteed share of healthy scans, with the guaranteed confidence."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from tests.cli.conftest import call
+from tests.commands import call
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import UsageError
 from uadtk.core.options import build
+from uadtk.core.spec import Spec
 from uadtk.core.thresholder import CalibrationScan, Choice
 from uadtk.thresholders.healthy_fp import Options, Thresholder, rank, rank_below, subjects_needed
 
@@ -29,11 +31,11 @@ def scan(score: np.ndarray, brain: np.ndarray | None = None, subject: str = "s")
 
 
 def with_highest(*highest: float) -> list[CalibrationScan]:
-    """One subject each, of which the brightest voxel scores this."""
+    """One subject per value, which is its highest score."""
     return [scan(np.array([[[value, value / 2, 0]]]), subject=f"s{i}") for i, value in enumerate(highest)]
 
 
-def choose(scans: Sequence[CalibrationScan], **options: object) -> Choice:
+def choose(scans: Sequence[CalibrationScan], **options: Any) -> Choice:
     return Thresholder(Options(**{**LESIONS, **options})).choose(scans)
 
 
@@ -56,6 +58,7 @@ def kept(one: CalibrationScan, threshold: float, min_voxels: int) -> tuple[int, 
     return int((sizes >= min_voxels).sum()), int(sizes[sizes >= min_voxels].sum())
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(scored(), st.sampled_from(["0 lesions", "1 lesion", "2 lesions", "0.5 ml", "1 ml", "20 %"]), st.integers(1, 4))
 def test_the_threshold_of_a_scan_is_the_lowest_from_which_on_it_keeps_the_budget(
@@ -69,7 +72,7 @@ def test_the_threshold_of_a_scan_is_the_lowest_from_which_on_it_keeps_the_budget
         if unit == "ml":
             return voxels * 0.25 <= float(number)
         if unit == "%":
-            return 5 * voxels <= np.count_nonzero(one.brain)
+            return 5 * voxels <= int(np.count_nonzero(one.brain))
         return components <= int(number)
 
     over = [t for t in (0.0, 0.25, 0.5, 0.75, 1.0) if not within(t)]
@@ -170,7 +173,7 @@ def test_coverage_holds_for_every_rank_with_and_without_ties(n: int, epsilon: fl
     slack = 4 * np.sqrt(delta / draws)
     assert (high < 1 - epsilon).mean() <= delta + slack  # the coverage of t is P(T <= t) = t on these values
     assert ((low > quantile) | (quantile > high)).mean() <= 2 * delta + 2 * slack
-    if not ties and rank(n, epsilon, delta) > 1:  # and one rank lower would promise too much
+    if not ties and rank(n, epsilon, delta) > 1:  # and one rank lower would guarantee too much
         assert (lowest[:, rank(n, epsilon, delta) - 2] < 1 - epsilon).mean() > delta - slack
 
 
@@ -204,13 +207,13 @@ def test_voxels_that_do_not_count_change_nothing() -> None:
     assert choose(hidden) == choose(scans)
 
 
-# What cannot be promised ---------------------------------------------------------------------------------------------
+# Too few subjects, and invalid budgets --------------------------------------------------------------------------------
 
 
 def test_too_few_subjects_are_refused_with_what_would_do() -> None:
     with pytest.raises(
         UsageError,
-        match=r"epsilon=0.2 with delta=0.1 needs 11 subjects, not 10\. Calibrate on 11, or ask for epsilon=0.206\.",
+        match=r"epsilon=0.2 with delta=0.1 needs 11 subjects, not 10\. Calibrate on 11, or use epsilon=0.206\.",
     ):
         choose(with_highest(*np.linspace(0, 1, 10)))
     assert choose(with_highest(*np.linspace(0, 1, 10)), epsilon=0.206).threshold == 1
@@ -225,7 +228,7 @@ def test_the_epsilon_that_is_offered_can_be_had(n: int, delta: float) -> None:
     thresholder = Thresholder(Options(epsilon=0.001, delta=delta))
     with pytest.raises(UsageError) as refused:
         thresholder.check_subjects(n)
-    offered = re.search(r"ask for epsilon=([\d.]+)\.", str(refused.value))
+    offered = re.search(r"use epsilon=([\d.]+)\.", str(refused.value))
     assert offered is not None
     Thresholder(Options(epsilon=float(offered[1]), delta=delta)).check_subjects(n)
 
@@ -238,8 +241,8 @@ def test_the_epsilon_that_is_offered_can_be_had(n: int, delta: float) -> None:
         ("1 mm/scan", "not a budget"),
         ("-1 ml/scan", "not a budget"),
         ("1e3 ml/scan", "not a budget"),
-        ("0.5 lesions/scan", "half a lesion cannot be kept. The budget is for each scan"),
-        ("101 % voxels", "more than all voxels"),
+        ("0.5 lesions/scan", "a fraction of a lesion is not a budget. The budget applies to each scan"),
+        ("101 % voxels", "exceeds 100 % of the voxels"),
     ],
 )
 def test_budgets_that_are_none(text: str, words: str) -> None:
@@ -255,9 +258,10 @@ def test_options_are_checked() -> None:
 
 # The commands --------------------------------------------------------------------------------------------------------
 
-LOOSE = "healthy-fp:epsilon=0.5,delta=0.5"  # one subject will do
+LOOSE = "healthy-fp:epsilon=0.5,delta=0.5"  # one subject is enough
 
 
+@pytest.mark.slow
 def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
     small_cohort: Path, tmp_path: Path
 ) -> None:
@@ -270,7 +274,7 @@ def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
     assert recalibrated.weights == shipped.weights
     *before, point = recalibrated.points
     assert tuple(before) == shipped.points
-    assert (point.name, point.strategy, point.scans) == ("healthy-fp", f"{LOOSE},budget=1 lesion/scan", 3)
+    assert (point.name, point.strategy, point.scans) == ("healthy-fp", Spec.parse(f"{LOOSE},budget=1 lesion/scan"), 3)
     low, high = point.interval
     assert done.out == (
         f"{mine}: healthy-fp = {point.threshold:.6g} (at most 1 lesion/scan in 50 % of healthy scans, confidence 50 %, "
@@ -285,7 +289,7 @@ def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
         f"interval = [{low:.6g}, {high:.6g}]",
         f"scans = 3, digest {point.digest[:16]}",
         f"date = {point.date}",
-        f"made for = {shipped.scorer} {' '.join(shipped.cleaners)}",
+        f"made for = {shipped.scorer} {' '.join(map(str, shipped.cleaners))}",
         "next_within = 0.5",
     ):
         assert f"             {line}\n" in block
@@ -311,7 +315,7 @@ def test_segment_keeps_the_budget_on_the_scans_it_was_calibrated_on(small_cohort
 def test_too_few_are_refused_before_anything_is_scored(
     small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uadtk.pipeline.threshold.score_map", lambda *_: pytest.fail("scored for nothing"))
+    monkeypatch.setattr("uadtk.pipeline.threshold.score_all", lambda *_: pytest.fail("scored for nothing"))
     path = tmp_path / "h.safetensors"
     threshold = ["threshold", "--model", "histeq", "--healthy", small_cohort, "-o", path, "--budget"]
     call(*threshold, "1 lesion/scan").refused(2, "healthy-fp: epsilon=0.2 with delta=0.1 needs 11 subjects, not 5.")
@@ -329,6 +333,6 @@ def test_slices_of_patients_are_said_to_be_a_part(small_cohort: Path, tmp_path: 
     counted = checkpoints.load(path).points[0].measured["brain_counted"]
     assert 0.3 < counted < 0.95
     assert done.err == (
-        f"only lesion-free slices were counted, {counted:.0%} of the brain: "
-        "what is promised of a scan is promised of such a part\n"
+        f"only lesion-free slices were counted ({counted:.0%} of the brain): "
+        "any guarantee per scan holds for that part of it\n"
     )

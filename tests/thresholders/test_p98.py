@@ -45,7 +45,7 @@ def test_mostly_zero_scores_as_a_median_leaves_them() -> None:
 
 
 def test_one_voxel() -> None:
-    assert Thresholder(Options()).choose(scans(np.float32([0.25]))).threshold == 0.25
+    assert Thresholder(Options()).choose(scans(np.array([0.25], np.float32))).threshold == 0.25
 
 
 def test_options_are_checked() -> None:

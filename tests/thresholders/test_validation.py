@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from tests.cli.conftest import call
+from tests.commands import call
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.options import build
@@ -21,7 +22,7 @@ from uadtk.core.thresholder import CalibrationScan, Choice
 from uadtk.thresholders.validation import Options, Thresholder
 
 
-def scan(score: object, lesion: object, brain: object = True, subject: str = "s") -> CalibrationScan:
+def scan(score: object, lesion: object, brain: Any = True, subject: str = "s") -> CalibrationScan:
     """From nested lists, or from one row."""
     voxels = np.atleast_3d(np.asarray(score, np.float32))
     marked = np.reshape(np.asarray(lesion, bool), voxels.shape)
@@ -34,7 +35,7 @@ def choose(*scans: CalibrationScan, min_voxels: int = 1) -> Choice:
 
 
 def dice(scans: list[CalibrationScan], threshold: float, min_voxels: int = 1) -> float:
-    """By SciPy, of what segment would mark."""
+    """DICE of the mask that segment would write, by SciPy."""
     tp = total = 0
     for one in scans:
         labels, count = ndimage.label((one.score > np.float32(threshold)) & one.brain, np.ones((3, 3, 3)))
@@ -125,7 +126,7 @@ def test_the_interval_is_that_of_scans_drawn_again() -> None:
 
 
 def test_scans_are_streamed() -> None:
-    """One at a time is alive, however many there are."""
+    """Only one scan is in memory at a time."""
     alive = []
 
     class Streamed:
@@ -147,9 +148,9 @@ def test_scans_are_streamed() -> None:
 
 
 def test_nothing_to_choose_by() -> None:
-    with pytest.raises(DataError, match="validation: the labelled scans hold no lesion voxel"):
+    with pytest.raises(DataError, match="validation: the labelled scans contain no lesion voxel"):
         choose(scan([[[0.5, 0.2]]], [0, 0]))
-    with pytest.raises(DataError, match="validation: no threshold finds the lesions"):
+    with pytest.raises(DataError, match="validation: no threshold separates the lesions"):
         choose(scan([[[0.5, 0.2, 0]]], [0, 0, 1]))
     with pytest.raises(UsageError, match="validation: min_voxels=0: must be at least 1"):
         build(Options, {"min_voxels": "0"}, "validation")

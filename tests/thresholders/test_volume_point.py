@@ -1,4 +1,4 @@
-"""As much is marked as the labels hold."""
+"""The mask has the same volume as the labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uadtk.api import CalibrationScan, DataError, NoOptions
+from uadtk.plugin import CalibrationScan, DataError, NoOptions
 from uadtk.thresholders.volume import Thresholder
 
 
@@ -49,7 +49,7 @@ def test_a_scan_without_mask_holds_no_lesion() -> None:
 
 
 def test_labels_without_a_lesion_are_refused() -> None:
-    with pytest.raises(DataError, match="hold no lesion voxel"):
+    with pytest.raises(DataError, match="contain no lesion voxel"):
         choose(scan(0, 0))
 
 

@@ -1,4 +1,4 @@
-"""Erode: scores at the rim of the brain are dropped, where every reconstruction is bad.
+"""Erode: scores at the rim of the brain are set to 0, as reconstructions are poor there.
 
 The reference code erodes by 12 pixels of 128, which keeps 42 % of the brain; a few are enough.
 """
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.api import option
 from uadtk.kernels import erode
+from uadtk.plugin import option
 
 
 @dataclass(frozen=True)
 class Options:
-    iterations: int = option(3, "Pixels taken off the brain mask, in every axial slice.", ge=0, le=32)
+    iterations: int = option(3, "Pixels eroded from the brain mask, in every axial slice.", ge=0, le=32)
 
 
 class Cleaner:

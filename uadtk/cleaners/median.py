@@ -1,19 +1,24 @@
-"""Median: a 3-D median filter takes away what is thin or alone.
+"""Median: a 3-D median filter that removes thin or isolated scores.
 
-The paper filters 5 x 5 x 5 voxels of 1 mm. ``unit=mm`` keeps the window's physical size instead, so that slices of 5 mm
-are not smeared over 25 mm.
+The paper filters 5 x 5 x 5 voxels of 1 mm. ``unit=mm`` preserves the physical size of the window, so that slices of
+5 mm are not smeared over 25 mm. A width between two odd numbers of voxels blends the medians of both
+windows in proportion, so the result is a continuous function of the spacing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.api import option
 from uadtk.kernels import median3d
+from uadtk.plugin import option
+
+WIDEST = 7  # voxels; the kernel's limit
+Window = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,21 @@ class Cleaner:
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def window(self, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
-        """Odd voxels per axis (z, y, x), at most 7."""
+    def windows(self, spacing_mm: tuple[float, float, float]) -> list[tuple[float, Window]]:
+        """Windows of odd width (z, y, x), at most 7 voxels, with weights that add up to 1; at most four of them.
+
+        An axis that needs 3.5 voxels has 3 in three quarters of the weight and 5 in one, the same part for every axis.
+        """
         scale = spacing_mm if self.options.unit == "mm" else (1.0, 1.0, 1.0)
-        z, y, x = (
-            min(7, 2 * round((self.options.size / mm - 1) / 2) + 1) if mm < self.options.size else 1 for mm in scale
-        )
-        return z, y, x
+        widths = [min(max(self.options.size / mm, 1.0), float(WIDEST)) for mm in scale]
+        lows = [2 * int((width - 1) / 2) + 1 for width in widths]
+        shares = [(width - low) / 2 for width, low in zip(widths, lows, strict=True)]  # of the next odd width
+        cuts = sorted({0.0, *shares, 1.0})
+        found = []
+        for start, end in pairwise(cuts):
+            z, y, x = (low + 2 * (share >= end) for low, share in zip(lows, shares, strict=True))
+            found.append((end - start, (z, y, x)))
+        return found
 
     def clean(
         self,
@@ -43,4 +56,10 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        return median3d(score, self.window(spacing_mm))
+        (weight, window), *others = self.windows(spacing_mm)
+        found: NDArray[np.float32] = median3d(score, window)
+        if others:
+            found = found * np.float32(weight)
+        for weight, window in others:
+            found += np.float32(weight) * median3d(score, window)
+        return found

@@ -1,4 +1,4 @@
-"""Prior: the score counts more where the scan is bright.
+"""Prior: scores are weighted by the intensity of the scan.
 
 The study keeps residuals only where the image is among the brightest (its hyper-intensity prior, a hard cut at a
 quantile). Here it is continuous: the score is multiplied by the voxel's intensity rank among the brain's voxels.
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.api import option
+from uadtk.plugin import option
 
-LEVELS = 65535  # ranks are counted in this many steps of the brightest value
+LEVELS = 65535  # intensity bins up to the brightest value, for ranking
 
 
 @dataclass(frozen=True)
 class Options:
-    power: float = option(1.0, "The rank in (0, 1] is raised to this power; 0 switches the prior off.", ge=0, le=10)
+    power: float = option(1.0, "Exponent of the rank in (0, 1]; 0 disables the prior.", ge=0, le=10)
 
 
 class Cleaner:

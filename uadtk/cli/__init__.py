@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-import uadtk
 from uadtk.cli._lazy import Children, LazyGroup, group, run
+from uadtk.core.absent import why
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
+from uadtk.core.text import escape_output
+from uadtk.version import VERSION
 
 _ORDER = (
     "segment",
@@ -65,7 +67,7 @@ def _plugin_commands() -> Children:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"uadtk {uadtk.__version__}")
+        print(f"uadtk {VERSION}")
         raise typer.Exit
 
 
@@ -74,7 +76,7 @@ def _root(
     config: Annotated[
         Path | None, typer.Option(help="TOML file of defaults: [segment] model = ..., [train.scalespace] levels = 3.")
     ] = None,
-    version: Annotated[  # container images like to set UADTK_VERSION, which is no wish to see it
+    version: Annotated[  # container images often set UADTK_VERSION, which must not print the version
         bool, typer.Option("--version", help="Print the version.", callback=_version, allow_from_autoenv=False)
     ] = False,
 ) -> None:
@@ -92,7 +94,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         sections = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", str(path)) from None
+        raise UsageError(f"cannot be read ({why(error)})", str(path)) from None
     except ValueError as error:
         raise UsageError(f"is not TOML ({error})", str(path)) from None
     for section in sections:
@@ -103,6 +105,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with the code of the error (see ``uadtk.core.errors``)."""
+    escape_output()
     try:
         code = run(group(Root, "uadtk", _root), argv, "uadtk")
     except UadtkError as error:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Device, Grid, Threads, make_run, pairs, say
+from uadtk.cli._options import Device, Grid, Threads, pairs
 from uadtk.core.errors import UadtkError, UsageError
-
-if TYPE_CHECKING:
-    from uadtk.io.cohort import Cohort
 
 
 def benchmark(
@@ -57,64 +53,36 @@ def benchmark(
     """Compare models and scorers on labelled collections, each beside no learning.
 
     Writes report.html to look at, table.txt, table.tsv, pairs.tsv (every two rows compared) and rows/*.json, a receipt
-    per row, from which uadtk reproduce makes the same numbers again; multiverse.txt and .tsv if asked. Run it again to
-    go on where it was stopped. A row or scan that fails costs one line, and the exit code is 1.
+    per row, from which uadtk reproduce recomputes the numbers; multiverse.txt and .tsv on request. An interrupted run
+    resumes with the same command. A row or scan that fails costs one line, and the exit code is 1.
     """
-    from dataclasses import asdict
+    from uadtk.core.spec import Spec, parse_all
+    from uadtk.interface import as_cohort
+    from uadtk.pipeline.run import make_run
+    from uadtk.report.table import read_published
+    from uadtk.study.publish import Study, compare
+    from uadtk.study.tasks import Contender, Question
 
-    from torch import get_num_threads
-
-    from uadtk.io.cohort import read_cohort
-    from uadtk.io.write import write_json, write_text
-    from uadtk.metrics.multiverse import drivers, ranks
-    from uadtk.pipeline.benchmark import Asked, carry_out, multiverses, pairs_of, pictures_in, plan
-    from uadtk.report import multiverse as universes
-    from uadtk.report.study import study_html
-    from uadtk.report.table import as_text, as_tsv, named_datasets, pairs_as_tsv, read_published
-
-    study = {} if published is None else read_published(published)
+    rows = {} if published is None else read_published(published)
     if dataset and published is None:
         raise UsageError("needs --published", "--dataset", "Name the file with the study's rows.")
     if strategy and point:
         raise UsageError("one operating point per row", "--point, --strategy", "Give one of them.")
-    chains = tuple(() if chain == "none" else tuple(chain.split()) for chain in cleaners or ())
-    asked = Asked(
-        tuple(model), tuple(scorer or ()), chains, tuple(collection or ()), split, point, strategy, calibrate, grid
+    chains = tuple(() if chain == "none" else parse_all(chain.split()) for chain in cleaners or ())
+    question = Question(
+        tuple(map(Contender.parse, model)),
+        parse_all(scorer or []),
+        chains,
+        tuple(collection or ()),
+        split,
+        point,
+        Spec.parse(strategy) if strategy else None,
+        calibrate,
+        grid,
     )
-    table = read_cohort(cohort)
+    study = Study(rows, pairs(dataset, "--dataset", "COLLECTION=DATASET", "ms=MSLUB"))
     run = make_run(device, threads)
-    tasks = plan(asked, table, run)
-    collections = list(dict.fromkeys(task.collection for task in tasks))
-    datasets = named_datasets(study, collections, pairs(dataset, "--dataset", "COLLECTION=DATASET", "ms=MSLUB"))
-    write_json(output / "benchmark.json", {"cohort": str(cohort), **asdict(asked)})  # now, to see that it can be
-    for line in _before({task.collection: task.rows for task in tasks}):
-        say(line)
-    found_at = {"cohort": str(cohort.resolve()), "split": split, "threads": str(get_num_threads())}
-    lines = list(carry_out(tasks, output, found_at, run))
-    write_text(output / "table.tsv", as_tsv(lines, study, datasets))
-    compared = pairs_of(lines, run.seed)
-    write_text(output / "pairs.tsv", pairs_as_tsv(compared))
-    write_text(output / "table.txt", text := as_text(lines, study, datasets))
-    found = list(multiverses(tasks, lines, asked, table, output, run)) if multiverse else []
-    ranked = ranks(found)
-    if found:
-        write_text(output / "multiverse.tsv", universes.as_tsv(found))
-        write_text(output / "multiverse.txt", ranking := universes.as_text(ranked, drivers(found)))
-        text += "\n" + ranking
-    pictures = pictures_in(output, [line.receipt for line in lines if line.receipt])
-    heads = pictures_in(output, collections)
-    told = {"Cohort": str(cohort), **({"Split": split} if split else {}), "Grid": grid}
-    write_text(output / "report.html", study_html(lines, study, datasets, compared, ranked, pictures, heads, told))
-    print(text, end="")
-    if any(line.problem.startswith("failed: ") or (line.evaluation or {}).get("failed") for line in lines):
+    compared = compare(question, as_cohort(cohort, run), output, run, study, multiverse)
+    print(compared.text, end="")
+    if compared.failed:
         sys.exit(UadtkError.exit_code)
-
-
-def _before(collections: dict[str, Cohort]) -> Iterator[str]:
-    """What a reader must know before the numbers."""
-    for name, rows in collections.items():
-        learned = sum(row.split == "train" for row in rows)
-        if learned:
-            yield f"{name or 'cohort'}: {learned} scans are of split 'train': the models may have learned them"
-        if len({row.subject for row in rows if row.lesion_mask}) < 2:
-            yield f"{name or 'cohort'}: fewer than two patients with a lesion mask: no intervals, no p-values"

@@ -1,34 +1,48 @@
-"""Say what this installation can do: device, optional libraries, plugins, shipped models."""
+"""Report the state of this installation: device, optional libraries, plugins, shipped models."""
 
 from __future__ import annotations
 
+from uadtk.version import VERSION
+
+_EXTRAS = {
+    "deepbet": "preprocess",
+    "SimpleITK": "preprocess",
+    "nilearn": "phantom",
+    "pydicom": "dicom",
+    "h5py": "formats",
+    "cupy": "cuda",
+}
+
 
 def doctor() -> None:
-    """Say what this installation can do: device, optional libraries, plugins, shipped models."""
-    import os
+    """Report the state of this installation: device, optional libraries, plugins, shipped models."""
     import platform
     from importlib import metadata
     from importlib.util import find_spec
 
     import torch
 
-    import uadtk
     from uadtk import registry
     from uadtk.checkpoint import SHIPPED, SUFFIX
+    from uadtk.core.machine import usable_cores
+    from uadtk.kernels._cache import ADVICE, cache_folder
 
-    print(f"uadtk        {uadtk.__version__}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores")
+    print(f"uadtk        {VERSION}, Python {platform.python_version()}, {usable_cores()} cores")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"torch        {torch.__version__}, CUDA device: {device}")
     for module, dist, what in (
         ("deepbet", "deepbet", "skull stripping"),
-        ("SimpleITK", "SimpleITK", "registration, N4"),
+        ("SimpleITK", "SimpleITK", "registration, N4, NRRD, MetaImage"),
         ("nilearn", "nilearn", "atlas, phantoms without label maps"),
+        ("pydicom", "pydicom", "DICOM"),
+        ("h5py", "h5py", "MINC 2"),
         ("cupy", "cupy-cuda13x", "kernels on a GPU"),
     ):
         there = find_spec(module) is not None
-        extra = {"deepbet": "preprocess", "SimpleITK": "preprocess", "nilearn": "phantom", "cupy": "cuda"}[module]
+        extra = _EXTRAS[module]
         state = f"{_version(metadata, dist)}" if there else f'missing: pip install "uadtk[{extra}]"'
         print(f"{module:<12} {state} ({what})")
+    print(f"kernels      stored in {folder}" if (folder := cache_folder()) else f"kernels      not stored; {ADVICE}")
     print(f"shipped      {', '.join(sorted(p.stem for p in SHIPPED.glob(f'*{SUFFIX}'))) or 'none'}")
     print(f"plugins      {', '.join(f'{p.dist} {p.version}' for p in registry.plugins()) or 'none'}")
     for warning in registry.warnings():

@@ -9,23 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._common import (
-    Cleaner,
-    Device,
-    Grid,
-    Overwrite,
-    Scorer,
-    Threads,
-    make_run,
-    open_method,
-    pairs,
-    refuse_file,
-    say,
-)
+from uadtk.cli._options import Cleaner, Device, Grid, Overwrite, Scorer, Threads, Trust, chosen_cleaners, pairs
 from uadtk.core.errors import UadtkError
 
 if TYPE_CHECKING:
-    from uadtk.io.cohort import Cohort
     from uadtk.metrics.measures import Measure
     from uadtk.pipeline.evaluate import Evaluation
 
@@ -43,6 +30,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Table to write as well (.tsv).")] = None,
     device: Device = "auto",
     threads: Threads = 0,
+    trust: Trust = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a model on labelled scans, beside the no-learning baseline.
@@ -50,49 +38,36 @@ def evaluate(
     Prints a table: measure, model, histeq (same preparation, brain masks and cleaners); each value with its 95 %
     bootstrap interval over patients. A scan that fails costs one line, and the exit code is 1.
     """
-    from dataclasses import replace
     from json import dumps
 
-    from uadtk.io.cohort import Cohort, read_cohort
-    from uadtk.io.write import write_text
-    from uadtk.pipeline.evaluate import baseline, fitting_point
-    from uadtk.pipeline.evaluate import evaluate as measure
+    from uadtk import interface
+    from uadtk.io.write import refuse_file, write_text
+    from uadtk.pipeline.run import say
 
-    checkpoint = open_method(model, scorer, cleaner)
     if output is not None:
         refuse_file(output, overwrite)
-    table = read_cohort(cohort)
-    rows = table.split(split) if split else table
-    rows = rows.where(**pairs(where, "--where", "COLUMN=VALUE", "collection=lgg")) if where else rows
-    run = make_run(device, threads)
-    chosen = fitting_point(checkpoint, point, run)
-    found = [measure(checkpoint, rows, chosen, run, grid)]
-    if checkpoint.model != "histeq":
-        quiet = replace(run, say=lambda _: None)  # what is wrong with a scan has been said
-        bare, its_point = baseline(checkpoint, chosen, table, quiet)
-        if chosen is not None and its_point is None:
-            say(f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated")
-        scored = Cohort(tuple(row for row in rows if str(row.image) not in dict(found[0].failed)), rows.source)
-        if its_point is not None or any(row.lesion_mask for row in scored):
-            found.append(measure(bare, scored, its_point, quiet, grid))
-    for line in _notes(found[0], rows):
+    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    values = pairs(where, "--where", "COLUMN=VALUE", "collection=lgg")
+    found = interface.evaluate(opened, cohort, split, values, point, grid)
+    for line in _notes(found.model):
         say(line)
-    text = _table(found)
-    print(dumps([one.to_json() for one in found], indent=2) if json else text)
+    both = [one for one in found if one is not None]
+    text = _table(both)
+    print(dumps([one.to_json() for one in both], indent=2) if json else text)
     if output is not None:
         write_text(output, text + "\n")
-    if found[0].failed:
+    if found.model.failed:
         sys.exit(UadtkError.exit_code)
 
 
-def _notes(found: Evaluation, rows: Cohort) -> Iterator[str]:
+def _notes(found: Evaluation) -> Iterator[str]:
     """What a reader must know before the numbers."""
     labelled = [scan for scan in found.scans if scan.labelled]
     lesion, outside = (sum(getattr(s, name) for s in labelled) for name in ("lesion_voxels", "lesion_outside"))
     point = f"point {found.point.name}: score > {found.point.threshold:.6g}" if found.point else "no operating point"
     yield f"{len(found.scans)} scans of {found.patients} patients, {len(labelled)} with a lesion mask; {point}"
-    if trained_on := sum(row.split == "train" for row in rows):
-        yield f"{trained_on} scans are of split 'train': the model may have learned them"
+    if found.trained_on:
+        yield f"{found.trained_on} scans are of split 'train': the model may have learned them"
     if len({scan.subject for scan in labelled or found.scans}) < 2:
         yield "one patient: no intervals"
     if not lesion:

@@ -1,4 +1,4 @@
-"""List installed plugins, what they offer, and what is wrong with them."""
+"""List installed plugins, their entries and their problems."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 
 def plugins(json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """List installed plugins, what they offer, and what is wrong with them."""
+    """List installed plugins, their entries and their problems."""
     from dataclasses import asdict
     from json import dumps
 

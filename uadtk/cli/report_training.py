@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Overwrite
+from uadtk.cli._options import Overwrite
 
 
 def report_training(
-    log: Annotated[Path, typer.Argument(help="A training's .log.jsonl, or the checkpoint that lies beside it.")],
+    log: Annotated[Path, typer.Argument(help="A training log (.log.jsonl), or the checkpoint beside it.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Page to write; by default beside the log.")
     ] = None,
@@ -19,10 +19,9 @@ def report_training(
 ) -> None:
     """Draw the losses and the learning rate of a training, running or done."""
     from uadtk.checkpoint import SUFFIX
-    from uadtk.cli._common import refuse_file
-    from uadtk.io.write import write_text
-    from uadtk.pipeline.logs import log_path, read_log
+    from uadtk.io.write import refuse_file, write_text
     from uadtk.report.curves import curves_html
+    from uadtk.training.logs import log_path, read_log
 
     source = log_path(log) if log.suffix == SUFFIX else log
     records = read_log(source)

@@ -1,4 +1,4 @@
-"""Make a benchmark's row again from its receipt, and compare."""
+"""Recompute a benchmark row from its receipt, and compare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Threads, make_run
+from uadtk.cli._options import Threads
 from uadtk.core.errors import UadtkError
 
 
@@ -18,14 +18,15 @@ def reproduce(
     cohort: Annotated[str, typer.Option(help="Where the cohort is now, if it was moved.")] = "",
     threads: Threads = 0,
 ) -> None:
-    """Make a benchmark's row again from its receipt, and compare.
+    """Recompute a benchmark row from its receipt, and compare.
 
     Prints a line for each number that differs by more than 1e-6 of it, and exits with 1; with 0 if there is none.
     Another checkpoint, or other scans, than those of the receipt are refused. Runs on the receipt's device
     and with its number of threads; another number may move values by 1e-4 of them.
     """
-    from uadtk.pipeline.receipt import read_receipt
-    from uadtk.pipeline.receipt import reproduce as again
+    from uadtk.pipeline.run import make_run
+    from uadtk.study.receipt import read_receipt
+    from uadtk.study.receipt import reproduce as again
 
     record = read_receipt(receipt)
     threads = threads or int(record["where"].get("threads", 0))  # how sums are split decides their last digits

@@ -1,4 +1,4 @@
-"""Segment what is abnormal in one scan, many scans or a cohort."""
+"""Segment anomalies in one scan, several scans or a cohort."""
 
 from __future__ import annotations
 
@@ -8,75 +8,66 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Cleaner, Device, Model, Overwrite, Scorer, Threads, make_run, open_method, say
+from uadtk.cli._options import Cleaner, Device, Model, Overwrite, Scorer, Threads, Trust, chosen_cleaners
 from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.text import shown
 
 
 def segment(
-    scans: Annotated[list[Path], typer.Argument(help="Scans (NIfTI), a folder, a BIDS tree or a cohort.tsv.")],
+    scans: Annotated[
+        list[Path], typer.Argument(help="Scans (NIfTI, DICOM, ...), a folder, a BIDS tree or a cohort.tsv.")
+    ],
     model: Model = "scalespace",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("uadtk-out"),
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask of the scan, on its grid.")] = None,
     min_voxels: Annotated[
         int | None,
-        typer.Option(min=1, help="Smallest component kept, in voxels; else what the point was calibrated for, or 8."),
+        typer.Option(min=1, help="Smallest component to keep, in voxels; default: that of the calibration, or 8."),
     ] = None,
-    min_volume_ml: Annotated[float | None, typer.Option(min=0, help="Smallest component kept, in ml instead.")] = None,
+    min_volume_ml: Annotated[float | None, typer.Option(min=0, help="The same in ml.")] = None,
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
     device: Device = "auto",
     threads: Threads = 0,
+    trust: Trust = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Segment what is abnormal in one scan, many scans or a cohort.
+    """Segment anomalies in one scan, several scans or a cohort.
 
     Prints one line per scan: name, findings, millilitres, report. A scan that fails costs one line; the others are
     written, and the exit code is 1 (that of its error if it was the only one).
     """
     from dataclasses import replace
 
-    from uadtk.io.cohort import output_names, read_cohort
+    from uadtk import interface
+    from uadtk.io.cohort import Cohort
     from uadtk.io.write import refuse_existing, write_text
-    from uadtk.pipeline.score import build_method
-    from uadtk.pipeline.segment import Rules, check_point, segment_cohort
 
-    checkpoint = open_method(model, scorer, cleaner)
-    chosen = checkpoint.point(point)
-    cohort = read_cohort(scans[0] if len(scans) == 1 else scans)
-    rows = list(cohort.split(split) if split else cohort)
-    if brain_mask is not None and len(rows) > 1:
-        raise UsageError(
-            f"one mask for {len(rows)} scans", "--brain-mask", "Name masks in the cohort's brain_mask column."
-        )
+    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    cohort = interface.chosen_rows(scans, split, opened.run)
     if brain_mask is not None:
-        rows = [replace(row, brain_mask=brain_mask) for row in rows]
-    run = make_run(device, threads)
-    method = build_method(checkpoint, run)
-    check_point(method.checkpoint, chosen)
+        if len(cohort) > 1:
+            what, fix = f"one mask for {len(cohort)} scans", "Name masks in the cohort's brain_mask column."
+            raise UsageError(what, "--brain-mask", fix)
+        cohort = Cohort(tuple(replace(row, brain_mask=brain_mask) for row in cohort), cohort.source)
     summary = output / "summary.tsv"
-    if len(rows) > 1:
+    if len(cohort) > 1:
         refuse_existing([summary], overwrite)
-    named = list(zip(rows, output_names(rows), strict=True))
-    failures: list[UadtkError] = []
     lines = ["name\tstatus\tfindings\tvolume_ml\treport_or_error"]
+    failed = False
     print(lines[0])
-    for outcome in segment_cohort(named, method, chosen, output, run, Rules(min_voxels, min_volume_ml), overwrite):
-        if isinstance(outcome.result, UadtkError):
-            failures.append(outcome.result)
-            if len(rows) > 1:
-                say(f"{outcome.name}: {outcome.result.one_line()}")
-            lines.append(f"{outcome.name}\tfailed\t\t\t{outcome.result.one_line()}")
+    for name, outcome in opened.segment_cohort(cohort, output, point, "", min_voxels, min_volume_ml, overwrite):
+        if outcome.error is not None:
+            failed = True
+            lines.append(f"{name}\tfailed\t\t\t{outcome.error.one_line()}")
         else:
             findings = outcome.result.findings
             total_ml = sum(finding.volume_ml for finding in findings)
-            report = output / f"{outcome.name}_report.html"
-            lines.append(f"{outcome.name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{report}")
+            lines.append(f"{name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{shown(str(output / f'{name}_report.html'))}")
         print(lines[-1], flush=True)
-    if len(rows) > 1:
+    if len(cohort) > 1:
         write_text(summary, "\n".join(lines) + "\n")
-    if failures and len(rows) == 1:
-        raise failures[0]
-    if failures:
+    if failed:
         sys.exit(UadtkError.exit_code)

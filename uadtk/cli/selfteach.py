@@ -1,4 +1,4 @@
-"""Train a student on what a trained model marks in unlabelled scans."""
+"""Train a student on a trained model's masks of unlabelled scans."""
 
 from __future__ import annotations
 
@@ -10,17 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from uadtk.cli._common import (
-    Cleaner,
-    Device,
-    Overwrite,
-    Threads,
-    chosen_cleaners,
-    make_run,
-    open_method,
-    refuse_checkpoint,
-)
 from uadtk.cli._lazy import parameter, with_parameters
+from uadtk.cli._options import Cleaner, Device, Overwrite, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 # Fields of the schedule that are for models of normal anatomy alone.
@@ -38,9 +29,9 @@ def _settings(
     cleaner: Cleaner = None,
     rounds: Annotated[int, typer.Option(min=1, help="The student of a round teaches the next.")] = 1,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Pause after this long; the same command goes on.")
+        float | None, typer.Option(min=0, help="Pause after this many minutes; the same command resumes.")
     ] = None,
-    slices: Annotated[Path | None, typer.Option(help="Folder to keep prepared slices in.")] = None,
+    slices: Annotated[Path | None, typer.Option(help="Folder for prepared slices.")] = None,
     device: Device = "auto",
     threads: Threads = 0,
     overwrite: Overwrite = False,
@@ -52,8 +43,8 @@ def __getattr__(name: str) -> Callable[..., Any]:
     if name != "selfteach":
         raise AttributeError(name)
     from uadtk.core.options import fields
-    from uadtk.pipeline.pseudo import Trust
-    from uadtk.pipeline.train import Schedule
+    from uadtk.training.pseudo_labels import Trust
+    from uadtk.training.train import Schedule
 
     shared = inspect.signature(_settings, eval_str=True).parameters.values()
     chosen = [*fields(Trust), *(field for field in fields(Schedule) if field.name not in _UNSUPERVISED)]
@@ -61,9 +52,9 @@ def __getattr__(name: str) -> Callable[..., Any]:
     return with_parameters(_selfteach, name, _HELP, parameters)
 
 
-_HELP = """Train a student on what a trained model marks in unlabelled scans.
+_HELP = """Train a student on a trained model's masks of unlabelled scans.
 
-The teacher's labels are kept as masks with a cohort.tsv, to be looked at, corrected, and trained on: uadtk train unet.
+The teacher's masks are stored with a cohort.tsv, to inspect, correct, and train on with uadtk train unet.
 Preparation is the teacher's, cleaners are the student's.
 """
 
@@ -87,10 +78,13 @@ def _selfteach(
 ) -> None:
     from uadtk import checkpoint as checkpoints
     from uadtk.core import options as opts
-    from uadtk.io.cohort import read_cohort
-    from uadtk.pipeline import selfteach as teaching
-    from uadtk.pipeline.pseudo import Trust
-    from uadtk.pipeline.train import Schedule
+    from uadtk.core.spec import Spec, parse_all
+    from uadtk.interface import as_cohort
+    from uadtk.pipeline.run import make_run
+    from uadtk.training import selfteach as teaching
+    from uadtk.training.pseudo_labels import Trust
+    from uadtk.training.resume import refuse_checkpoint
+    from uadtk.training.train import Schedule
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         fix = "Train on the labels of one that was paused: torchrun ... uadtk train unet LABELS/round-1/cohort.tsv."
@@ -98,17 +92,16 @@ def _selfteach(
     refuse_checkpoint(output, overwrite)
     trust = opts.build(Trust, {field.name: values.pop(field.name) for field in opts.fields(Trust)}, "selfteach")
     schedule = opts.build(Schedule, values, "training")
-    opened = open_method(teacher, None, None)
-    chosen = opened.point(point)
-    name, options = opts.parse_spec(student)
-    fresh = checkpoints.new(name, options, opened.preparation, "", chosen_cleaners(cleaner))
+    opened = checkpoints.open_checkpoint(teacher)
+    chosen, own, chain = opened.point(point), Spec.parse(student), chosen_cleaners(cleaner)
+    fresh = checkpoints.new(own.name, own.values, opened.preparation, None, None if chain is None else parse_all(chain))
     run = make_run(device, threads, schedule.seed)
     lessons = teaching.lessons(
-        read_cohort(unlabelled), read_cohort(labelled) if labelled is not None else None, schedule.seed
+        as_cohort(unlabelled, run), as_cohort(labelled, run) if labelled is not None else None, schedule.seed
     )
     folder = labels or output.with_suffix(".labels")
     taught = teaching.selfteach(
         opened, chosen, fresh, lessons, trust, rounds, schedule, folder, output, run, minutes, slices, overwrite
     )
-    state = "" if taught.training["finished"] else " (paused: repeat the command to go on)"
+    state = "" if taught.training["finished"] else " (paused: repeat the command to resume)"
     print(f"{output}{state}")

@@ -7,19 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import (
-    Cleaner,
-    Device,
-    Model,
-    Output,
-    Overwrite,
-    Scorer,
-    Threads,
-    make_run,
-    open_method,
-    refuse_file,
-    say,
-)
+from uadtk.cli._options import Cleaner, Device, Model, Output, Overwrite, Scorer, Threads, Trust, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -40,6 +28,7 @@ def threshold(
     cleaner: Cleaner = None,
     device: Device = "auto",
     threads: Threads = 0,
+    trust: Trust = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Choose an operating point on healthy scans and store it in the checkpoint.
@@ -47,31 +36,22 @@ def threshold(
     Scans with known lesions count where they are lesion-free. The checkpoint itself is rewritten (weights unchanged)
     unless -o names another file. For a new site, give scans of that site the model was not trained on.
     """
-    from uadtk.io.cohort import read_cohort
-    from uadtk.pipeline.threshold import calibrate
+    from uadtk import interface
+    from uadtk.io.write import refuse_file
+    from uadtk.pipeline.run import say
 
-    checkpoint = open_method(model, scorer, cleaner)
-    path = output or Path(checkpoint.source)
+    spec = interface.strategy_of(strategy, budget)
+    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    path = output or Path(opened.checkpoint.source)
     if output is None and path.suffix != ".safetensors":
         raise UsageError("is not a file of yours", model, "Name a checkpoint to write with -o.")
     refuse_file(path, overwrite or output is None)
-    cohort = read_cohort(healthy)
-    spec, run = _spec(strategy, budget), make_run(device, threads)
-    point = calibrate(checkpoint, cohort.split(split) if split else cohort, spec, name, run)
-    checkpoint.with_point(point).save(path)
+    point = opened.threshold(healthy, str(spec), None, name, split)
+    opened.save(path, overwrite=True)
     facts = [f"{key} {value:.4g}" for key, value in point.measured.items()]
     if point.interval is not None:
         facts.append("interval {:.6g} to {:.6g}".format(*point.interval))
     print(f"{path}: {point.name} = {point.threshold:.6g} ({point.target}; {point.scans} scans; {', '.join(facts)})")
     if "brain_counted" in point.measured:
         part = f"{point.measured['brain_counted']:.0%} of the brain"
-        say(f"only lesion-free slices were counted, {part}: what is promised of a scan is promised of such a part")
-
-
-def _spec(strategy: str | None, budget: str | None) -> str:
-    if budget is None:
-        return strategy or "p98"
-    if "," in budget:
-        raise UsageError("a budget has no comma", f"--budget '{budget}'", "Write 0.5, not 0,5.")
-    strategy = strategy or "healthy-fp"
-    return f"{strategy}{',' if ':' in strategy else ':'}budget={budget}"
+        say(f"only lesion-free slices were counted ({part}): any guarantee per scan holds for that part of it")

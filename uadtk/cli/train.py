@@ -11,18 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from uadtk.cli._common import (
-    Cleaner,
-    Device,
-    Overwrite,
-    Scorer,
-    Threads,
-    chosen_cleaners,
-    leads,
-    make_run,
-    refuse_checkpoint,
-)
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
+from uadtk.cli._options import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -64,10 +54,10 @@ def _settings(
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Pause after this long; the same command goes on.")
+        float | None, typer.Option(min=0, help="Pause after this many minutes; the same command resumes.")
     ] = None,
     slices: Annotated[
-        Path | None, typer.Option(help="Folder to keep prepared slices in, for other trainings on the same scans.")
+        Path | None, typer.Option(help="Folder for prepared slices, to share them between trainings on the same scans.")
     ] = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -79,7 +69,7 @@ def _command(name: str) -> Callable[..., Any]:
     """The training command of one model, with the model's own options as native options."""
     from uadtk import registry
     from uadtk.core.options import fields
-    from uadtk.pipeline.train import Schedule
+    from uadtk.training.train import Schedule
 
     cls = registry.load("models", name)
     own = [parameter(field) for field in fields(cls.Options)]
@@ -94,36 +84,11 @@ def _command(name: str) -> Callable[..., Any]:
     return with_parameters(partial(_train, name), name, help, [*required, *own, *schedule])
 
 
-def _train(
-    name: str,
-    cohort: Path,
-    output: Path,
-    prepare: str,
-    scorer: str | None,
-    cleaner: list[str] | None,
-    minutes: float | None,
-    slices: Path | None,
-    device: str,
-    threads: int,
-    overwrite: bool,
-    **values: Any,
-) -> None:
-    from uadtk import checkpoint as checkpoints
-    from uadtk import registry
-    from uadtk.core import options as opts
-    from uadtk.core.preparation import Preparation
-    from uadtk.io.cohort import read_cohort
-    from uadtk.pipeline import train as training
-    from uadtk.pipeline.score import check_scorer, from_spec
+def _train(name: str, cohort: Path, output: Path, cleaner: list[str] | None, **values: Any) -> None:
+    from uadtk import interface
+    from uadtk.pipeline.run import leads
 
-    refuse_checkpoint(output, overwrite)
-    chosen = {field.name: values.pop(field.name) for field in opts.fields(training.Schedule)}
-    schedule = opts.build(training.Schedule, chosen, "training")
-    recipe = opts.build(Preparation, opts.parse_spec("prepare:" + prepare)[1], "--prepare")
-    fresh = checkpoints.new(name, values, recipe, scorer or "", chosen_cleaners(cleaner))
-    check_scorer(from_spec("scorers", fresh.scorer), registry.load("models", name), fresh)
-    run = make_run(device, threads, schedule.seed)
-    trained = training.train(fresh, read_cohort(cohort), schedule, output, run, minutes, slices)
-    state = "" if trained.training["finished"] else " (paused: repeat the command to go on)"
+    trained = interface.train(name, cohort, output, cleaners=chosen_cleaners(cleaner), **values)
     if leads():
+        state = "" if trained.checkpoint.training["finished"] else " (paused: repeat the command to resume)"
         print(f"{output}{state}")

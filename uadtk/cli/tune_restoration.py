@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._common import Device, Model, Output, Overwrite, Scorer, Threads, make_run, open_method, refuse_file
+from uadtk.cli._options import Device, Model, Output, Overwrite, Scorer, Threads
 
 
 def tune_restoration(
@@ -28,16 +28,16 @@ def tune_restoration(
     """
     from dataclasses import replace
 
-    from uadtk.io.cohort import read_cohort
-    from uadtk.pipeline.tune import changes_by_weight, restoration_spec, with_weight
+    from uadtk.interface import chosen_rows, opened
+    from uadtk.io.write import refuse_file
+    from uadtk.pipeline.run import make_run
+    from uadtk.training.tune import changes_by_weight, restoration_spec, with_weight
 
-    checkpoint = open_method(model, scorer, None)
+    checkpoint = opened(model, scorer, None)
     if output is not None:
         refuse_file(output, overwrite)
-    cohort = read_cohort(healthy)
-    changes = changes_by_weight(
-        checkpoint, cohort.split(split) if split else cohort, make_run(device, threads), slices=slices
-    )
+    run = make_run(device, threads)
+    changes = changes_by_weight(checkpoint, chosen_rows(healthy, split, run), run, slices=slices)
     print("tv\tchange")
     for weight, change in changes.items():
         print(f"{weight:g}\t{change:.6f}")

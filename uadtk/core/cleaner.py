@@ -1,6 +1,6 @@
-"""What a cleaner is: score volume in, score volume out, on the model's grid.
+"""The contract of a cleaner: it filters a score volume on the model's grid.
 
-Cleaners run before the way back to the scan's own grid, in the order the checkpoint names them.
+Cleaners run before the scores are resampled to the scan's own grid, in the order stored in the checkpoint.
 """
 
 from __future__ import annotations

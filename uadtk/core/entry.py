@@ -1,4 +1,4 @@
-"""What a plugin hands over: light records that name things without importing them."""
+"""Records that a plugin registers: they name objects without importing them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ API_VERSION = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing a plugin offers.
+    """A model, scorer, thresholder, cleaner or command of a plugin.
 
     Parameters
     ----------
     name : str
         The name on the command line, ``lower-case-with-dashes``.
     target : str
-        ``package.module:attribute``; imported only when it is used.
+        ``package.module:attribute``; imported on first use.
     summary : str
         One line for lists and ``--help``.
     api : int
-        The version of ``uadtk.api`` it was written for.
+        The version of ``uadtk.plugin`` that it was written for.
     """
 
     name: str

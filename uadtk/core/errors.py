@@ -1,6 +1,7 @@
 """Errors that a user meets: what happened, where, what to do; each with its exit code.
 
     UadtkError            1   something failed (also: some scans of a cohort failed)
+    ├── StorageError      1   the disk is full, or scratch space cannot be used
     ├── UsageError        2   the command asks for something that does not exist or does not fit
     ├── DataError         3   a scan, mask or table cannot be used
     ├── CheckpointError   4   a checkpoint cannot be read or does not fit
@@ -16,6 +17,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from uadtk.core.text import shown
+
 
 class UadtkError(Exception):
     """Base of all errors meant for people.
@@ -28,9 +31,15 @@ class UadtkError(Exception):
         File, axis, option or value it happened at.
     fix : str
         What the reader can do about it.
+
+    Attributes
+    ----------
+    stops_run : bool
+        The error is not about one scan: it would meet the next one too, so a cohort stops.
     """
 
     exit_code = 1
+    stops_run = False
 
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
@@ -38,9 +47,14 @@ class UadtkError(Exception):
 
     def one_line(self) -> str:
         """``where: what. fix`` on a single line."""
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        where = shown(self.where)  # a line break in a file name must not become a blank
+        text = f"{where}: {self.what}" if where else self.what
         text = f"{text}. {self.fix}" if self.fix else text
-        return " ".join(text.split())
+        return shown(" ".join(text.split()))
+
+
+class StorageError(UadtkError):
+    stops_run = True
 
 
 class UsageError(UadtkError):
@@ -61,6 +75,7 @@ class PluginError(UadtkError):
 
 class BackendError(UadtkError):
     exit_code = 6
+    stops_run = True
 
 
 INTERRUPTED = 130

@@ -1,4 +1,4 @@
-"""What a segmentation is made of."""
+"""Scores, findings and masks of one scan."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scoring:
-    """A scan's abnormality on its own grid, before any threshold.
+    """The anomaly scores of a scan on its own grid, before thresholding.
 
     ``maps`` are further images of the scorer, such as ``reconstruction``, in the scan's intensity or the scorer's unit.
+    ``decisions``: what preparation decided about this scan, for the provenance.
     """
 
     scan: Scan
@@ -32,6 +33,7 @@ class Scoring:
     brain_source: str  # "given", "already skull-stripped" or "deepbet"
     score: ScoreMap
     maps: dict[str, Volume]
+    decisions: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,72 +1,92 @@
-"""What a model is: a ``torch.nn.Module`` that learned normal anatomy.
+"""The contract of a model: a ``torch.nn.Module`` that has learned normal anatomy.
 
-A model is one file with one class ``Model`` and its ``Options``. What it can do it declares by having the method:
+A model is one file with a class ``Model`` and its ``Options``. It has a capability by defining the method:
 
 ``training_loss(batch) -> {"loss": scalar, ...}``
-    The differentiable loss to minimise and, beside it, further scalars worth logging. Absent: nothing to train.
+    The differentiable loss to minimise, and further scalars to log. Without it there is nothing to train.
 ``reconstruct(x) -> x̂``
     Pseudo-healthy image of ``x`` (B, 1, S, S); deterministic in ``eval`` mode.
 ``sample(x, n) -> (n, B, 1, S, S)``
     Stochastic reconstructions, for Monte-Carlo scoring.
 ``objective(x) -> (B,)``
-    Differentiable in ``x``: how badly each image fits the model, for gradient and restoration scoring.
+    How badly each image fits the model, differentiable in ``x``; for gradient and restoration scoring.
 ``score(x, brain) -> (B, 1, S, S)``
-    For models without a reconstruction: abnormality itself. Sees all slices of one scan at once.
+    For models without a reconstruction: the anomaly score itself. Receives all slices of a scan at once.
+``lacks: tuple[str, ...]``
+    Methods that are of no use with these options, such as ``("sample",)`` without dropout.
 
-Adversarial models have several players, each with an optimiser of its own:
+Everything else is optional, and :class:`Traits` lists the defaults. What a new checkpoint stores:
+
+``scorer: str``
+    Scorer, with options if need be (``"montecarlo:samples=20"``); by default ``own`` if there is a ``score`` method,
+    else ``residual``.
+``cleaners: tuple[str, ...]``
+    Cleaners in their order; by default those that suit residuals, an erosion of the brain mask and a median.
+
+How it is trained:
+
+``betas: tuple[float, float]``
+    Decay rates of Adam's two moments; by default (0.5, 0.999).
+``conclude(batches) -> None``
+    Called once after training, with the weights to be stored and all training slices, to fit what has no gradient; the
+    results belong in buffers. A model with this and without ``training_loss`` is fitted by it alone.
+
+Adversarial models have several players, each with its own optimiser:
 
 ``players() -> {name: parameters}``
-    Whose parameters are whose; one may belong to several. Absent: one player, ``model``, that has them all.
+    The parameters of each player; players may share some. By default one player, ``model``, owns all.
 ``turns(epoch) -> [Turn, ...]``
-    What the players do on every batch of that epoch (counted from 1), in this order. ``training_loss`` is then what is
-    measured on held-out slices alone: it decides when to stop and which weights are kept.
+    The steps on each batch of that epoch (the first is 1), in order. ``training_loss`` is then computed on held-out
+    slices only, for early stopping and to select the weights.
 ``judged_from: float``
-    Epoch from which it does so, by default 1; ``math.inf``: never, all epochs are run and the last weights kept.
+    First epoch whose validation loss counts; by default 1. ``math.inf``: all epochs are run and the last weights kept.
 
-``conclude(batches) -> None``
-    Called once after training, with the weights that are kept and all training slices: to fit what gradients do not.
-    A model with this and without ``training_loss`` is trained by it alone.
-
-``cleaners: tuple[str, ...]``
-    What a new checkpoint names; by default an erosion of the brain and a median, which residuals need.
-
-Models that learn from labels say so:
+Models that learn from labels:
 
 ``supervised = True``
-    Batches are drawn from all slices of labelled scans, in equal parts from those that people annotated and those that
-    something else labelled (the cohort's ``label_source``); held-out slices are labelled ones.
+    Batches are drawn from all slices of labelled scans, half from manual labels and half from other labels (the
+    cohort's ``label_source``) where there are both; held-out slices are labelled ones.
 ``unlabelled = True``
-    And a further equal part from scans without labels.
+    Adds an equal share of slices from scans without labels.
 ``neighbours: int``
-    So many slices on either side come with each, as further channels of ``Batch.image``; by default 0.
+    Number of adjacent slices on each side, as further channels of ``Batch.image``; by default 0.
+
+For the contract kit (``uadtk check``):
+
+``quick: dict``
+    Options to test with where the defaults are slow, such as ``{"steps": 10}``.
+``exempt: dict[str, str]``
+    Checks that cannot hold, each with the reason.
 
 Images are float32, about [0, 1] (brain intensity divided by its 98th percentile), 0 outside the brain.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 CAPABILITIES = ("training_loss", "reconstruct", "sample", "objective", "score")
+DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=6,unit=mm")
 
 
 @dataclass(frozen=True)
 class Batch:
     """Slices to learn from, all (B, 1, S, S).
 
-    ``image`` float32; ``brain`` bool; ``normal`` bool, False where a known lesion must not be learned (always True
-    when only lesion-free slices are used). ``image`` has 1 + 2n channels, the slice in their middle, where a model asks
-    for n neighbours.
+    ``image`` float32; ``brain`` bool; ``normal`` bool, False where a known lesion must not be learned (all True when
+    only lesion-free slices are used). For a model with n ``neighbours``, ``image`` has 1 + 2n channels with the slice
+    itself in the middle.
 
-    For models that learn from labels, bool and by default all False: ``lesion`` where one is marked, ``known`` where
-    the label is known, lesion or not; and for slices without labels ``hint`` where something else suspects a lesion,
-    ``hinted`` where it was asked (the cohort's ``prior_mask``).
+    For models that learn from labels, bool and all False by default: ``lesion``, the label; ``known``, where there is a
+    label, lesion or not. For slices without labels, from the cohort's ``prior_mask``: ``hint``, where a lesion is
+    suspected; ``hinted``, where the mask is defined.
     """
 
     image: Tensor
@@ -83,13 +103,13 @@ class Batch:
                 object.__setattr__(self, name, self.brain & False)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with every tensor changed in the same way, as ``batch.each(lambda t: t[:4])``."""
+        """The batch with ``change`` applied to every tensor, as in ``batch.each(lambda t: t[:4])``."""
         return Batch(*(change(getattr(self, field.name)) for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class Turn:
-    """``times`` steps of one player on a batch, down the gradient of ``loss(batch)["loss"]`` in its own parameters."""
+    """``times`` steps of one player on a batch, minimising ``loss(batch)["loss"]`` over its own parameters."""
 
     player: str
     loss: Callable[[Batch], dict[str, Tensor]]
@@ -98,18 +118,53 @@ class Turn:
 
 @runtime_checkable
 class Model(Protocol):
-    """The least a model has; see the module docstring for what it may have besides."""
+    """The minimum; the module docstring lists everything a model may define."""
 
     Options: ClassVar[type[Any]]
 
     def __init__(self, options: Any, side: int) -> None: ...
 
 
+@dataclass(frozen=True)
+class Traits:
+    """Everything that a model declares, and the default where it declares nothing; see the module docstring.
+
+    ``capabilities`` is derived: the methods of ``CAPABILITIES`` that it defines and does not list in ``lacks``.
+    ``players``, ``turns`` and ``conclude`` are the model's methods, or None.
+    """
+
+    capabilities: frozenset[str] = frozenset()
+    lacks: tuple[str, ...] = ()
+    scorer: str = ""
+    cleaners: tuple[str, ...] = DEFAULT_CLEANERS
+    betas: tuple[float, float] = (0.5, 0.999)
+    conclude: Callable[[Iterable[Batch]], None] | None = None
+    players: Callable[[], dict[str, Iterable[nn.Parameter]]] | None = None
+    turns: Callable[[int], Sequence[Turn]] | None = None
+    judged_from: float = 1
+    supervised: bool = False
+    unlabelled: bool = False
+    neighbours: int = 0
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    exempt: Mapping[str, str] = field(default_factory=dict)
+
+
+def traits(model: Any) -> Traits:
+    """The traits of a model, class or instance. Options may decide some of them, so prefer the instance."""
+    derived = {"capabilities", "scorer"}
+    found = {f.name: getattr(model, f.name, None) for f in fields(Traits) if f.name not in derived}
+    declared = {name: value for name, value in found.items() if value is not None}
+    lacks = declared.get("lacks", ())
+    can = frozenset(n for n in CAPABILITIES if n not in lacks and callable(getattr(model, n, None)))
+    scorer = getattr(model, "scorer", None) or ("own" if "score" in can else "residual")
+    return Traits(capabilities=can, scorer=scorer, **declared)
+
+
 def capabilities(model: Any) -> frozenset[str]:
-    """Which of ``CAPABILITIES`` a model (class or instance) has."""
-    return frozenset(name for name in CAPABILITIES if callable(getattr(model, name, None)))
+    """The subset of ``CAPABILITIES`` that a model (class or instance) has."""
+    return traits(model).capabilities
 
 
 def default_scorer(model: Any) -> str:
-    """The scorer a new checkpoint of this model names: its own score if it has one, else the residual."""
-    return "own" if "score" in capabilities(model) else "residual"
+    """The scorer stored in a new checkpoint of this model."""
+    return traits(model).scorer

@@ -7,8 +7,6 @@ here::
     class Options:
         levels: int = option(3, "Band-pass levels of the pyramid.", ge=1, le=5)
         loss: Literal["l1", "l2"] = option("l1", "Reconstruction loss.")
-
-A *spec* writes a name with options in one word: ``residual:polarity=absolute``.
 """
 
 from __future__ import annotations
@@ -81,18 +79,6 @@ def build(options: type[T], values: Mapping[str, Any], owner: str) -> T:
 def as_dict(options: Any) -> dict[str, Any]:
     """The options as JSON-able values."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(options).items()}
-
-
-def parse_spec(text: str) -> tuple[str, dict[str, str]]:
-    """``name:key=value,key=value`` -> name and raw values. A list inside a value is written with ``/``."""
-    name, _, rest = text.partition(":")
-    values: dict[str, str] = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise UsageError(f"'{part}' is not key=value", text, f"Write it like {name}:key=value,key=value.")
-        values[key.strip().replace("-", "_")] = value.strip()
-    return name.strip(), values
 
 
 def _convert(value: Any, field: Field, owner: str) -> Any:

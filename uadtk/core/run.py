@@ -1,4 +1,4 @@
-"""The only object that is passed for side effects: device, seed, progress, messages."""
+"""The only object passed for side effects: device, seed, progress, messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -21,10 +21,11 @@ def _plain(items: Iterable[Any], _: str) -> Iterable[Any]:
 
 @dataclass
 class Run:
-    """What a run needs besides its data.
+    """Settings and outputs of a run, apart from its data.
 
-    ``say`` takes a line for people (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects
-    seconds per stage of the current scan.
+    ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
+    seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
+    contradict each other.
     """
 
     device: str = "cpu"
@@ -32,10 +33,11 @@ class Run:
     say: Callable[[str], None] = _silent
     track: Callable[[Iterable[Any], str], Iterable[Any]] = _plain
     timings: dict[str, float] = field(default_factory=dict)
+    trust: Literal["", "sform", "qform"] = ""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside to ``timings[name]``."""
+        """Add the seconds spent in the block to ``timings[name]``."""
         start = perf_counter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a thresholder is: calibration scans in, one threshold out."""
+"""The contract of a thresholder: it chooses a threshold from scored calibration scans."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import CheckpointError
+from uadtk.core.errors import CheckpointError, UsageError
+from uadtk.core.spec import Spec, parse_all
 
 
 @dataclass(frozen=True)
 class CalibrationScan:
     """One scored scan on its own grid, arrays (x, y, z).
 
-    ``brain`` bool: the voxels that count (healthy brain only, when lesions of the scan are known).
+    ``brain`` bool: the voxels to evaluate (healthy brain only, where lesions of the scan are known).
     ``lesion`` bool or None.
     """
 
@@ -26,9 +27,19 @@ class CalibrationScan:
     lesion: NDArray[np.bool_] | None
     voxel_ml: float
 
+    @property
+    def score_zyx(self) -> NDArray[np.float32]:
+        """``score`` (z, y, x), the order kernels take; 0 where a voxel does not count."""
+        return np.where(self.brain, self.score, np.float32(0)).T
+
+    @property
+    def lesion_zyx(self) -> NDArray[np.bool_]:
+        """``lesion`` (z, y, x), the order kernels take; all False without a lesion mask."""
+        return (np.zeros_like(self.brain) if self.lesion is None else self.lesion).T
+
 
 class CalibrationSet(Protocol):
-    """Streams the scans from disk; may be walked as often as wanted."""
+    """Streams the scans from disk; can be iterated repeatedly."""
 
     def __iter__(self) -> Iterator[CalibrationScan]: ...
 
@@ -37,10 +48,10 @@ class CalibrationSet(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """What a thresholder decided, and what it saw while deciding.
+    """The threshold chosen, and the measurements behind it.
 
-    Of ``measured``, a value ``x`` with a limit ``x_limit`` beside it must not exceed it. ``min_voxels``: the smallest
-    component that counted; None if the thresholder looks at voxels and not at components.
+    In ``measured``, a value ``x`` must not exceed ``x_limit``, if there is one. ``min_voxels``: the smallest component
+    that was counted; None if the thresholder evaluates voxels, not components.
     """
 
     threshold: float
@@ -51,7 +62,7 @@ class Choice:
 
 
 class Thresholder(Protocol):
-    """May also have ``check_subjects(n)``, which raises UsageError if so many subjects are too few: asked before work.
+    """May define ``check_subjects(n)``, which raises UsageError if n subjects are too few; called before scoring.
 
     The order of the scans must not matter; on healthy scans, a scan that scores higher must not lower the threshold.
     """
@@ -66,27 +77,31 @@ class Thresholder(Protocol):
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold that knows where it comes from. Voxels with a score above ``threshold`` are abnormal.
+    """A threshold with its provenance. Voxels with a score above ``threshold`` are abnormal.
 
-    ``scorer`` and ``cleaners`` are the specs the scores were made with: the threshold means nothing for others.
-    ``min_voxels``: smaller components did not count when it was chosen; None if components were not looked at.
+    ``scorer`` and ``cleaners`` are the specs that produced the scores; the threshold is not valid for others.
+    ``min_voxels``: smaller components were ignored when it was chosen; None if it was chosen on voxels.
+    ``failed``: calibration scans that could not be used.
     """
 
     name: str
     threshold: float
-    strategy: str
+    strategy: Spec
     target: str
-    scorer: str
-    cleaners: tuple[str, ...]
+    scorer: Spec
+    cleaners: tuple[Spec, ...]
     scans: int
     digest: str
     date: str
     measured: dict[str, float] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     min_voxels: int | None = None
+    failed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values, as checkpoints and receipts store them."""
+        specs = {"strategy": str(self.strategy), "scorer": str(self.scorer)}
+        return {**asdict(self), **specs, "cleaners": [str(spec) for spec in self.cleaners]}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OperatingPoint:
@@ -95,11 +110,13 @@ class OperatingPoint:
             return cls(
                 **{
                     **record,
-                    "cleaners": tuple(record["cleaners"]),
+                    "strategy": Spec.parse(record["strategy"]),
+                    "scorer": Spec.parse(record["scorer"]),
+                    "cleaners": parse_all(record["cleaners"]),
                     "interval": None if interval is None else (interval[0], interval[1]),
                 }
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError, UsageError) as error:
             raise CheckpointError(f"an operating point cannot be read ({error})") from None
 
 

@@ -6,9 +6,11 @@ data and spacing cannot part.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +20,34 @@ from uadtk.core.errors import DataError
 Affine = NDArray[np.float64]
 Spacing = tuple[float, float, float]
 
+Grid = Literal["native", "model"]
+"""``native``: the scan's own. ``model``: the slices that the network sees, as in the comparative study."""
+
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 30.0
+SAME_VOXEL = 0.1  # of a voxel: grids that differ by less are the same
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """The spatial header of a NIfTI file, so that outputs make the same claims as their input.
+
+    ``sform_code`` and ``qform_code``: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI152. ``qform``: affine of the
+    qform where it differs from the volume's. ``trust``: the form that the user
+    chose; masks of a scan are read in the same way.
+    """
+
+    sform_code: int = 1
+    qform_code: int = 1
+    qform: Affine | None = None
+    trust: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """``voxels`` (x, y, z) with the ``affine`` (4, 4) to RAS+ mm.
+
+    A reader may add ``notes``, lines for people about what it had to decide, and ``facts``, what the file says of how
+    the image was made (plain values: ``Modality``, ``EchoTime``). Volumes computed from others have neither.
 
     Raises
     ------
@@ -33,6 +57,9 @@ class Volume:
 
     voxels: NDArray[Any]
     affine: Affine
+    header: Header = Header()
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or 0 in self.voxels.shape:
@@ -51,6 +78,20 @@ class Volume:
                 fix=f"Repair the header: between {MIN_SPACING_MM:g} and {MAX_SPACING_MM:g} mm per voxel.",
             )
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The voxels, for ``np.asarray(volume)``."""
+        return np.array(self.voxels, dtype=dtype, copy=copy) if copy else np.asarray(self.voxels, dtype=dtype)
+
+    @classmethod
+    def from_zyx(cls, values: NDArray[Any], affine: Affine) -> Self:
+        """The volume of an array (z, y, x), such as a kernel returns; the ``affine`` still maps (x, y, z)."""
+        return cls(values.T, affine)
+
+    @property
+    def zyx(self) -> NDArray[Any]:
+        """``voxels`` as a view (z, y, x), the order kernels take: contiguous for volumes read from files."""
+        return self.voxels.T
+
     @property
     def shape(self) -> tuple[int, int, int]:
         x, y, z = self.voxels.shape
@@ -66,13 +107,17 @@ class Volume:
         """Volume of one voxel in millilitres."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
-    def same_grid(self, other: Volume, tolerance_mm: float = 1e-2) -> bool:
-        """Same shape, and no corner further apart than ``tolerance_mm``."""
+    def off_by_mm(self, other: Volume) -> float:
+        """The distance between corresponding corners of two grids, at most; infinite if the shapes differ."""
         if self.shape != other.shape:
-            return False
+            return math.inf
         corners = np.array([[x, y, z, 1.0] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
         corners[:, :3] *= np.array(self.shape) - 1
-        return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance_mm)
+        return float(np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1).max())
+
+    def same_grid(self, other: Volume) -> bool:
+        """Same shape, and no corner further off than a tenth of a voxel."""
+        return self.off_by_mm(other) <= SAME_VOXEL * min(self.spacing_mm)
 
 
 class Scan(Volume):

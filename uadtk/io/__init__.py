@@ -1,1 +1,1 @@
-"""Files in and out: scans, masks, cohort tables; everything written appears whole or not at all."""
+"""Reading and atomic writing of scans, masks and cohort tables."""

@@ -2,141 +2,55 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import os
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 from pathlib import Path
 
-from uadtk.core.errors import DataError, UsageError, did_you_mean
+from uadtk.core.absent import absence
+from uadtk.core.errors import DataError
+from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
-from uadtk.io.nifti import read_grid
-from uadtk.io.read import located, read_mask, read_scan
+from uadtk.io.copies import Distinct, refuse_copies
+from uadtk.io.names import output_name, output_names, safe_name
+from uadtk.io.read import located, read_lesion_mask, read_mask, read_scan
+from uadtk.io.readers import IMAGE, bids, folder
+from uadtk.io.readers.dicom import studies_in
+from uadtk.io.rows import COLUMNS, NAME_MASKS, Cohort, Row, content_digest
+from uadtk.io.table import is_table, read_table
+
+__all__ = [
+    "COLUMNS",
+    "NAME_MASKS",
+    "Cohort",
+    "Distinct",
+    "Row",
+    "content_digest",
+    "output_name",
+    "output_names",
+    "read_cohort",
+    "read_lesion",
+    "read_row",
+    "refuse_copies",
+    "safe_name",
+]
 
 PathLike = str | os.PathLike[str]
-
-_NIFTI = re.compile(r"\.nii(\.gz)?$")
-_BIDS = re.compile(r"(sub-[^_]+(?:_[a-z]+-[^_]+)*)_[A-Za-z0-9]+")
-_NO_IMAGE = re.compile(r"(mask|_dseg|_probseg)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One scan. Its files need not exist until they are used: one that is missing fails one row.
-
-    ``lesion_free_slices`` are indices along z of the stored image; None says that nobody looked. ``ignore_mask`` are
-    voxels of a labelled scan whose label is not known; ``label_source`` is who labelled it, None for people;
-    ``prior_mask`` are voxels of a scan without labels that something suspects (``uadtk segment`` with any model). All
-    masks are on the scan's own grid.
-    """
-
-    subject: str
-    image: Path
-    brain_mask: Path | None = None
-    lesion_mask: Path | None = None
-    group: str | None = None
-    site: str | None = None
-    split: str | None = None
-    collection: str | None = None
-    lesion_free_slices: tuple[int, ...] | None = None
-    ignore_mask: Path | None = None
-    prior_mask: Path | None = None
-    label_source: str | None = None
-
-
-COLUMNS = tuple(field.name for field in fields(Row))
-_FILES = ("image", "brain_mask", "lesion_mask")
-_LATER_FILES = ("ignore_mask", "prior_mask")  # in a digest only where there is one, so that older digests still hold
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """Rows in the order of their source, and a word on where they came from.
-
-    Raises
-    ------
-    DataError
-        No rows, or a subject in two splits: what is tested on must be unknown to what was trained.
-    """
-
-    rows: tuple[Row, ...]
-    source: str
-
-    def __post_init__(self) -> None:
-        if not self.rows:
-            raise DataError("no scans in it", self.source, "Name an image, a folder, or a table with a line per scan.")
-        splits: dict[str, str] = {}
-        for row in self.rows:
-            if row.split and splits.setdefault(row.subject, row.split) != row.split:
-                raise DataError(
-                    f"subject '{row.subject}' is in two splits, '{splits[row.subject]}' and '{row.split}'",
-                    self.source,
-                    "Split by subject: give all scans of a subject the same split.",
-                )
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows)
-
-    def split(self, name: str) -> Cohort:
-        """The rows of one split. Raises ``DataError`` if there are none."""
-        known = {row.split for row in self.rows if row.split}
-        if name not in known:
-            fix = did_you_mean(name, known) if known else "Add a column 'split' to the cohort table."
-            raise DataError(f"no scans in split '{name}'", self.source, fix)
-        return self.where(split=name)
-
-    def parts(self) -> Iterator[Cohort]:
-        """All rows, then those of each split."""
-        yield self
-        yield from (self.split(name) for name in sorted({row.split for row in self.rows if row.split}))
-
-    def where(self, **columns: str) -> Cohort:
-        """The rows with these values, such as ``where(collection="lgg", group="glioma")``.
-
-        Raises
-        ------
-        UsageError
-            There is no such column.
-        DataError
-            No row has these values.
-        """
-        for name in columns:
-            if name not in COLUMNS:
-                raise UsageError(f"no column '{name}' in a cohort", fix=did_you_mean(name, COLUMNS))
-        rows = tuple(r for r in self.rows if all(getattr(r, name) == value for name, value in columns.items()))
-        if not rows:
-            wanted = ", ".join(f"{name} '{value}'" for name, value in columns.items())
-            raise DataError(f"no scans with {wanted}", self.source, "Check the cohort table.")
-        return Cohort(rows, self.source)
-
-    def digest(self) -> str:
-        """SHA-256 over subjects, splits, lesion-free slices, label sources, and the names and sizes of the files.
-
-        Sizes stand for contents, so that a cohort of many gigabytes costs nothing: packed images of equal size that
-        differ are rare. Neither the order of the rows nor the folder they lie in matters.
-        """
-        lines = sorted("\t".join(_facts(row)) for row in self.rows)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     """A cohort from one source or several.
 
-    * a table (.tsv, .csv): columns ``subject`` and ``image``, and any others of ``Row``; paths are relative to the
-      table; empty or ``n/a`` is None; columns it does not know are ignored;
-    * a BIDS tree: ``sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]``;
-    * a folder of NIfTI images, without those whose name says that they are masks;
+    * a table (.tsv, .csv, .txt): columns ``subject`` and ``image``, and any others of ``Row``, as ``uadtk.io.table``
+      reads them; paths are relative to the table;
+    * a BIDS tree, or the folder of one subject: ``sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]``, with ``participants.tsv``;
+    * a folder of images, except those named as masks;
+    * DICOM: a folder without other images, a zip, or a file of a series; each study is one scan;
     * an image.
 
-    Beside images that no table lists, and in the BIDS tree's ``derivatives`` (except ``derivatives/uadtk*``, which hold
-    our own results), masks called ``..._desc-brain_mask.nii[.gz]`` and ``..._label-lesion_mask.nii[.gz]`` are taken if
-    they are on the image's grid.
+    Beside images that no table lists, and in the BIDS tree's ``derivatives``, masks named after the image are taken:
+    ``..._desc-brain_mask.nii[.gz]`` and ``..._label-lesion_mask.nii[.gz]``. One that is there and cannot be used makes
+    the row fail when it is read. What uadtk wrote is taken neither for a scan nor for a mask. ``Cohort.notes`` says
+    what was found and is not used.
 
     Raises
     ------
@@ -145,182 +59,69 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
         image that exists.
     """
     sources = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(s) for s in source]
-    rows: list[Row] = []
-    loose: list[Path] = []
+    rows, loose, folders, notes = list[Row](), list[Path](), list[Path](), list[str]()
+    seen: set[str] = set()
     for path in sources:
+        found, said = list[Row](), list[str]()
         with located(path):
-            if path.suffix.lower() in (".tsv", ".csv"):
-                rows += _table(path)
+            if not path.is_dir() and is_table(path):
+                found, said = read_table(path)
+            elif (scans := _dicom(path, seen)) is not None:
+                found = scans
             elif not path.is_dir():
                 loose.append(path)
-            elif any(path.glob("sub-*/")):
-                rows += _bids(path)
+            elif bids.is_bids(path):
+                found, said = bids.bids_rows(path)
             else:
-                loose += _folder(path)
-    rows += _loose(loose)
+                loose += folder.images_in(path)
+                folders.append(path)
+        rows += found
+        notes += said
+    found, said = folder.rows_of(loose, folders)
+    rows += found
+    notes += said
     shown = str(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
     if rows and not any(row.image.exists() for row in rows):
-        what = "no such file" if len(rows) == 1 else f"none of the {len(rows)} images exists, such as {rows[0].image}"
-        raise DataError(what, shown, "Check the paths; those in a table are relative to the table's folder.")
-    return Cohort(tuple(rows), shown)
+        first = next((row.image for row in rows if row.image.is_symlink()), rows[0].image)
+        what, fix = absence(first)
+        if len(rows) > 1:
+            which = f"{first}, which {what}" if first.is_symlink() else str(first)
+            what = f"none of the {len(rows)} images exists, such as {which}"
+        elif first.is_symlink() and str(first) != shown:
+            what = f"{first} {what}"
+        raise DataError(what, shown, fix)
+    return Cohort(tuple(rows), shown, tuple(notes))
 
 
-def read_row(row: Row) -> tuple[Scan, Mask | None]:
-    """The scan of a row, and its brain mask where the row names one. Raises as ``read_scan`` and ``read_mask``."""
-    scan = read_scan(row.image)
-    return scan, read_mask(row.brain_mask, like=scan) if row.brain_mask else None
+def _dicom(path: Path, seen: set[str]) -> list[Row] | None:
+    """A row per study of a zip, a folder that holds no other images, or a file; None if there is no DICOM.
 
-
-def output_name(item: Row | PathLike) -> str:
-    """What the outputs of a scan are called, before their suffix, made of letters, digits, ``.``, ``_``, ``+``, ``-``.
-
-    >>> output_name("raw/sub-01_ses-1_FLAIR.nii.gz"), output_name("scan.nii.gz")
-    ('sub-01_ses-1', 'scan')
-    >>> output_name(Row("P 7", Path("ses-2/flair.nii.gz")))
-    'P-7_ses-2'
+    A file of a volume that was ``seen`` gives no row: all files of a series may be named, and are one scan.
     """
-    if not isinstance(item, Row):
-        return _clean(_base(Path(item)))
-    base = _base(item.image)
-    if base.startswith("sub-") and f"{base}_".startswith(f"{item.subject}_"):
-        return _clean(base)
-    session = re.search(r"(?:^|[/_])(ses-[A-Za-z0-9]+)[/_]", item.image.as_posix())
-    return _clean(f"{item.subject}_{session[1]}" if session else item.subject)
+    if not path.exists() or (path.is_dir() and any(IMAGE.search(p.name) for p in path.rglob("*"))):
+        return None
+    studies = studies_in(path)
+    fresh = [study for study in studies if study.volume not in seen]
+    seen.update(study.volume for study in fresh if study.volume)
+    return [Row(study.subject, study.path) for study in fresh] if studies else None
 
 
-def output_names(rows: Iterable[Row]) -> tuple[str, ...]:
-    """``output_name`` of every row; a name that was there already, in any case, gets a number: ``P1``, ``P1_2``."""
-    taken: set[str] = set()
-    names = []
-    for row in rows:
-        base = name = output_name(row)
-        number = 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return tuple(names)
+def read_row(row: Row, run: Run) -> tuple[Scan, Mask | None]:
+    """The scan of a row, and its brain mask if the row has one; what a reader found odd is reported by ``run.say``.
+
+    Raises as ``read_scan`` and ``read_mask``.
+    """
+    scan = read_scan(row.image, run.trust)
+    for note in scan.notes:
+        run.say(f"{row.subject}: {note}")
+    if row.brain_mask is None:
+        return scan, None
+    brain = read_mask(row.brain_mask, like=scan)
+    for note in brain.notes:
+        run.say(f"{row.subject}: brain mask: {note}")
+    return scan, brain
 
 
-def _table(path: Path) -> list[Row]:
-    rows = []
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        delimiter = max("\t,;", key=text.partition("\n")[0].count)
-        lines = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
-        columns = [name.strip() for name in next(lines, [])]
-        _check_columns(columns)
-        for cells in lines:
-            if any(cells):
-                rows.append(_row(path.parent, columns, cells, f"{path}, line {lines.line_num}"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"is no table of text ({error})", fix="Save it as UTF-8 with tabs or commas.") from error
-    return rows
-
-
-def _check_columns(columns: list[str]) -> None:
-    for name in ("subject", "image"):
-        if name not in columns:
-            raise DataError(f"the table has no column '{name}'", fix=did_you_mean(name, columns))
-    twice = [name for name, n in Counter(columns).items() if name in COLUMNS and n > 1]
-    if twice:
-        raise DataError(f"the table has two columns '{twice[0]}'", fix="Remove one.")
-
-
-def _row(folder: Path, columns: list[str], cells: list[str], where: str) -> Row:
-    if len(cells) > len(columns):
-        raise DataError(f"{len(cells)} cells under {len(columns)} columns", where, "Repair the line.")
-    values = {name: cell.strip() for name, cell in zip(columns, cells, strict=False) if cell.strip() not in ("", "n/a")}
-    for name in ("subject", "image"):
-        if name not in values:
-            raise DataError(f"no {name}", where, "Fill in the cell or remove the line.")
-    slices = values.get("lesion_free_slices", "").removeprefix("all")  # every slice: as if there were no list
-    if not re.fullmatch(r"[0-9\s,]*", slices):
-        raise DataError(f"lesion_free_slices is '{slices}'", where, "Write slice numbers: 12 13 14.")
-    files = {name: folder / values[name] for name in (*_FILES, *_LATER_FILES) if name in values}
-    words = {n: values[n] for n in ("group", "site", "split", "collection", "label_source") if n in values}
-    numbers = tuple(sorted({int(number) for number in re.findall(r"[0-9]+", slices)}))
-    return Row(values["subject"], **files, **words, lesion_free_slices=numbers or None)  # type: ignore[arg-type]
-
-
-def _bids(root: Path) -> list[Row]:
-    images = [p for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*") for p in root.glob(pattern)]
-    images = sorted(p for p in images if re.search(r"_FLAIR\.nii(\.gz)?$", p.name))
-    if not images:
-        raise DataError("no FLAIR images in the BIDS tree", fix="Expected sub-*/[ses-*/]anat/*_FLAIR.nii.gz.")
-    derived = [p for p in sorted(root.glob("derivatives/*/")) if not p.name.startswith("uadtk")]
-    return [
-        _found(image, image.relative_to(root).parts[0], [p / image.parent.relative_to(root) for p in derived])
-        for image in images
-    ]
-
-
-def _folder(folder: Path) -> list[Path]:
-    images = sorted(p for p in folder.iterdir() if _NIFTI.search(p.name) and not p.name.startswith("."))
-    images = [p for p in images if not _NO_IMAGE.search(_NIFTI.sub("", p.name))]
-    if not images:
-        raise DataError("no NIfTI images in the folder", fix="Expected *.nii.gz, sub-* folders or a cohort table.")
-    return images
-
-
-def _loose(images: list[Path]) -> list[Row]:
-    """Images without a table: subjects by name; where names repeat (a/flair.nii.gz, b/flair.nii.gz) by folder too."""
-    bases = [_base(image) for image in images]
-    often = Counter(bases)
-    rows = []
-    for image, base in zip(images, bases, strict=True):
-        bids = re.match(r"sub-[^_]+(?=_|$)", base)
-        folder = image.absolute().parent.name
-        rows.append(_found(image, bids[0] if bids else f"{folder}_{base}" if often[base] > 1 else base, []))
-    return rows
-
-
-def _found(image: Path, subject: str, derived: list[Path]) -> Row:
-    """A row with the masks that lie beside the image or in one of the derived folders."""
-    brain, lesion = (_mask(image, [image.parent, *derived], end) for end in ("desc-brain_mask", "label-lesion_mask"))
-    return Row(subject, image, brain, lesion)
-
-
-def _mask(image: Path, folders: list[Path], ending: str) -> Path | None:
-    name = re.compile(rf"{re.escape(_base(image))}(_space-[A-Za-z0-9]+)?_{ending}\.nii(\.gz)?")
-    masks = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir()) if name.fullmatch(p.name)]
-    masks = [mask for mask in masks if _same_grid(mask, image)]
-    if len(masks) > 1:
-        fix = "Name the right one in a cohort table."
-        raise DataError(f"two masks for this image, {masks[0]} and {masks[1]}", str(image), fix)
-    return masks[0] if masks else None
-
-
-def _same_grid(mask: Path, image: Path) -> bool:
-    """False too if either cannot be read, which is reported when it is used."""
-    try:
-        grids = read_grid(mask), read_grid(image)
-    except (DataError, OSError):
-        return False
-    return grids[0] is not None and grids[1] is not None and grids[0].same_grid(grids[1])
-
-
-def _base(path: Path) -> str:
-    """The name without format endings, and without the suffix if it is a BIDS name."""
-    name = _NIFTI.sub("", path.name)
-    if name == path.name:
-        name = Path(name.removesuffix(".gz")).stem
-    bids = _BIDS.fullmatch(name)
-    return bids[1] if bids else name
-
-
-def _clean(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", name).lstrip(".-") or "scan"
-
-
-def _facts(row: Row) -> Iterator[str]:
-    yield from (row.subject, row.split or "", " ".join(map(str, row.lesion_free_slices or ())))
-    yield from (_file(getattr(row, name)) for name in _FILES)
-    yield from (f"{name} {_file(getattr(row, name))}" for name in _LATER_FILES if getattr(row, name))
-    if row.label_source:
-        yield f"labels of {row.label_source}"
-
-
-def _file(path: Path | None) -> str:
-    return f"{path.name} {path.stat().st_size if path.exists() else 'missing'}" if path else ""
+def read_lesion(row: Row, scan: Scan) -> Mask | None:
+    """The known lesions of a row; an empty mask is a scan without any. Raises as ``read_lesion_mask``."""
+    return read_lesion_mask(row.lesion_mask, scan, row.lesion_labels) if row.lesion_mask else None

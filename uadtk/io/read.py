@@ -1,89 +1,143 @@
-"""Scans and masks from files: NIfTI here, other formats by the readers of plugins."""
+"""Scans and masks from files: the readers of ``io/readers`` in their order, then those of plugins."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadtk import registry
-from uadtk.core.errors import DataError, UadtkError
+from uadtk.core.absent import absence, refuse_pointer
+from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.nifti import read_nifti
+from uadtk.io.readers import read_any
+
+SLIGHTLY_MM = 0.02  # a mask that is further off than rounding explains is used with a note
 
 
-def read_scan(path: str | os.PathLike[str]) -> Scan:
-    """A scan: float32, scaled as its header says, in its own orientation and with its own affine.
+def read_scan(path: str | os.PathLike[str], trust: str = "") -> Scan:
+    """Read a scan as float32, scaled by its header, in its own orientation and with its own affine.
 
-    The affine is the sform, else the qform, else the spacing alone, as nibabel chooses. One trailing frame is dropped.
+    The affine is the sform, else the qform, else from the spacing, as in nibabel; where these contradict each other,
+    ``trust`` (sform or qform) chooses one. A fourth axis of length 1 is dropped.
 
     Raises
     ------
     DataError
-        Missing, unreadable, not an image, cut short, several frames, colour or complex voxels, NaN or infinite voxels,
+        Missing, unreadable, not an image, truncated, several volumes, colour or complex voxels, NaN or infinite voxels,
         impossible spacing, or the same value everywhere.
     """
-    volume = read_volume(path)
+    with located(Path(path)):
+        return _scan(read_volume(path, trust))
+
+
+def as_scan(source: Any, affine: Any = None, trust: str = "") -> Scan:
+    """A scan from a path, a ``Scan``, a nibabel image, or an array (x, y, z) with its ``affine``. Raises as above."""
+    if isinstance(source, Scan):
+        return source
+    return read_scan(source, trust) if isinstance(source, str | os.PathLike) else _scan(_in_memory(source, affine))
+
+
+def as_mask(source: Any, like: Volume) -> Mask:
+    """A brain mask from a path, a nibabel image, or an array on the grid of ``like``. Raises as ``read_mask``."""
+    if isinstance(source, str | os.PathLike):
+        return read_mask(source, like)
+    return _mask(_in_memory(source, like.affine), like, may_be_empty=False)
+
+
+def _in_memory(source: Any, affine: Any) -> Volume:
+    voxels = np.asanyarray(source.dataobj) if hasattr(source, "dataobj") else np.asanyarray(source)
+    affine = source.affine if hasattr(source, "affine") else affine
+    if affine is None:
+        raise UsageError("an array has no place in space", fix="Pass its affine (4, 4) from voxel indices to RAS+ mm.")
+    if voxels.dtype.kind not in "biuf":
+        raise DataError(f"has voxels of type {voxels.dtype}, not one number per voxel")
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    with np.errstate(over="ignore"):
+        return _finite(Volume(voxels.astype(np.float32), affine))
+
+
+def _scan(volume: Volume) -> Scan:
     if volume.voxels.min() == volume.voxels.max():
         value = float(volume.voxels.flat[0])
-        raise DataError(f"every voxel is {value:g}: there is no image in it", str(path), "Export the scan again.")
-    return Scan(volume.voxels, volume.affine)
+        raise DataError(f"contains no image: every voxel is {value:g}", fix="Export the scan again.")
+    return Scan(volume.voxels, volume.affine, header=volume.header, notes=volume.notes, facts=volume.facts)
 
 
 def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool = False) -> Mask:
-    """A mask on the grid of ``like``: true where the stored value (0/1, 0/255, probability, label) is above 0.5.
+    """Read a mask on the grid of ``like``: true where the stored value (0/1, 0/255, probability, label) is above 0.5.
 
     Parameters
     ----------
     path
         Any image that ``read_volume`` reads.
     like
-        The scan the mask belongs to. The mask takes its affine, so that the two agree to the last bit.
+        The scan the mask belongs to. The mask takes its affine, so that the two are bit-identical.
     may_be_empty
-        A lesion mask of a healthy subject is empty; a brain mask never is.
+        Set for lesion masks, which are empty for healthy subjects; a brain mask never is.
 
     Raises
     ------
     DataError
-        As ``read_scan``, or another shape, another affine (a corner more than 0.01 mm away), or nothing in it.
+        As ``read_scan``; or another shape, another place (a corner off by more than a tenth of a voxel), or empty.
     """
-    volume = read_volume(path)
-    if not like.same_grid(volume):
-        raise DataError(
-            f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})",
-            str(path),
-            "Resample the mask onto the scan with nearest neighbour, or give the mask made on this scan.",
-        )
+    with located(Path(path)):
+        return _mask(read_volume(path, like.header.trust), like, may_be_empty)
+
+
+def _mask(volume: Volume, like: Volume, may_be_empty: bool) -> Mask:
+    volume = _on_grid(volume, like)
     inside = volume.voxels > 0.5
     if not may_be_empty and not inside.any():
-        raise DataError("the mask is empty: no voxel is above 0.5", str(path), "Give a mask that covers something.")
-    return Mask(inside, like.affine)
+        raise DataError("the mask is empty: no voxel is above 0.5", fix="Give a mask that covers something.")
+    return Mask(inside, like.affine, notes=volume.notes)
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Any image of one number per voxel: float32, finite. Raises ``DataError`` as ``read_scan`` does."""
+def _on_grid(volume: Volume, like: Volume) -> Volume:
+    """A mask with its axes as those of the scan ``like``, and a note if it is slightly off. Raises DataError."""
+    volume = _as_stored(volume, like)
+    off_mm = like.off_by_mm(volume)
+    if like.same_grid(volume):
+        slightly = f"the mask lies {off_mm:.2g} mm off the scan, less than a tenth of a voxel: it is used"
+        return replace(volume, notes=(slightly,) if off_mm > SLIGHTLY_MM else ())
+    fix = "Resample the mask onto the scan with nearest neighbour, or give the mask made for this scan."
+    if like.shape != volume.shape:
+        raise DataError(f"the mask's grid ({_words(volume)}) is not the scan's ({_words(like)})", fix=fix)
+    off = f"the mask lies up to {off_mm:.3g} mm off the scan"
+    raise DataError(f"{off}: its grid is {_words(volume)}, the scan's {_words(like)}", fix=fix)
+
+
+def read_volume(path: str | os.PathLike[str], trust: str = "") -> Volume:
+    """Read any image with one number per voxel, as finite float32. Raises ``DataError`` as ``read_scan`` does."""
     path = Path(path)
     with located(path):
-        volume = _read(path)
+        volume = _read(path, trust)
         voxels = np.asarray(volume.voxels, dtype=np.float32)
-        finite = np.isfinite(voxels)
-        if not finite.all():
-            first = tuple(np.argwhere(~finite)[0].tolist())
-            count = finite.size - int(np.count_nonzero(finite))
-            raise DataError(
-                f"{count} voxels are NaN, infinite or beyond float32, the first at {first}",
-                fix="Replace them first, by 0 outside the brain (NaN: fslmaths IN -nan OUT).",
-            )
-        return volume if voxels is volume.voxels else Volume(voxels, volume.affine)
+        return _finite(volume if voxels is volume.voxels else replace(volume, voxels=voxels))
+
+
+def _finite(volume: Volume) -> Volume:
+    finite = np.isfinite(volume.voxels)
+    if not finite.all():
+        first = tuple(np.argwhere(~finite)[0].tolist())
+        count = finite.size - int(np.count_nonzero(finite))
+        raise DataError(
+            f"{count} voxels are NaN, infinite or beyond float32, the first at {first}",
+            fix="Replace them, outside the brain with 0 (NaN: fslmaths IN -nan OUT).",
+        )
+    return volume
 
 
 @contextmanager
 def located(path: Path) -> Iterator[None]:
-    """Say which file it was: errors raised inside without ``where`` get the path; ``OSError`` becomes ``DataError``."""
+    """Add the path to errors raised inside without a ``where``; ``OSError`` becomes ``DataError``."""
     try:
         yield
     except UadtkError as error:
@@ -91,25 +145,28 @@ def located(path: Path) -> Iterator[None]:
             raise
         raise type(error)(error.what, str(path), error.fix) from error
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            what, fix = absence(path)
+            raise DataError(what, str(path), fix) from error
         raise DataError(
             f"cannot be read ({error.strerror or error})", str(path), "Check path and permissions."
         ) from error
 
 
-def _read(path: Path) -> Volume:
+def _read(path: Path, trust: str) -> Volume:
     if not path.exists():
-        if path.is_symlink():
-            raise DataError("is a link to a file that is not there", fix="Fetch the file (DataLad: datalad get).")
-        raise DataError("no such file", fix="Check the path.")
-    if not path.is_dir() and (volume := read_nifti(path)) is not None:
-        return volume
-    volume = _ask_plugins(path)
+        what, fix = absence(path)
+        raise DataError(what, fix=fix)
+    volume = read_any(path, trust)
+    if volume is None:
+        volume = _ask_plugins(path)
     if volume is not None:
         return volume
     if path.is_dir():
-        raise DataError("is a folder, not an image", fix="Name an image in it.")
+        raise DataError("is a folder without DICOM, not an image", fix="Name an image in it.")
+    refuse_pointer(path)
     raise DataError(
-        "not a NIfTI image, and no installed plugin reads it", fix="Convert it to .nii.gz (DICOM: dcm2niix)."
+        "not a NIfTI image nor of another known format, and no installed plugin reads it", fix="Convert it to .nii.gz."
     )
 
 
@@ -124,6 +181,19 @@ def _ask_plugins(path: Path) -> Volume | None:
     return volume
 
 
+def _as_stored(volume: Volume, like: Volume) -> Volume:
+    """With its axes in the order of ``like``, if that alone differs: converters of DICOM turn rows or slices around."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+
+    own, wanted = io_orientation(volume.affine), io_orientation(like.affine)
+    if np.array_equal(own, wanted):
+        return volume
+    turn = ornt_transform(own, wanted)
+    affine = volume.affine @ inv_ornt_aff(turn, volume.shape)
+    turned = Volume(apply_orientation(volume.voxels, turn), affine)
+    return turned if like.same_grid(turned) else volume
+
+
 def _words(grid: Volume) -> str:
     import nibabel as nib
 
@@ -132,3 +202,33 @@ def _words(grid: Volume) -> str:
     codes: Any = nib.orientations.aff2axcodes
     axes = "".join(code or "?" for code in codes(grid.affine))
     return f"{shape} voxels of {spacing} mm, axes {axes}, first voxel at {origin} mm"
+
+
+def read_lesion_mask(path: str | os.PathLike[str], like: Volume, labels: Sequence[int] | None = None) -> Mask:
+    """A lesion mask on the grid of ``like``: 0 and one other value, or the values ``labels`` of a label map.
+
+    Raises
+    ------
+    DataError
+        As ``read_mask``; probabilities, or several labels of which nobody says which are lesions.
+    """
+    with located(Path(path)):
+        volume = _on_grid(
+            read_volume(path, like.header.trust), like
+        )  # the grid first: of another image, values say nothing
+        return Mask(_lesions(volume.voxels, labels), like.affine, notes=volume.notes)
+
+
+def _lesions(voxels: NDArray[Any], labels: Sequence[int] | None) -> NDArray[np.bool_]:
+    values = np.unique(voxels)  # sorted
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > 1e-3 and len(values) > 2:
+        what = f"holds fractions, such as {values[np.abs(values - whole).argmax()]:.3g}, not a mask"
+        raise DataError(what, fix="Choose a threshold and store a mask of 0 and 1.")
+    if labels is not None:
+        return np.isin(np.rint(voxels), labels)
+    if len(values) > 2 or values[0] < 0:
+        shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        fix = "Name those that are lesions in the column lesion_labels, as '1 2', or store a mask of 0 and 1."
+        raise DataError(f"holds the values {shown}, not 0 and one other", fix=fix)
+    return np.asarray(voxels > 0.5)

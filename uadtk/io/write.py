@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
+"""Atomic writing of files: written to a temporary folder beside the target, flushed to disk, then renamed.
 
-A process killed half way leaves at most a hidden ``.uadtk-...`` folder, which a later write there removes.
+A killed process leaves at most a hidden ``.uadtk-...`` folder, which a later write to the same place removes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,45 +23,57 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import UadtkError, UsageError
-from uadtk.core.volume import Volume
+from uadtk.core.errors import StorageError, UadtkError, UsageError
+from uadtk.core.text import ESCAPED
+from uadtk.core.volume import Header, Volume
 
 _HIDDEN = ".uadtk-"
-_HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shows one machine the locks of another
+_HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
 _GRACE_S = 10.0
+ROOM = "Set TMPDIR to a folder with room."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def refuse_existing(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
-    """Ask before the work is done, not after it.
+    """Check for existing outputs before any work is done.
 
     Raises
     ------
     UsageError
-        One of the paths exists and may not be overwritten, or is a folder where a file shall be.
+        One of the paths exists and may not be overwritten, or is a folder.
     """
     for path in map(Path, paths):
         if path.is_dir():
-            raise UsageError("is a folder, and a file is to be written there", str(path), "Choose another output.")
+            raise UsageError("is a folder; expected a file", str(path), "Choose another output.")
         if os.path.lexists(path) and not overwrite:
             raise UsageError("output exists", str(path), "Pass --overwrite to replace it.")
 
 
+def refuse_file(path: Path, overwrite: bool) -> None:
+    """Before any work: the output must not exist, and its folder must exist and be writable. Raises UsageError."""
+    refuse_existing([path], overwrite)
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise UsageError("no such folder", str(parent), "Create it first.")
+    if not os.access(parent, os.W_OK):
+        raise UsageError("the folder is not writable", str(parent), "Choose another output.")
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file, replacing one that exists; missing folders are made.
+    """Write a file atomically, replacing an existing one; missing folders are created.
 
     Raises
     ------
     UadtkError
-        The disk is full, or the place cannot be written to. What was there before is then still there.
+        The disk is full, or the path is not writable. An existing file is then unchanged.
     """
     place = Path(os.path.realpath(path))
     with _writing(Path(path)):
-        if place.exists() and not place.is_file():  # /dev/stdout, a pipe: nothing to rename
+        if place.exists() and not place.is_file():  # /dev/stdout, a pipe: cannot be renamed onto
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        if any(part.startswith(_HIDDEN) for part in place.parent.parts):  # staged: flushed and renamed with the others
+        if any(part.startswith(_HIDDEN) for part in place.parent.parts):  # in a stage: flushed and renamed later
             place.write_bytes(data)
             return
         with _hidden(place.parent) as hidden:
@@ -72,27 +85,29 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """UTF-8, line ends as they are. Raises as ``write_bytes``."""
-    write_bytes(path, text.encode())
+    """UTF-8, line ends as they are; bytes of file names that are not UTF-8 are escaped. Raises as ``write_bytes``."""
+    write_bytes(path, text.encode(errors=ESCAPED))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Indented by 2, keys in the order given, a newline at the end. Raises as ``write_bytes``.
+    """Write JSON, indented by 2, keys in the given order, with a final newline. Raises as ``write_bytes``.
 
-    NumPy numbers and arrays and paths are written as numbers, lists and text. NaN is a ``ValueError``: it is no JSON.
+    NumPy numbers, arrays and paths become numbers, lists and strings. NaN raises ``ValueError``: JSON has no NaN.
+    Bytes of file names that are not UTF-8 are escaped so that ``json.load`` gives the path back.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def write_nifti(path: str | os.PathLike[str], volume: Volume) -> None:
+def write_nifti(path: str | os.PathLike[str], volume: Volume, header: Header | None = None) -> None:
     """Write NIfTI-1: bool as uint8, integers as uint8, int16 or int32, everything else as float32. Raises as above.
 
-    The same volume gives the same bytes. A name that ends in ``.gz`` is packed. The affine is the sform, rounded to
-    float32; it is also the qform if its axes are at right angles, since a qform cannot hold shears.
+    The same volume gives the same bytes. Names that end in ``.gz`` are compressed. The affine becomes the sform
+    (rounded to float32), and also the qform if its axes are orthogonal, since a qform cannot represent shears.
     """
-    parts = _nifti(volume)
+    parts = _nifti(volume, header or volume.header)
     if str(path).endswith(".gz"):
-        # Runs only: on noise beside large zero areas twice as fast as a search for matches, and no larger.
+        # Run-length only: for noise beside large areas of zeros twice as fast as full matching, and no larger.
         packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
         parts = [*(packer.compress(part) for part in parts), packer.flush()]
     write_bytes(path, b"".join(parts))
@@ -100,17 +115,17 @@ def write_nifti(path: str | os.PathLike[str], volume: Volume) -> None:
 
 @contextmanager
 def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """A hidden folder to write many files into, which all move to ``folder`` when the block ends well.
+    """A hidden folder for several files, which are moved to ``folder`` together when the block succeeds.
 
-    If the block raises anything, nothing of it remains, nor does ``folder`` if it was not there before. Subfolders
-    move along. Write with the functions of this module, so that a full disk is reported as one.
+    If the block raises, none of its files remain, nor does ``folder`` if it is new. Subfolders are moved too. Write
+    with the functions of this module, so that a full disk is reported as such.
 
     Raises
     ------
     UsageError
-        A file to be moved exists in ``folder`` and ``overwrite`` is false. Call ``refuse_existing`` before long work.
+        A file to be moved exists in ``folder`` and ``overwrite`` is false; call ``refuse_existing`` before long work.
     UadtkError
-        The disk is full, or ``folder`` cannot be written to.
+        The disk is full, or ``folder`` is not writable.
 
     Examples
     --------
@@ -134,7 +149,7 @@ def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[
                 _move(stage, folder, overwrite)
     except BaseException:
         for empty in made:
-            with suppress(OSError):  # something else was written there meanwhile
+            with suppress(OSError):  # another process has written there
                 empty.rmdir()
         raise
 
@@ -160,15 +175,37 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         shown = Path(*(part for part in path.parts if not part.startswith(_HIDDEN)))
-        fix = "Make room or choose another place." if error.errno in _FULL else "Choose another place for the output."
         in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is where a folder should be" if in_the_way else error.strerror or error
-        raise UadtkError(f"cannot be written ({reason})", str(shown), fix) from error
+        what, where = f"cannot be written ({reason})", str(shown)
+        if error.errno in _FULL:
+            raise StorageError(what, where, "Make room or choose another place.") from error
+        raise UadtkError(what, where, "Choose another place for the output.") from error
+
+
+@contextmanager
+def storing(folder: Path, what: str, fix: str) -> Iterator[None]:
+    """For files that only this run reads, written in place: an OSError becomes a StorageError about ``what``."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{what} cannot be stored there ({error.strerror or error})", str(folder), fix) from error
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder for scores. Raises StorageError if it cannot be made or is full."""
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError:
+        place = Path(os.environ.get("TMPDIR", "the temporary folder"))
+    with storing(place, "scores", ROOM), tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
+        yield Path(folder)
 
 
 @contextmanager
 def _hidden(folder: Path) -> Iterator[Path]:
-    """A folder to write in, on the same file system; locked while its process lives, removed at the end."""
+    """A temporary folder on the same file system, locked while its process lives and removed at the end."""
     _sweep(folder)
     hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
     hidden.mkdir()
@@ -180,10 +217,13 @@ def _hidden(folder: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine left behind: hidden folders that nobody holds a lock on."""
+    """Remove what killed processes of this machine left behind: hidden folders that no process holds a lock on.
+
+    Without locks (Windows, some network file systems) a folder may belong to a running process, so none is removed.
+    """
     for hidden in folder.glob(f"{_HIDDEN}{_HOST}-*"):
         with suppress(OSError):
-            if time.time() - hidden.stat().st_mtime < _GRACE_S:  # made, and perhaps not yet locked
+            if time.time() - hidden.stat().st_mtime < _GRACE_S:  # created, but perhaps not locked yet
                 continue
             with _locked(hidden) as sure:
                 if sure:
@@ -192,9 +232,9 @@ def _sweep(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a lock that the system releases if the process dies; False where another holds it or there are no locks.
+    """Hold a lock that the system releases if the process dies; False if another process holds it or locks are missing.
 
-    A lock and not a process number, which means nothing in another container and is given out again.
+    A lock rather than a process number: numbers are reused and mean nothing in another container.
     """
     try:
         import fcntl
@@ -214,14 +254,14 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _flush(file: Path) -> None:
-    """Wait until the file's content is on the disk."""
+    """Flush the file's content to disk."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
-    """Wait until renames are on the disk, where the system can do that."""
-    with suppress(OSError):
+    """Flush renames to disk, where the system supports it."""
+    with suppress(OSError):  # Windows cannot open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -229,7 +269,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _nifti(volume: Volume) -> list[bytes | memoryview]:
+def _nifti(volume: Volume, claims: Header) -> list[bytes | memoryview]:
     import nibabel as nib
 
     voxels = _stored(volume.voxels)
@@ -239,17 +279,21 @@ def _nifti(volume: Volume) -> list[bytes | memoryview]:
     header.set_data_shape(volume.shape)
     header.set_xyzt_units("mm")
     header.set_zooms(volume.spacing_mm)
-    header.set_sform(volume.affine, code="scanner")
-    axes = volume.affine[:3, :3] / volume.spacing_mm
-    if np.abs(axes.T @ axes - np.eye(3)).max() < 1e-5:
-        header.set_qform(volume.affine, code="scanner")
+    if claims.sform_code:
+        header.set_sform(volume.affine, code=claims.sform_code)
+    qform = volume.affine if claims.qform is None else claims.qform
+    axes = qform[:3, :3] / np.linalg.norm(qform[:3, :3], axis=0)
+    if claims.qform_code and np.abs(axes.T @ axes - np.eye(3)).max() < 1e-5:
+        header.set_qform(qform, code=claims.qform_code)
+    if claims.qform is not None:  # set_qform has set the spacing to that of the qform
+        header.set_zooms(volume.spacing_mm)
     header.set_slope_inter(1.0, 0.0)
     header.set_data_offset(header.single_vox_offset)
     return [header.binaryblock, b"\0\0\0\0", voxels.ravel(order="F").view(np.uint8).data]
 
 
 def _stored(voxels: NDArray[Any]) -> NDArray[Any]:
-    """Little-endian, in the smallest type that common readers know."""
+    """Little-endian, in the smallest type that common readers support."""
     if voxels.dtype.kind not in "iu":
         return voxels.astype("u1" if voxels.dtype == bool else "<f4", copy=False)
     if voxels.dtype == np.uint8:
@@ -265,4 +309,4 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} is not JSON-serialisable")

@@ -1,4 +1,4 @@
-"""Which implementation runs: chosen by the type of the arrays, in this one place."""
+"""Choose the implementation of a kernel by the type of its arrays."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ def implementation(module: str, *arrays: Any) -> ModuleType:
     Raises
     ------
     TypeError
-        If CuPy and NumPy arrays are mixed: moving data between host and device is the caller's choice.
+        If CuPy and NumPy arrays are mixed: copying data between host and device is left to the caller.
     """
     on_device = {is_cupy(array) for array in arrays if array is not None}
     if len(on_device) > 1:
-        raise TypeError("arrays are on host and device: move them to one with cupy.asarray or cupy.asnumpy first")
+        raise TypeError(
+            "some arrays are on the host and some on the device: convert with cupy.asarray or cupy.asnumpy first"
+        )
     backend = "_cupy" if on_device == {True} else "_numba"
     return importlib.import_module(f"uadtk.kernels.{backend}.{module}")

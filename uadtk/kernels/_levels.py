@@ -1,7 +1,7 @@
-"""Thresholds prepared for lookup: which level a score has.
+"""Thresholds prepared for lookup: the level of a score.
 
-The level of a score is the number of thresholds strictly below it, so that ``score > thresholds[k]`` if and only if
-its level is above k. A count of voxels per level therefore holds the counts at every threshold.
+The level of a score is the number of thresholds strictly below it, so ``score > thresholds[k]`` if and only if its
+level is above k. Counts of voxels per level therefore contain the counts at every threshold.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class Levels(NamedTuple):
-    """A table of equal bins that says where in the thresholds to begin.
+    """Thresholds with a table of equal bins that gives the start of the binary search.
 
-    A score falls into bin ``min(max((score - low) * scale, 0), len(first) - 1)``, in float32. Rounding keeps the order
-    of scores, so thresholds in lower bins lie below the score and thresholds in higher bins do not: ``first`` counts
-    the former, and ``steps`` halvings find the score among the thresholds of its own bin. Exact for any thresholds;
-    the bins only make it fast.
+    A score falls into bin ``min(max((score - low) * scale, 0), len(first) - 1)``, in float32. Rounding preserves the
+    order of scores, so thresholds in lower bins lie below the score and thresholds in higher bins do not: ``first``
+    counts the former, and ``steps`` bisections locate the score among the thresholds of its own bin. Exact for any
+    thresholds; the bins only make it fast.
     """
 
-    thresholds: NDArray[np.float32]  # rising, then +inf for as far as the halvings may look
+    thresholds: NDArray[np.float32]  # ascending, padded with +inf as far as the bisections may read
     first: NDArray[np.int32]
     low: np.float32
     scale: np.float32
     steps: int
-    size: int  # thresholds; there are size + 1 levels
+    size: int  # number of thresholds; there are size + 1 levels
 
     @property
     def of_zero(self) -> int:
@@ -37,7 +37,7 @@ class Levels(NamedTuple):
 
 
 def prepare(thresholds: NDArray[np.float32]) -> Levels:
-    """``thresholds``: rising and distinct, at least one; -inf is allowed."""
+    """``thresholds``: strictly increasing, at least one; -inf is allowed."""
     low, high = (min(max(float(t), -_LARGEST), _LARGEST) for t in (thresholds[0], thresholds[-1]))
     bins = min(2 * thresholds.size, _MOST_BINS)
     scale = np.float32(min((bins - 1) / (high - low), 1e30) if high > low else 1)
@@ -58,10 +58,10 @@ def grid(step: float) -> NDArray[np.float32]:
 
 
 def rising(thresholds: Any) -> NDArray[np.float32]:
-    """Thresholds of a caller, checked."""
+    """Check the caller's thresholds and convert them to float32."""
     array = np.asarray(thresholds, dtype=np.float32)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
-        raise ValueError("thresholds must be finite and rise, and differ in float32")
+        raise ValueError("thresholds must be finite and strictly increasing in float32")
     return array
 
 
@@ -72,5 +72,5 @@ def just_below(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def at_least(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Counts per level (size + 1, ...) to counts above each threshold (size, ...)."""
+    """Turn counts per level (size + 1, ...) into counts above each threshold (size, ...)."""
     return np.flip(np.flip(counts, 0).cumsum(0), 0)[1:]

@@ -1,4 +1,4 @@
-"""One volume or many, walked as often as a kernel needs, one in memory at a time."""
+"""Iterate over one volume or many, as often as a kernel needs, with one in memory at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pairs(
     """(implementation of ``module``, values as float32, marks as uint8 0 or 1 or None), C-contiguous, volume by volume.
 
     Raises ValueError for values and marks that differ in shape or number, or volumes without ``ndim`` axes; TypeError
-    for an iterator. ``names`` are what messages call the two; with ``one_mark_for_all``, ``marks`` is a single array.
+    for an iterator. ``names`` are used in error messages; with ``one_mark_for_all``, ``marks`` is a single array.
     """
     name, mark_name = names
     marks_left = None
@@ -37,7 +37,7 @@ def pairs(
             if mark is None:
                 raise ValueError(f"fewer {mark_name}s than {name}s")
             if np.shape(mark) != np.shape(one):
-                raise ValueError(f"{mark_name} has shape {np.shape(mark)}, its {name} {np.shape(one)}")
+                raise ValueError(f"{mark_name} has shape {np.shape(mark)}, its {name} has shape {np.shape(one)}")
         if ndim is not None and np.ndim(one) != ndim:
             raise ValueError(f"{name} must be {ndim}-D (z, y, x), got {np.ndim(one)} dimensions")
         kernels = implementation(module, one, mark)
@@ -54,5 +54,7 @@ def _items(name: str, source: Any) -> Iterable[Any]:
         return [source]
     items: Iterable[Any] = source() if callable(source) else source
     if not callable(source) and iter(items) is items:
-        raise TypeError(f"{name} is an iterator and can be walked once: give a list, or a callable returning iterators")
+        raise TypeError(
+            f"{name} is an iterator, which can be read only once: pass a list, or a callable that returns iterators"
+        )
     return items

@@ -1,11 +1,11 @@
 """Thresholds with small components removed: the whole curve, its best DICE, and false positives on healthy scans.
 
 Papers drop components of a few voxels after thresholding, which makes the search for a threshold expensive: every
-candidate needs its own labelling. Here voxels enter in falling score and components grow and merge as they do (a
+candidate needs its own labelling. Here voxels are added by descending score while components grow and merge (a
 union-find, as in max-trees: Najman & Couprie, Building the component tree in quasi-linear time, IEEE Transactions on
-Image Processing 2006), so that all thresholds together cost about as much as one.
+Image Processing 2006), so all thresholds together cost about as much as one.
 
-The sweep is sequential by nature and runs on the CPU: CuPy arrays are refused rather than copied.
+The sweep is inherently sequential and runs on the CPU: CuPy arrays raise TypeError rather than being copied.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _COARSE = 1000
 
 @dataclass(frozen=True)
 class ComponentSweep:
-    """What ``score > thresholds[k]`` keeps once components of fewer than ``min_size`` voxels are dropped.
+    """Counts in ``score > thresholds[k]`` after dropping components of fewer than ``min_size`` voxels.
 
-    Arrays of one length, over all volumes: kept ``voxels``, those of them that are positive in the truth, and the
-    number of kept ``components``. ``positives`` counts the truth, ``dice`` is NaN if that is 0.
+    Arrays of equal length, summed over all volumes: remaining ``voxels``, those that are positive in the truth, and the
+    number of remaining ``components``. ``positives`` counts the voxels of the truth; ``dice`` is NaN if it is 0.
     """
 
     thresholds: NDArray[np.float32]
@@ -50,7 +50,7 @@ class ComponentSweep:
 
     @property
     def best(self) -> BestDice:
-        """The best DICE of the curve, an oracle; of equal ones the highest threshold."""
+        """The best DICE of the curve, an oracle; ties go to the highest threshold."""
         return best_of(self._curve)
 
     @property
@@ -67,34 +67,34 @@ def component_sweep(
     step: float = 0.001,
     thresholds: Any = None,
 ) -> ComponentSweep:
-    """Kept voxels, kept true positives and number of components at every threshold, components filtered by size.
+    """Voxels, true positives and number of components at every threshold, with components filtered by size.
 
-    At each threshold equal to labelling ``score > threshold``, dropping the components of fewer than ``min_size``
-    voxels and counting what is left; in one sweep.
+    Equals labelling ``score > threshold`` at each threshold, dropping components of fewer than ``min_size`` voxels and
+    counting the rest, but in one sweep.
 
     Parameters
     ----------
     score : array (z, y, x), sequence of them, re-iterable, or callable that returns a fresh iterator
-        NumPy, any strides, read as float32; volumes may differ in shape. One volume is in memory at a time; beside it
-        the sweep takes half a byte per voxel and 24 bytes per voxel above the lowest threshold.
+        NumPy, any strides, read as float32; volumes may differ in shape. One volume is in memory at a time; the
+        sweep needs another 0.5 bytes per voxel and 24 bytes per voxel above the lowest threshold.
     truth : like ``score``
-        Arrays of the scores' shapes, in their order; non-zero is a positive voxel.
+        Arrays of the scores' shapes, in the same order; non-zero is a positive voxel.
     min_size : int
-        In voxels; 1 keeps every component.
+        Smallest component in voxels; 1 keeps every component.
     connectivity : {6, 18, 26}
-        Neighbours that touch: by a face; a face or an edge; a face, an edge or a corner.
+        Neighbours share a face; a face or an edge; a face, an edge or a corner.
     step : float
         Thresholds 0, step, 2 step, ... up to 1, rounded to float32 as NumPy does in ``score > 0.3``.
     thresholds : array, optional
-        Rising thresholds instead of that grid. ``numpy.unique(score)`` gives every distinct one.
+        Strictly increasing thresholds instead of that grid; ``numpy.unique(score)`` gives all distinct scores.
 
     Raises
     ------
     ValueError
         Volumes not 3-D or of 2^31 voxels and more, non-finite scores, scores and truths that differ in shape or
-        number, thresholds that do not rise, another connectivity, ``min_size`` below 1.
+        number, thresholds that do not increase, another connectivity, ``min_size`` below 1.
     TypeError
-        An iterator, which can be walked only once; a CuPy array.
+        An iterator, which can be read only once; a CuPy array.
 
     Examples
     --------
@@ -115,21 +115,22 @@ def best_component_dice(
 ) -> BestDice:
     """⌈DICE⌉ with small components removed at every threshold. An oracle, as :func:`uadtk.kernels.best_dice`.
 
-    The best of :func:`component_sweep`, from a fraction of the voxels: with P positives and K kept voxels no threshold
-    below can beat 2 P / (K + P), because K only grows; the sweep ends where that falls below the best so far.
+    The best of :func:`component_sweep`, from a fraction of the voxels: with P positives and K voxels in the mask, no
+    lower threshold can exceed 2 P / (K + P), because K only grows; the sweep ends where this bound falls below the best
+    so far.
 
     Parameters
     ----------
     score, truth, min_size, connectivity
-        As for :func:`component_sweep`, arrays (z, y, x); walked two to four times, more where the scores are poor.
+        As for :func:`component_sweep`, arrays (z, y, x); read two to four times, more if the scores are poor.
     step : float, optional
-        Only thresholds 0, step, 2 step, ... up to 1. Without it every distinct score counts, and the voxels that were
-        swept are held in memory for all volumes together, 8 bytes each.
+        Only thresholds 0, step, 2 step, ... up to 1. Without it every distinct score is a candidate, and the
+        voxels swept are held in memory for all volumes together, 8 bytes each.
 
     Returns
     -------
     BestDice
-        Ties, rounding and NaN as in :func:`uadtk.kernels.best_dice`; equal to it for ``min_size=1``.
+        Ties, rounding and NaN as in :func:`uadtk.kernels.best_dice`, which it equals for ``min_size=1``.
 
     Raises
     ------
@@ -154,7 +155,7 @@ def best_component_dice(
     positives = voxelwise.positives
     if not positives:
         return best_of(voxelwise)
-    # Were DICE as good with components removed, the sweep could end at this many kept voxels; removal takes some.
+    # If removing components cost no DICE, the sweep could end at this many voxels; in general it goes a little further.
     enough = positives * (2 / max(float(voxelwise.dice.max()), 1e-9) - 1)
     factor = 1.15
     while True:
@@ -181,41 +182,41 @@ def healthy_fp_threshold(
     min_size: int = 8,
     connectivity: int = 26,
 ) -> float:
-    """The smallest threshold from which on false positives on healthy scans stay within a budget.
+    """The smallest threshold at and above which false positives on healthy scans stay within a budget.
 
-    On scans without lesions all that ``score > t`` keeps is false. The result is the smallest t such that at t and at
-    *every* higher threshold the mean per scan is at most ``budget``, once components of fewer than ``min_size`` voxels
-    are dropped. (The number of components does not fall with the threshold: one may split into two. A bisection would
-    miss that.) The limit stands in for the truth in choosing a threshold, like the false positive rate in You et al.,
-    Unsupervised lesion detection via image restoration with a normative prior, MIDL 2019.
+    On scans without lesions every voxel of ``score > t`` is a false positive. The result is the smallest t such that at
+    t and at *every* higher threshold the mean per scan is at most ``budget``, after dropping components of fewer than
+    ``min_size`` voxels. (The number of components is not monotonic in the threshold, as one may split into two, so a
+    bisection would be wrong.) The budget replaces the ground truth in choosing a threshold, like the false positive
+    rate in You et al., Unsupervised lesion detection via image restoration with a normative prior, MIDL 2019.
 
     Parameters
     ----------
     scores : array (z, y, x), sequence of them, re-iterable, or callable that returns a fresh iterator
-        One volume per scan; NumPy, any strides, read as float32. Walked twice or more, one in memory at a time. Set
-        voxels that should not count, such as known lesions, to the lowest score.
+        One volume per scan; NumPy, any strides, read as float32. Read at least twice, one in memory at a time. Set
+        voxels to be ignored, such as known lesions, to the lowest score.
     budget : float
         At least 0, per scan on average.
     unit : {"voxels", "ml", "components"}
-        What is counted.
+        The quantity the budget limits.
     voxel_ml : float or sequence of floats
-        Volume of a voxel in millilitres, of all scans or of each. For "ml" only.
+        Volume of a voxel in millilitres, one value or one per scan. For "ml" only.
     min_size, connectivity
         As for :func:`component_sweep`.
 
     Returns
     -------
     float
-        A float32 value that occurs in the scores: exact over all distinct scores, no grid. -inf if even keeping
-        every voxel is within the budget.
+        A float32 value that occurs in the scores: exact over all distinct scores, without a grid. -inf if even a mask
+        of all voxels is within the budget.
 
     Raises
     ------
     ValueError
-        Negative budget, unknown unit, ``voxel_ml`` missing or not wanted, no scan; otherwise as
+        Negative budget, unknown unit, ``voxel_ml`` missing or given for another unit, no scans; otherwise as
         :func:`component_sweep`.
     TypeError
-        An iterator, which can be walked only once; a CuPy array.
+        An iterator, which can be read only once; a CuPy array.
 
     Examples
     --------
@@ -230,7 +231,7 @@ def healthy_fp_threshold(
     if not budget >= 0:
         raise ValueError(f"budget must be at least 0, got {budget}")
     if (voxel_ml is not None) != (unit == "ml"):
-        raise ValueError("voxel_ml is needed for unit 'ml', and for no other")
+        raise ValueError("voxel_ml must be given for unit 'ml', and only for it")
 
     halves = np.zeros((2, 1 << 16), np.int64)
     scans = 0
@@ -238,10 +239,10 @@ def healthy_fp_threshold(
         kernels.upper_halves(values.reshape(-1).view(np.uint32), None, halves)
         scans += 1
     if not scans:
-        raise ValueError("no scan to count false positives on")
+        raise ValueError("no scans to count false positives on")
     weights = _weights(voxel_ml, scans)
     edges, voxels_from = _from_halves(halves.sum(0))
-    # Most voxels above the threshold survive the filter where the budget is spent; a first guess that may grow.
+    # First guess, enlarged if needed: most voxels above the threshold that uses up the budget survive the size filter.
     per_scan = budget * min_size if unit == "components" else budget / float(weights.min())
     wanted = (2 * per_scan + 500) * scans
     while True:
@@ -271,14 +272,14 @@ def _sweep(
     connectivity: int,
     weights: Iterable[float] = itertools.repeat(1),
 ) -> tuple[NDArray[Any], int]:
-    """(3, thresholds): voxels, positives and number of kept components, summed over volumes of some weight.
+    """(3, thresholds): voxels, positives and number of remaining components, a weighted sum over volumes.
 
-    And the number of positives in the truth, unweighted.
+    Also returns the number of positives in the truth, unweighted.
     """
     levels = _levels.prepare(thresholds)
     total: NDArray[Any] = np.zeros((3, thresholds.size), np.int64)
     positives = 0
-    for (kernels, candidates), weight in zip(found, weights):  # noqa: B905, weights may go on for ever
+    for (kernels, candidates), weight in zip(found, weights):  # noqa: B905, weights may be infinite
         total = total + weight * kernels.sweep(candidates, levels, min_size, connectivity)
         positives += candidates.positives
     return total, positives
@@ -292,11 +293,11 @@ def _sweep_distinct(
     connectivity: int,
     weights: Iterable[float] = itertools.repeat(1),
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """The distinct scores above some score and, for each, what is kept of the voxels that score no less."""
+    """The distinct scores above ``above`` and, for each, the counts among voxels with at least that score."""
     lowest = np.zeros(0, np.float32)
     everything: NDArray[Any] = np.zeros((3, 0), np.int64)
     if above == -np.inf:
-        # The lowest score keeps every voxel, one component per volume: the background need not be swept for that.
+        # At the lowest score every volume is one component: no need to sweep the background.
         lowest, everything = _everything(score, truth, min_size, weights)
         above = lowest[0] if lowest.size else above
     found = list(_candidates(score, truth, above))
@@ -310,7 +311,7 @@ def _sweep_distinct(
 def _everything(
     score: Any, truth: Any, min_size: int, weights: Iterable[float]
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """The lowest score of all, (1,) or (0,) if there is no voxel; and what is kept with every voxel, (3, 1)."""
+    """The lowest score, (1,) or (0,) without voxels; and the counts when every voxel is in the mask, (3, 1)."""
     lowest = math.inf
     kept: NDArray[Any] = np.zeros((3, 1), np.int64)
     for (_, values, marked), weight in zip(pairs("components", score, truth, ndim=3), weights):  # noqa: B905
@@ -331,7 +332,7 @@ def _weights(voxel_ml: Any, scans: int) -> NDArray[np.float64]:
 
 
 def _from_halves(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The lowest float of each upper half, rising, and how many voxels lie at or above it."""
+    """The lowest float of each upper half, ascending, and the number of voxels at or above it."""
     bits = np.arange(1 << 16, dtype=np.uint32) << 16
     bits[1 << 15 :] |= 0xFFFF  # negative floats are stored as magnitudes
     return bits.view(np.float32)[RISING], counts[RISING][::-1].cumsum()[::-1]

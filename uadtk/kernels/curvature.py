@@ -18,11 +18,11 @@ def curvature_flow(
     *,
     threads: int = 1,
 ) -> Any:
-    """Denoise as ITK's ``CurvatureFlowImageFilter``: level sets move with the speed of their curvature.
+    """Denoise as ITK's ``CurvatureFlowImageFilter`` does: level sets move at a speed equal to their curvature.
 
-    Noise, whose level sets are small and curved, goes; long smooth edges stay. Derivatives are central differences
-    over the 18 nearest neighbours with zero flux through the border, in float64; where the squared gradient is below
-    1e-9 per mm² nothing moves. Equal to ITK within 1e-6 for intensities in [0, 1].
+    Noise, whose level sets are small and strongly curved, is removed; long smooth edges remain. Derivatives are central
+    differences over the 18 nearest neighbours with zero flux through the border, in float64; voxels with a squared
+    gradient below 1e-9 per mm² do not change. Agrees with ITK within 1e-6 for intensities in [0, 1].
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def curvature_flow(
         Length of a step in mm², above 0. Stable up to 0.125 for a voxel of 1 mm, and up to an eighth of the square of
         the smallest spacing.
     spacing_mm
-        Distance of neighbouring voxels along (z, y, x) in mm; (1, 1, 1) is ITK with ``UseImageSpacing`` off.
+        Distance between neighbouring voxels along (z, y, x) in mm; (1, 1, 1) is ITK with ``UseImageSpacing`` off.
     threads
         CPU threads; the result does not depend on it. CuPy arrays ignore it.
 

@@ -1,10 +1,10 @@
-"""Agreement of scores with the truth over all thresholds: DICE, average precision, area under the ROC curve.
+"""Agreement of scores with the ground truth over all thresholds: DICE, average precision, area under the ROC curve.
 
-All of them follow from how many negatives and positives lie between consecutive thresholds, so nothing is sorted but
-the scores of the positives, and volumes are streamed: memory does not grow with their number.
+All of them follow from the numbers of negatives and positives between consecutive thresholds, so only the scores of
+the positives are sorted, and volumes are streamed: memory does not grow with their number.
 
 The best DICE over all thresholds, written ⌈DICE⌉ in the literature, uses the truth to choose the threshold. It is an
-oracle: an upper bound on what any thresholding can reach, not an estimate of what a method will reach on new scans
+oracle: an upper bound over all thresholds, not an estimate of a method's performance on new scans
 (Baur et al., Autoencoders for unsupervised anomaly segmentation in brain MR images, Medical Image Analysis 2021).
 """
 
@@ -25,7 +25,8 @@ from uadtk.kernels._volumes import pairs
 class BestDice:
     """The best DICE of ``score > threshold``; an oracle, see :mod:`uadtk.kernels.dice`.
 
-    ``threshold`` is a float32 value. ``tp`` and ``fp`` are the voxels kept with it, ``positives`` those of the truth.
+    ``threshold`` is a float32 value; ``tp`` and ``fp`` are true and false positive voxels at it, ``positives`` the
+    positive voxels of the truth.
     """
 
     dice: float
@@ -37,7 +38,7 @@ class BestDice:
 
 @dataclass(frozen=True)
 class DiceCurve:
-    """``score > thresholds[k]`` keeps ``tp[k]`` positive and ``fp[k]`` negative voxels; arrays of one length."""
+    """``score > thresholds[k]`` has ``tp[k]`` true and ``fp[k]`` false positive voxels; arrays of equal length."""
 
     thresholds: NDArray[np.float32]
     dice: NDArray[np.float64]
@@ -55,7 +56,7 @@ class DiceCurve:
 
 @dataclass(frozen=True)
 class DetectionSummary:
-    """What one look at the scores tells: see :func:`average_precision`, :func:`roc_auc`, :func:`best_dice`."""
+    """Three measures from one pass over the scores: :func:`average_precision`, :func:`roc_auc`, :func:`best_dice`."""
 
     average_precision: float
     roc_auc: float
@@ -65,34 +66,34 @@ class DetectionSummary:
 
 
 def best_dice(score: Any, truth: Any, *, step: float | None = None) -> BestDice:
-    """⌈DICE⌉: the best DICE that any threshold reaches, and that threshold. An oracle: it knows the truth.
+    """⌈DICE⌉: the best DICE over all thresholds, and its threshold. An oracle: it uses the ground truth.
 
     DICE = 2 TP / (2 TP + FP + FN) of ``score > threshold``, over the voxels of all volumes together.
 
     Parameters
     ----------
     score : array, sequence of arrays, re-iterable, or callable that returns a fresh iterator
-        Higher is more abnormal; any shape, strides and sign, read as float32. An array is one volume. Walked twice,
-        one array in memory at a time; a callable can load from disk: ``lambda: (read(path) for path in paths)``.
+        Higher is more abnormal; any shape, strides and sign, read as float32. An array is one volume. Read twice, one
+        array in memory at a time; a callable can load from disk: ``lambda: (read(path) for path in paths)``.
     truth : like ``score``
         Arrays of the scores' shapes, in their order; non-zero is a positive voxel.
     step : float, optional
-        Only thresholds 0, step, 2 step, ... up to 1, as the greedy search of the literature does (Baur et al. 2021
-        use 0.001), rounded to float32 as NumPy does in ``score > 0.3``. One walk. Without it the search is exact:
-        every distinct score counts.
+        Only thresholds 0, step, 2 step, ... up to 1, as in the greedy search of the literature (Baur et al. 2021 use
+        0.001), rounded to float32 as NumPy does in ``score > 0.3``; the data are read once. Without it the search is
+        exact: every distinct score is a candidate.
 
     Returns
     -------
     BestDice
-        Of equal DICE the highest threshold wins. Without ``step`` it is the largest float32 below the lowest score
-        that is kept. ``dice`` and ``threshold`` are NaN if no voxel is positive.
+        Ties go to the highest threshold. Without ``step`` it is the largest float32 below the lowest score in the mask.
+        ``dice`` and ``threshold`` are NaN if no voxel is positive.
 
     Raises
     ------
     ValueError
         Non-finite scores, scores and truths that differ in shape or number, ``step`` outside [1e-6, 1].
     TypeError
-        An iterator, which can be walked only once; some arrays on the host and some on the device.
+        An iterator, which can be read only once; some arrays on the host and some on the device.
 
     Examples
     --------
@@ -111,7 +112,7 @@ def dice_curve(score: Any, truth: Any, *, step: float = 0.001) -> DiceCurve:
     Parameters
     ----------
     score, truth
-        As for :func:`best_dice`: arrays of any shape, or several volumes, pooled; walked once.
+        As for :func:`best_dice`: arrays of any shape, or several volumes, pooled; read once.
     step : float
         Thresholds 0, step, 2 step, ... up to 1, rounded to float32 as NumPy does in ``score > 0.3``.
 
@@ -139,12 +140,12 @@ def dice_curve(score: Any, truth: Any, *, step: float = 0.001) -> DiceCurve:
 def average_precision(score: Any, truth: Any) -> float:
     """Area under the precision-recall curve as a sum over its steps, equal to scikit-learn's within 1e-12.
 
-    Equal scores are one step. NaN if no voxel is positive; 1 if all are.
+    Tied scores form one step. NaN if no voxel is positive; 1 if all are.
 
     Parameters
     ----------
     score, truth
-        As for :func:`best_dice`: arrays of any shape, or several volumes, pooled; walked twice.
+        As for :func:`best_dice`: arrays of any shape, or several volumes, pooled; read twice.
 
     Raises
     ------
@@ -163,13 +164,13 @@ def average_precision(score: Any, truth: Any) -> float:
 def roc_auc(score: Any, truth: Any) -> float:
     """Area under the ROC curve, equal to scikit-learn's ``roc_auc_score`` within 1e-12.
 
-    The probability that a positive voxel scores higher than a negative one, ties counting half. NaN if no voxel is
-    positive, or all are.
+    The probability that a positive voxel scores higher than a negative one, ties counting half. NaN if all voxels
+    are negative or all are positive.
 
     Parameters
     ----------
     score, truth
-        As for :func:`best_dice`: arrays of any shape, or several volumes, pooled; walked twice.
+        As for :func:`best_dice`: arrays of any shape, or several volumes, pooled; read twice.
 
     Raises
     ------
@@ -186,22 +187,22 @@ def roc_auc(score: Any, truth: Any) -> float:
 
 
 def detection_summary(score: Any, truth: Any) -> DetectionSummary:
-    """Average precision, area under the ROC curve and exact best DICE together, for the price of one.
+    """Average precision, area under the ROC curve and exact best DICE, at the cost of one.
 
-    Memory beside the volume being read: about 100 bytes per distinct score of a positive voxel.
+    Memory besides the volume being read: about 100 bytes per distinct score of a positive voxel.
 
     Parameters
     ----------
     score, truth
-        As for :func:`best_dice`: arrays of any shape, or several volumes, pooled; walked twice.
+        As for :func:`best_dice`: arrays of any shape, or several volumes, pooled; read twice.
 
     Raises
     ------
     ValueError, TypeError
         As :func:`best_dice`.
     """
-    # Recall changes only at scores of positives, and the best mask ends at one. Only these need be thresholds: just
-    # below each, which keeps it, and at each, which does not; the difference at one score is its ties.
+    # Recall changes only at scores of positives, and the lowest score in the best mask is one of them. So they are the
+    # only thresholds needed: just below each (includes it) and at each (excludes it); the difference is its ties.
     cuts = positive_scores(score, truth)
     if cuts.size == 0:
         negatives = int(_counts(score, truth, np.zeros(1, np.float32))[:, 0].sum())
@@ -223,14 +224,14 @@ def detection_summary(score: Any, truth: Any) -> DetectionSummary:
 
 
 def curve_at(score: Any, truth: Any, thresholds: NDArray[np.float32]) -> DiceCurve:
-    """:func:`dice_curve` at thresholds that rise."""
+    """:func:`dice_curve` at strictly increasing thresholds."""
     counts = _counts(score, truth, thresholds)
     fp, tp = _levels.at_least(counts).T
     return DiceCurve.of(thresholds, tp, fp, int(counts[:, 1].sum()))
 
 
 def best_of(curve: DiceCurve) -> BestDice:
-    """The best point of a curve; of equal ones the highest threshold."""
+    """The best point of a curve; ties go to the highest threshold."""
     if not curve.positives:
         return BestDice(math.nan, math.nan, 0, 0, 0)
     k = curve.dice.size - 1 - int(curve.dice[::-1].argmax())
@@ -240,7 +241,7 @@ def best_of(curve: DiceCurve) -> BestDice:
 
 
 def positive_scores(score: Any, truth: Any) -> NDArray[np.float32]:
-    """Distinct scores of positive voxels, rising."""
+    """Distinct scores of positive voxels, ascending."""
     found = [np.zeros(0, np.float32)]
     for kernels, values, marked in pairs("dice", score, truth):
         found.append(kernels.positives(values, marked))

@@ -9,9 +9,9 @@ from uadtk.kernels._dispatch import implementation
 
 
 def erode(mask: Any, iterations: int = 3, *, per_slice: bool = False) -> Any:
-    """Shrink a mask by ``iterations`` voxels from every face it has, the border of the volume included.
+    """Erode a mask by ``iterations`` voxels, also at the border of the volume.
 
-    One iteration keeps a voxel if it and its 6 face neighbours are inside; what lies beyond the volume is outside.
+    One iteration keeps a voxel if it and its 6 face neighbours are inside; everything beyond the volume is outside.
     Equal to ``scipy.ndimage.binary_erosion(mask, iterations=iterations)`` for ``iterations >= 1``.
 
     Parameters
@@ -19,10 +19,10 @@ def erode(mask: Any, iterations: int = 3, *, per_slice: bool = False) -> Any:
     mask
         (z, y, x) NumPy or CuPy array of any dtype and strides; non-zero is inside. It is not modified.
     iterations
-        How many voxels to take off, at least 0; 0 gives a copy (SciPy would repeat until nothing changes).
+        Number of voxels to remove, at least 0; 0 returns a copy (SciPy would repeat until nothing changes).
     per_slice
-        Erode every slice ``mask[z]`` on its own with the 4 in-plane neighbours, as for volumes of thick slices, where
-        a voxel through the plane is several millimetres.
+        Erode every slice ``mask[z]`` separately with the 4 in-plane neighbours: for thick slices, where one voxel
+        through the plane is several millimetres.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Connected components of a mask, and what a reader wants to know about each."""
+"""Connected components of a mask, and statistics of each."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ CONNECTIVITIES = (6, 18, 26)
 
 
 def label_components(mask: Any, connectivity: int = 26, min_size: int = 1) -> tuple[Any, int]:
-    """Number the connected components of a mask, the largest first, and drop the small ones.
+    """Label the connected components of a mask by descending size, and drop small ones.
 
     Parameters
     ----------
     mask : array (z, y, x)
         NumPy or CuPy, any dtype and strides; non-zero is inside.
     connectivity : {6, 18, 26}
-        Neighbours that touch: by a face; a face or an edge; a face, an edge or a corner.
+        Neighbours share a face; a face or an edge; a face, an edge or a corner.
     min_size : int
         Components of fewer voxels are dropped; 1 keeps all.
 
     Returns
     -------
     labels : int32 array (z, y, x)
-        0 outside; 1 to ``count`` inside, in falling order of size. Of equal sizes the component comes first that holds
-        the first voxel in the array's order (z slowest).
+        0 outside; 1 to ``count`` inside, by descending size. Components of equal size are ordered by their first
+        voxel in the array (z slowest).
     count : int
 
     Raises
@@ -40,8 +40,8 @@ def label_components(mask: Any, connectivity: int = 26, min_size: int = 1) -> tu
 
     Notes
     -----
-    By connected-components-3d (W. Silversmith, https://doi.org/10.5281/zenodo.5535250), on a GPU by
-    ``cupyx.scipy.ndimage.label``; both give the same labels.
+    Uses connected-components-3d (W. Silversmith, https://doi.org/10.5281/zenodo.5535250), on a GPU
+    ``cupyx.scipy.ndimage.label``; the labels are identical.
 
     Examples
     --------
@@ -59,9 +59,9 @@ def label_components(mask: Any, connectivity: int = 26, min_size: int = 1) -> tu
 class LabelStats(NamedTuple):
     """One row per label, row 0 for label 1; arrays on the device of the labels.
 
-    ``voxels``: int64 (n,). ``centroid``: float64 (n, 3), the mean index along each axis of the array, (z, y, x); with
-    an affine for that order of axes, ``centroid @ affine[:3, :3].T + affine[:3, 3]`` is in millimetres. ``peak``:
-    float32 (n,), the highest score. ``mean``: float64 (n,), the mean score.
+    ``voxels``: int64 (n,). ``centroid``: float64 (n, 3), the mean index along each array axis, (z, y, x); with an
+    affine in the same axis order, ``centroid @ affine[:3, :3].T + affine[:3, 3]`` is in millimetres. ``peak``: float32
+    (n,), the highest score. ``mean``: float64 (n,), the mean score.
     """
 
     voxels: Any
@@ -77,16 +77,16 @@ def label_stats(labels: Any, score: Any) -> LabelStats:
     ----------
     labels : array (z, y, x) of integers
         0 is background; 1 to n are labels, as from :func:`label_components`. A number in between that does not occur
-        has 0 voxels and NaN for the rest.
+        has 0 voxels and NaN statistics.
     score : array (z, y, x)
-        Read as float32. What it holds in the background is never looked at.
+        Read as float32; background voxels are ignored.
 
     Raises
     ------
     ValueError
-        Labels not 3-D, negative or above 2^31 - 1, a score of another shape or not finite inside a label.
+        Labels not 3-D, negative or above 2^31 - 1; a score of another shape, or not finite inside a label.
     TypeError
-        Labels that are no integers; one array on the host and one on the device.
+        Labels that are not integers; one array on the host and one on the device.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def label_stats(labels: Any, score: Any) -> LabelStats:
     if labels.dtype.kind not in "iub":
         raise TypeError(f"labels must be integers, got {labels.dtype}")
     if np.shape(score) != np.shape(labels):
-        raise ValueError(f"score has shape {np.shape(score)}, labels {np.shape(labels)}")
+        raise ValueError(f"score has shape {np.shape(score)}, labels have shape {np.shape(labels)}")
     kernels = implementation("labels", labels, score)
     xp = kernels.namespace()
     if (
@@ -119,7 +119,7 @@ def label_stats(labels: Any, score: Any) -> LabelStats:
 
 
 def check_rule(connectivity: int, min_size: int) -> tuple[int, int]:
-    """Both as int; one clear line if they are no rule for components."""
+    """Both as int. Raises ValueError for another connectivity or ``min_size`` below 1."""
     connectivity, min_size = operator.index(connectivity), operator.index(min_size)
     if connectivity not in CONNECTIVITIES:
         raise ValueError(f"connectivity must be 6, 18 or 26, got {connectivity}")

@@ -20,8 +20,8 @@ def median3d(volume: Any, size: int | Sequence[int] = 5, mask: Any = None, *, th
 
         np.where(mask, scipy.ndimage.median_filter(np.where(mask, volume, 0), size, mode="reflect"), 0)
 
-    Boxes that hold only zeros cost nothing, so a residual that is zero outside the brain is several times faster than
-    a dense volume, with a mask or without.
+    Boxes of zeros are skipped, so a residual that is zero outside the brain is several times faster than a dense
+    volume, with or without a mask.
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ def median3d(volume: Any, size: int | Sequence[int] = 5, mask: Any = None, *, th
         (z, y, x) NumPy or CuPy array of real numbers, any strides; computed and returned in float32. Infinite values
         are allowed.
     size
-        Width of the box in voxels, 1, 3, 5 or 7: one for all axes or one for each of (z, y, x), such as (3, 5, 5) for
-        slices thicker than their pixels.
+        Width of the box in voxels, 1, 3, 5 or 7: one for all axes, or one each for (z, y, x), such as (3, 5, 5) for
+        slices thicker than the pixel size.
     mask
-        Array of the same shape, non-zero inside. What the volume holds outside is never looked at.
+        Array of the same shape, non-zero inside. Voxels of the volume outside it are ignored.
     threads
         CPU threads; the result does not depend on it. CuPy arrays ignore it.
 
     Returns
     -------
-    float32 array of the same shape, on the same device. Where a box holds 0.0 and -0.0 the sign of a zero median is
+    float32 array of the same shape, on the same device. If a box holds both 0.0 and -0.0, the sign of a zero median is
     unspecified.
 
     Raises
@@ -54,7 +54,7 @@ def median3d(volume: Any, size: int | Sequence[int] = 5, mask: Any = None, *, th
     A sorting network over whole vectors of neighbouring voxels, after A. Adams, *Fast median filters using separable
     sorting networks*, ACM Transactions on Graphics 40(4), 2021.
 
-    The first call for a box compiles it, which takes seconds; afterwards it is read from Numba's cache.
+    The first call for a box size compiles it, which takes seconds; afterwards it is loaded from Numba's cache.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def median3d(volume: Any, size: int | Sequence[int] = 5, mask: Any = None, *, th
     if volume.dtype.kind not in "biuf":
         raise TypeError(f"volume must hold real numbers, got {volume.dtype}")
     if mask is not None and mask.shape != volume.shape:
-        raise ValueError(f"mask has shape {mask.shape}, the volume {volume.shape}")
+        raise ValueError(f"mask has shape {mask.shape}, the volume has shape {volume.shape}")
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     kernel = implementation("median", volume, mask)

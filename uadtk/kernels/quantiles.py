@@ -1,7 +1,7 @@
 """Exact quantiles of a cohort that does not fit into memory.
 
-Radix selection in two walks over the data: the first counts the upper 16 bits of every value, the second the lower 16
-bits of the values that share their upper half with the two order statistics wanted.
+Radix selection in two passes over the data: the first counts the upper 16 bits of every value, the second the lower 16
+bits of the values that share their upper half with one of the two order statistics.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from uadtk.kernels._dispatch import is_cupy
 from uadtk.kernels._volumes import pairs
 
 _BINS = 1 << 16
-_FEW = 1 << 17  # voxels up to which numpy.quantile is faster: it has no tables of 65,536 counters to clear and add up
+_FEW = 1 << 17  # up to this many voxels numpy.quantile is faster: it has no tables of 65,536 counters to clear and sum
 _INFINITE = 0x7F80  # upper half of inf; NaN lies above it
-_NOT_FINITE, _NO_VOXEL = "volumes hold NaN or infinite voxels", "no voxel to take a quantile of"
-# Upper halves in rising order of the floats they begin: negative ones, which are stored as magnitudes, run backwards.
+_NOT_FINITE, _NO_VOXEL = "volumes hold NaN or infinite voxels", "no voxels to take a quantile of"
+# Upper halves in ascending order of their floats: negative floats are stored as magnitudes and run backwards.
 RISING = np.r_[_BINS - 1 : _BINS // 2 - 1 : -1, 0 : _BINS // 2]
 
 
@@ -34,26 +34,26 @@ def quantile(
     Parameters
     ----------
     volumes : array, sequence of arrays, re-iterable, or callable that returns a fresh iterator
-        Walked twice, one array in memory at a time: arrays of any shape, strides and sign, read as float32. An array
-        is one volume. A callable can load from disk: ``lambda: (read(path) for path in paths)``.
+        Read twice, one array in memory at a time: arrays of any shape, strides and sign, converted to float32. An
+        array is one volume. A callable can load from disk: ``lambda: (read(path) for path in paths)``.
     q : float
         In [0, 1]; 0.98 for the 98th percentile.
     masks : like ``volumes``, optional
-        Arrays of the volumes' shapes, in their order; voxels where it is non-zero count. One array serves all.
+        Arrays of the volumes' shapes, in the same order; only non-zero voxels count. A single array applies to all.
 
     Returns
     -------
     float
         Linear interpolation between the two nearest order statistics, bit-equal to ``numpy.quantile(values, q)`` on
-        float32 values. A zero is always +0.0. Memory beside the volume being read: about 1 MB, whatever the cohort.
+        float32 values. A zero is always +0.0. Memory besides the volume being read: about 1 MB, whatever the cohort.
 
     Raises
     ------
     ValueError
-        ``q`` outside [0, 1], no voxel at all, NaN or infinite voxels (inside the masks), masks of other shapes or
-        another number, volumes that differ between the two walks.
+        ``q`` outside [0, 1], no voxels, NaN or infinite voxels (inside the masks), masks of another shape or number,
+        volumes that differ between the two passes.
     TypeError
-        An iterator, which can be walked only once; some arrays on the host and some on the device.
+        An iterator, which can be read only once; some arrays on the host and some on the device.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def quantile(
     for kernels, values, mask in _walk(volumes, masks):
         kernels.lower_halves(values, mask, np.uint32(halves[0]), np.uint32(halves[1]), lower)
     if not np.array_equal(lower.sum(1), counts[halves]):
-        raise ValueError("volumes changed between the first and the second walk")
+        raise ValueError("volumes changed between the first and the second pass")
 
     below = [int(rank - (cumulative[place] - counts[RISING[place]])) for rank, place in zip(ranks, places, strict=True)]
     low, high = (_value(int(half), rank, count) for half, rank, count in zip(halves, below, lower, strict=True))
@@ -97,7 +97,7 @@ def quantile(
 
 
 def _value(half: int, rank: int, lower: Any) -> np.float32:
-    """The float32 with this upper half that has ``rank`` of its kind below it."""
+    """The float32 of rank ``rank`` among those with this upper half."""
     negative = half >= _BINS // 2
     ordered = lower[::-1] if negative else lower
     place = int(np.searchsorted(ordered.cumsum(), rank, "right"))
@@ -106,7 +106,7 @@ def _value(half: int, rank: int, lower: Any) -> np.float32:
 
 
 def _are_few(volumes: Any) -> bool:
-    """True for arrays on the host that are all at hand and small."""
+    """True for host arrays that are all in memory and together small."""
     at_hand = [volumes] if hasattr(volumes, "ndim") else volumes
     return isinstance(at_hand, list | tuple) and sum(map(np.size, at_hand)) <= _FEW and not any(map(is_cupy, at_hand))
 

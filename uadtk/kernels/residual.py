@@ -1,8 +1,8 @@
-"""Residual volumes: what a model of normal anatomy could not reconstruct, averaged over samples, planes and scales.
+"""Residual volumes: the reconstruction error of a model of normal anatomy, averaged over samples, planes and scales.
 
 The score is max(x - x̂, 0), for lesions brighter than normal tissue as in FLAIR, or |x - x̂| (Baur et al., Autoencoders
-for unsupervised anomaly segmentation in brain MR images, Medical Image Analysis 2021). Monte-Carlo methods average it
-over N reconstructions and read its variance as uncertainty (Pawlowski et al., MIDL 2018).
+for unsupervised anomaly segmentation in brain MR images, Medical Image Analysis 2021). Monte Carlo methods average it
+over N reconstructions and take its variance as uncertainty (Pawlowski et al., MIDL 2018).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def aggregate(
     image : array (z, y, x)
         The volume x, in the units of the reconstructions. Any dtype and strides; read as float32.
     reconstructions : array (z, y, x) or (N, z, y, x), or iterable of arrays (z, y, x)
-        The reconstructions x̂. An iterable is walked once, so that N volumes never need to be in memory together.
+        The reconstructions x̂. An iterable is read once, so the N volumes need not be in memory together.
     mask : array (z, y, x), optional
-        Voxels where it is non-zero count. Everywhere else the result is 0, whatever the inputs hold there (NaN too).
+        Non-zero inside. Outside it the result is 0, whatever the inputs hold there (even NaN).
     polarity : {"positive", "absolute"}
         The residual: ``max(x - x̂, 0)`` or ``|x - x̂|``.
     variance : bool
@@ -44,7 +44,7 @@ def aggregate(
     Returns
     -------
     float32 array (z, y, x), or two of them
-        Computed in float64 and rounded once: the order and number of the reconstructions do not matter.
+        Computed in float64 and rounded once, independent of the order of the reconstructions.
 
     Raises
     ------
@@ -89,17 +89,17 @@ def aggregate(
 
 
 class Aggregate:
-    """:func:`aggregate`, fed slice batch by slice batch: a 3-D mean residual in memory that does not grow with N.
+    """:func:`aggregate` in batches of slices: a 3-D mean residual whose memory does not grow with N.
 
-    Each voxel has its own number of samples, so that batches may come in any order, from any of the three planes and
-    from models at several scales (resampled to the image by the caller).
+    Each voxel has its own number of samples, so batches may arrive in any order, from any of the three planes and from
+    models at several scales (resampled to the image by the caller).
 
     Parameters
     ----------
     image, mask, polarity
         As for :func:`aggregate`.
     variance : bool
-        Keep what :attr:`variance` needs (8 bytes more per voxel; the mean takes 8).
+        Also accumulate :attr:`variance` (8 more bytes per voxel; the mean takes 8).
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ class Aggregate:
         Raises
         ------
         ValueError
-            Slices that do not fit the image. Non-finite values are reported by :attr:`mean` and :attr:`variance`.
+            Slices that do not match the image. Non-finite values are reported by :attr:`mean` and :attr:`variance`.
         TypeError
             Slices on the host for an image on the device, or the reverse.
         """
@@ -191,7 +191,7 @@ class Aggregate:
     def variance(self) -> Any:
         """Variance of the residuals so far (divided by their number), float32 (z, y, x); 0 where :attr:`mean` is."""
         if len(self._sums) == 1:
-            raise ValueError("no variance was kept: create Aggregate with variance=True")
+            raise ValueError("the variance was not accumulated: create Aggregate with variance=True")
         return self._finished(variance=True)
 
     def _finished(self, variance: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over patients, for any measure that follows from sums over patients."""
+"""Bootstrap intervals over patients, for any measure computed from sums over patients."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def bootstrap(
     Parameters
     ----------
     statistic : callable
-        Takes sums over patients (m,), returns one value or several (k,). NaN where a draw has none; such draws are left
-        out of the interval of that value.
+        Takes sums over patients (m,) and returns one value or several (k,). Draws with a NaN are left out of the
+        interval of that value.
     sums : array (patients, m)
-        What the scans of each patient add up to: a patient is drawn as a whole. Scans of one patient are not
-        independent, and an interval over scans would be too narrow.
+        One row per patient, summed over the patient's scans: patients are the units drawn. Scans of one patient are
+        not independent, and an interval over scans would be too narrow.
     seed : int
         The same seed draws the same patients.
 
     Returns
     -------
     array (k, 2)
-        Lower and upper end. NaN with fewer than two patients, and where no draw has a value.
+        Lower and upper end; NaN with fewer than two patients or if no draw has a value.
     """
     values = np.array([np.atleast_1d(statistic(total)) for total in _drawn(np.asarray(sums, float), seed, draws)])
     if len(sums) < 2:
@@ -43,7 +43,7 @@ def bootstrap(
 
 
 def _drawn(sums: NDArray[np.float64], seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
-    """The sums of each draw. One patient can only be drawn one way."""
+    """The sums of each draw; a single one with fewer than two patients."""
     n = len(sums)
     if n < 2:
         yield sums.sum(axis=0)

@@ -1,10 +1,10 @@
 """Two methods on the same patients: the paired permutation test.
 
-If the methods did not differ, each patient's two values might as well be swapped. The p-value is the share of all ways
-of swapping whose mean difference is at least as large, in either direction, as the one found (Fisher 1935; Pitman
-1937). It assumes nothing about how the values are distributed. With n patients it is never below 2 / 2^n: five patients
-cannot show a difference at 5 %. Where every two of several methods are compared, Holm's correction (1979) keeps the
-chance of any false difference below the level.
+Under the null hypothesis each patient's two values are exchangeable. The p-value is the share of all swaps whose mean
+difference is at least as large, in either direction, as the observed one (Fisher 1935; Pitman 1937). It makes no
+assumption about the distribution of the values. With n patients it is never below 2 / 2^n: five patients cannot show a
+difference at 5 %. When all pairs of several methods are compared, Holm's correction (1979) controls the family-wise
+error rate.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from uadtk.metrics.bootstrap import bootstrap
 
-EXACT_PAIRS = 16  # 65 536 ways
+EXACT_PAIRS = 16  # 65 536 swaps
 DRAWS = 2**EXACT_PAIRS - 1
 _AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Paired:
-    """``pairs``: patients with a value of both; ``difference``: mean of one - other, ``p`` two-sided, in (0, 1].
+    """``pairs``: patients with both values; ``difference``: mean of one - other; ``p``: two-sided, in (0, 1].
 
     ``difference`` is NaN without a pair, ``p`` with fewer than two.
     """
@@ -38,9 +38,9 @@ class Paired:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of a collection, by label, on the patients whom both have: :class:`Paired`, and ``p_holm`` in (0, 1].
+    """Two rows of a collection, by label, on the patients they share: :class:`Paired`, and ``p_holm`` in (0, 1].
 
-    ``measure``: ``dice`` or ``auprc``. ``difference``: mean of ``one`` - ``other``; ``low`` and ``high`` end its 95 %
+    ``measure``: ``dice`` or ``auprc``. ``difference``: mean of ``one`` - ``other``; ``low`` and ``high``: its 95 %
     bootstrap interval over patients, NaN with fewer than two.
     """
 
@@ -57,7 +57,7 @@ class Pair:
 
 
 def all_pairs(values: Mapping[str, Mapping[str, float]], collection: str, measure: str, seed: int = 0) -> list[Pair]:
-    """The paired test of every two of ``values`` (label -> patient -> value), corrected by Holm over all of them."""
+    """The paired test of all pairs of ``values`` (label -> patient -> value), Holm-corrected over all of them."""
     labels = list(combinations(values, 2))
     tests = [compare(values[one], values[other], seed) for one, other in labels]
     corrected = holm([test.p for test in tests])
@@ -87,9 +87,9 @@ def _interval(values: Mapping[str, Mapping[str, float]], one: str, other: str, s
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, in the order given: the k-th smallest of m times m - k + 1, rising, at most 1.
+    """Holm's step-down correction, in the order given: the k-th smallest of m times m - k + 1, monotonic, at most 1.
 
-    NaN is no test: it stays NaN and is not counted. Holm, Scand. J. Statist. 6 (1979) 65-70.
+    NaN means no test: it stays NaN and is not counted. Holm, Scand. J. Statist. 6 (1979) 65-70.
     """
     tested = sorted((p, place) for place, p in enumerate(ps) if not math.isnan(p))
     corrected, least = list(ps), 0.0
@@ -99,7 +99,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def compare(one: Mapping[str, float], other: Mapping[str, float], seed: int = 0) -> Paired:
-    """The paired test of values by patient; a patient whom either lacks is left out."""
+    """The paired test of values by patient; patients without both values are left out."""
     both = [subject for subject in one if subject in other]
     differences = np.array([one[subject] - other[subject] for subject in both])
     mean = float(differences.mean()) if both else math.nan
@@ -109,20 +109,20 @@ def compare(one: Mapping[str, float], other: Mapping[str, float], seed: int = 0)
 def paired_permutation(differences: NDArray[np.float64], seed: int = 0) -> float:
     """Two-sided p-value that the mean of ``differences`` (n,) is 0; NaN with fewer than two.
 
-    Exact up to 16 patients. Beyond, 65 535 random ways and the one found: never 0, and within 0.002 of exact where that
-    is 0.05 (2 standard errors). ``seed`` draws the ways.
+    Exact up to 16 patients. Beyond, 65 535 random swaps and the observed one: never 0, and within 0.002 of an exact
+    0.05 (2 standard errors). ``seed`` draws the swaps.
     """
     n = len(differences)
     if n < 2:
         return math.nan
     found = abs(float(differences.sum()))
-    found -= 1e-12 * float(np.abs(differences).sum())  # sums that are equal but for their last digits
+    found -= 1e-12 * float(np.abs(differences).sum())  # tolerance for sums that differ by rounding only
     as_large = sum(int(np.count_nonzero(np.abs(signs @ differences) >= found)) for signs in _signs(n, seed))
     return as_large / 2**n if n <= EXACT_PAIRS else (as_large + 1) / (DRAWS + 1)
 
 
 def _signs(n: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Ways of swapping, (at most 4096, n) of -1 and 1 at a time: all of them, or ``DRAWS`` random ones."""
+    """Swaps as signs -1 and 1, (at most 4096, n) at a time: all of them, or ``DRAWS`` random ones."""
     rng = np.random.default_rng(seed)
     ways = 2**n if n <= EXACT_PAIRS else DRAWS
     for start in range(0, ways, _AT_ONCE):

@@ -1,9 +1,9 @@
-"""What a scan costs: seconds and peak memory."""
+"""The cost of scoring a scan: seconds and peak memory."""
 
 from __future__ import annotations
 
+import math
 import re
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,22 +16,22 @@ _OWN = Path("/proc/self")
 
 @dataclass
 class Cost:
-    """``seconds`` on the wall clock. ``peak_mb``: most memory (MiB) the process held meanwhile, interpreter included.
+    """``seconds`` of wall-clock time; ``peak_mb``: peak memory of the process (MiB), the interpreter included.
 
-    Where the kernel cannot forget an earlier peak (not Linux) it is the process's peak so far: an upper bound. Memory
-    of a GPU is not counted.
+    Only Linux can reset the peak; elsewhere it is the peak since the process started, an upper bound. NaN where the
+    system reports none (Windows). GPU memory is not counted.
     """
 
     seconds: float = 0.0
-    peak_mb: float = 0.0
+    peak_mb: float = math.nan
 
 
 @contextmanager
 def measured() -> Iterator[Cost]:
-    """Measure what runs inside; the figures are there once it has ended."""
+    """Measure the block; the figures are filled in when it ends."""
     cost = Cost()
     with suppress(OSError):
-        (_OWN / "clear_refs").write_text("5")  # from here on VmHWM is the peak of what follows
+        (_OWN / "clear_refs").write_text("5")  # reset VmHWM: from here on it is the peak of the block
     start = perf_counter()
     try:
         yield cost
@@ -46,5 +46,9 @@ def _peak_mb() -> float:
         found = None
     if found:
         return int(found[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB, bytes on macOS
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)  # bytes on macOS, kB elsewhere

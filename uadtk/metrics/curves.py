@@ -1,8 +1,8 @@
-"""AUPRC, AUROC and ⌈DICE⌉ from counts at common thresholds: counts add up over scans, so patients can be drawn again.
+"""AUPRC, AUROC and ⌈DICE⌉ from counts at common thresholds: counts add over scans, so patients can be resampled.
 
 The values of a whole cohort are exact (``uadtk.kernels.detection_summary``). Here each scan becomes two short rows of
-counts, good enough for the interval around such a value: scores between two neighbouring thresholds are taken for
-equal, which is about 1 / 1024 of the distinct scores of lesion voxels.
+counts, accurate enough for the interval around such a value: scores between two neighbouring thresholds are treated as
+tied, about 1 / 1024 of the distinct scores of lesion voxels.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Stream = Callable[[], Iterable[NDArray[Any]]]
 
 
 def common_thresholds(scores: Stream, truths: Stream, most: int = CUTS) -> NDArray[np.float32]:
-    """Rising thresholds: 0, and at most ``most`` scores of positive voxels, each with the float32 just below it.
+    """Increasing thresholds: 0, and at most ``most`` scores of positive voxels, each with the float32 just below it.
 
-    Where there are more, those taken are evenly spaced in rank; otherwise nothing is approximate. No score is below 0,
-    and many are 0, dropped by the scorer or a cleaner. Raises ValueError without positives.
+    If there are more scores, a subset evenly spaced in rank is used; otherwise the counts are exact. No score is below
+    0, and many are 0, set so by the scorer or a cleaner. Raises ValueError without positives.
     """
     cuts = positive_scores(scores, truths)
     if not cuts.size:
@@ -37,17 +37,17 @@ def common_thresholds(scores: Stream, truths: Stream, most: int = CUTS) -> NDArr
 
 
 def kept(score: NDArray[np.float32], truth: NDArray[np.bool_], thresholds: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Positive and negative voxels that ``score > t`` keeps, int64 (2, n + 1): all of them, then at each threshold."""
+    """Positive and negative voxels of ``score > t``, int64 (2, n + 1): first all voxels, then per threshold."""
     curve = curve_at(score, truth, thresholds)
     all_of_them = [curve.positives, truth.size - curve.positives]
     return np.column_stack([all_of_them, np.stack([curve.tp, curve.fp])])
 
 
 def average_precision_of(counts: NDArray[Any]) -> float:
-    """Area under the precision-recall curve in its steps, in [0, 1]; NaN without positives.
+    """Area under the precision-recall curve as a sum over its steps, in [0, 1]; NaN without positives.
 
-    ``counts`` (2, n + 1) as from :func:`kept`. Equal to ``uadtk.kernels.average_precision`` if scores between two
-    thresholds were equal.
+    ``counts`` (2, n + 1) as from :func:`kept`. Equals ``uadtk.kernels.average_precision`` with scores between two
+    thresholds tied.
     """
     tp, fp = counts
     if not tp[0]:
@@ -59,7 +59,7 @@ def average_precision_of(counts: NDArray[Any]) -> float:
 def precision_recall_of(counts: NDArray[Any], most: int = 200) -> list[tuple[float, float]]:
     """(recall, precision) at ``most`` thresholds or fewer, evenly spaced in recall, from the highest threshold down.
 
-    ``counts`` (2, n + 1) as from :func:`kept`. Thresholds that keep nothing have no precision and are left out.
+    ``counts`` (2, n + 1) as from :func:`kept`. Thresholds above all scores have no precision and are left out.
     """
     tp, fp = np.asarray(counts, float)[:, ::-1]
     some = tp + fp > 0
@@ -69,7 +69,7 @@ def precision_recall_of(counts: NDArray[Any], most: int = 200) -> list[tuple[flo
 
 
 def roc_auc_of(counts: NDArray[Any]) -> float:
-    """Chance that a positive voxel scores above a negative one, ties half, in [0, 1]; NaN if either is missing."""
+    """Probability that a positive voxel scores above a negative one, ties half, in [0, 1]; NaN without both kinds."""
     tp, fp = counts
     if not tp[0] or not fp[0]:
         return math.nan
@@ -78,6 +78,6 @@ def roc_auc_of(counts: NDArray[Any]) -> float:
 
 
 def best_dice_of(counts: NDArray[Any]) -> float:
-    """⌈DICE⌉ in [0, 1], the best of the thresholds: an oracle, for it knows the truth. NaN without positives."""
+    """⌈DICE⌉ in [0, 1], the best over the thresholds; an oracle, as it uses the truth. NaN without positives."""
     tp, fp = counts
     return float((2 * tp / (tp + fp + tp[0])).max()) if tp[0] else math.nan

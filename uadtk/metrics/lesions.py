@@ -1,7 +1,8 @@
-"""Lesion-wise detection: which lesions are found, and which components of a mask are true, by size.
+"""Lesion-wise detection: detected lesions and true-positive components of a mask, by size.
 
-Lesions and components are 26-connected. A lesion is found if the mask has at least one voxel in it; a component is true
-if it has at least one voxel of the truth. Either falls into the size class of its own volume. Counts add up over scans.
+Lesions and components are 26-connected. A lesion is found if the mask contains at least one of its voxels; a component
+is true if it contains at least one voxel of the truth. Each is assigned to the size class of its own volume. Counts add
+over scans.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def tally_lesions(mask: NDArray[np.bool_], truth: NDArray[np.bool_], voxel_ml: f
 
 
 def recall(tally: NDArray[np.generic]) -> float:
-    """Found lesions / lesions, in [0, 1]; NaN without lesions. ``tally`` (4, any): the classes that count."""
+    """Found lesions / lesions, in [0, 1]; NaN without lesions. ``tally`` (4, any): the size classes to include."""
     lesions, found, _, _ = tally.sum(axis=1).tolist()
     return found / lesions if lesions else math.nan
 
@@ -51,9 +52,9 @@ def f1(tally: NDArray[np.generic]) -> float:
 
 
 def _touched(ones: NDArray[np.bool_], others: NDArray[np.bool_], voxel_ml: float) -> NDArray[np.int64]:
-    """Components of ``ones``, and those that ``others`` touches, per size class (2, 4)."""
+    """Components of ``ones``, and those that ``others`` overlaps, per size class (2, 4)."""
     labels, count = label_components(ones.T, connectivity=26)
     sizes_ml = np.bincount(labels.ravel(), minlength=count + 1)[1:] * voxel_ml
-    classes = np.digitize(sizes_ml, np.array(EDGES_ML) * (1 - 1e-9))  # 0.1 ml of 0.001 ml voxels is 100 voxels
+    classes = np.digitize(sizes_ml, np.array(EDGES_ML) * (1 - 1e-9))  # 100 voxels of 0.001 ml are 0.1 ml
     touched = np.unique(labels[others.T & (labels > 0)]) - 1
     return np.stack([np.bincount(chosen, minlength=len(SIZES)) for chosen in (classes, classes[touched])])

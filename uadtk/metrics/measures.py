@@ -1,24 +1,23 @@
-"""The measures of an evaluation, each from sums over patients: exact values, and intervals by drawing patients again.
+"""The measures of an evaluation, computed from sums over patients: exact values and bootstrap intervals.
 
 ==================================  =====================================================================  ============
 ``auroc``, ``auprc``                pooled over the brain's voxels of all labelled scans                   [0, 1]
-``dice_oracle``                     ⌈DICE⌉ of the same voxels: the best threshold, known from the truth    [0, 1]
-``..._volume``                      the same with all voxels: outside the brain the score is 0, and a      [0, 1]
-                                    lesion there is missed. Air is easy: AUROC and its like are inflated
+``dice_oracle``                     ⌈DICE⌉ of the same voxels: best threshold chosen on the truth          [0, 1]
+``..._volume``                      the same over all voxels: outside the brain the score is 0, and        [0, 1]
+                                    lesions there are missed. Air is trivial, which inflates AUROC
 ``l1_normal``, ``l1_anomalous``     mean |score| of the brain's voxels without and with lesion; ``_sd``    >= 0
                                     is their standard deviation
-``chi_squared``                     distance of the two histograms of the score (``chi_squared``)          [0, 1]
+``chi_squared``                     distance between the two histograms of the score (``chi_squared``)     [0, 1]
 ``dice``, ``dice_sd``               mean and standard deviation over patients of DICE at the operating     [0, 1]
-                                    point, of all voxels; a patient's scans are averaged first
+                                    point, over all voxels; a patient's scans are averaged first
 ``lesion_recall``, ``_precision``,  of lesions and components of labelled scans at the operating point;    [0, 1]
 ``_f1``                             also by size (``uadtk.metrics.lesions``)
-``fp_per_healthy_scan``,            components, and their millilitres, in scans without lesion             >= 0
+``fp_per_healthy_scan``,            components, and their millilitres, in scans without lesions            >= 0
 ``fp_ml_per_healthy_scan``
 ==================================  =====================================================================  ============
 
-DICE is 1 where neither mask nor truth has a voxel, 0 where only one has (``uadtk.metrics.overlap.dice``). At the
-operating point, components of fewer than 8 voxels are dropped, or of fewer than the point was calibrated for, as
-``uadtk segment`` does.
+DICE is 1 if mask and truth are both empty, 0 if only one is (``uadtk.metrics.overlap.dice``). At the operating point,
+components smaller than the size the point was calibrated for, or else 8 voxels, are dropped, as by ``uadtk segment``.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ HEALTHY = ("fp_per_healthy_scan", "fp_ml_per_healthy_scan")
 
 @dataclass(frozen=True)
 class Measure:
-    """``value`` is NaN where it is not defined. ``interval``: 95 %, None with fewer than two patients."""
+    """``value``: NaN if undefined. ``interval``: 95 %, None with fewer than two patients."""
 
     value: float
     interval: tuple[float, float] | None = None
 
 
 def per_patient(subjects: Sequence[str], vectors: Iterable[NDArray[Any]]) -> Vector:
-    """The vectors of each patient's scans added up: (patients, m), patients in the order of their first scan."""
+    """Sum the vectors of each patient's scans: (patients, m), patients in the order of their first scan."""
     place = {subject: k for k, subject in enumerate(dict.fromkeys(subjects))}
     sums = np.zeros((len(place), 0))
     for subject, vector in zip(subjects, vectors, strict=True):
@@ -65,10 +64,10 @@ def per_patient(subjects: Sequence[str], vectors: Iterable[NDArray[Any]]) -> Vec
 
 
 def curve_values(sums: Vector) -> list[float]:
-    """``CURVE`` from the counts of :func:`uadtk.metrics.curves.kept`, then positives and negatives off the brain."""
+    """``CURVE`` from the counts of :func:`uadtk.metrics.curves.kept` and both kinds outside the brain."""
     inside = sums[:-2].reshape(2, -1)
     volume = inside.copy()
-    volume[:, 0] += sums[-2:]  # their score is 0: only the first count is of all voxels, whatever their score
+    volume[:, 0] += sums[-2:]  # their score is 0, so they add to the first count only, that of all voxels
     of = (roc_auc_of, average_precision_of, best_dice_of)
     return [measure(counts) for counts in (inside, volume) for measure in of]
 

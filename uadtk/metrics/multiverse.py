@@ -1,8 +1,8 @@
-"""How stable a ranking is under the choices that nobody learns: threshold rule, erosion, median, component floor, grid.
+"""Stability of a ranking under choices that are not learned: threshold rule, erosion, median, component floor, grid.
 
-Every combination of choices is a universe, with a DICE of every method in it; a rank that holds only in some universes
-is one of the choices' making (Steegen et al., Increasing transparency through a multiverse analysis, Perspectives on
-Psychological Science 2016). A method is named by its label, a label occurs once in a collection.
+Every combination of choices is a universe with a DICE for every method; a rank that holds in some universes only is an
+artefact of the choices (Steegen et al., Increasing transparency through a multiverse analysis, Perspectives on
+Psychological Science 2016). A method is identified by its label, which is unique within a collection.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Choices = tuple[str | float, ...]
 
 @dataclass(frozen=True)
 class Universe:
-    """One way of post-processing, and the ``dice`` it gives: mean over patients, in [0, 1].
+    """One way of post-processing and its ``dice``: mean over patients, in [0, 1].
 
-    ``rule`` names how the threshold was chosen; ``erosion`` in pixels of a slice; ``median_mm`` edge of the window, 0
-    for none; components of fewer than ``min_voxels`` are dropped; ``grid`` is ``native`` or ``model``.
+    ``rule``: how the threshold was chosen; ``erosion``: in pixels of a slice; ``median_mm``: edge of the window, 0 for
+    none; components of fewer than ``min_voxels`` are dropped; ``grid`` is ``native`` or ``model``.
     """
 
     rule: str
@@ -48,9 +48,9 @@ class Multiverse:
 
 @dataclass(frozen=True)
 class Rank:
-    """Ranks of one method over the ``universes`` that all methods of its collection have; 1 is best.
+    """Ranks of one method over the ``universes`` shared by all methods of its collection; 1 is best.
 
-    ``first``: share of them in which no other method has a higher DICE.
+    ``first``: share of universes in which no other method has a higher DICE.
     """
 
     collection: str
@@ -67,7 +67,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Driver:
-    """``spread``: highest less lowest DICE when only ``switch`` is changed, mean over methods and other switches."""
+    """``spread``: range of DICE when only ``switch`` varies, averaged over methods and the other switches."""
 
     collection: str
     switch: str
@@ -75,17 +75,17 @@ class Driver:
 
 
 def ranks(found: Sequence[Multiverse]) -> list[Rank]:
-    """By collection in the order given, the best median rank first. Of equal DICE all have the mean of their ranks.
+    """By collection in the order given, best median rank first. Equal DICE share the mean of their ranks.
 
-    A collection whose methods have no universe in common has no ranks.
+    A collection whose methods share no universe has no ranks.
     """
     return [rank for own in _by_collection(found) for rank in _ranks_of(own)]
 
 
 def drivers(found: Sequence[Multiverse]) -> list[Driver]:
-    """By collection in the order given, the switch that moves DICE most first.
+    """By collection in the order given, the switch with the largest effect on DICE first.
 
-    A switch that is never changed alone has no spread and is left out.
+    A switch that never varies alone has no spread and is left out.
     """
     return [driver for own in _by_collection(found) for driver in _drivers_of(own)]
 

@@ -1,4 +1,4 @@
-"""How a mask compares with the truth, per voxel and per lesion."""
+"""Overlap of a mask with the ground truth, per voxel and per lesion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def dice(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class LesionCount:
-    """26-connected components. ``found``: lesions the mask touches; ``false``: components that touch no lesion."""
+    """26-connected components. ``found``: lesions the mask overlaps; ``false``: components that overlap no lesion."""
 
     lesions: int
     found: int

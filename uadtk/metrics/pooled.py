@@ -1,7 +1,7 @@
 """From the scans of a cohort to its measures.
 
-Scores stay on disk. Memory holds one scan, 33 KB per patient, and what ``detection_summary`` keeps of lesion voxels:
-100 bytes for each of their distinct scores.
+Scores stay on disk. Memory holds one scan, 33 KB per patient, and 100 bytes per distinct score of a lesion voxel (in
+``detection_summary``).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from uadtk.metrics.scan import Seen
 
 @dataclass(frozen=True)
 class Pooled:
-    """``measures`` of a cohort, and what a picture of them needs, empty where no brain holds a lesion voxel.
+    """``measures`` of a cohort, and the data of its charts, empty if no brain contains a lesion voxel.
 
     ``precision_recall``: at most 200 pairs (recall, precision) inside the brain, from the highest threshold down.
-    ``histograms``: ``normal`` and ``anomalous`` voxels in 100 equal bins of scores from 0 to ``top``, zeros left out.
+    ``histograms``: ``normal`` and ``anomalous`` voxels in 100 equal bins of scores from 0 to ``top``, zeros excluded.
     """
 
     measures: dict[str, Measure]
@@ -35,10 +35,10 @@ class Pooled:
 
 
 def pooled(seen: Sequence[Seen], at_point: bool, seed: int) -> Pooled:
-    """All measures of :mod:`uadtk.metrics.measures` that the scans allow, then ``seconds`` and ``peak_mb``.
+    """All measures of :mod:`uadtk.metrics.measures` that the scans permit, then ``seconds`` and ``peak_mb``.
 
-    Pooled measures need a lesion voxel in a brain, those of the operating point need one, false positives a scan
-    without lesion. ``seconds`` is the median over scans, ``peak_mb`` the highest.
+    Pooled measures need a lesion voxel inside a brain, measures at the operating point need a lesion, false positives a
+    scan without lesions. ``seconds`` is the median over scans; ``peak_mb`` the maximum, NaN if not measured.
     """
     labelled = [one for one in seen if one.result.labelled]
     found: dict[str, Measure] = {}
@@ -59,7 +59,7 @@ def pooled(seen: Sequence[Seen], at_point: bool, seed: int) -> Pooled:
 
 
 def _curves(labelled: Sequence[Seen], seed: int) -> tuple[dict[str, Measure], list[tuple[float, float]]]:
-    """Exact values from the voxels themselves, intervals from each patient's counts at common thresholds."""
+    """Exact values from all voxels, intervals from each patient's counts at common thresholds."""
 
     def scores() -> Iterator[NDArray[Any]]:
         return (one.score() for one in labelled)
@@ -79,7 +79,7 @@ def _curves(labelled: Sequence[Seen], seed: int) -> tuple[dict[str, Measure], li
 
 
 def _with_outside(labelled: Sequence[Seen], scores: Stream, truths: Stream) -> tuple[Stream, Stream]:
-    """The streams, then for each scan the voxels outside its brain, whose score is 0."""
+    """The streams, followed by the voxels outside each scan's brain, whose score is 0."""
 
     def all_scores() -> Iterator[NDArray[Any]]:
         yield from scores()

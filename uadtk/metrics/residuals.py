@@ -1,6 +1,6 @@
-"""How far the scores (residuals) of normal and of anomalous voxels lie apart. All counts add up over scans.
+"""Separation of the scores (residuals) of normal and anomalous voxels. All counts add over scans.
 
-The study's tables print l1 errors of 1e-8 and less, in a unit that nobody has found out; here they are plain means.
+The study's tables give l1 errors of 1e-8 and less in an unknown unit; here they are plain means.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BINS = 100
 
 
 def error_sums(score: NDArray[np.float32], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Sum of |score|, sum of its squares and number of voxels, of normal and of anomalous ones; (2, 3)."""
+    """Sum of |score|, sum of its squares and number of voxels, for normal and for anomalous voxels; (2, 3)."""
     return np.array([_sums(score[~truth]), _sums(score[truth])])
 
 
@@ -25,7 +25,7 @@ def _sums(score: NDArray[np.float32]) -> tuple[float, float, int]:
 
 
 def mean_and_sd(sums: NDArray[Any]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1) from (sum, sum of squares, n); NaN for none and for one value."""
+    """Mean and sample standard deviation (n - 1) from (sum, sum of squares, n); NaN where n is too small."""
     total, squares, n = (float(value) for value in sums)
     mean = total / n if n else math.nan
     return mean, math.sqrt(max(0.0, squares - n * mean**2) / (n - 1)) if n > 1 else math.nan
@@ -34,7 +34,7 @@ def mean_and_sd(sums: NDArray[Any]) -> tuple[float, float]:
 def score_histograms(
     score: NDArray[np.float32], truth: NDArray[np.bool_], top: float, bins: int = BINS
 ) -> NDArray[np.int64]:
-    """Normal and anomalous voxels in ``bins`` equal bins from 0 to ``top``; int64 (2, bins). Zeros are left out."""
+    """Normal and anomalous voxels in ``bins`` equal bins from 0 to ``top``; int64 (2, bins). Zeros are excluded."""
     chosen = (score[~truth], score[truth])
     return np.stack([np.histogram(values[values > 0], bins, (0, top if top > 0 else 1))[0] for values in chosen])
 
@@ -43,7 +43,7 @@ def chi_squared(histograms: NDArray[Any]) -> float:
     """1/2 sum (a - b)^2 / (a + b) of the two histograms (2, bins), each divided by its sum.
 
     In [0, 1]: 0 if they are equal, 1 if they share no bin; NaN if one is empty. Grows with the number of bins. The
-    study names neither its formula nor its bins; this one fits the range it prints.
+    study gives neither its formula nor its bins; this formula matches the range it reports.
     """
     totals = histograms.sum(axis=1, keepdims=True)
     if not totals.all():

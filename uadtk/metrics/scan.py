@@ -1,4 +1,4 @@
-"""What an evaluation keeps of one scored scan: figures, sums, and its brain's voxels on disk."""
+"""The results of one scored scan in an evaluation: figures, sums, and the scores of its brain on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uadtk.metrics.residuals import error_sums
 class Look:
     """A scored scan on the grid of the evaluation, arrays (x, y, z); the score is 0 outside the brain.
 
-    ``truth`` is None where nobody marked lesions, and all False where there are none.
+    ``truth`` is None without lesion annotations, and all False if there are no lesions.
     """
 
     subject: str
@@ -34,12 +34,12 @@ class Look:
 
 @dataclass(frozen=True)
 class ScanResult:
-    """One scan of an evaluation; what needs an operating point, or lesions, is None without.
+    """One scan of an evaluation; values that need an operating point or lesions are None without them.
 
-    ``auprc`` is that of the scan's own brain, and needs a lesion voxel in it.
-    ``lesion_outside``: lesion voxels outside the brain. ``lesions``, ``found``, ``components``, ``true`` as in
-    ``uadtk.metrics.lesions``; ``mask_ml``: what the mask holds once small components are dropped. ``seconds`` and
-    ``peak_mb`` (MiB) are those of the score map.
+    ``auprc``: inside this scan's brain, if it contains a lesion voxel. ``lesion_outside``: lesion voxels outside the
+    brain. ``lesions``, ``found``, ``components``, ``true`` as in ``uadtk.metrics.lesions``; ``mask_ml``: volume of the
+    mask after small components are dropped. ``seconds`` and ``peak_mb`` (MiB; NaN if not measured): cost of the score
+    map.
     """
 
     subject: str
@@ -62,10 +62,10 @@ class ScanResult:
 
 @dataclass(frozen=True)
 class Seen:
-    """``result``, and what adds up to the measures of a cohort.
+    """``result``, and the sums from which the measures of a cohort are computed.
 
     ``errors`` as from ``error_sums``; ``tally`` as from ``tally_lesions``; ``top``: highest score; ``outside``: lesion
-    and other voxels outside the brain. Scores and truth of the brain's voxels are at ``file``, if it is labelled.
+    and other voxels outside the brain. For labelled scans ``file`` holds scores and truth of the brain.
     """
 
     result: ScanResult
@@ -85,9 +85,9 @@ class Seen:
 
 
 def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Seen:
-    """Take at once what needs the whole volume (mask, components), and store the rest beside ``file``.
+    """Compute everything that needs the whole volume (mask, components), and store the rest beside ``file``.
 
-    ``threshold`` None: no operating point. Components of fewer than ``min_voxels`` are no findings.
+    ``threshold`` None: no operating point. Components of fewer than ``min_voxels`` voxels are not findings.
     """
     truth = np.zeros_like(look.brain) if look.truth is None else look.truth
     score, marked = look.score[look.brain], truth[look.brain]

@@ -1,4 +1,4 @@
-"""What a study asks of several rows at once: do measures agree, does more training data help, does a site matter."""
+"""Questions about several rows of a study: agreement of measures, effect of training data, differences by site."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class PatientMean:
 
 
 def by_patient(scans: Iterable[Mapping[str, Any]], name: str) -> dict[str, float]:
-    """``name`` (``dice``, ``auprc``) of each patient, a patient's scans averaged; without those who have none.
+    """``name`` (``dice``, ``auprc``) of each patient, averaged over their scans; without patients that have no value.
 
-    ``scans``: plain :class:`uadtk.metrics.scan.ScanResult`.
+    ``scans``: :class:`uadtk.metrics.scan.ScanResult` as dictionaries.
     """
     values: dict[str, list[float]] = {}
     for scan in scans:
@@ -40,8 +40,8 @@ def by_patient(scans: Iterable[Mapping[str, Any]], name: str) -> dict[str, float
 def by_site(scans: Iterable[Mapping[str, Any]], name: str, seed: int = 0) -> dict[str, PatientMean]:
     """``name`` (``dice``, ``auprc``) of the scans of an evaluation per site, sorted; '' for scans without a site.
 
-    ``scans``: plain :class:`uadtk.metrics.scan.ScanResult`. A patient's scans at a site are averaged first; scans
-    without a value are left out.
+    ``scans``: :class:`uadtk.metrics.scan.ScanResult` as dictionaries. A patient's scans at a site are averaged first;
+    scans without a value are left out.
     """
     sites: dict[str, list[Mapping[str, Any]]] = {}
     for scan in scans:
@@ -57,9 +57,9 @@ def _mean(values: Sequence[float], seed: int) -> PatientMean:
 
 
 def by_size(rows: Iterable[tuple[Hashable, int | None, T]]) -> dict[Hashable, list[tuple[int, T]]]:
-    """Rows (key, number of training scans, anything) that differ in that number alone: key -> rows, fewest scans first.
+    """Group rows (key, number of training scans, anything) by key, fewest scans first.
 
-    Without keys that have only one number, and without rows whose number is not known.
+    Keys with a single number of scans, and rows whose number is unknown, are omitted.
     """
     found: dict[Hashable, list[tuple[int, T]]] = {}
     for key, scans, row in rows:
@@ -70,9 +70,9 @@ def by_size(rows: Iterable[tuple[Hashable, int | None, T]]) -> dict[Hashable, li
 
 
 def correlations(columns: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Pearson's and Spearman's correlation of every two of ``columns`` (rows, k): two (k, k), values in [-1, 1].
+    """Pearson's and Spearman's correlation of all pairs of ``columns`` (rows, k): two (k, k), values in [-1, 1].
 
-    NaN with a column that does not vary.
+    NaN for a constant column.
     """
     values = np.asarray(columns, float)
     return _pearson(values), _pearson(rankdata(values, axis=0))
@@ -80,6 +80,6 @@ def correlations(columns: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 def _pearson(values: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = values - values.mean(axis=0)
-    centred[:, np.ptp(values, axis=0) == 0] = math.nan  # a mean may miss equal values by their last digit
+    centred[:, np.ptp(values, axis=0) == 0] = math.nan  # the mean of equal values may differ in the last digit
     norm = np.sqrt((centred**2).sum(axis=0))
     return np.clip(centred.T @ centred / np.outer(norm, norm), -1, 1)

@@ -1,17 +1,17 @@
-"""Adversarial autoencoder: a critic sees to it that z is distributed like a standard normal.
+"""Adversarial autoencoder: a critic keeps the distribution of z close to a standard normal.
 
-Makhzani, Shlens, Jaitly, Goodfellow, Frey: *Adversarial Autoencoders* (2015, arXiv 1511.05644), the way the code of
-Baur et al. 2021 (arXiv 2004.03271) has it, whose tables leave it out: the network of ``ae``, and for the paper's
-discriminator a Wasserstein critic with a gradient penalty. On every batch the autoencoder learns to reconstruct (in
-the first 6 epochs ``warm_up`` times), the critic ``critic_steps`` times to tell z from fresh draws from N(0, 1), and
-the encoder once to raise what the critic says of z. Each has an Adam of its own, which divides by the size of its
-gradient: so the adversary needs no weight beside an error summed over pixels.
+Makhzani, Shlens, Jaitly, Goodfellow, Frey: *Adversarial Autoencoders* (2015, arXiv 1511.05644), as implemented in the
+code of Baur et al. 2021 (arXiv 2004.03271), whose tables omit it: the network of ``ae``, with a Wasserstein critic and
+gradient penalty in place of the paper's discriminator. Each batch trains the autoencoder on its reconstruction
+(``warm_up`` steps in the first 6 epochs), the critic to distinguish z from draws from N(0, 1) (``critic_steps`` steps),
+and the encoder to raise the critic's value of z (one step). Each has its own Adam, which normalises gradients; the
+adversarial loss therefore needs no weight relative to an error summed over pixels.
 
-``loss=l1`` is Σ|x − x̂|, as in the other models of the study; ``loss=l2`` is what its code has here, the mean of
-squares. That code leaves the linear map to z out of the encoder's adversarial step, and takes the penalty at points
-beyond real and fake; here everything that leads to z learns, and the points lie between. Inferred: dropout is for the
-decoder alone, since zeros in z would give it away to the critic; and training is judged from epoch 7, as before it the
-reconstruction has twenty steps for each of the adversary's.
+``loss=l1`` is Σ|x − x̂|, as in the other models of the study; ``loss=l2`` is the mean squared error of its code. That
+code excludes the linear map to z from the encoder's adversarial step and evaluates the penalty beyond the real and fake
+points; here every layer up to z is trained, and the points lie between real and fake. Inferred: dropout affects the
+decoder only, since zeros in z would reveal it to the critic; and validation starts at epoch 7, because before that the
+autoencoder takes twenty steps for each adversarial one.
 """
 
 from __future__ import annotations
@@ -19,24 +19,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, option
-from uadtk.networks.critics import LatentCritic, critic_loss
-from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.adversaries import WARM_UP_EPOCHS, latent_players, latent_turns
+from uadtk.networks.critics import LatentCritic
+from uadtk.networks.dense import DenseAutoencoder, dropout_samples, rebuild
 from uadtk.networks.distances import l1, l2
-
-WARM_UP_EPOCHS = 6
+from uadtk.plugin import Batch, Turn, option
 
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Share of z dropped in training and for samples.", ge=0, le=0.9)
-    loss: Literal["l1", "l2"] = option("l1", "Reconstruction error: summed l1 (paper) or mean squares (code).")
-    warm_up: int = option(20, "Steps of the autoencoder per batch in the first 6 epochs; then 1.", ge=1)
+    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
+    loss: Literal["l1", "l2"] = option("l1", "Reconstruction error: summed l1 (paper) or mean squared error (code).")
+    warm_up: int = option(20, "Steps of the autoencoder per batch in the first 6 epochs; 1 afterwards.", ge=1)
     critic_steps: int = option(20, "Steps of the critic per batch.", ge=1)
     penalty: float = option(10.0, "Weight of the critic's gradient penalty.", ge=0)
 
@@ -52,47 +49,28 @@ class Model(nn.Module):
         self.options = options
         self.net = DenseAutoencoder(side, options.latent)
         self.critic = LatentCritic(options.latent, (50, 50))
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        to_z = nn.ModuleList([self.net.encoder, self.net.latent.squeeze, self.net.latent.heads])
-        return {
-            "autoencoder": list(self.net.parameters()),
-            "critic": list(self.critic.parameters()),
-            "encoder": list(to_z.parameters()),
-        }
+        return latent_players(self.net, self.critic)
 
     def turns(self, epoch: int) -> list[Turn]:
-        return [
-            Turn("autoencoder", self.training_loss, self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1),
-            Turn("critic", self._critic_loss, self.options.critic_steps),
-            Turn("encoder", self._encoder_loss),
-        ]
+        times = self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1
+        adversary = latent_turns(self.net, self.critic, self.options.critic_steps, self.options.penalty)
+        return [Turn("autoencoder", self.training_loss, times), *adversary]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        (z,) = self.net.encode(batch.image)
-        rebuilt = self.net.decode(F.dropout(z, self.options.dropout, self.training))
+        rebuilt = rebuild(self.net, batch.image, self.options.dropout if self.training else 0.0)
         return {"loss": self._distance(batch.image, rebuilt, batch.normal).mean()}
 
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            (z,) = self.net.encode(batch.image)
-        return critic_loss(self.critic, torch.randn_like(z), z, self.options.penalty)
-
-    def _encoder_loss(self, batch: Batch) -> dict[str, Tensor]:
-        (z,) = self.net.encode(batch.image)
-        return {"loss": -self.critic(z).mean()}
-
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.net.decode(self.net.encode(x)[0])
+        return rebuild(self.net, x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        (z,) = self.net.encode(x)
-        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+        return dropout_samples(self.net, x, n, self.options.dropout)
 
     def objective(self, x: Tensor) -> Tensor:
-        """The reconstruction error that training minimises, per slice."""
+        """The reconstruction error of each slice, as in training."""
         return self._distance(x, self.reconstruct(x))
 
     def _distance(self, x: Tensor, rebuilt: Tensor, normal: Tensor | None = None) -> Tensor:

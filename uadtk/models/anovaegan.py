@@ -1,17 +1,18 @@
-"""Variational autoencoder whose decoder must also satisfy a critic of images.
+"""AnoVAEGAN: a variational autoencoder whose decoder is also trained against a critic of images.
 
-"AnoVAEGAN" of Baur et al. 2021 (arXiv 2004.03271), after Baur, Wiestler, Albarqouni, Navab: *Deep Autoencoding Models
-for Unsupervised Anomaly Segmentation in Brain MR Images* (2018). Three players learn on every batch, each with an Adam
-of its own: the autoencoder goes down Σ|x − x̂| + kl_weight · KL, as in ``vae``; the generator, which is its decoder with
-layer norms, raises what the critic says of x̂; and the critic, a Wasserstein critic with a gradient penalty, learns
-``critic_steps`` times to tell x from x̂. The only fakes are reconstructions; nothing is drawn from the prior.
+Baur et al. 2021 (arXiv 2004.03271), after Baur, Wiestler, Albarqouni, Navab: *Deep Autoencoding Models for Unsupervised
+Anomaly Segmentation in Brain MR Images* (2018). Three players are trained on every batch, each with its own Adam: the
+autoencoder minimises Σ|x − x̂| + kl_weight · KL, as in ``vae``; the generator, which is its decoder (with layer norms),
+raises the critic's value of x̂; and the critic, a Wasserstein critic with gradient penalty, learns to distinguish x from
+x̂ in ``critic_steps`` steps. The only fake images are reconstructions; none are drawn from the prior.
 
 The study's text measures reconstructions by the critic's features (after Larsen et al. 2016). Its code computes that
-distance and leaves it unused, and here it is left out. The code also takes the norm of the penalty's gradient over one
-axis of the image; here it is over all of it. As in the code, dropout acts in training on mean and log σ of z and not on
-the decoder; it does so in every player's turn (inferred). In the paper of 2018 z keeps its place; here it is a vector.
+distance without using it, and it is omitted here. The code also takes the norm of the penalty's gradient over one axis
+of the image; here it is over the whole image. As in the code, dropout in training acts on the mean and log σ of z and
+not on the decoder; it does so in every player's turn (inferred). In the 2018 paper z is a feature map; here it is a
+vector.
 
-The authors' code reconstructs from one draw of z, here it is the mean; ``sample`` draws z and drops nothing.
+The authors' code reconstructs from one draw of z; here it is the mean, and ``sample`` draws z without dropout.
 """
 
 from __future__ import annotations
@@ -22,17 +23,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, option
-from uadtk.networks.critics import ImageCritic, critic_loss
+from uadtk.networks.adversaries import critic_turn, generator_turn
+from uadtk.networks.critics import ImageCritic
 from uadtk.networks.distances import l1
 from uadtk.networks.generators import UnifiedEncoder, UnifiedGenerator
 from uadtk.networks.unified import gaussian_kl, sampled
+from uadtk.plugin import Batch, Turn, option
 
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Share of z dropped in training.", ge=0, le=0.9)
+    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Dropout rate of z in training.", ge=0, le=0.9)
     kl_weight: float = option(1.0, "Weight of the KL divergence.", ge=0)
     critic_steps: int = option(5, "Steps of the critic per batch.", ge=1)
     penalty: float = option(10.0, "Weight of the critic's gradient penalty.", ge=0)
@@ -60,8 +62,8 @@ class Model(nn.Module):
     def turns(self, epoch: int) -> list[Turn]:
         return [
             Turn("autoencoder", self.training_loss),
-            Turn("generator", self._generator_loss),
-            Turn("critic", self._critic_loss, self.options.critic_steps),
+            generator_turn(self.critic, self._drawn),
+            critic_turn(self.critic, self._drawn, self.options.critic_steps, self.options.penalty),
         ]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -70,15 +72,11 @@ class Model(nn.Module):
         kl = gaussian_kl(mean, log_std).mean()
         return {"loss": reconstruction + self.options.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}
 
-    def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+    def _drawn(self, batch: Batch) -> Tensor:
+        """Reconstructions from one draw of z, 0 where slices are not ``normal``; no gradient reaches the encoder."""
         with torch.no_grad():
             z = sampled(*self._encode(batch.image))
-        return {"loss": -self.critic(self.generator(z) * batch.normal).mean()}
-
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fake = self.generator(sampled(*self._encode(batch.image)))
-        return critic_loss(self.critic, batch.image * batch.normal, fake * batch.normal, self.options.penalty)
+        return self.generator(z) * batch.normal
 
     def reconstruct(self, x: Tensor) -> Tensor:
         mean, _ = self._encode(x)

@@ -1,16 +1,16 @@
-"""Constrained adversarial autoencoder: image and reconstruction have the same latent, and it looks standard normal.
+"""Constrained adversarial autoencoder: image and reconstruction share a latent that is close to a standard normal.
 
 Chen, Konukoglu: *Unsupervised Detection of Lesions in Brain MRI using constrained adversarial auto-encoders* (2018,
 arXiv 1806.04972), in the size of the comparative study of Baur et al. 2021 (arXiv 2004.03271): ``constrained-ae``, with
-gradients through both passes of the encoder, and the critic, turns and players of ``aae``. As there, each player's own
-Adam makes a weight of the adversary unnecessary, everything that leads to z learns from the critic, the critic sees z
-without dropout, and training is judged from epoch 7 (the last two are inferred). As in the study's code, dropout acts
-on either z by itself.
+gradients through both passes of the encoder, plus the critic, players and turns of ``aae``. As there, each player's own
+Adam makes a weight of the adversarial loss unnecessary, every layer up to z learns from the critic, the critic sees z
+without dropout, and validation starts at epoch 7 (the last two are inferred). As in the study's code, dropout acts on
+each z independently.
 
-``loss=l1`` is the study's text: Σ|x − x̂| + weight · Σ(z(x̂) − z)². ``loss=l2`` is its code: means of squares in place of
-both sums. ``loss=norm`` is the authors' code: √Σ(x − x̂)² in place of Σ|x − x̂|; with it go ``weight=0.5``,
-``warm_up=1``, ``network=chen`` (their residual network and larger critic), batches of 64 and learning rate 2e-5. Their
-critic takes ten times its steps in the first 20 epochs; here it does not.
+``loss=l1`` follows the study's text: Σ|x − x̂| + weight · Σ(z(x̂) − z)². ``loss=l2`` follows its code: means of squares
+in place of both sums. ``loss=norm`` follows the authors' code: √Σ(x − x̂)² in place of Σ|x − x̂|; it belongs with
+``weight=0.5``, ``warm_up=1``, ``network=chen`` (their residual network and larger critic), batches of 64 and a learning
+rate of 2e-5. Their critic takes ten times as many steps in the first 20 epochs; here it does not.
 """
 
 from __future__ import annotations
@@ -18,27 +18,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, option
-from uadtk.networks.critics import LatentCritic, critic_loss
-from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.adversaries import WARM_UP_EPOCHS, latent_players, latent_turns
+from uadtk.networks.critics import LatentCritic
+from uadtk.networks.dense import DenseAutoencoder, dropout_samples, rebuild
 from uadtk.networks.distances import l1, l2
 from uadtk.networks.residual_blocks import ResidualAutoencoder
-
-WARM_UP_EPOCHS = 6
+from uadtk.plugin import Batch, Turn, option
 
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Share of z dropped in training and for samples.", ge=0, le=0.9)
-    loss: Literal["l1", "l2", "norm"] = option("l1", "Summed l1 (paper), mean squares (code) or l2 norm (Chen's).")
-    weight: float = option(1.0, "Weight of the distance between the latents.", ge=0)
-    network: Literal["unified", "chen"] = option("unified", "The study's network or the residual original.")
-    warm_up: int = option(20, "Steps of the autoencoder per batch in the first 6 epochs; then 1.", ge=1)
+    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
+    loss: Literal["l1", "l2", "norm"] = option("l1", "Summed l1 (paper), mean squared error (code) or l2 norm (Chen).")
+    weight: float = option(1.0, "Weight of the distance between the two latents.", ge=0)
+    network: Literal["unified", "chen"] = option("unified", "Network of the study, or the original residual network.")
+    warm_up: int = option(20, "Steps of the autoencoder per batch in the first 6 epochs; 1 afterwards.", ge=1)
     critic_steps: int = option(20, "Steps of the critic per batch.", ge=1)
     penalty: float = option(10.0, "Weight of the critic's gradient penalty.", ge=0)
 
@@ -59,54 +57,34 @@ class Model(nn.Module):
         else:
             self.net = DenseAutoencoder(side, options.latent)
             self.critic = LatentCritic(options.latent, (100, 50))
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        to_z: list[nn.Module] = [self.net.encoder]  # the residual network's ends in z
-        if isinstance(self.net, DenseAutoencoder):
-            to_z += [self.net.latent.squeeze, self.net.latent.heads]
-        return {
-            "autoencoder": list(self.net.parameters()),
-            "critic": list(self.critic.parameters()),
-            "encoder": list(nn.ModuleList(to_z).parameters()),
-        }
+        return latent_players(self.net, self.critic)
 
     def turns(self, epoch: int) -> list[Turn]:
-        return [
-            Turn("autoencoder", self.training_loss, self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1),
-            Turn("critic", self._critic_loss, self.options.critic_steps),
-            Turn("encoder", self._encoder_loss),
-        ]
+        times = self.options.warm_up if epoch <= WARM_UP_EPOCHS else 1
+        adversary = latent_turns(self.net, self.critic, self.options.critic_steps, self.options.penalty)
+        return [Turn("autoencoder", self.training_loss, times), *adversary]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         reconstruction, latent = self._distances(batch.image, batch.normal)
         loss = reconstruction + self.options.weight * latent
         return {"loss": loss.mean(), "reconstruction": reconstruction.mean(), "latent": latent.mean()}
 
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            (z,) = self.net.encode(batch.image)
-        return critic_loss(self.critic, torch.randn_like(z), z, self.options.penalty)
-
-    def _encoder_loss(self, batch: Batch) -> dict[str, Tensor]:
-        (z,) = self.net.encode(batch.image)
-        return {"loss": -self.critic(z).mean()}
-
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.net.decode(self.net.encode(x)[0])
+        return rebuild(self.net, x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        (z,) = self.net.encode(x)
-        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+        return dropout_samples(self.net, x, n, self.options.dropout)
 
     def objective(self, x: Tensor) -> Tensor:
-        """What the autoencoder minimises, per slice."""
+        """The autoencoder's loss of each slice."""
         reconstruction, latent = self._distances(x)
         return reconstruction + self.options.weight * latent
 
     def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Between the images, and between the latents; both (B,)."""
+        """Distance between the images, and between their latents; both (B,)."""
         z = self._encode(x)
         rebuilt = self.net.decode(z)
         latent = (self._encode(rebuilt) - z).square()

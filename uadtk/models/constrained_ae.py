@@ -1,11 +1,11 @@
-"""Constrained autoencoder: image and reconstruction must have the same latent.
+"""Constrained autoencoder: image and reconstruction are mapped to the same latent.
 
 Chen, Konukoglu: *Unsupervised Detection of Lesions in Brain MRI using constrained adversarial auto-encoders* (2018),
-without the adversary, as in Baur et al. 2021 (arXiv 2004.03271): x̂ goes through the encoder again, and what comes out
-is to equal z. Gradients flow through both passes.
+without the adversary, as in Baur et al. 2021 (arXiv 2004.03271): x̂ passes through the encoder again, and the result is
+pulled towards z. Gradients flow through both passes.
 
-``loss=l1`` is the study's text: Σ|x − x̂| + weight · Σ(z(x̂) − z)². ``loss=l2`` is its code: means of squares in place of
-both sums. As in the code, dropout acts on either z by itself.
+``loss=l1`` follows the study's text: Σ|x − x̂| + weight · Σ(z(x̂) − z)². ``loss=l2`` follows its code: means of squares
+in place of both sums. As in the code, dropout acts on each z independently.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
-from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.dense import DenseAutoencoder, dropout_samples, rebuild
 from uadtk.networks.distances import l1, l2
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Share of z dropped in training and for samples.", ge=0, le=0.9)
-    loss: Literal["l1", "l2"] = option("l1", "Reconstruction error: summed l1 (paper) or mean squares (code).")
-    weight: float = option(1.0, "Weight of the distance between the latents.", ge=0)
+    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
+    loss: Literal["l1", "l2"] = option("l1", "Reconstruction error: summed l1 (paper) or mean squared error (code).")
+    weight: float = option(1.0, "Weight of the distance between the two latents.", ge=0)
 
 
 class Model(nn.Module):
@@ -37,8 +36,7 @@ class Model(nn.Module):
         super().__init__()
         self.options = options
         self.net = DenseAutoencoder(side, options.latent)
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         reconstruction, latent = self._distances(batch.image, batch.normal)
@@ -46,19 +44,18 @@ class Model(nn.Module):
         return {"loss": loss.mean(), "reconstruction": reconstruction.mean(), "latent": latent.mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.net.decode(self.net.encode(x)[0])
+        return rebuild(self.net, x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        (z,) = self.net.encode(x)
-        return torch.stack([self.net.decode(F.dropout(z, self.options.dropout)) for _ in range(n)])
+        return dropout_samples(self.net, x, n, self.options.dropout)
 
     def objective(self, x: Tensor) -> Tensor:
-        """What training minimises, per slice."""
+        """The training loss of each slice."""
         reconstruction, latent = self._distances(x)
         return reconstruction + self.options.weight * latent
 
     def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Between the images, and between the latents; both (B,)."""
+        """Distance between the images, and between their latents; both (B,)."""
         z = self._encode(x)
         rebuilt = self.net.decode(z)
         latent = (self._encode(rebuilt) - z).square()

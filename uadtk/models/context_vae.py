@@ -1,13 +1,13 @@
-"""Context VAE: a variational autoencoder that also fills in squares cut out of the brain.
+"""Context VAE: a variational autoencoder that also learns to inpaint squares cut out of the brain.
 
 Zimmerer, Kohl, Petersen, Isensee, Maier-Hein: *Context-encoding Variational Autoencoder for Unsupervised Anomaly
-Detection* (2018), as in Baur et al. 2021 (arXiv 2004.03271). To the loss of the ``vae`` comes Σ|x − x̂_c|, x̂_c being the
-reconstruction, from the mean of z, of the image with 1 to 3 squares set to 0, other ones in every slice. Its target is
-the original image, as in Zimmerer's paper; in the study's code it is the cut one, which teaches no filling in.
-In validation nothing is cut.
+Detection* (2018), as in Baur et al. 2021 (arXiv 2004.03271). The loss is that of ``vae`` plus Σ|x − x̂_c|, where x̂_c is
+the reconstruction, from the mean of z, of the image with 1 to 3 squares set to 0, at different places in every slice.
+The target is the original image, as in Zimmerer's paper; in the study's code it is the cut image, which teaches no
+inpainting. Nothing is cut out in validation.
 
-Zimmerer's own weight of the KL divergence, 0.01, stands beside the mean over the pixels, not the sum.
-Dropout, ``inference``, ``sample`` and ``network`` as in ``vae``.
+Zimmerer's weight of the KL divergence, 0.01, belongs with a mean over the pixels, not a sum. Dropout, ``inference``,
+``sample`` and ``network`` as in ``vae``.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.context import cut_squares
 from uadtk.networks.dense import DenseAutoencoder, ZimmererAutoencoder
 from uadtk.networks.distances import l1
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import gaussian_kl, sampled
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Share dropped in training.", ge=0, le=0.9)
+    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Dropout rate in training.", ge=0, le=0.9)
     kl_weight: float = option(1.0, "Weight of the KL divergence.", ge=0)
     inference: Literal["mean", "sample"] = option("mean", "Reconstruct from the mean of z or from one draw.")
-    network: Literal["unified", "zimmerer"] = option("unified", "The study's network or the larger original.")
-    context_weight: float = option(1.0, "Weight of filling in.", ge=0)
-    squares: int = option(3, "At most this many squares are cut out.", ge=1, le=20)
-    edge: float = option(20 / 128, "Edge of a square as a share of the slice's (20 of 128 pixels).", ge=0.01, le=1)
+    network: Literal["unified", "zimmerer"] = option("unified", "Network of the study, or the larger original.")
+    context_weight: float = option(1.0, "Weight of the inpainting loss.", ge=0)
+    squares: int = option(3, "Maximum number of squares cut out.", ge=1, le=20)
+    edge: float = option(20 / 128, "Edge of a square as a fraction of the slice's (20 of 128 pixels).", ge=0.01, le=1)
 
 
 class Model(nn.Module):

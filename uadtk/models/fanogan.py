@@ -1,21 +1,21 @@
-"""f-AnoGAN: a GAN of healthy slices, and an encoder that learns where in it a slice lies.
+"""f-AnoGAN: a GAN of healthy slices, and an encoder that maps a slice to its latent space.
 
 Schlegl, Seeböck, Waldstein, Langs, Schmidt-Erfurth: *f-AnoGAN: Fast Unsupervised Anomaly Detection with Generative
 Adversarial Networks* (2019), in the size of Baur et al. 2021 (arXiv 2004.03271). For ``gan_epochs`` epochs a generator
-G learns to make slices of z ~ N(0, 1), and a Wasserstein critic with a gradient penalty to tell them from real ones
-(``critic_steps`` times per batch, each with new z). Then both stay as they are, and the encoder E goes down izi_f:
+G learns to map z ~ N(0, 1) to slices, against a Wasserstein critic with gradient penalty (``critic_steps`` steps per
+batch, each with fresh z). Then both are frozen, and the encoder E minimises izi_f:
 
     mean (x − G(E(x)))² + kappa · mean (f(x) − f(G(E(x))))²
 
-where f are the features of the critic. Training is judged from the first epoch of this second stage, by the same loss;
-the study's code stops by Σ|x − x̂| instead. That code takes the norm of the penalty's gradient over one axis of the
-image; here it is over all of it.
+where f are the features of the critic. The validation loss is the same; it counts from the first epoch of the second
+stage. The study's code stops by Σ|x − x̂| instead; it also takes the norm of the penalty's gradient over one axis of the
+image, which here is over the whole image.
 
-As in both codes, z = E(x) lies in (−1, 1) although G knows N(0, 1) (``bounded=false`` leaves it free), and what G makes
-lies in (0, 1) although the brightest 2 % of a brain are above. ``ending=identity`` reaches them, but the critic, before
-it knows anything, sends G far away, from where it is long in coming back. ``network=resnet`` is the original's but for
-its norms; it went with slices of 64 pixels, batches of 64, and for the encoder RMSProp at 5e-5 in place of Adam. How
-long the first stage lasts is inferred: the study's lasts all the epochs that the second may have at most.
+As in both codes, z = E(x) lies in (−1, 1) although G was trained on N(0, 1) (``bounded=false`` removes the limit), and
+G's output lies in (0, 1) although the brightest 2 % of a brain exceed 1. ``ending=identity`` can reach these, but the
+untrained critic then drives G far away, and it takes long to return. ``network=resnet`` is the original except for its
+norms; the original used slices of 64 pixels, batches of 64, and RMSProp at 5e-5 for the encoder in place of Adam. The
+length of the first stage is inferred: in the study it is the maximum number of epochs of the second.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, option
-from uadtk.networks.critics import ImageCritic, critic_loss
+from uadtk.networks.adversaries import critic_turn, generated, generator_turn
+from uadtk.networks.critics import ImageCritic
 from uadtk.networks.distances import l2
 from uadtk.networks.generators import (
     ResidualCritic,
@@ -36,6 +35,7 @@ from uadtk.networks.generators import (
     UnifiedEncoder,
     UnifiedGenerator,
 )
+from uadtk.plugin import Batch, Turn, option
 
 NETWORKS: dict[str, tuple[Any, Any, Any]] = {
     "unified": (UnifiedEncoder, UnifiedGenerator, ImageCritic),
@@ -45,12 +45,12 @@ NETWORKS: dict[str, tuple[Any, Any, Any]] = {
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
-    gan_epochs: int = option(100, "Epochs of the GAN; only after them the encoder learns.", ge=1)
-    kappa: float = option(1.0, "Weight of the distance between the critic's features.", ge=0)
-    bounded: bool = option(True, "Keep the encoder's z in (-1, 1).")
-    ending: Literal["sigmoid", "identity"] = option("sigmoid", "Generated slices lie in (0, 1), or are not bounded.")
-    network: Literal["unified", "resnet"] = option("unified", "The study's networks or the residual originals.")
+    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
+    gan_epochs: int = option(100, "Epochs of the GAN; the encoder is trained after them.", ge=1)
+    kappa: float = option(1.0, "Weight of the feature-matching loss.", ge=0)
+    bounded: bool = option(True, "Limit the encoder's z to (-1, 1).")
+    ending: Literal["sigmoid", "identity"] = option("sigmoid", "Generated slices lie in (0, 1), or are unbounded.")
+    network: Literal["unified", "resnet"] = option("unified", "Networks of the study, or the original residual ones.")
     critic_steps: int = option(5, "Steps of the critic per batch.", ge=1)
     penalty: float = option(10.0, "Weight of the critic's gradient penalty.", ge=0)
 
@@ -77,28 +77,18 @@ class Model(nn.Module):
         if epoch > self.options.gan_epochs:
             return [Turn("encoder", self.training_loss)]
         return [
-            Turn("critic", self._critic_loss, self.options.critic_steps),
-            Turn("generator", self._generator_loss),
+            critic_turn(self.critic, self._generated, self.options.critic_steps, self.options.penalty),
+            generator_turn(self.critic, self._generated),
         ]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """izi_f: in the first stage, where the encoder has not begun to learn, it says nothing yet."""
+        """izi_f; without meaning in the first stage, when the encoder is untrained."""
         image, features = self._distances(batch.image, batch.normal)
         loss = image + self.options.kappa * features
         return {"loss": loss.mean(), "image": image.mean(), "features": features.mean()}
 
-    def _critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fake = self._generated(batch)
-        return critic_loss(self.critic, batch.image * batch.normal, fake, self.options.penalty)
-
-    def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": -self.critic(self._generated(batch)).mean()}
-
     def _generated(self, batch: Batch) -> Tensor:
-        """Slices from new z, without what must not be learned of the real ones: the critic is to see it in neither."""
-        z = torch.randn(len(batch.image), self.options.latent, device=batch.image.device)
-        return self.generator(z) * batch.normal
+        return generated(self.generator, self.options.latent, batch)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.generator(self.encoder(x))
@@ -109,7 +99,7 @@ class Model(nn.Module):
         return image + self.options.kappa * features
 
     def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean squares between a slice and its reconstruction, and between their features; both (B,)."""
+        """Mean squared difference between a slice and its reconstruction, and between their features; both (B,)."""
         rebuilt = self.reconstruct(x)
         image = l2(x, rebuilt, normal) / x[0].numel()
         if normal is not None:

@@ -1,19 +1,19 @@
-"""Spatial Gaussian mixture VAE: every place of the latent is held close to a mixture of its own.
+"""Spatial Gaussian mixture VAE: every position of the latent map has its own mixture as prior.
 
 "GMVAE (spatial)" of Baur et al. 2021 (arXiv 2004.03271), after You et al., *Unsupervised lesion detection via image
-restoration with a normative prior* (2019). z and w are maps, by default of one number at each of 8 x 8 places, and the
-components' means and precisions come from w through a layer of 64 ReLUs. Loss, inference and departures from the
-authors' codes are those of ``gmvae``, the divergences summed over places and ``c_lambda`` the least at each.
+restoration with a normative prior* (2019). z and w are maps, by default one number at each of 8 x 8 positions, and the
+components' means and precisions follow from w through a layer of 64 ReLUs. Loss, inference and departures from the
+authors' codes are those of ``gmvae``, with divergences summed over positions and ``c_lambda`` applied at each.
 
-**Published rows are not comparable.** The study's code decodes from the encoder's features, not from z: what it trains
-is a spatial autoencoder of 8 x 8 x 128 numbers, with a mixture that only restoration gets to see. Here x̂ comes from z,
-which at ``dim_z=1`` is 64 numbers; take more for a reconstruction that is less coarse.
+**Published rows are not comparable.** The study's code decodes from the encoder's features, not from z: it trains a
+spatial autoencoder of 8 x 8 x 128 numbers, whose mixture affects restoration only. Here x̂ is decoded from z, which at
+``dim_z=1`` is 64 numbers; increase it for finer reconstructions.
 
 ``network=you`` is the network of You et al. 2019, which does decode from z: six 3x3 convolutions of 64 channels with
-ReLU, every third halving, so that z has 32 x 32 places at 128 pixels. Its decoder mirrors that with nearest-neighbour
-upsampling; how many convolutions it has is inferred. Theirs are unpadded, start from N(0, 0.01), and model each pixel's
-variance too; here they are padded, start as all networks here do, and the reconstruction error is Σ|x − x̂|. They take
-``components=6,c_lambda=0.5``.
+ReLU, of which every third halves the size, so that z has 32 x 32 positions at 128 pixels. The decoder mirrors that with
+nearest-neighbour upsampling; its number of convolutions is inferred. Theirs are unpadded, initialised from N(0, 0.01),
+and model the variance of each pixel too; here they are padded, initialised like all networks in uadtk, and the
+reconstruction error is Σ|x − x̂|. They use ``components=6,c_lambda=0.5``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, UsageError, option
 from uadtk.networks.dense import halvings
 from uadtk.networks.distances import l1
 from uadtk.networks.mixture import MixtureLatent
 from uadtk.networks.unified import Decoder, Encoder, glorot
+from uadtk.plugin import Batch, UsageError, option
 
 WIDTH = 64  # channels of You et al., in their network and between w and the components
 
@@ -37,13 +37,13 @@ WIDTH = 64  # channels of You et al., in their network and between w and the com
 @dataclass(frozen=True)
 class Options:
     components: int = option(9, "Components of the mixture.", ge=1, le=256)
-    dim_z: int = option(1, "Numbers in z at each place.", ge=1, le=4096)
-    dim_w: int = option(1, "Numbers in w, which shapes the mixture, at each place.", ge=1, le=4096)
-    c_lambda: float = option(1.0, "Divergence of the component that costs nothing more, at each place.", ge=0)
+    dim_z: int = option(1, "Channels of z.", ge=1, le=4096)
+    dim_w: int = option(1, "Channels of w, which determines the mixture.", ge=1, le=4096)
+    c_lambda: float = option(1.0, "Divergence of the component at a position, below which the loss is constant.", ge=0)
     responsibilities: Literal["correct", "legacy"] = option(
-        "correct", "Gaussian densities of the components at z, or the authors' codes'."
+        "correct", "From the Gaussian densities of the components, or as in the authors' codes."
     )
-    network: Literal["unified", "you"] = option("unified", "The study's network or the shallower original.")
+    network: Literal["unified", "you"] = option("unified", "Network of the study, or the shallower original.")
 
 
 class Model(nn.Module):
@@ -81,12 +81,12 @@ class Model(nn.Module):
         return self.decoder(q_z.mean)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
-        """From draws of z; x̂ does not depend on w."""
+        """Reconstructions from draws of z; x̂ does not depend on w."""
         _, q_z = self.latent.encode(self.encoder(x))
         return torch.stack([self.decoder(q_z.draw()) for _ in range(n)])
 
     def objective(self, x: Tensor) -> Tensor:
-        """The loss per slice at the means of w and z: the negative evidence lower bound, but for ``c_lambda``."""
+        """Loss of each slice at the means of w and z: the negative evidence lower bound, except for ``c_lambda``."""
         z, terms = self.latent(self.encoder(x), draw=False)
         return l1(x, self.decoder(z)) + torch.stack(list(terms.values())).sum(0)
 

@@ -1,7 +1,7 @@
-"""No learning: how bright a voxel is among the voxels of its own brain.
+"""No learning: the rank of a voxel's intensity among the voxels of its own brain.
 
 Meissen, Kaissis, Rueckert: *Challenging Current Semi-Supervised Anomaly Segmentation Methods for Brain MRI* (2021):
-histogram-equalised FLAIR, thresholded, stands above every ⌈DICE⌉ of the comparative study. The baseline of every table.
+thresholding histogram-equalised FLAIR exceeds every ⌈DICE⌉ of the comparative study. The baseline of every table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import option
+from uadtk.plugin import option
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Model(nn.Module):
         self.options = options
 
     def score(self, x: Tensor, brain: Tensor) -> Tensor:
-        """Share of the scan's brain pixels that are not brighter, in (0, 1]; 0 outside the brain."""
+        """Fraction of the scan's brain pixels that are not brighter, in (0, 1]; 0 outside the brain."""
         values = x[brain]
         if self.options.bins:
             top = values.max().clamp(min=torch.finfo(values.dtype).tiny)

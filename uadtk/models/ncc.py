@@ -1,13 +1,13 @@
-"""Correlation with lesion templates: no network, small pieces of lesions that are looked for everywhere.
+"""Template matching: normalised cross-correlation with small pieces of lesions; no network.
 
 The noisy prior of Baur, Albarqouni, Navab: *Semi-Supervised Deep Learning for Fully Convolutional Networks* (MICCAI
-2017), for scans without labels: up to 30 pieces of 5 x 5 x 5 voxels are cut out around the middles of lesions; the
-score is the geometric mean over them of the absolute normalised cross-correlation. Its masks are what ``unet`` takes as
-``prior_mask``: ``uadtk train ncc``, ``uadtk threshold --strategy validation`` (the best DICE on labelled scans, as in
-the paper), ``uadtk segment``.
+2017), for scans without labels: up to 30 templates of 5 x 5 x 5 voxels are cut out around the centres of lesions; the
+score is the geometric mean over them of the absolute normalised cross-correlation. Its masks serve as ``prior_mask`` of
+``unet``: ``uadtk train ncc``, ``uadtk threshold --strategy validation`` (the best DICE on labelled scans, as in the
+paper), ``uadtk segment``.
 
-Here voxels are those of the prepared slices; lesions are counted slice by slice, and those that are flat are left out.
-Training is a single pass through the labelled slices.
+Here voxels are those of the prepared slices; lesions are taken slice by slice, and templates of constant intensity are
+left out. Training is a single pass through the labelled slices.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, DataError, option
 from uadtk.kernels import label_components
 from uadtk.networks.ncc import FLAT, template_match
+from uadtk.plugin import Batch, DataError, option
 
-REACH = 2  # voxels on either side of the middle
+REACH = 2  # voxels on each side of the centre
 
 
 @dataclass(frozen=True)
 class Options:
-    templates: int = option(30, "Pieces of lesions, at most.", ge=1, le=1000)
+    templates: int = option(30, "Maximum number of templates.", ge=1, le=1000)
 
 
 class Model(nn.Module):
     Options = Options
     supervised = True
     neighbours = REACH
-    exempt: ClassVar = {"planted_lesion_outscores_the_brain": "The discs are flat: nothing correlates with them."}
+    exempt: ClassVar = {"planted_lesion_outscores_the_brain": "The planted discs are constant: nothing correlates."}
     pieces: Tensor
     count: Tensor
 
@@ -47,23 +47,23 @@ class Model(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def conclude(self, batches: Iterable[Batch]) -> None:
-        """Cut out a piece around each lesion of each slice, and keep as many as may be at random."""
+        """Cut out a template around each lesion of each slice; store a random selection if there are too many."""
         found = [piece for batch in batches for piece in _pieces(batch)]
         if not found:
-            raise DataError("no lesion to cut a template from", "ncc", "Lesions must be marked, and not be flat.")
+            raise DataError("no lesion to cut a template from", "ncc", "It needs marked lesions of varying intensity.")
         chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[: len(self.pieces)]
         self.pieces[: len(chosen)] = torch.stack([found[i] for i in chosen])
         self.count.fill_(len(chosen))
 
     def score(self, x: Tensor, brain: Tensor) -> Tensor:
-        """Before there are templates it is 0."""
+        """The score is 0 until templates have been fitted."""
         if not self.count:
             return torch.zeros_like(x)
         return template_match(x[:, 0], self.pieces[: int(self.count)])[:, None] * brain
 
 
 def _pieces(batch: Batch) -> Iterator[Tensor]:
-    """(5, 5, 5), the middle of which is the middle of a lesion in one slice."""
+    """Templates (5, 5, 5), each centred on a lesion of one slice."""
     image = F.pad(batch.image, (REACH,) * 4)
     for stack, lesion in zip(image, batch.lesion & batch.known & batch.brain, strict=True):
         labels, count = label_components(lesion.cpu().numpy())

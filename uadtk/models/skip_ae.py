@@ -1,13 +1,13 @@
-"""Skip autoencoder: skip connections that drop out, in training and for samples.
+"""Skip autoencoder: skip connections with dropout, in training and for samples.
 
 Baur, Wiestler, Albarqouni, Navab: *Bayesian Skip-Autoencoders for Unsupervised Hyperintense Anomaly Detection in
-High Resolution Brain MRI* (ISBI 2020). Skip connections carry detail; Bernoulli dropout on them keeps the network from
-copying its input. With the dropout left on (``sample``) the mean of many reconstructions, and their variance, make the
-Bayesian skip-AE; without (``reconstruct``) more of a lesion is copied. So score it with ``montecarlo``.
+High Resolution Brain MRI* (ISBI 2020). Skip connections preserve detail; Bernoulli dropout on them prevents the network
+from copying its input. With dropout kept on (``sample``), the mean and the variance of many reconstructions make the
+Bayesian skip-AE; without it (``reconstruct``), more of a lesion is copied. Score it with ``montecarlo``.
 
-The authors published no code. Known from the paper: skips, and dropout on them at test time too. Inferred here: the
-unified encoder and decoder with the latent at 8 x 8, a skip by concatenation at every size between (64, 32 and 16
-pixels of 128), the rate, and the summed l1 loss.
+The authors published no code. Known from the paper: skip connections, and dropout on them at test time too. Inferred
+here: the unified encoder and decoder with the latent at 8 x 8, concatenating skip connections at every intermediate
+size (64, 32 and 16 pixels of 128), the dropout rate, and the summed l1 loss.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.dense import halvings
 from uadtk.networks.distances import l1
 from uadtk.networks.skips import SkipDecoder, stage_outputs
 from uadtk.networks.unified import Encoder
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)
 class Options:
-    dropout: float = option(0.2, "Share of each skip connection dropped.", ge=0, le=0.9)
-    drop: Literal["numbers", "channels"] = option("numbers", "Drop single numbers or whole channels.")
+    dropout: float = option(0.2, "Dropout rate of the skip connections.", ge=0, le=0.9)
+    drop: Literal["numbers", "channels"] = option("numbers", "Drop individual numbers or whole channels.")
 
 
 class Model(nn.Module):
@@ -40,8 +40,7 @@ class Model(nn.Module):
         self.options = options
         n = halvings(side, least=2)
         self.encoder, self.decoder = Encoder(n), SkipDecoder(n)
-        if not options.dropout:
-            self.sample = None  # type: ignore[method-assign, assignment]  # nothing random: no samples to offer
+        self.lacks = () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         rebuilt = self._decode(stage_outputs(self.encoder, batch.image), dropping=self.training)
@@ -55,7 +54,7 @@ class Model(nn.Module):
         return torch.stack([self._decode(outputs, dropping=True) for _ in range(n)])
 
     def objective(self, x: Tensor) -> Tensor:
-        """Σ|x − x̂| per slice, nothing dropped."""
+        """Σ|x − x̂| per slice, without dropout."""
         return l1(x, self.reconstruct(x))
 
     def _decode(self, outputs: list[Tensor], dropping: bool) -> Tensor:

@@ -1,18 +1,19 @@
-"""SteGANomaly: a CycleGAN to simulated scans and back, kept from hiding in these what they cannot show.
+"""SteGANomaly: a CycleGAN to simulated scans and back, with a low-pass filter against steganography.
 
 Baur, Graf, Wiestler, Albarqouni, Navab: *SteGANomaly: Inhibiting CycleGAN Steganography for Unsupervised Anomaly
 Detection in Brain MRI* (2020). G translates real slices (A) to a simulated healthy domain of lower entropy (B), F
-translates back. A CycleGAN hides what B cannot show as weak high frequencies in G(x), and F rebuilds even lesions from
-them. A low-pass between G and F, in training and at test, takes them away; ``lowpass=0`` is the paper's ablation.
+translates back. A CycleGAN hides details that B cannot represent as weak high frequencies in G(x), from which F
+restores even lesions. A low-pass filter between G and F, in training and at test time, removes them; ``lowpass=0`` is
+the paper's ablation.
 
-No code is public; known are the abstract and the thesis's words. From the CycleGAN (Zhu et al. 2017) are the networks,
-least squares for the discriminators, Σ|.| per pixel for the cycles A → B → A and B → A → B, and for identity: G leaves
-B as it is, F leaves A. With it go batches of 1, learning rate 2e-4 and 200 epochs.
+No code is public; known are the abstract and the description in the thesis. From the CycleGAN (Zhu et al. 2017) are the
+networks, the least-squares losses of the discriminators, Σ|.| per pixel for the cycles A → B → A and B → A → B, and the
+identity losses: G leaves B unchanged, F leaves A. It is trained with batches of 1, learning rate 2e-4 and 200 epochs.
 
-Inferred: B is made of the slices themselves, as a model sees nothing else: their tissue maps. No loss compares a slice
-with its own map, so which belong together stays unknown. The low-pass is a Gaussian; B → A → B has none. Known lesions
-are left out of cycle and identity, and cut from real and made-up slices before a discriminator sees these; tissue maps
-have none. There is no pool of earlier translations, since losses keep nothing between steps.
+Inferred: B consists of tissue maps of the slices themselves, as a model has no other data. No loss compares a slice
+with its own map, so the domains remain unpaired. The low-pass filter is a Gaussian; B → A → B has none. Known lesions
+are left out of the cycle and identity losses, and set to 0 in real and generated slices before a discriminator sees
+them; tissue maps have none. There is no pool of earlier translations, since losses are stateless.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, UsageError, option
 from uadtk.networks.distances import l1
 from uadtk.networks.tissue import tissue_map
 from uadtk.networks.translation import Discriminator, Generator, deceit, low_pass, misjudgement
+from uadtk.plugin import Batch, Turn, UsageError, option
 
-SMALLEST = 32  # pixels: of less the discriminators leave nothing
+SMALLEST = 32  # pixels: the discriminators reduce smaller slices to nothing
 
 
 @dataclass(frozen=True)
 class Options:
     width: int = option(64, "Channels at full size, in all four networks.", ge=1, le=256)
-    blocks: int = option(6, "Residual blocks of a generator; the CycleGAN has 9 at 256 pixels.", ge=0, le=32)
+    blocks: int = option(6, "Residual blocks of a generator; 9 in the CycleGAN at 256 pixels.", ge=0, le=32)
     tissues: int = option(3, "Classes of the simulated scans.", ge=2, le=16)
-    lowpass: float = option(1.0, "Low-pass between the generators: standard deviation in pixels, 0: none.", ge=0, le=4)
-    cycle_weight: float = option(10.0, "Weight of the cycles beside the adversarial loss.", ge=0)
-    identity_weight: float = option(0.5, "Weight of identity, times cycle_weight.", ge=0)
+    lowpass: float = option(1.0, "Low-pass filter between the generators: sigma in pixels; 0 is none.", ge=0, le=4)
+    cycle_weight: float = option(10.0, "Weight of the cycle losses relative to the adversarial loss.", ge=0)
+    identity_weight: float = option(0.5, "Weight of the identity losses relative to the cycle losses.", ge=0)
 
 
 class Model(nn.Module):
@@ -49,7 +50,7 @@ class Model(nn.Module):
     def __init__(self, options: Options, side: int) -> None:
         super().__init__()
         if side < SMALLEST or side % 4:
-            raise UsageError(f"slices of {side} pixels cannot be halved twice and judged", fix="Take 128 or 256.")
+            raise UsageError(f"slices of {side} pixels are too small or cannot be halved twice", fix="Take 128 or 256.")
         self.options = options
         self.to_simulated, self.to_real = (Generator(options.width, options.blocks) for _ in range(2))  # G, F
         self.judge_simulated, self.judge_real = (Discriminator(options.width) for _ in range(2))

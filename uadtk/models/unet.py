@@ -1,21 +1,21 @@
-"""U-Net that learns lesions from labels; a few labels and many scans without, or scans of another scanner, help it.
+"""U-Net trained on lesion labels; optionally also on scans without labels or from another scanner.
 
 Ronneberger, Fischer, Brox 2015, in the layout of Baur, Albarqouni, Navab: *Semi-Supervised Deep Learning for Fully
-Convolutional Networks* (MICCAI 2017): three halvings, two 3x3 convolutions at each resolution, dropout of one half at
-the lowest. Their 64 channels are ``width=64``. Here with group norm and SiLU for batch norm and ReLU, bilinear
-enlargement for transposed convolutions, and Adam for SGD. Inputs are brain only; ``neighbours`` slices on either side
-are further channels. The score is the probability of lesion.
+Convolutional Networks* (MICCAI 2017): three halvings, two 3x3 convolutions at each resolution, dropout of 0.5 at the
+lowest. Their 64 channels are ``width=64``. Here with group norm and SiLU for batch norm and ReLU, bilinear upsampling
+for transposed convolutions, and Adam for SGD. The input is masked to the brain; ``neighbours`` adjacent slices on each
+side are further channels. The score is the probability of lesion.
 
-The loss is 1 - soft DICE over the batch (theirs) + cross-entropy (ours), over brain pixels whose label is known. Lesion
-pixels are few: half of the labelled slices of a batch have some, and DICE does not see how large the rest is.
+The loss is 1 - soft DICE over the batch (theirs) + cross-entropy (ours), over brain pixels with a known label. Lesion
+pixels are rare: half of the labelled slices of a batch have some, and DICE is insensitive to the number of the others.
 
 ``embedding`` is the weight of their random feature embedding (``uadtk.networks.embedding``): pixels are drawn from
-slices with and without labels, those of a class are drawn together. What class a pixel without label is, the column
-``prior_mask`` of the cohort says. The features are those of the last 3x3 convolution, before its norm. They fine-tune
-with it from epoch 35; here it acts throughout.
+slices with and without labels, and features of the same class are pulled together. The class of an unlabelled pixel is
+given by the cohort's column ``prior_mask``. The features are those of the last 3x3 convolution, before its norm. They
+use it for fine-tuning from epoch 35; here it acts throughout.
 
 ``adapt`` is the final weight of adversarial adaptation (Kamnitsas et al. 2017, ``uadtk.networks.domain``) to scans
-without labels, as features of all resolutions of the decoder show them. It rises from epoch ``adapt_from`` to
+without labels, based on the decoder's features at all resolutions. It rises from epoch ``adapt_from`` to
 ``adapt_full``; their weight is 0.05.
 """
 
@@ -28,35 +28,35 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, Turn, UsageError, option
 from uadtk.networks.domain import Discriminator, domain_loss, ramp
 from uadtk.networks.embedding import UNKNOWN, classes, divergences, draw, embedding_loss
 from uadtk.networks.segmentation import cross_entropy, soft_dice_loss
 from uadtk.networks.unet import UNet
+from uadtk.plugin import Batch, Turn, UsageError, option
 
 AT_ONCE = 32  # slices
-RARE = -4.0  # logit of a lesion before anything is learned
+RARE = -4.0  # initial logit of lesion
 
 
 @dataclass(frozen=True)
 class Options:
-    width: int = option(16, "Channels at full size; twice as many at each halving.", ge=1, le=256)
-    depth: int = option(4, "Resolutions.", ge=1, le=6)
-    dropout: float = option(0.5, "Share of the deepest features dropped in training.", ge=0, le=0.9)
-    neighbours: int = option(0, "Slices on either side that the network sees too.", ge=0, le=8)
+    width: int = option(16, "Channels at full resolution, doubled at each halving.", ge=1, le=256)
+    depth: int = option(4, "Number of resolutions.", ge=1, le=6)
+    dropout: float = option(0.5, "Dropout rate of the deepest features in training.", ge=0, le=0.9)
+    neighbours: int = option(0, "Adjacent slices on each side, as further input channels.", ge=0, le=8)
     embedding: float = option(0.0, "Weight of the random feature embedding; 0 is off.", ge=0)
-    distance: Literal["l2", "cosine", "angular"] = option("angular", "Between embedded features.")
-    points: int = option(100, "Pixels drawn, at most, of a class, with labels and without.", ge=2, le=2000)
-    sampling: Literal["50:50", "80:20", "frequency"] = option("50:50", "Normal to lesion among them.")
+    distance: Literal["l2", "cosine", "angular"] = option("angular", "Distance between embedded features.")
+    points: int = option(100, "Maximum number of pixels drawn per class, with labels and without.", ge=2, le=2000)
+    sampling: Literal["50:50", "80:20", "frequency"] = option("50:50", "Ratio of normal to lesion pixels among them.")
     adapt: float = option(0.0, "Weight of adaptation to scans without labels (paper: 0.05); 0 is off.", ge=0, le=1)
     adapt_from: int = option(10, "Epoch from which that weight rises.", ge=0)
-    adapt_full: int = option(35, "Epoch in which it is reached.", ge=1)
+    adapt_full: int = option(35, "Epoch in which it is reached in full.", ge=1)
 
 
 class Model(nn.Module):
     Options = Options
     supervised = True
-    cleaners = ()  # a median would take small lesions out of a probability
+    cleaners = ()  # a median would remove small lesions from a probability map
     betas = (0.9, 0.999)
 
     def __init__(self, options: Options, side: int) -> None:
@@ -75,7 +75,7 @@ class Model(nn.Module):
         return [Turn("model", partial(self._loss, strength=strength))]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """On held-out slices: how well lesions are found."""
+        """The segmentation loss, on held-out slices."""
         return self._segmentation(batch, self.net(batch.image * batch.brain))
 
     def score(self, x: Tensor, brain: Tensor) -> Tensor:
@@ -113,12 +113,12 @@ class Model(nn.Module):
     def _domain(self, batch: Batch, levels: list[Tensor], strength: float) -> Tensor:
         source = batch.known.flatten(1).any(1)
         if source.all() or not source.any():
-            fix = "Adaptation takes scans with labels and scans without."
-            raise UsageError("all slices of a batch have labels, or none has", "--adapt", fix)
+            fix = "Adaptation needs scans with labels and scans without."
+            raise UsageError("either all slices of a batch have labels, or none", "--adapt", fix)
         return domain_loss(self.discriminator, levels, source, strength)
 
 
 def _with_neighbours(x: Tensor, n: int) -> Tensor:
-    """(B, 1, S, S), the slices of one scan -> (B, 1 + 2n, S, S); at its ends the last slice is repeated."""
+    """(B, 1, S, S), the slices of one scan -> (B, 1 + 2n, S, S); edge slices are repeated."""
     at = torch.arange(len(x), device=x.device)
     return torch.cat([x[(at + offset).clamp(0, len(x) - 1)] for offset in range(-n, n + 1)], dim=1)

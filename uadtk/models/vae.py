@@ -1,12 +1,12 @@
-"""Variational autoencoder: the latent is a distribution, held close to a standard normal.
+"""Variational autoencoder: the latent is a distribution, kept close to a standard normal.
 
 "VAE" of Baur et al. 2021 (arXiv 2004.03271), after Kingma & Welling 2013. Loss: Σ|x − x̂| + kl_weight · KL, both summed
-(over pixels, over z) and averaged over the batch. Dropout acts in training, on mean and log σ of z and on the decoder's
-first layer: a number of z that is dropped is a draw from N(0, 1).
+(over pixels, over z) and averaged over the batch. Dropout in training acts on the mean and log σ of z, so that a
+dropped number is a draw from N(0, 1), and on the first layer of the decoder.
 
-The authors' code reconstructs from one draw of z; here it is the mean unless ``inference=sample``, which takes one draw
-with the same noise for all slices, so that results repeat. ``sample`` draws z afresh and drops nothing (the authors'
-code drops too). ``network=zimmerer`` is the larger network of Zimmerer et al. 2018.
+The authors' code reconstructs from one draw of z; here it is the mean, unless ``inference=sample``, which uses one draw
+with the same noise for all slices, so that results are reproducible. ``sample`` draws z independently, without dropout
+(the authors' code keeps it). ``network=zimmerer`` is the larger network of Zimmerer et al. 2018.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
 from uadtk.networks.dense import DenseAutoencoder, ZimmererAutoencoder
 from uadtk.networks.distances import l1
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import gaussian_kl, sampled
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Numbers in z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Share dropped in training.", ge=0, le=0.9)
+    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
+    dropout: float = option(0.2, "Dropout rate in training.", ge=0, le=0.9)
     kl_weight: float = option(1.0, "Weight of the KL divergence.", ge=0)
     inference: Literal["mean", "sample"] = option("mean", "Reconstruct from the mean of z or from one draw.")
-    network: Literal["unified", "zimmerer"] = option("unified", "The study's network or the larger original.")
+    network: Literal["unified", "zimmerer"] = option("unified", "Network of the study, or the larger original.")
 
 
 class Model(nn.Module):

@@ -1,4 +1,4 @@
-"""Torch tensors to the arrays the kernels take, and back: the one place where this happens."""
+"""Conversion between torch tensors and the arrays of the kernels; the only place that does it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def to_array(tensor: Tensor) -> Any:
-    """NumPy for a tensor on the CPU, CuPy (by DLPack) for one on a GPU; without CuPy its copy on the host."""
+    """NumPy for a tensor on the CPU; CuPy (by DLPack) for one on a GPU, or a host copy where CuPy is missing."""
     if tensor.device.type == "cpu":
         return tensor.detach().numpy()
     if find_spec("cupy") is None:

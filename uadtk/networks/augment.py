@@ -1,4 +1,4 @@
-"""Mild changes of a training batch that leave healthy anatomy healthy."""
+"""Mild augmentation of training batches that preserves healthy anatomy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uadtk.core.model import Batch
 
 
 def augmented(batch: Batch) -> Batch:
-    """Left-right flip, rotation to 8 degrees, shift to 4 %, size and aspect to 8 %, contrast (gamma) to 15 %."""
+    """Left-right flip; rotation up to 8°, shift up to 4 %, scale and aspect up to 8 %, gamma up to 15 %."""
     n = len(batch.image)
 
     def around(centre: float, spread: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Context encoding: squares are cut out of the brain, for models that learn to fill them in (Zimmerer et al. 2018)."""
+"""Context encoding: random squares cut out of the brain, for models that learn inpainting (Zimmerer et al. 2018)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def cut_squares(image: Tensor, brain: Tensor, most: int, edge: int) -> Tensor:
-    """``image`` (B, 1, S, S) with 1 to ``most`` squares of ``edge`` pixels set to 0, drawn anew for every slice.
+    """``image`` (B, 1, S, S) with 1 to ``most`` squares of ``edge`` pixels set to 0, drawn separately for every slice.
 
-    Squares lie within the bounding box of the slice's ``brain`` (bool, same shape); a slice whose box is smaller than
-    a square stays as it is.
+    Squares lie within the bounding box of the slice's ``brain`` (bool, same shape); a slice with a smaller box is left
+    unchanged.
     """
     batch, _, side, _ = image.shape
     wanted = torch.randint(1, most + 1, (batch, 1)).to(image.device) > torch.arange(most, device=image.device)
@@ -26,7 +26,7 @@ def cut_squares(image: Tensor, brain: Tensor, most: int, edge: int) -> Tensor:
 
 
 def _range(marked: Tensor) -> tuple[Tensor, Tensor]:
-    """First True in each row of (B, S), and how many places to the last; both (B, 1)."""
+    """Index of the first True in each row of (B, S), and the extent to the last; both (B, 1)."""
     marks = marked.int()
     first, last = marks.argmax(1), marked.shape[1] - 1 - marks.flip(1).argmax(1)
     return first[:, None], torch.where(marked.any(1), last - first + 1, 0)[:, None]

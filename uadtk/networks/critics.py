@@ -1,8 +1,8 @@
-"""Critics of Wasserstein GANs: one number per image or per latent vector, kept smooth by a gradient penalty.
+"""Critics of Wasserstein GANs, for images and for latent vectors, with gradient penalty.
 
 Gulrajani et al., *Improved Training of Wasserstein GANs* (2017). The reference code of the comparative study takes the
-norm of the gradient over one axis of the image, and for latent vectors leaves the line between real and fake; here the
-norm is over all of a sample, and the point between the two.
+norm of the gradient over one axis of the image, and for latent vectors evaluates it beyond the line between real and
+fake; here the norm is over the whole sample, at points on that line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LATENT_SLOPE = 0.2
 
 
 class ImageCritic(nn.Module):
-    """(B, 1, S, S) -> (B,): the study's encoder with layer norms, and a linear map at each place, averaged."""
+    """(B, 1, S, S) -> (B,): the study's encoder with layer norms, and a 1x1 convolution averaged over positions."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ImageCritic(nn.Module):
 
 
 class LatentCritic(nn.Sequential):
-    """(B, latent) -> (B,): linear maps with LeakyReLU 0.2 between them."""
+    """(B, latent) -> (B,): linear layers with LeakyReLU 0.2 between them."""
 
     def __init__(self, latent: int, widths: Sequence[int] = (50, 50)) -> None:
         layers: list[nn.Module] = []
@@ -44,9 +44,9 @@ class LatentCritic(nn.Sequential):
 
 
 def critic_loss(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, penalty: float) -> dict[str, Tensor]:
-    """What a critic minimises: E[D(fake)] - E[D(real)] + ``penalty`` * gradient penalty. No gradient leaves it.
+    """Loss of a critic: E[D(fake)] - E[D(real)] + ``penalty`` * gradient penalty. Both inputs are detached.
 
-    ``distance`` beside it is its estimate of the Wasserstein distance.
+    ``distance`` is its estimate of the Wasserstein distance.
     """
     real, fake = real.detach(), fake.detach()
     distance = critic(real).float().mean() - critic(fake).float().mean()
@@ -55,10 +55,10 @@ def critic_loss(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, 
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """E[(|grad D|_2 - 1)^2] at points drawn uniformly between each real and its fake sample. In float32 throughout."""
+    """E[(|grad D|_2 - 1)^2] at points drawn uniformly between each real and its fake sample, in float32."""
     share = torch.rand(len(real), *[1] * (real.ndim - 1)).to(real.device)
     between = (real + share * (fake - real)).detach().float().requires_grad_()
     with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
         (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    norm = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()  # a root has no slope at 0
+    norm = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()  # the square root has no derivative at 0
     return (norm - 1).square().mean()

@@ -1,12 +1,15 @@
-"""Autoencoders through a vector z: that of the comparative study, and the larger one of Zimmerer et al.
+"""Autoencoders with a latent vector z: that of the comparative study, and the larger one of Zimmerer et al.
 
-Both have ``encode(x)`` -> one (B, latent) per head, and ``decode(z)`` -> (B, 1, S, S); neither has activations on z.
+Both have ``encode(x)`` -> one (B, latent) per head, and ``decode(z)`` -> (B, 1, S, S), without activations on z.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,8 +20,30 @@ ZIMMERER_WIDTHS = (16, 64, 256, 1024)
 ZIMMERER_SLOPE = 0.2
 
 
+class Autoencoder(Protocol):
+    """A network, or a model, with one latent."""
+
+    def encode(self, x: Tensor) -> Sequence[Tensor]:
+        """``x`` (B, 1, S, S) -> [z]."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+
+def rebuild(net: Autoencoder, x: Tensor, dropout: float = 0.0) -> Tensor:
+    """Reconstruction of ``x`` (B, 1, S, S) with dropout of that rate on z, in training and ``eval`` mode alike."""
+    (z,) = net.encode(x)
+    return net.decode(F.dropout(z, dropout))
+
+
+def dropout_samples(net: Autoencoder, x: Tensor, n: int, dropout: float) -> Tensor:
+    """(n, B, 1, S, S): reconstructions of ``x`` with independent dropout on z."""
+    (z,) = net.encode(x)
+    return torch.stack([net.decode(F.dropout(z, dropout)) for _ in range(n)])
+
+
 def halvings(side: int, least: int = 1) -> int:
-    """How many stages lead from ``side`` pixels to 8, or to the nearest size above it.
+    """Number of stages from ``side`` pixels down to 8, or to the nearest size above it.
 
     Raises
     ------
@@ -44,17 +69,17 @@ class DenseAutoencoder(nn.Module):
         return self.latent.encode(self.encoder(x))
 
     def decode(self, z: Tensor, dropout: float = 0.0) -> Tensor:
-        """``dropout`` is the share of numbers dropped after the first linear map, whatever the mode."""
+        """``dropout`` is the dropout rate after the first linear layer, in training and ``eval`` mode alike."""
         thin = F.dropout(self.latent.expand(z), dropout).unflatten(1, self.latent.thin)
         image: Tensor = self.decoder(self.latent.widen(thin))
         return image
 
 
 class ZimmererAutoencoder(nn.Module):
-    """Four 4x4 stride-2 convolutions to 1024 channels, linear to z, and the mirror image of that.
+    """Four 4x4 stride-2 convolutions to 1024 channels, a linear layer to z, and the mirror image of that.
 
-    Zimmerer et al. 2018, *Context-encoding Variational Autoencoder for Unsupervised Anomaly Detection*, as the
-    comparative study has it: LeakyReLU 0.2, no normalisation. 34 million parameters at 128 pixels with two heads.
+    Zimmerer et al. 2018, *Context-encoding Variational Autoencoder for Unsupervised Anomaly Detection*, as in
+    the comparative study: LeakyReLU 0.2, no normalisation. 34 million parameters at 128 pixels with two heads.
     """
 
     def __init__(self, side: int, latent: int, heads: int = 1) -> None:
@@ -78,6 +103,6 @@ class ZimmererAutoencoder(nn.Module):
         return [head(flat) for head in self.heads]
 
     def decode(self, z: Tensor, dropout: float = 0.0) -> Tensor:
-        """``dropout`` is the share of numbers dropped after the linear map, whatever the mode."""
+        """``dropout`` is the dropout rate after the linear layer, in training and ``eval`` mode alike."""
         image: Tensor = self.decoder(F.dropout(self.expand(z), dropout).unflatten(1, self.deep))
         return image

@@ -1,6 +1,7 @@
-"""How far a reconstruction is from its image: one number per slice, summed over pixels.
+"""Reconstruction errors: one number per slice, summed over pixels.
 
-Summed, because the study's weight 1 of the KL divergence is meant beside a sum; of means it would be 16,384 too large.
+Summed, because the study's weight 1 of the KL divergence refers to a sum; relative to a mean it would be 16,384 times
+too large.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Bright things that are no lesions: a network that looks for lesions has to see them and say nothing.
+"""Distractors: bright structures that are not lesions and are not part of the target.
 
-False positives on FLAIR gather at the periventricular caps, the choroid plexus, the rim of the brain, the insula and
-other bright cortex, and where flow sends ghosts across the brainstem. Each is drawn for some of the slices, from the
-slice's own anatomy: what is dark and deep inside the brain stands for the ventricles.
+False positives on FLAIR are most frequent at periventricular caps, choroid plexus, brain rim, insula and other bright
+cortex, and in pulsation ghosts across the brainstem. Each is added to some slices, based on the slice's own anatomy;
+dark regions deep inside the brain stand for the ventricles.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ DARK = 0.5  # of the brain's median: fluid on FLAIR
 
 
 def ventricles(image: Tensor, brain: Tensor, pixel_mm: float) -> Tensor:
-    """What is dark, wider than a sulcus, and at least about 15 mm from the rim, bool (B, 1, S, S)."""
+    """Dark regions wider than a sulcus and at least about 15 mm from the rim, bool (B, 1, S, S)."""
     deep = spread(brain, round(30 / pixel_mm), shrink=4) > 0.98
     dark = (image < DARK * median(image, brain)) & brain
     return dark & deep & (spread(dark, round(8 / pixel_mm)) > 0.5)
 
 
 def distracted(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generator) -> Tensor:
-    """``image`` (B, 1, S, S), 0 outside ``brain``, with bright caps, plexus, rim, cortex and ghosts here and there."""
+    """``image`` (B, 1, S, S), 0 outside ``brain``, with random bright caps, plexus, rim, cortex and ghosts."""
     n, _, side, _ = image.shape
     middle = median(image, brain)
     fluid = ventricles(image, brain, pixel_mm)
     tissue = ((image / middle - 0.6) / 0.2).clamp(0, 1)
-    slow = smooth_noise(n, side, 6, generator)  # bright here and not there
+    slow = smooth_noise(n, side, 6, generator)  # where structures are bright
     patchy, elsewhere = (slow * 0.5 + 0.5).clamp(0, 1), (-slow * 0.5).clamp(0, 1)
 
     def strength(probability: float, highest: float) -> Tensor:

@@ -1,9 +1,9 @@
-"""Learning features that do not tell one scanner from another: a discriminator, and a gradient that is turned around.
+"""Domain-adversarial training: a discriminator of scanners, and gradient reversal.
 
 Kamnitsas et al., *Unsupervised domain adaptation in brain lesion segmentation with adversarial networks* (IPMI 2017):
-a discriminator sees features of several depths and learns which domain they are from; the network below it learns the
+a discriminator receives features of several depths and predicts their domain; the network that computes them learns the
 opposite, with a weight that rises during training. The gradient reversal is that of Ganin and Lempitsky (2015). The
-discriminator here is inferred: their network is not a U-Net.
+discriminator is inferred: their network is not a U-Net.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse(x: Tensor, strength: float) -> Tensor:
-    """``x``; its gradient is -``strength`` times what comes back."""
+    """Identity, with the gradient multiplied by -``strength``."""
     out: Tensor = _Reverse.apply(x, strength)
     return out
 
 
 class Discriminator(nn.Module):
-    """Features of several resolutions -> (B,) logits, positive for the source.
+    """Features of several resolutions -> (B,) logits, positive for the source domain.
 
-    Each is projected by a 1x1 convolution to ``width`` channels and brought to a quarter of the largest side; three
-    convolutions of what they are together, averaged over places, make the logit.
+    Each is projected by a 1x1 convolution to ``width`` channels and resized to a quarter of the largest side; three
+    convolutions of their concatenation, averaged over positions, give the logit.
     """
 
     def __init__(self, channels: Sequence[int], width: int = 16) -> None:
@@ -60,11 +60,11 @@ class Discriminator(nn.Module):
 
 
 def domain_loss(discriminator: Discriminator, levels: Sequence[Tensor], source: Tensor, strength: float) -> Tensor:
-    """Cross-entropy of telling ``source`` (B,) bool; those below learn the opposite, ``strength`` as fast."""
+    """Cross-entropy of predicting ``source`` (B,) bool; its gradient in ``levels`` is reversed, times ``strength``."""
     logits = discriminator([reverse(x, strength) for x in levels]).float()
     return F.binary_cross_entropy_with_logits(logits, source.to(logits.dtype))
 
 
 def ramp(epoch: int, start: int, end: int) -> float:
-    """0 up to epoch ``start``, 1 from ``end``, and a straight line between."""
+    """0 up to epoch ``start``, 1 from ``end``, linear in between."""
     return min(1.0, max(0.0, (epoch - start) / (end - start))) if end > start else float(epoch > start)

@@ -1,12 +1,12 @@
-"""Random feature embedding: what has the same label should look the same to a network, whoever labelled it.
+"""Random feature embedding: pixels of one class should have similar features, whatever the source of their label.
 
-Baur, Albarqouni, Navab: *Semi-Supervised Deep Learning for Fully Convolutional Networks* (MICCAI 2017). Of every batch
-a few pixels are drawn, as many from slices with labels as from slices without; each pair with the same class is pulled
-together in feature space, each pair of two classes is pushed apart up to a margin. The class of a pixel is its label
-or, where there is none, what a noisy prior says of it.
+Baur, Albarqouni, Navab: *Semi-Supervised Deep Learning for Fully Convolutional Networks* (MICCAI 2017). A few pixels of
+every batch are drawn, as many from slices with labels as from slices without; pairs of one class are pulled together in
+feature space, pairs of two classes are pushed apart up to a margin. The class of a pixel is its label or, without one,
+that of a noisy prior.
 
-The loss is the mean over ordered pairs i != j of W d + (1 - W) max(0, m - d), with W = 1 for the same class. The paper
-divides the sum by the number of pixels drawn instead; of a mean, the weight means the same however many are drawn.
+The loss is the mean over ordered pairs i != j of W d + (1 - W) max(0, m - d), with W = 1 for pairs of one class. The
+paper divides the sum by the number of pixels drawn instead; with a mean, the weight does not depend on that number.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ Distance = Literal["l2", "cosine", "angular"]
 Sampling = Literal["50:50", "80:20", "frequency"]
 MARGIN = {"l2": 1000.0, "cosine": 1.0, "angular": 0.5}  # the paper's
 UNKNOWN = -1  # class of a pixel; else 0 normal, 1 lesion
-BACKGROUND = 0.1  # intensities below it are never drawn
+BACKGROUND = 0.1  # pixels of lower intensity are never drawn
 BINS = 32
 
 
 def classes(batch: Batch) -> Tensor:
-    """int64 (B, 1, S, S): by label; else by hint; else, and outside the brain or in the dark, ``UNKNOWN``."""
+    """int64 (B, 1, S, S): label, else hint; ``UNKNOWN`` without either, outside the brain and in the background."""
     middle = batch.image.shape[1] // 2
-    said = torch.where(batch.known, batch.lesion, batch.hint).long()
+    label = torch.where(batch.known, batch.lesion, batch.hint).long()
     counts = (batch.known | batch.hinted) & batch.brain & (batch.image[:, middle : middle + 1] >= BACKGROUND)
-    return torch.where(counts, said, UNKNOWN)
+    return torch.where(counts, label, UNKNOWN)
 
 
 def draw(kind: Tensor, known: Tensor, n: int, sampling: Sampling) -> Tensor:
-    """Indices into the flattened ``kind`` (classes) of pixels drawn from labelled and, apart, from unlabelled slices.
+    """Indices into the flattened ``kind`` (classes) of pixels drawn, separately, from labelled and unlabelled slices.
 
-    Of each class c with n_c pixels, round(min(n, n_c) * f_c) are drawn, without repetition. ``sampling`` is f: one half
-    each, 0.8 of normal and 0.2 of lesion, or the classes' own ``frequency``.
+    Of each class c with n_c pixels, round(min(n, n_c) * f_c) are drawn without replacement. ``sampling`` determines f:
+    0.5 each, 0.8 normal and 0.2 lesion, or the ``frequency`` of the classes.
     """
     kind, known = kind.flatten(), known.flatten()
     return torch.cat([_drawn(kind, side, n, sampling) for side in (known, ~known)])
@@ -57,10 +57,10 @@ def _drawn(kind: Tensor, side: Tensor, n: int, sampling: Sampling) -> Tensor:
 
 
 def distances(embedded: Tensor, kind: Distance) -> Tensor:
-    """(n, C) -> (n, n): squared l2, 1 - cosine in [0, 2], or the angle as a share of half a turn, in [0, 1].
+    """(n, C) -> (n, n): squared l2, 1 - cosine in [0, 2], or the angle divided by π, in [0, 1].
 
-    In float32 at least, whatever the precision around it: in bfloat16 the cosine of like features is 1, where the slope
-    of arccos is infinite.
+    In float32 at least, also under autocast: in bfloat16 the cosine of similar features rounds to 1, where the
+    derivative of arccos is infinite.
     """
     with torch.autocast(embedded.device.type, enabled=False):
         return _distances(embedded.to(torch.promote_types(embedded.dtype, torch.float32)), kind)
@@ -74,11 +74,11 @@ def _distances(embedded: Tensor, kind: Distance) -> Tensor:
     cosine = unit @ unit.T
     if kind == "cosine":
         return 1 - cosine
-    return cosine.clamp(-1 + 1e-6, 1 - 1e-6).arccos() / math.pi  # at 1 and -1 the slope is infinite
+    return cosine.clamp(-1 + 1e-6, 1 - 1e-6).arccos() / math.pi  # the derivative is infinite at 1 and -1
 
 
 def embedding_loss(embedded: Tensor, kind: Tensor, distance: Distance) -> Tensor:
-    """Scalar loss of ``embedded`` (n, C) with classes ``kind`` (n,); 0 of fewer than two."""
+    """Scalar loss of ``embedded`` (n, C) with classes ``kind`` (n,); 0 for fewer than two pixels."""
     n = len(embedded)
     if n < 2:
         return embedded.sum() * 0
@@ -91,9 +91,10 @@ def embedding_loss(embedded: Tensor, kind: Tensor, distance: Distance) -> Tensor
 
 @torch.no_grad()
 def divergences(drawn: Tensor, everything: Tensor) -> tuple[Tensor, Tensor]:
-    """How well what is drawn (n, C) stands for ``everything`` (N, C): KL(drawn | all) and Jensen-Shannon, in nats.
+    """Divergence of the drawn pixels (n, C) from ``everything`` (N, C): KL(drawn | all) and Jensen-Shannon, in nats.
 
-    Of the histogram of each channel, in 32 bins over the range of all; the mean over channels. The paper logs both.
+    From the histogram of each channel, with 32 bins over the range of all pixels, averaged over channels. The paper
+    logs both.
     """
     if not len(drawn):
         return drawn.new_zeros(()), drawn.new_zeros(())
@@ -104,7 +105,7 @@ def divergences(drawn: Tensor, everything: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _histogram(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Share of ``values`` (n, C) in each bin (C, BINS)."""
+    """Fraction of ``values`` (n, C) in each bin (C, BINS)."""
     width = (high - low).clamp(min=torch.finfo(values.dtype).tiny)
     bins = ((values - low) / width * BINS).long().clamp(0, BINS - 1)
     counts = torch.zeros(values.shape[1], BINS, device=values.device)

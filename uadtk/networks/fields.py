@@ -1,7 +1,7 @@
-"""Random numbers, random fields and statistics that differ from slice to slice of a batch, drawn all at once.
+"""Random numbers, random fields and statistics, one per slice of a batch.
 
-Everything takes the ``torch.Generator`` it draws from, on the device of the batch; torch's global one is not touched.
-What is drawn for each slice has shape (n, 1, 1, 1) and so multiplies a batch (n, 1, S, S).
+All draws are from the given ``torch.Generator``, on the device of the batch; torch's global generator is not used.
+Values per slice have shape (n, 1, 1, 1), which broadcasts with a batch (n, 1, S, S).
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-STATISTICS_SIDE = 32  # pixels along a side that percentiles are of: sorting them all costs more than it gives
-LOWEST_MEDIAN = 0.1  # a slice that is mostly black has a median too that contrasts can be shares of
+STATISTICS_SIDE = 32  # percentiles are taken on a grid of this many pixels per side: a full sort is slow
+LOWEST_MEDIAN = 0.1  # slices at the ends of a scan can be mostly black, with a median of 0
 
 
 def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
-    """(n, 1, 1, 1), evenly in [low, high)."""
+    """(n, 1, 1, 1), uniform in [low, high)."""
     return low + (high - low) * torch.rand(n, 1, 1, 1, generator=generator, device=generator.device)
 
 
 def log_uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
-    """(n, 1, 1, 1), logarithms evenly in [log low, log high)."""
+    """(n, 1, 1, 1), log-uniform in [low, high)."""
     return uniform(n, math.log(low), math.log(high), generator).exp()
 
 
 def chance(n: int, probability: float, generator: Generator) -> Tensor:
-    """(n, 1, 1, 1) of 0 and 1, float32: a factor that switches an effect on for some slices."""
+    """(n, 1, 1, 1) of 0 and 1, float32: a factor that switches an effect on in some slices."""
     return (uniform(n, 0, 1, generator) < probability).float()
 
 
 def smooth_noise(n: int, side: int, cells: int, generator: Generator) -> Tensor:
     """(n, 1, side, side), every pixel standard normal; it changes over about ``side / cells`` pixels.
 
-    White noise on a coarse lattice under a Gaussian of 0.7 cells, separably, each row of weights of length 1.
+    White noise on a coarse lattice, smoothed by a separable Gaussian of 0.7 cells with weights of unit norm.
     """
     coarse = torch.randn(n, 1, cells + 3, cells + 3, generator=generator, device=generator.device)
     lattice = torch.arange(cells + 3, device=generator.device)
@@ -45,7 +45,7 @@ def smooth_noise(n: int, side: int, cells: int, generator: Generator) -> Tensor:
 
 
 def blurred(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, ``sigma`` (n, 1, 1, 1) in pixels, one for each slice; the borders of the field wrap around."""
+    """Gaussian blur, ``sigma`` (n, 1, 1, 1) in pixels; borders wrap around."""
     return filtered(x, gaussian(x.shape[-1], sigma, sigma))
 
 
@@ -69,7 +69,7 @@ def spread(mask: Tensor, width: int, shrink: int = 2) -> Tensor:
     """Share of ``mask`` (n, 1, S, S) in a window about ``width`` pixels wide around each pixel, smooth, in [0, 1]."""
     small = F.avg_pool2d(mask.float(), shrink)
     window = max(1, round(width / shrink / 2)) | 1
-    for _ in range(2):  # twice a box is a tent, nearly round
+    for _ in range(2):  # two box filters make a tent, nearly isotropic
         small = F.avg_pool2d(small, window, stride=1, padding=window // 2, count_include_pad=False)
     return F.interpolate(small, size=mask.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -85,5 +85,5 @@ def percentile(x: Tensor, mask: Tensor, q: float) -> Tensor:
 
 
 def median(x: Tensor, mask: Tensor) -> Tensor:
-    """(n, 1, 1, 1): of slices of about [0, 1] inside their masks, ``LOWEST_MEDIAN`` or more, so that one may divide."""
+    """(n, 1, 1, 1): the median inside the mask, at least ``LOWEST_MEDIAN``; for images of about [0, 1]."""
     return percentile(x, mask, 50).clamp(min=LOWEST_MEDIAN)

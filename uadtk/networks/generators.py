@@ -1,12 +1,12 @@
-"""Networks of the models with a GAN: image to vector, vector to image, and a critic; in two sizes.
+"""Networks of the models with a GAN: encoder, generator and critic, in two sizes.
 
 ``Unified...`` are the two halves of the comparative study's dense autoencoder (Baur et al. 2021), the generator with
-layer norms; ``ImageCritic`` is the critic that goes with them.
+layer norms; ``ImageCritic`` is the matching critic.
 
 ``Residual...`` are f-AnoGAN's (Schlegl et al. 2019), after Gulrajani et al. 2017: blocks of 3x3 convolutions between
-64 channels at full size and 512 at 4x4. Theirs are for 64 pixels; larger slices take more blocks of 512 (inferred).
-Theirs have layer norm in the critic alone and batch norm elsewhere. Here all have layer norm over the whole of a slice:
-a generator that is to stay as it is while an encoder learns must not keep statistics.
+64 channels at full size and 512 at 4x4. The originals are for 64 pixels; larger slices get more blocks of 512 channels
+(inferred). The originals have layer norm in the critic only and batch norm elsewhere. Here all have layer norm over the
+whole slice: a generator that is frozen while an encoder is trained must not update running statistics.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WIDTH, GROWTH, SMALLEST = 64, 8, 4
 
 
 class UnifiedEncoder(nn.Sequential):
-    """(B, 1, S, S) -> (B, outputs); nothing is normed."""
+    """(B, 1, S, S) -> (B, outputs), without norms."""
 
     def __init__(self, side: int, outputs: int) -> None:
         n = halvings(side)
@@ -36,7 +36,7 @@ class UnifiedEncoder(nn.Sequential):
 
 
 class UnifiedGenerator(nn.Sequential):
-    """z (B, latent) -> (B, 1, S, S); no activation at either end."""
+    """z (B, latent) -> (B, 1, S, S), without activation on input or output."""
 
     def __init__(self, side: int, latent: int) -> None:
         n = halvings(side)
@@ -48,7 +48,7 @@ class UnifiedGenerator(nn.Sequential):
 
 
 class ResidualEncoder(nn.Sequential):
-    """(B, 1, S, S) -> (B, outputs): the critic's features and a linear map."""
+    """(B, 1, S, S) -> (B, outputs): the critic's features and a linear layer."""
 
     def __init__(self, side: int, outputs: int) -> None:
         features = _features(side)
@@ -57,7 +57,7 @@ class ResidualEncoder(nn.Sequential):
 
 
 class ResidualGenerator(nn.Sequential):
-    """z (B, latent) -> (B, 1, S, S); no activation at either end."""
+    """z (B, latent) -> (B, 1, S, S), without activation on input or output."""
 
     def __init__(self, side: int, latent: int) -> None:
         channels = _channels(side)[::-1]
@@ -85,7 +85,7 @@ class ResidualCritic(nn.Module):
 
 
 class _Block(nn.Module):
-    """Norm, ReLU and convolution, twice, beside a 1x1 convolution."""
+    """Norm, ReLU and convolution, twice, plus a 1x1 convolution as shortcut."""
 
     def __init__(self, before: int, between: int, after: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def _activated(before: int, after: int) -> list[nn.Module]:
 
 
 def _features(side: int) -> nn.Sequential:
-    """(B, 1, S, S) -> (B, 512, 4, 4) from 64 pixels on."""
+    """(B, 1, S, S) -> (B, 512, 4, 4) for 64 pixels and more."""
     channels = _channels(side)
     blocks: list[nn.Module] = [nn.Conv2d(1, channels[0], 3, padding=1)]
     for before, after in itertools.pairwise(channels):
@@ -111,7 +111,7 @@ def _features(side: int) -> nn.Sequential:
 
 
 def _channels(side: int) -> list[int]:
-    """At full size and after each halving to 4 pixels, or to the nearest size above it."""
+    """Channels at full size and after each halving down to 4 pixels, or to the nearest size above it."""
     n = stages(side, SMALLEST)
     if not n or side % 2**n:
         raise UsageError(f"slices of {side} pixels cannot be halved to 4 x 4", fix="Take 128 or 256 pixels.")
@@ -119,6 +119,6 @@ def _channels(side: int) -> list[int]:
 
 
 def _size(side: int) -> int:
-    """Numbers in the features of a slice."""
+    """Size of the flattened features of a slice."""
     channels = _channels(side)
     return channels[-1] * (side >> len(channels) - 1) ** 2

@@ -1,4 +1,4 @@
-"""Outlines of implants: ellipses made irregular by smooth noise, or shapes from a library, with soft edges."""
+"""Outlines of implants: ellipses with irregular, soft edges, or shapes from a library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uadtk.networks.fields import chance, uniform
 
 REACH = 3.0  # radii on either side of the centre over which noise is drawn
 TILE = 32  # pixels of that noise along a side
-WIDEST_EDGE = 1.6  # radii: a smaller lesion than its edge is a dim spot
+WIDEST_EDGE = 1.6  # radii; a lesion smaller than its edge becomes a dim spot
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""What becomes of the tissue inside an implant's outline.
+"""Kinds of implants: how the tissue inside an outline is changed.
 
-``add``      brighter by an amount                        ``shift``   brighter where the intensity is in a band
-``replace``  most of the tissue gives way to brightness   ``blend``   a patch of another slice, without seams
-``dark``     most of the tissue gives way to darkness     ``deform``  tissue is drawn in or pushed out
+``add``      brightened by an amount          ``shift``   brightened within an intensity band
+``replace``  mostly replaced by bright values  ``blend``   a patch of another slice, blended without seams
+``dark``     mostly replaced by dark values    ``deform``  tissue contracted or expanded
 
-Amounts are shares of the brain's median, so that contrast means the same on every slice.
+Amounts are relative to the brain's median, so that contrast means the same on every slice.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from uadtk.networks.fields import chance, log_uniform, uniform
 from uadtk.networks.implant_outlines import Outline
 
 TASKS = ("add", "replace", "dark", "shift", "blend", "deform")
-ADDED = (0.13, 1.1)  # by which ``add`` brightens
-REPLACED = (1.12, 2.3)  # brightness of what ``replace`` puts there, over what was there or the median
-CLOSENESS = 0.5  # of a blended patch to the intensities that were there: 0 keeps the gradients alone
+ADDED = (0.13, 1.1)  # range of the amount of ``add``
+REPLACED = (1.12, 2.3)  # range of the brightness of ``replace``, relative to the local mean or the median
+CLOSENESS = 0.5  # of a blended patch to the original intensities; 0 keeps gradients only
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """Of each slice, all (n, 1, S, S) but ``median`` (n, 1, 1, 1).
+    """Per slice, all (n, 1, S, S) but ``median`` (n, 1, 1, 1).
 
-    ``foreign`` another slice of the batch, mirrored; ``median`` of the brain; ``grain`` and ``slow`` fine and slow
-    noise about N(0, 1); ``near`` in [0, 1], highest at the ventricles.
+    ``foreign``: another slice of the batch, mirrored; ``median`` of the brain; ``grain`` and ``slow``: fine and coarse
+    noise, about N(0, 1); ``near``: in [0, 1], highest at the ventricles.
     """
 
     foreign: Tensor
@@ -46,9 +46,9 @@ class Tissue:
 def change(
     image: Tensor, outline: Outline, task: Tensor, tissue: Tissue, visible: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """``image`` (n, 1, S, S) with each slice's ``task`` (n,) done inside its outline; and where it can be seen, bool.
+    """``image`` (n, 1, S, S) after each slice's ``task`` (n,), and the visible part of the change, bool.
 
-    That is where the image changes by ``visible`` times the median or more, and the core inside such a change.
+    Visible are changes of at least ``visible`` times the median, and the core that they enclose.
     """
     outline = _beside_ventricles(outline, tissue, generator)
     whole = _intensity(image, outline, task, tissue, generator)
@@ -65,7 +65,7 @@ def change(
 
 
 def _beside_ventricles(outline: Outline, tissue: Tissue, generator: Generator) -> Outline:
-    """Half of those near a ventricle keep to a band along it, 4 to 12 mm wide, as confluent lesions do."""
+    """Half of the outlines near a ventricle are confined to a band along it, as confluent lesions are, 4 to 12 mm wide."""
     n = len(outline.alpha)
     threshold = uniform(n, 0.08, 0.3, generator)
     at = outline.centre[:, 0] * outline.alpha.shape[-1] + outline.centre[:, 1]
@@ -76,7 +76,7 @@ def _beside_ventricles(outline: Outline, tissue: Tissue, generator: Generator) -
 
 
 def _intensity(image: Tensor, outline: Outline, task: Tensor, tissue: Tissue, generator: Generator) -> Tensor:
-    """keep x tissue + level x texture, with keep and level as the task has it."""
+    """keep x tissue + level x texture, with keep and level set by the task."""
     n, alpha, median = len(image), outline.alpha, tissue.median
     local = (image * alpha).sum(dim=(2, 3), keepdim=True) / alpha.sum(dim=(2, 3), keepdim=True).clamp(min=1e-3)
     added = log_uniform(n, *ADDED, generator) * median
@@ -94,12 +94,12 @@ def _intensity(image: Tensor, outline: Outline, task: Tensor, tissue: Tissue, ge
     level = level * (1 - fades * (0.5 + 0.5 * tissue.slow).clamp(0, 1))
     spared = chance(n, 0.6, generator) * (1 - ((image / median - 0.4) / 0.25).clamp(0, 1))  # fluid stays fluid
     sign = 1 - 2 * darkens.float()
-    difference = sign * (sign * (keep * image + level - image)).clamp(min=0)  # nothing bright darkens
+    difference = sign * (sign * (keep * image + level - image)).clamp(min=0)  # bright implants never darken
     return image + difference * (1 - spared)
 
 
 def _hollowed(to: Tensor, outline: Outline, task: Tensor, tissue: Tissue, generator: Generator) -> Tensor:
-    """A quarter of what is bright and large has a core as dark as fluid or as bright as tissue."""
+    """A quarter of the large bright implants get a core between fluid and tissue in brightness."""
     n = len(to)
     hollow = chance(n, 0.25, generator) * (outline.radius > 5) * ~_is(task, "dark")
     core = ((outline.depth - uniform(n, 0.3, 0.6, generator)) * 4).clamp(0, 1) * hollow * uniform(n, 0.5, 1, generator)
@@ -111,10 +111,10 @@ def _is(task: Tensor, name: str) -> Tensor:
 
 
 def _blended(image: Tensor, outline: Outline, tissue: Tissue, stretch: Tensor) -> Tensor:
-    """The stronger gradient of slice and foreign slice inside the outline, the slice's outside (Perez et al. 2003).
+    """Inside the outline the stronger gradient of slice and foreign slice, outside the slice's (Perez et al. 2003).
 
-    Solved on the whole slice in closed form as a screened Poisson equation (Bhat et al. 2008): intensities further than
-    about two radii apart are held where they were.
+    Solved in closed form on the whole slice, as a screened Poisson equation (Bhat et al. 2008): intensities more than
+    about two radii away are preserved.
     """
     own, other = _gradients(image), _gradients(tissue.foreign)
     stronger = sum(g.square() for g in other) > sum(g.square() for g in own)
@@ -129,12 +129,12 @@ def _blended(image: Tensor, outline: Outline, tissue: Tissue, stretch: Tensor) -
 
 
 def _gradients(image: Tensor) -> list[Tensor]:
-    """Differences to the next pixel down and across, wrapped around: slices are 0 at their borders."""
+    """Differences to the next pixel down and across; borders wrap around, where slices are 0."""
     return [image.roll(-1, dim) - image for dim in (2, 3)]
 
 
 def _deformed(image: Tensor, outline: Outline, tissue: Tissue, stretch: Tensor) -> Tensor:
-    """Each pixel from further out or further in, by up to seven tenths of its distance from the centre."""
+    """Pixels move towards or away from the centre, by up to 0.7 of their distance from it."""
     side = image.shape[-1]
     at = torch.arange(side, device=image.device, dtype=torch.float32)
     row, column = (part[:, None, None, None] for part in outline.centre.unbind(1))

@@ -1,12 +1,12 @@
-"""Lesions that were never there: slices with something abnormal implanted, and where it is.
+"""Implants: synthetic anomalies in lesion-free slices, with the mask that is the training target.
 
-The second way to learn anomalies without labels, beside reconstruction: what is implanted is the target. Recipes are
-from UNA and WMH-SynthSeg (bright lesions of drawn contrast), *Many Tasks Make Light Work* (Baugh et al. 2023: several
-kinds of anomaly, of which one trains on some and chooses on the others), DISYRE v2 (changes bound to intensities) and
-Tan et al. 2021 (foreign patches by Poisson blending). Ranges are ours, chosen by what was found on sites never seen.
+Recipes follow UNA and WMH-SynthSeg (bright lesions of random contrast), *Many Tasks Make Light Work* (Baugh et al.
+2023: several kinds of anomaly, some to train on and the others to select by), DISYRE v2 (changes of an intensity band)
+and Tan et al. 2021 (foreign patches by Poisson blending). Ranges are ours, chosen on scans of unseen sites.
 
-All draws are from a ``torch.Generator`` on the batch's device: one seed, the same bytes; torch's global generator is
-not touched. Slices are changed in rounds, at most one implant each, so that memory is a few times that of the batch.
+All draws are from a ``torch.Generator`` on the batch's device: the same seed gives the same bytes, and torch's global
+generator is not used. Implants are added in rounds of at most one per slice, which bounds memory to a few times the
+batch.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ LEAST_USABLE = 50  # pixels
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is implanted.
+    """Frequencies and ranges of implants.
 
-    ``tasks`` are the relative frequencies of the kinds (``implant_tasks.TASKS``); ``empty`` is the share of slices left
-    as they are, ``large`` that of slices whose first two implants are as large as tumours. Implants per slice are 1 +
-    Poisson, its mean one of ``means``, at most ``most``. Sizes are diameters of discs of equal area; over ``edge_mm``
-    an implant fades into its surroundings. ``periventricular`` is the share that is centred near a ventricle. What
-    changes the image by less than ``visible`` of the brain's median is no target, as nobody could find it; the hollow
+    ``tasks`` are the relative frequencies of the kinds (``implant_tasks.TASKS``); ``empty`` is the share of slices
+    without implants, ``large`` that of slices whose first two implants are as large as tumours. A slice gets 1 +
+    Poisson implants, with a mean from ``means``, and at most ``most``. Sizes are diameters of discs of equal area;
+    ``edge_mm`` is the width over which an implant fades into its surroundings. ``periventricular`` is the share centred
+    near a ventricle. Changes of less than ``visible`` times the brain's median are not part of the target; the hollow
     core of a bright implant is.
     """
 
@@ -53,11 +53,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of each implant that can be seen, all (M,).
+    """Properties of each visible implant, all (M,).
 
-    ``slice`` is its row in the batch; ``task`` its index in ``TASKS``; ``size_mm`` the diameter of a disc of the area
-    that it makes target; ``contrast`` the mean change there, as a share of the brain's median; ``edge_mm`` the width of
-    its edge; ``row`` and ``column`` the pixel it is centred on.
+    ``slice`` is its row in the batch; ``task`` its index in ``TASKS``; ``size_mm`` the diameter of a disc with the area
+    of its target; ``contrast`` the mean change there, relative to the brain's median; ``edge_mm`` the width of its
+    edge; ``row`` and ``column`` its centre.
     """
 
     slice: Tensor
@@ -87,10 +87,10 @@ def implanted(
     recipe: Recipe | None = None,
     shapes: Tensor | None = None,
 ) -> Implanted:
-    """Slices with implants in their ``usable`` tissue, and nothing else changed.
+    """Slices with implants in ``usable`` tissue, otherwise unchanged.
 
-    ``image`` (B, 1, S, S), about [0, 1] and 0 outside ``brain``; ``usable`` bool, True where nothing abnormal is known.
-    ``shapes`` (N, h, w), soft masks in [0, 1] that each fill their frame, lend half of the implants their outline.
+    ``image`` (B, 1, S, S), about [0, 1] and 0 outside ``brain``; ``usable`` bool, True where no lesion is known.
+    ``shapes`` (N, h, w), soft masks in [0, 1] that each fill their frame, are the outlines of half of the implants.
     """
     recipe, n = recipe or Recipe(), len(image)
     usable = usable & brain
@@ -132,7 +132,7 @@ def _tissue(image: Tensor, brain: Tensor, near: Tensor, pixel_mm: float, generat
 
 
 def _centres(usable: Tensor, near: Tensor, generator: Generator, recipe: Recipe) -> Tensor:
-    """Row and column of every implant, int64 (B, most, 2), evenly over usable tissue or near the ventricles."""
+    """Row and column of every implant, int64 (B, most, 2), uniform over usable tissue or near the ventricles."""
     anywhere = usable.flatten(1) + 1e-9
     near = near.flatten(1) * usable.flatten(1) + 1e-9 * anywhere
     place, beside = (torch.multinomial(w, recipe.most, True, generator=generator) for w in (anywhere, near))

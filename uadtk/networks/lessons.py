@@ -1,8 +1,9 @@
-"""What a model is taught with: a slice that looks like another scan's, with and without something abnormal in it.
+"""Lessons: randomised training slices with and without implanted lesions.
 
-The anatomy is moved, its contrast redrawn, bright things that are no lesions are added and lesions implanted, and all
-of it goes through one acquisition. A segmenter learns where the lesions are, a reconstructing model to take them away
-(as DISYRE v2 restores corrupted slices; here a corruption is an implant, and nothing tells the network its strength).
+Anatomy and contrast are randomised, bright structures that are not lesions are added, lesions are implanted, and both
+versions, with and without implants, go through the same simulated acquisition. A segmenter learns where the implants
+are, a reconstructing model to remove them (as DISYRE v2 restores corrupted slices, but the network is not told the
+strength of the corruption).
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from uadtk.networks.implants import BRIGHT, Facts, Recipe, implanted
 from uadtk.networks.randomise import acquired, moved, recoloured
 
 LEARNED = Recipe(tasks=BRIGHT)
-JUDGED = Recipe(tasks={"shift": 0.5, "blend": 0.5}, empty=0.0)  # kinds never trained on, to choose weights by
+JUDGED = Recipe(tasks={"shift": 0.5, "blend": 0.5}, empty=0.0)  # kinds never trained on, to select weights
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """``image`` and, without the implants, ``clean`` (B, 1, S, S), 0 outside ``brain``; bool masks of the same shape.
+    """``image`` with and ``clean`` without implants, (B, 1, S, S), 0 outside ``brain``; bool masks of the same shape.
 
-    ``counts``: brain that nothing abnormal is known of. ``target``: the implants. ``facts``: of each of them, as they
-    were before the acquisition.
+    ``counts``: brain without known lesions. ``target``: the implants. ``facts``: properties of each implant before the
+    acquisition.
     """
 
     image: Tensor
@@ -41,7 +42,10 @@ class Lesson:
 def lesson(
     batch: Batch, pixel_mm: float, recipe: Recipe, shapes: Tensor | None = None, generator: Generator | None = None
 ) -> Lesson:
-    """One for each slice of ``batch``; without a generator, a new one that torch's global seed decides."""
+    """A lesson for each slice of ``batch``; without a generator, draws depend on torch's global seed.
+
+    Computed in float32, also under autocast.
+    """
     generator = generator or torch.Generator(batch.image.device).manual_seed(int(torch.randint(2**62, ())))
     with torch.autocast(batch.image.device.type, enabled=False):
         image, (brain, abnormal) = moved(batch.image, [batch.brain, ~batch.normal], pixel_mm, generator)

@@ -1,11 +1,11 @@
-"""The latents of a Gaussian mixture VAE: z of an image is held close to a mixture, whose shape depends on w.
+"""Latents of a Gaussian mixture VAE: the prior of z is a mixture that depends on w.
 
-Dilokthanakul et al., *Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders* (2016). w is from
-N(0, 1), a component c is any of K alike, and z is from N(mean, variance) of that component, both functions of w. The
-image tells q(w) and q(z); which component z is from follows by Bayes.
+Dilokthanakul et al., *Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders* (2016). w is drawn
+from N(0, 1), the component c uniformly from K, and z from N(mean, variance) of that component, both functions of w. The
+image determines q(w) and q(z); the component follows by Bayes' rule.
 
-All are maps with one number per place (B, n, h, w); a vector is a map with one place. Every place has a mixture of its
-own, made by the same weights.
+All are maps with one number per position (B, n, h, w); a vector is a map of one position. Every position has a mixture
+of its own, computed by the same weights.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from uadtk.networks.unified import gaussian_kl, glorot, sampled
 
 Responsibilities = Literal["correct", "legacy"]
 
-LOG_PRECISION = 0.1  # of every component before training
+LOG_PRECISION = 0.1  # initial, of every component
 
 
 class Gaussian(NamedTuple):
-    """Independent normal distributions, one per number; the logarithm is of the variance, not of σ."""
+    """Independent normal distributions, one per number, with the log of the variance (not of σ)."""
 
     mean: Tensor
     log_variance: Tensor
 
     def draw(self) -> Tensor:
-        """One draw of each, differentiable."""
+        """One draw from each, differentiable in mean and log variance."""
         return sampled(self.mean, self.log_variance / 2)
 
 
 class MixtureLatent(nn.Module):
-    """Features (B, F, h, w) -> z (B, dim_z, h, w), and how far q(w), q(z) and q(c) are from their priors.
+    """Features (B, F, h, w) -> z (B, dim_z, h, w), and the divergences of q(w), q(z) and q(c) from their priors.
 
-    ``hidden`` puts a layer of so many ReLUs between w and the components; 0: means and log precisions are linear in w.
-    ``floor`` is the divergence of q(c) below which it costs no more and has no gradient, at every place.
+    ``hidden`` is the width of a ReLU layer between w and the components; with 0, means and log precisions are linear in
+    w. ``floor`` clamps the divergence of q(c) from below at every position, where it then has no gradient.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class MixtureLatent(nn.Module):
         nn.init.constant_(self.log_precisions.bias, LOG_PRECISION)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, draw: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """z and the three divergences, each (B,); w and z are drawn, or are the means of q(w) and q(z)."""
+        """z and the three divergences, each (B,). w and z are drawn with ``draw``, else they are the means."""
         q_w, q_z = self.encode(features)
         w, z = (q_w.draw(), q_z.draw()) if draw else (q_w.mean, q_z.mean)
         prior = self.prior(w)
@@ -72,7 +72,7 @@ class MixtureLatent(nn.Module):
         }
 
     def encode(self, features: Tensor) -> tuple[Gaussian, Gaussian]:
-        """q(w) and q(z), in float32: their divergences are small differences."""
+        """q(w) and q(z), in float32, as their divergences are small differences of large numbers."""
         w_mean, w_log_variance, z_mean, z_log_variance = (head(features).float() for head in self.heads)
         return Gaussian(w_mean, w_log_variance), Gaussian(z_mean, z_log_variance)
 
@@ -86,9 +86,9 @@ class MixtureLatent(nn.Module):
 
 
 def log_responsibilities(z: Tensor, components: Gaussian, form: Responsibilities = "correct") -> Tensor:
-    """log q(c|z,w) (B, K, h, w): each component's share of the density at z (B, dim_z, h, w).
+    """log q(c|z,w) (B, K, h, w): log of each component's fraction of the density at z (B, dim_z, h, w).
 
-    ``legacy`` is the published codes' density: the logarithm of the precision enters as -1 times itself, not as half.
+    ``legacy`` is the density of the published codes, where the log precision enters with factor -1 instead of 1/2.
     """
     mean, log_variance = components
     distance = (z[:, None] - mean).square() * (-log_variance).exp()
@@ -97,7 +97,7 @@ def log_responsibilities(z: Tensor, components: Gaussian, form: Responsibilities
 
 
 def conditional_divergence(q_z: Gaussian, components: Gaussian, log_q: Tensor) -> Tensor:
-    """Σ_c q(c) KL(q(z) || p(z|w,c)), summed over the numbers of z and over places -> (B,)."""
+    """Σ_c q(c) KL(q(z) || p(z|w,c)), summed over channels of z and positions -> (B,)."""
     mean, log_variance = (t[:, None] for t in q_z)
     offset = log_variance - components.log_variance
     distance = (mean - components.mean).square() * (-components.log_variance).exp()
@@ -106,6 +106,6 @@ def conditional_divergence(q_z: Gaussian, components: Gaussian, log_q: Tensor) -
 
 
 def component_divergence(log_q: Tensor, floor: float) -> Tensor:
-    """KL(q(c) || uniform), at most log K and at least ``floor`` at each place, summed over places -> (B,)."""
+    """KL(q(c) || uniform), at most log K and clamped at ``floor`` at each position, summed over positions -> (B,)."""
     divergence = (log_q.exp() * (log_q + math.log(log_q.shape[1]))).sum(1)
     return divergence.clamp(min=floor).flatten(1).sum(1)

@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FLAT = 1e-4  # sum of squares about the mean, below which a place or a template is without structure
-LEAST = 1e-6  # of a correlation in a geometric mean: one template that does not fit at all leaves something
+FLAT = 1e-4  # sum of squares about the mean; below it, a neighbourhood or template counts as constant
+LEAST = 1e-6  # lower clamp of a correlation, so that one template without any match does not zero the mean
 
 
 def correlation(volume: Tensor, template: Tensor) -> Tensor:
-    """Pearson's correlation, in [-1, 1], of ``template`` (d, h, w; odd sizes) with its surroundings in (D, H, W).
+    """Pearson's correlation, in [-1, 1], of ``template`` (d, h, w; odd sizes) with each neighbourhood in (D, H, W).
 
-    Outside the volume there are zeros. 0 where the surroundings or the template are flat.
+    The volume is padded with zeros. The result is 0 where the neighbourhood or the template is constant.
     """
     centred = template - template.mean()
     norm = centred.square().sum()
@@ -32,6 +32,6 @@ def correlation(volume: Tensor, template: Tensor) -> Tensor:
 def template_match(volume: Tensor, templates: Tensor) -> Tensor:
     """Geometric mean, in [0, 1], of |correlation| of (D, H, W) with each of ``templates`` (n, d, h, w)."""
     logs = torch.zeros_like(volume)
-    for template in templates:  # one by one: the maps of all together would be large
+    for template in templates:  # one at a time, to limit memory
         logs += correlation(volume, template).abs().clamp(min=LEAST).log()
     return (logs / len(templates)).exp()

@@ -1,4 +1,4 @@
-"""Coarse noise inside the brain (Kascenas et al. 2022), for models that learn to take it away."""
+"""Coarse noise inside the brain (Kascenas et al. 2022), for models that learn denoising."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def coarse_noise(brain: Tensor, std: float, cells: int = 16) -> Tensor:
-    """Gaussian noise drawn at ``cells`` x ``cells``, upsampled, rolled at random, 0 outside ``brain`` (B, 1, S, S)."""
+    """Gaussian noise of ``cells`` x ``cells``, upsampled and rolled at random; 0 outside ``brain`` (B, 1, S, S)."""
     batch, _, side, _ = brain.shape
     coarse = torch.randn(batch, 1, cells, cells, device=brain.device) * std
     noise = F.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Group norm that gives a slice the same result whatever slices are beside it."""
+"""Group norm whose result for a slice does not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's, in the order in memory in which it is exact.
+    """torch's group norm, computed in contiguous memory format, in which it is exact.
 
-    Where channels come last, on a CPU, it adds up naively: at 128 pixels a slice then changes, in the third digit, with
-    the slices beside it and the number of threads.
+    In channels-last format on a CPU it sums naively: at 128 pixels the result of a slice then varies, in the third
+    digit, with the rest of the batch and the number of threads.
     """
 
     def forward(self, x: Tensor) -> Tensor:

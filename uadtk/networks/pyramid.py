@@ -1,4 +1,4 @@
-"""Laplacian pyramid (Burt & Adelson 1983): band-pass images and a low-pass rest that add up to the image again."""
+"""Laplacian pyramid (Burt & Adelson 1983): band-pass images and a low-pass residual that sum to the image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Pyramid(nn.Module):
-    """Gaussian blur of ``sigma`` pixels (5x5), halving, and bilinear doubling."""
+    """Gaussian blur of ``sigma`` pixels (5x5) and 2x2 averaging downwards, bilinear interpolation upwards."""
 
     kernel: Tensor
 
@@ -22,7 +22,7 @@ class Pyramid(nn.Module):
         self.register_buffer("kernel", (line[:, None] * line[None, :])[None, None], persistent=False)
 
     def down(self, image: Tensor) -> Tensor:
-        """(B, 1, S, S) -> (B, 1, S/2, S/2): blurred, then averaged two by two."""
+        """(B, 1, S, S) -> (B, 1, S/2, S/2): blurred, then averaged over 2x2 pixels."""
         return F.avg_pool2d(F.conv2d(F.pad(image, (2, 2, 2, 2), mode="reflect"), self.kernel), 2)
 
     def up(self, image: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
-"""Domain randomisation: the same anatomy as another head, another sequence and another scanner would show it.
+"""Domain randomisation: anatomy, contrast and acquisition are drawn anew for every slice.
 
-A network that has seen one collection knows its contrast, its pixels and its coil. Here all of that is drawn anew for
-every slice (Billot et al.: *SynthSeg*, 2023; ranges of bias, resolution and spacing from *WMH-SynthSeg*, 2024, widened
-after what was measured on sites never seen). Three steps, so that lesions can be implanted between them:
+A network trained on one collection adapts to its contrast, resolution and coil. Randomising them prevents that (Billot
+et al.: *SynthSeg*, 2023; ranges of bias field and resolution from *WMH-SynthSeg*, 2024, widened after measurements on
+unseen sites). There are three steps; lesions are implanted before the last:
 
-``moved``       another head: flip, rotation, size, shear, place in the field of view, a smooth deformation
-``recoloured``  another sequence: each intensity is mapped to another one, rising or not
-``acquired``    another scanner: coil shading, resolution, noise, errors of skull stripping, scale
+``moved``       anatomy: flip, rotation, scale, shear, translation, smooth deformation
+``recoloured``  contrast: a random intensity curve, not always monotone
+``acquired``    acquisition: bias field, resolution, noise, skull-stripping errors, intensity scale
 
 Images are (B, 1, S, S), about [0, 1] and 0 outside the brain; masks are bool of the same shape. All draws are from a
-``torch.Generator`` on the batch's device, so one seed gives the same bytes again and torch's global generator is not
-touched. Memory is a few times that of the batch.
+``torch.Generator`` on the batch's device: the same seed gives the same bytes, and torch's global generator is not used.
+Memory is a few times that of the batch.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from torch import Generator, Tensor
 
 from uadtk.networks.fields import chance, filtered, gaussian, log_uniform, percentile, smooth_noise, spread, uniform
 
-KNOTS, ONE = 49, 30  # of an intensity curve, and the one at intensity 1
-BRIGHTEST = 3.0  # intensities are cut here: no tissue is brighter
-SCALE = (0.7, 1.2)  # where a slice's 98th percentile ends up; the preparation puts that of the scan at 1
+KNOTS, ONE = 49, 30  # of an intensity curve; index of the knot at intensity 1
+BRIGHTEST = 3.0  # intensities are clipped here; no tissue is brighter
+SCALE = (0.7, 1.2)  # range of a slice's 98th percentile; the preparation sets that of the scan to 1
 BIAS = 0.6  # largest logarithm of a bias field, about +-60 %
-BLUR_MM = (0.4, 1.8)  # standard deviation; of one axis of a thick reformatted slice up to twice that
+BLUR_MM = (0.4, 1.8)  # standard deviation; up to twice that along one axis, as in thick reformatted slices
 
 
 def moved(image: Tensor, masks: list[Tensor], pixel_mm: float, generator: Generator) -> tuple[Tensor, list[Tensor]]:
-    """Moved alike: flip, +-15 degrees, size and aspect +-12 %, shear +-.05, +-12 mm, deformed by 2 mm."""
+    """Image and masks: flip, +-15 degrees, scale and aspect +-12 %, shear +-.05, +-12 mm, deformation of 2 mm."""
     n, _, side, _ = image.shape
 
     def drawn(low: float, high: float) -> Tensor:
@@ -52,10 +52,10 @@ def moved(image: Tensor, masks: list[Tensor], pixel_mm: float, generator: Genera
 
 
 def recoloured(image: Tensor, brain: Tensor, generator: Generator) -> Tensor:
-    """Every slice through an intensity curve of its own, which leaves the brain's 98th percentile at about 1.
+    """Each slice after its own intensity curve, which keeps the brain's 98th percentile at about 1.
 
-    Gamma exp(+-.45) for seven in ten; a random rising curve for four in ten; for one in six a wave is added, so that
-    the order of tissues may change.
+    Gamma exp(+-.45) in 70 % of slices, a random increasing curve in 40 %, an added wave in one of six, which may change
+    the order of tissues.
     """
     n = len(image)
     image = image / percentile(image, brain, 98).clamp(min=1e-3)
@@ -81,11 +81,10 @@ def _through(image: Tensor, curve: Tensor) -> Tensor:
 
 
 def acquired(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """The slice as a scanner and a skull-stripping tool would give it, and the brain mask that goes with it.
+    """The slice after simulated acquisition and skull stripping, with its brain mask.
 
-    Further channels of ``image`` (B, C, S, S) undergo the same to the last draw: a slice with implants, and the same
-    slice without. The first one's 98th percentile in the brain ends up in ``SCALE`` and decides the scale of all: a
-    slice is not its scan, and what is implanted counts too.
+    All channels of ``image`` (B, C, S, S) undergo the same draws: a slice with and without implants. The intensity
+    scale is set by the 98th percentile of the first channel in the brain, drawn from ``SCALE``.
     """
     n = len(image)
     image = image * shading(brain, pixel_mm, generator)
@@ -122,9 +121,9 @@ def _coil(brain: Tensor, reach: Tensor, generator: Generator) -> Tensor:
 
 
 def _resolved(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generator) -> Tensor:
-    """Blur in both axes (.35), along one as in thick reformatted slices (.2), sharpening (.15), or nothing (.3).
+    """Blur of both axes (p .35), of one as in thick reformatted slices (.2), sharpening (.15), or none (.3).
 
-    Around the mean of the slice, with that mean outside the brain, so that the rim does not darken.
+    The outside of the brain counts as the slice's mean, so that the rim does not darken.
     """
     n, _, side, _ = image.shape
     kind = uniform(n, 0, 1, generator)
@@ -141,7 +140,7 @@ def _resolved(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generato
 
 
 def _noisy(image: Tensor, generator: Generator) -> Tensor:
-    """Rician noise up to 7 % of the scale for six in ten."""
+    """Rician noise of up to 7 % of the scale in 60 % of slices."""
     n, _, side, _ = image.shape
     std = uniform(n, 0, 0.07, generator) * chance(n, 0.6, generator)
     real, imaginary = torch.randn(2, n, 1, side, side, generator=generator, device=image.device)
@@ -149,7 +148,7 @@ def _noisy(image: Tensor, generator: Generator) -> Tensor:
 
 
 def _stripped(image: Tensor, brain: Tensor, pixel_mm: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """For three in ten the mask misses brain or takes in what is around it, by up to 3 mm, here more and there less."""
+    """In 30 % of slices the mask is shrunk or expanded by up to 3 mm, varying along the rim."""
     n, _, side, _ = image.shape
     width = 8 / pixel_mm
     soft = spread(brain, round(width))  # 1/2 at the rim, and its slope there about 1 / width

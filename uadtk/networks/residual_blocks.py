@@ -1,11 +1,11 @@
-"""The autoencoder of residual blocks of Chen & Konukoglu 2018, *Unsupervised Detection of Lesions in Brain MRI using
-constrained adversarial auto-encoders*.
+"""Residual autoencoder of Chen & Konukoglu 2018, *Unsupervised Detection of Lesions in Brain MRI using constrained
+adversarial auto-encoders*.
 
-Known of their code: pre-activated residual blocks with LeakyReLU 0.2, 16 channels at full size, four halvings, z a
-vector. Inferred: one block per halving, in which the channels double; 3x3 convolutions; average pooling down and
-nearest neighbours up; linear maps to z and back. They have batch norm. Here it is layer norm over all of a slice, as in
-a variant of the comparative study (Baur et al. 2021): three players encode images as well as reconstructions, and the
-statistics of a batch would be a mixture of all of these.
+Known from their code: pre-activated residual blocks with LeakyReLU 0.2, 16 channels at full size, four halvings, z a
+vector. Inferred: one block per halving, which doubles the channels; 3x3 convolutions; average pooling and
+nearest-neighbour upsampling; linear layers to z and back. The original has batch norm. Here it is layer norm over the
+whole slice, as in a variant of the comparative study (Baur et al. 2021): three players encode images as well as
+reconstructions, and batch statistics would mix these.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SLOPE = 0.2
 
 
 class ResidualBlock(nn.Module):
-    """(B, before, S, S) -> (B, after, S, S): norm, LeakyReLU and convolution, twice, beside a shortcut."""
+    """(B, before, S, S) -> (B, after, S, S): norm, LeakyReLU and convolution, twice, plus a shortcut."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualAutoencoder(nn.Module):
-    """``encode(x)`` -> [z] with z (B, latent), ``decode(z)`` -> (B, 1, S, S), both linear at their ends."""
+    """``encode(x)`` -> [z] with z (B, latent), ``decode(z)`` -> (B, 1, S, S), without output activations."""
 
     def __init__(self, side: int, latent: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Randomness that leaves no trace: inside the block torch is seeded, after it everything is as before."""
+"""Local seeding: torch is seeded inside the block, and its generators are restored afterwards."""
 
 from __future__ import annotations
 

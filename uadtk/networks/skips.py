@@ -1,4 +1,4 @@
-"""The unified decoder with skip connections from the unified encoder."""
+"""Unified decoder with skip connections from the unified encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uadtk.networks.unified import GROWTH, SLOPE, Encoder, glorot, widths
 
 
 def stage_outputs(encoder: Encoder, x: Tensor) -> list[Tensor]:
-    """What each stage of the encoder gives, large to small; the last is the encoder's output."""
+    """Output of each encoder stage, from large to small; the last is the encoder's output."""
     outputs = []
     for layer in encoder:
         x = layer(x)
@@ -22,7 +22,7 @@ def stage_outputs(encoder: Encoder, x: Tensor) -> list[Tensor]:
 
 
 class SkipDecoder(nn.Module):
-    """Outputs of the encoder's stages -> (B, 1, S, S). All but the last are concatenated where their size comes by."""
+    """Outputs of the encoder's stages -> (B, 1, S, S). All but the last are concatenated at their size."""
 
     def __init__(self, n: int, width: int = 32) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class SkipDecoder(nn.Module):
         self.apply(glorot)
 
     def forward(self, outputs: list[Tensor], on_skip: Callable[[Tensor], Tensor]) -> Tensor:
-        """``on_skip`` is applied to each skip connection."""
+        """``on_skip`` transforms each skip connection."""
         deepest, *skips = reversed(outputs)
         image = F.relu(deepest)
         for i, up in enumerate(self.up):

@@ -1,7 +1,7 @@
-"""Tissue maps: what is left of a slice if each of its tissues has one intensity, for models that translate to them.
+"""Tissue maps: each tissue class of a slice reduced to one intensity, as targets of image translation.
 
-A simulated healthy scan of low entropy, made from the slice itself: k-means of its intensities, smoothed before so that
-noise makes no classes, and the map a little after.
+They simulate healthy scans of low entropy from the slice itself: k-means of its intensities, smoothed beforehand so
+that noise does not form classes, and slightly blurred afterwards.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from uadtk.networks.translation import low_pass
 
-BEFORE, AFTER = 1.0, 0.5  # pixels, standard deviations
+BEFORE, AFTER = 1.0, 0.5  # standard deviations of the two blurs, pixels
 ROUNDS = 10
 
 
 def tissue_map(image: Tensor, brain: Tensor, normal: Tensor, tissues: int) -> Tensor:
     """``image`` with each pixel replaced by the mean of its class, slightly blurred, 0 outside ``brain``.
 
-    All (B, 1, S, S); each slice by itself. Pixels that are not ``normal`` have no part in the means and get that of the
-    middle class (in FLAIR, of three, white matter), so that what comes out is healthy.
+    All (B, 1, S, S); slices are processed independently. Pixels that are not ``normal`` are excluded from the means and
+    get the mean of the middle class (with three classes in FLAIR, white matter), so that the result is healthy.
     """
     counted = brain & normal
     weight = counted.to(image.dtype)
@@ -31,10 +31,10 @@ def tissue_map(image: Tensor, brain: Tensor, normal: Tensor, tissues: int) -> Te
 
 
 def class_means(values: Tensor, counted: Tensor, classes: int) -> Tensor:
-    """(B, ``classes``), ascending: k-means of each row of ``values`` (B, N), of those that are ``counted`` (bool).
+    """(B, ``classes``), ascending: k-means of the ``counted`` (bool) numbers in each row of ``values`` (B, N).
 
-    It starts from evenly spaced quantiles, so that nothing is random, and takes ``ROUNDS`` rounds. A class that nothing
-    is nearest to keeps its place; a row without anything to count is all 0.
+    Deterministic: it starts from evenly spaced quantiles and runs ``ROUNDS`` iterations. An empty class keeps its mean;
+    a row without counted numbers is all 0.
     """
     middles = (torch.arange(classes, device=values.device) + 0.5) / classes
     means = torch.nanquantile(values.masked_fill(~counted, torch.nan), middles, dim=1).T.nan_to_num()
@@ -47,5 +47,5 @@ def class_means(values: Tensor, counted: Tensor, classes: int) -> Tensor:
 
 
 def _classes(values: Tensor, means: Tensor) -> Tensor:
-    """Which of the ascending ``means`` (B, K) is nearest to each of ``values`` (B, N)."""
+    """Index of the nearest of the ascending ``means`` (B, K) for each of ``values`` (B, N)."""
     return torch.searchsorted(((means[:, 1:] + means[:, :-1]) / 2).contiguous(), values.contiguous())

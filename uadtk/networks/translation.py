@@ -1,8 +1,8 @@
-"""Pieces of the CycleGAN: a generator that translates images, a discriminator of patches, and their least squares.
+"""Components of the CycleGAN: a generator that translates images, a patch discriminator, and least-squares losses.
 
-Zhu, Park, Isola, Efros: *Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks* (2017). Left
-out are biases before an instance norm, which takes them away again. The generator's output has no activation instead of
-their tanh: images here have no highest value.
+Zhu, Park, Isola, Efros: *Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks* (2017).
+Biases before an instance norm are omitted, as the norm removes them. The generator has no output activation in place of
+their tanh, since intensities here have no upper bound.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SLOPE = 0.2
 
 
 class Generator(nn.Sequential):
-    """(B, 1, S, S) -> the same: two halvings, ``blocks`` residual blocks of ``4 * width`` channels, and back."""
+    """(B, 1, S, S) -> (B, 1, S, S): two halvings, ``blocks`` residual blocks of ``4 * width`` channels, and back."""
 
     def __init__(self, width: int = 64, blocks: int = 6) -> None:
         deep = 4 * width
@@ -34,7 +34,7 @@ class Generator(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """(B, C, S, S) -> the same: x + norm(conv(relu(norm(conv(x)))))."""
+    """(B, C, S, S) -> (B, C, S, S): x + norm(conv(relu(norm(conv(x)))))."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ResidualBlock(nn.Module):
 
 
 class Discriminator(nn.Sequential):
-    """(B, 1, S, S) -> (B, 1, S/8 - 2, S/8 - 2): near 1 where the 70x70 pixels around look real, near 0 where not."""
+    """(B, 1, S, S) -> (B, 1, S/8 - 2, S/8 - 2): near 1 where a patch of 70x70 pixels looks real, near 0 elsewhere."""
 
     def __init__(self, width: int = 64) -> None:
         layers: list[nn.Module] = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
@@ -63,17 +63,17 @@ class Discriminator(nn.Sequential):
 
 
 def deceit(judged: Tensor) -> Tensor:
-    """What a generator minimises: mean (D(fake) - 1)², of D's verdicts in any shape."""
+    """Loss of a generator: mean (D(fake) - 1)², for discriminator outputs of any shape."""
     return (judged.float() - 1).square().mean()
 
 
 def misjudgement(real: Tensor, fake: Tensor) -> Tensor:
-    """What a discriminator minimises: half of mean (D(real) - 1)² + mean D(fake)²."""
+    """Loss of a discriminator: half of mean (D(real) - 1)² + mean D(fake)²."""
     return 0.5 * (deceit(real) + fake.float().square().mean())
 
 
 def low_pass(image: Tensor, sigma: float) -> Tensor:
-    """``image`` (B, 1, S, S) under a Gaussian of ``sigma`` pixels, in float32; 0 leaves it as it is."""
+    """``image`` (B, 1, S, S) blurred by a Gaussian of ``sigma`` pixels, in float32; unchanged for 0."""
     if not sigma:
         return image
     radius = math.ceil(3 * sigma)

@@ -1,6 +1,6 @@
-"""U-Net (Ronneberger, Fischer, Brox 2015): an encoder and a decoder that are connected at every resolution.
+"""U-Net (Ronneberger, Fischer, Brox 2015): an encoder and a decoder, connected at every resolution.
 
-As is usual today: convolutions keep the size, each is followed by a norm and SiLU, and bilinear interpolation doubles.
+In its common modern form: convolutions are padded and followed by a norm and SiLU, and upsampling is bilinear.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from uadtk.networks.norms import GroupNorm
 
 
 def group_norm(channels: int) -> nn.Module:
-    """In eight groups, or in four, two or one where eight do not divide the channels."""
+    """With eight groups, or four, two or one where eight does not divide the channels."""
     return GroupNorm(math.gcd(8, channels), channels)
 
 
 class UNet(nn.Module):
-    """(B, before, S, S) -> (B, after, S, S), no activation on what goes out.
+    """(B, before, S, S) -> (B, after, S, S), without output activation.
 
     Parameters
     ----------
     side
         S, which must be a multiple of 2^(depth - 1).
     depth
-        Resolutions, of which each has half the pixels along a side and twice the channels of the one above.
+        Number of resolutions; each halves the side and doubles the channels of the one above.
     width
         Channels at full resolution.
     norm
-        From a number of channels to the layer after each convolution.
+        Makes the norm layer after each convolution, from its number of channels.
     dropout
-        Share of the features at the lowest resolution that is dropped in training.
+        Dropout rate at the lowest resolution, in training.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class UNet(nn.Module):
         return self.levels(x)[-1]
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        """Features of every resolution from the lowest up, and what goes out.
+        """Features of every resolution from the lowest up, and the output.
 
-        Features (B, width * 2^i, S / 2^i, S / 2^i), i from depth - 1 down to 0, are what the last convolution there
-        gives, before its norm and activation.
+        Features (B, width * 2^i, S / 2^i, S / 2^i), i from depth - 1 down to 0, are those of the last convolution at
+        that resolution, before its norm and activation.
         """
         skips = []
         for block in self.down[:-1]:  # type: ignore[union-attr]

@@ -1,8 +1,8 @@
 """The unified encoder and decoder of the comparative study (Baur et al. 2021, Fig. 4), and its two bottlenecks.
 
 Stride-2 5x5 convolutions from 32 up to 128 channels (in general from ``width`` to four times that), LeakyReLU 0.3,
-no normalisation (the authors report all results without it), identity output. At 128 pixels and 8x8 the encoder has
-666,752 parameters, the decoder 691,489, the dense bottleneck of 128 numbers 267,536.
+no normalisation (the authors report all results without it), no output activation. At 128 pixels and 8x8 the encoder
+has 666,752 parameters, the decoder 691,489, the dense bottleneck of 128 numbers 267,536.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GROWTH = 4
 
 
 def stages(side: int, resolution: int = 8) -> int:
-    """How many halvings lead from ``side`` to ``resolution`` pixels."""
+    """Number of halvings from ``side`` to ``resolution`` pixels."""
     return max(0, (side // resolution).bit_length() - 1)
 
 
@@ -35,12 +35,12 @@ def glorot(module: nn.Module) -> None:
 
 
 def _norm(side: int) -> list[nn.Module]:
-    """Layer norm over the pixels of each channel by itself, as the study's critics and generators have it."""
+    """Layer norm over the pixels of each channel separately, as in the study's critics and generators."""
     return [nn.LayerNorm([side, side], eps=1e-3)] if side else []
 
 
 class Encoder(nn.Sequential):
-    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n); ``normed`` is S if each convolution is followed by a layer norm."""
+    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n); with ``normed=S`` each convolution is followed by a layer norm."""
 
     def __init__(self, n: int, width: int = 32, normed: int = 0) -> None:
         channels = [1, *widths(n, width)]
@@ -53,9 +53,9 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """(B, C, S / 2^n, S / 2^n) -> (B, 1, S, S), ReLU on what comes in, no activation on what goes out.
+    """(B, C, S / 2^n, S / 2^n) -> (B, 1, S, S), with ReLU on the input and no output activation.
 
-    ``normed`` as in the encoder, and then what comes in is normed too.
+    ``normed`` as in the encoder; the input then has a layer norm too.
     """
 
     def __init__(self, n: int, width: int = 32, normed: int = 0) -> None:
@@ -71,7 +71,7 @@ class Decoder(nn.Sequential):
 
 
 class DenseLatent(nn.Module):
-    """1x1 convolution to C/8 channels, flatten, linear to z; and back. ``heads`` linear maps share the features."""
+    """1x1 convolution to C/8 channels, flatten, linear to z; and back. ``heads`` linear layers share the features."""
 
     def __init__(self, channels: int, resolution: int, latent: int, heads: int = 1) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class DenseLatent(nn.Module):
 
 
 class SpatialLatent(nn.Module):
-    """z keeps its place: 1x1 convolutions to ``latent`` channels and back."""
+    """z is a feature map: 1x1 convolutions to ``latent`` channels and back."""
 
     def __init__(self, channels: int, latent: int, heads: int = 1) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class SpatialLatent(nn.Module):
 
 
 def gaussian_kl(mean: Tensor, log_std: Tensor) -> Tensor:
-    """KL(N(mean, std²) || N(0, 1)), summed over everything but the batch -> (B,). In float32: small differences."""
+    """KL(N(mean, std²) || N(0, 1)), summed over all axes but the batch -> (B,); in float32 for accuracy."""
     mean, log_std = mean.float(), log_std.float()
     return 0.5 * (mean.square() + (2 * log_std).exp() - 2 * log_std - 1).flatten(1).sum(1)
 

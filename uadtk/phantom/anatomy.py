@@ -1,4 +1,4 @@
-"""Where the phantoms' anatomy comes from: the ICBM 2009a average brain, or anyone's FreeSurfer label map."""
+"""Anatomy of the phantoms: the ICBM 2009a average brain, or any FreeSurfer label map."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TISSUES = (
     "ventricle",
     "csf",
 )
-MARGIN = 6  # voxels kept around the brain, so that its surroundings deform with it
+MARGIN = 6  # voxels around the brain, so that its surroundings deform with it
 
 # FreeSurfer numbers (FreeSurferColorLUT.txt) by tissue; aparc's cortical parcels and their white matter by range.
 FREESURFER: Mapping[str, tuple[int, ...]] = MappingProxyType(
@@ -47,9 +47,9 @@ FREESURFER: Mapping[str, tuple[int, ...]] = MappingProxyType(
 class Anatomy:
     """A brain as tissue fractions.
 
-    ``fractions`` maps each of ``TISSUES`` to float32 (x, y, z) in [0, 1]; they add up to 1 inside the brain and to 0
-    outside. ``affine`` (4, 4) takes voxels to RAS+ mm; axes run along R, A, S at 1 mm. ``myelin``,
-    where it is known: T1-weighted intensity over what the tissue has on average, less 1 (dark on FLAIR where positive).
+    ``fractions`` maps each of ``TISSUES`` to float32 (x, y, z) in [0, 1]; they sum to 1 inside the brain and to 0
+    outside. ``affine`` (4, 4) maps voxels to RAS+ mm; axes run along R, A, S at 1 mm. ``myelin``, if known:
+    T1-weighted intensity relative to the tissue's mean, minus 1 (positive values are dark on FLAIR).
     """
 
     fractions: Mapping[str, NDArray[np.float32]]
@@ -59,13 +59,13 @@ class Anatomy:
 
     @cached_property
     def depth_mm(self) -> NDArray[np.float32]:
-        """Signed distance to the brain's surface, positive inside, cut at 4 mm."""
+        """Signed distance to the brain surface, positive inside, clipped at 4 mm."""
         inside = np.asarray(sum(self.fractions.values())) > 0.5
         return np.asarray(_shells(inside) - _shells(~inside))
 
     @cached_property
     def near_ventricle(self) -> NDArray[np.float32]:
-        """1 at the ventricles' wall and falling to 0 within about 15 mm: where white matter ages first."""
+        """1 at the ventricular wall, falling to 0 within about 15 mm: where white matter ages first."""
         halved = self.fractions["ventricle"][::2, ::2, ::2]
         near = sum(np.minimum(1, 3 * ndimage.gaussian_filter(halved, sigma)) for sigma in (1.0, 2.0, 4.0)) / 3
         full = np.repeat(np.repeat(np.repeat(near, 2, 0), 2, 1), 2, 2)
@@ -73,7 +73,7 @@ class Anatomy:
 
 
 def _shells(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """City-block depth up to 4 voxels: cheap, and only its zero and its slope matter."""
+    """City-block depth up to 4 voxels: cheap, and only its zero level and slope matter."""
     depth = inside.astype(np.float32)
     for _ in range(3):
         inside = ndimage.binary_erosion(inside, border_value=1)
@@ -83,7 +83,7 @@ def _shells(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def icbm() -> Anatomy:
-    """The average brain of 152 young adults (Fonov et al. 2009) that ships inside nilearn; read without importing it.
+    """The average brain of 152 young adults (Fonov et al. 2009) shipped with nilearn; read without importing nilearn.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def icbm() -> Anatomy:
     """
     nilearn = find_spec("nilearn")
     if nilearn is None or nilearn.origin is None:
-        raise BackendError("the ICBM brain comes with nilearn", "phantom", 'Run: pip install "uadtk[phantom]".')
+        raise BackendError("the ICBM brain needs nilearn", "phantom", 'Run: pip install "uadtk[phantom]".')
     folder = Path(nilearn.origin).parent / "datasets" / "data"
     maps: dict[str, NDArray[np.float32]] = {}
     for name in ("t1", "gm", "wm"):
@@ -118,10 +118,10 @@ def _myelin(t1: NDArray[np.float32], grey: NDArray[np.float32], white: NDArray[n
 def _from_maps(
     brain: NDArray[np.bool_], grey: NDArray[np.float32], white: NDArray[np.float32], affine: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float32]]:
-    """Eight tissues out of grey and white matter, by where they are in MNI space.
+    """Split grey and white matter into eight tissues by their position in MNI space.
 
-    The maps are averages of many heads, hence blurred; powers, renormalised, give one head's edges back. Fluid takes
-    the lowest, because sulci that no two heads share have been averaged away.
+    The maps are averages of many heads and so blurred; renormalised powers restore the edges of a single head. Fluid
+    has the lowest power, because sulci differ between heads and have been averaged away.
     """
     grey, white, fluid = grey**3, white**3, np.clip(1 - grey - white, 0, 1) ** 2
     share = brain / np.maximum(grey + white + fluid, 1e-6)
@@ -152,16 +152,16 @@ def _from_maps(
 
 
 def _soft(distance: Any, width: float) -> Any:
-    """A step from 0 to 1 at 0 that takes ``width`` to happen, so that no straight cut is seen."""
+    """A smooth step from 0 to 1 at 0 over ``width``, to avoid visible straight cuts."""
     return 1 / (1 + np.exp(np.clip(-distance / width, -30, 30)))
 
 
 @lru_cache(maxsize=2)
 def from_labels(path: Path) -> Anatomy:
-    """A label map with FreeSurfer's numbers, whole head or brain alone, any orientation, resampled to 1 mm.
+    """A label map with FreeSurfer's numbers, whole head or brain only, in any orientation, resampled to 1 mm.
 
-    Skull and scalp are dropped. Numbers that are not in ``FREESURFER`` take the nearest known tissue when they lie
-    inside the brain.
+    Skull and scalp are dropped. Voxels inside the brain with a number not in ``FREESURFER`` take the nearest known
+    tissue.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def from_labels(path: Path) -> Anatomy:
     labels, affine = _read(path)
     if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
         if labels.ndim != 3 or not np.array_equal(labels, np.rint(labels)):
-            raise DataError("not a label map", str(path), "Give a 3-D volume of whole FreeSurfer numbers.")
+            raise DataError("not a label map", str(path), "Give a 3-D volume of FreeSurfer's integer labels.")
         labels = labels.astype(np.int32)
     table = np.zeros(max(int(labels.max()), 5002) + 1, np.uint8)
     for code, name in enumerate(TISSUES, 1):
@@ -192,7 +192,7 @@ def from_labels(path: Path) -> Anatomy:
         tissue = tissue[tuple(nearest)]
     origin = np.eye(4)
     origin[:3, 3] = -(np.array(tissue.shape) - 1) / 2
-    # Label maps have hard, stepped edges. A blur takes the steps away, the square gives the width of a voxel back.
+    # Label maps have hard, stepped edges: blurring removes the steps, squaring restores edges one voxel wide.
     parts = {
         name: ndimage.gaussian_filter((brain & (tissue == code)).astype(np.float32), 1.0, truncate=3) ** 2
         for code, name in enumerate(TISSUES, 1)
@@ -202,7 +202,7 @@ def from_labels(path: Path) -> Anatomy:
 
 
 def _brain(tissue: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What a skull-stripping tool keeps: the tissue, its sulci, and 1 mm of the fluid around."""
+    """The brain mask of a skull-stripping tool: tissue, sulci, and 1 mm of the surrounding fluid."""
     tissue_only = np.pad((tissue > 0) & (tissue < 8), 8)
     closed = ndimage.gaussian_filter(tissue_only.astype(np.float32), 4, truncate=2) > 0.45
     hull = ndimage.binary_dilation(tissue_only, iterations=1) | closed

@@ -1,11 +1,11 @@
-"""FLAIR: how bright each tissue is, and how that varies from scan to scan and from place to place.
+"""FLAIR contrast: the intensity of each tissue and its variation between scans and within a scan.
 
-Measured with ``../shared/data``: kirby113, mslesseg39 and eight training gliomas, the lesion and 8 mm around it left
-out; ICBM's tissues brought over by affine registration, or by the MNI grid the scan is on. Medians, as a share of the
-brain's 98th percentile, range over the scans:
+Measured on ``../shared/data``: kirby113, mslesseg39 and eight training gliomas, without the lesion and 8 mm around it;
+ICBM's tissues were mapped by affine registration, or by the MNI grid for scans on it. Medians relative to the brain's
+98th percentile, range over the scans:
 
     white matter 0.72-0.86      cortex 0.73-0.84 (with partial volume)   deep grey 0.76-0.91   brainstem 0.72-0.88
-    cerebellum 0.74-0.91, its white matter 0.68-0.84                     ventricles 0.08-0.31, where they are covered
+    cerebellum 0.74-0.91, its white matter 0.68-0.84                     ventricles 0.08-0.31, if in the field of view
     robust standard deviation within white matter 0.06-0.10; noise of the in-plane Laplacian 0.003-0.019
     brain quantiles: 5 % 0.08-0.47, 25 % 0.46-0.70, 50 % 0.72-0.82, 75 % 0.79-0.88, 95 % 0.94-0.97, 99 % 1.03-1.07
     lesions / median of the rest of the brain: MS 1.85, white-matter hyperintensities 1.39, gliomas 1.17-1.56-2.01
@@ -29,7 +29,7 @@ RATIO = {
     "ventricle": (0.18, 0.06),
     "csf": (0.28, 0.08),
 }
-SPREAD = {"white": 0.035, "cortex": 0.06, "csf": 0.35}  # of the slow variation within a tissue, 1 standard deviation
+SPREAD = {"white": 0.035, "cortex": 0.06, "csf": 0.35}  # standard deviation of the slow variation within a tissue
 
 
 def draw_ratios(rng: np.random.Generator) -> dict[str, float]:
@@ -39,10 +39,10 @@ def draw_ratios(rng: np.random.Generator) -> dict[str, float]:
 
 
 def signal(rng: np.random.Generator, anatomy: Anatomy, ratios: dict[str, float]) -> Field:
-    """Noise-free FLAIR of ``anatomy``, white matter about 1, on the anatomy's grid.
+    """Noise-free FLAIR of ``anatomy`` on its grid, with white matter at about 1.
 
-    Sulci are wider or narrower from place to place; tissues drift over 20 mm; white matter next to the ventricles is
-    brighter, as it is in healthy adults. Outside the brain there is fluid, so that resampling draws no dark seam.
+    The width of sulci varies locally; tissue intensities drift over 20 mm; white matter next to the ventricles is
+    brighter, as in healthy adults. Fluid is continued outside the brain, so that resampling causes no dark seam.
     """
     parts = anatomy.fractions
     shape = parts["white"].shape
@@ -64,7 +64,7 @@ def signal(rng: np.random.Generator, anatomy: Anatomy, ratios: dict[str, float])
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Field:
-    """Fine structure that no tissue map has: a factor about 1, features of 2 and 6 mm, 3 % each."""
+    """Fine structure absent from tissue maps: a factor about 1 with features of 2 and 6 mm, 3 % each."""
     fine = smooth_field(rng, shape, tuple(2 / s for s in spacing))
     fine += smooth_field(rng, shape, tuple(6 / s for s in spacing))
     return 1 + np.float32(0.03) * fine

@@ -1,4 +1,4 @@
-"""Another head from the same anatomy: where each voxel of the phantom looks into it."""
+"""Individual heads from one anatomy: the anatomy coordinates of each voxel of the phantom."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def coordinates(
 ) -> tuple[Field, NDArray[np.float64]]:
     """Anatomy voxel coordinates (3, x, y, z) of every voxel of a new grid, and that grid's affine.
 
-    The brain gets an adult's volume (1.45 l, standard deviation 8 %) and proportions of its own (3 %); the head is
+    The brain gets an adult's volume (1.45 l, standard deviation 8 %) and individual proportions (3 %); the head is
     tilted by up to 8 degrees; a smooth displacement (35 mm and 15 mm features, 2.2 and 0.9 mm standard deviation)
-    makes the sides differ. ``strength`` scales all of it; 0 is the
-    anatomy as it is. The third axis is a multiple of ``slices``.
+    makes the hemispheres differ. ``strength`` scales all of these; 0 leaves the anatomy unchanged. The length of the
+    third axis is a multiple of ``slices``.
     """
     own_volume = float((anatomy.depth_mm > 0).sum())
     volume = 1.45e6 * np.exp(np.clip(rng.normal(0, 0.08), -0.16, 0.16))

@@ -1,4 +1,4 @@
-"""Smooth random fields: what deformation, texture, bias and ragged lesion borders are made of."""
+"""Smooth random fields, used for deformation, texture, bias and irregular lesion borders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cell: tuple[f
     """Gaussian field of unit variance: normal numbers on a coarse grid, interpolated by cubic B-splines.
 
     ``cell`` is the coarse grid's spacing in voxels, per axis. Plain elementwise sums (no BLAS), so that the result
-    depends on nothing but the generator.
+    depends only on the generator.
     """
     knots = [int(np.ceil((n - 1) / c)) + 4 for n, c in zip(shape, cell, strict=True)]
     field = rng.standard_normal(knots, dtype=np.float32)
@@ -24,7 +24,7 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cell: tuple[f
 
 
 def _spline_along(coarse: Field, axis: int, at: NDArray[np.floating[Any]]) -> Field:
-    """Cubic B-spline through four neighbours, scaled so that the variance stays one on average."""
+    """Cubic B-spline weights of four neighbours, scaled to unit variance on average."""
     first = at.astype(np.intp)
     t = at - first
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6

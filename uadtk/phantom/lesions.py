@@ -1,7 +1,7 @@
-"""Lesions of stated volume, put into an anatomy that is already on the phantom's grid.
+"""Lesions of a given volume, placed in an anatomy on the phantom's grid.
 
-All lesions of a scan together are one signed distance to their border. Sliding the border until the mask has the volume
-asked for meets any volume on any grid, thick slices included.
+All lesions of a scan are represented by one signed distance to their border. Moving the border until the mask has the
+requested volume works for any volume on any grid, including thick slices.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Ovoid:
 class Border:
     """Signed distance (mm, positive inside) to the border of all lesions, within ``box`` of the thin-sliced grid.
 
-    ``limit`` is such a distance too, to the tissue that is spared: however large the lesions, they do not cross it.
+    ``limit`` is a signed distance to the spared tissue, which lesions of any size do not cross.
     """
 
     box: tuple[slice, slice, slice]
     distance: Field
     limit: Field
-    slices: int  # thin slices to a thick one; ``box`` begins and ends with a thick one
+    slices: int  # thin slices per thick slice; ``box`` starts and ends on thick slices
 
     @property
     def thick_box(self) -> tuple[slice, slice, slice]:
@@ -52,18 +52,18 @@ class Border:
         return x, y, slice(z.start // self.slices, z.stop // self.slices)
 
     def inside(self, grown: float) -> Field:
-        """The distance once the border has moved outwards by ``grown`` mm."""
+        """The distance after moving the border outwards by ``grown`` mm."""
         return np.asarray(np.minimum(self.distance + np.float32(grown), self.limit))
 
     def mask(self, grown: float) -> NDArray[np.bool_]:
-        """The voxels of the thick grid of which half or more is lesion."""
+        """The voxels of the thick grid that are at least half lesion."""
         return averaged(np.clip(self.inside(grown) + np.float32(0.5), 0, 1), self.slices) >= 0.5
 
 
 def plan(
     rng: np.random.Generator, kind: Kind, ml: float, anatomy: Anatomy, where: Field, spacing: Spacing
 ) -> list[Ovoid]:
-    """Where lesions go: MS mostly beside the ventricles and pointing away from them, tumours deep in one hemisphere.
+    """Place lesions: MS mostly next to the ventricles and pointing away from them, tumours deep in one hemisphere.
 
     ``where`` (3, x, y, z) are the anatomy coordinates of the phantom's voxels.
     """
@@ -92,7 +92,7 @@ def plan(
 
 
 def _volumes(rng: np.random.Generator, kind: Kind, ml: float) -> list[float]:
-    """Volumes that add up to ``ml``: many small (log-normal about 0.25 ml, 0.02 to 3) or one, sometimes two, large."""
+    """Volumes that sum to ``ml``: many small (log-normal about 0.25 ml, 0.02 to 3) or one large, sometimes two."""
     if kind == "tumour":
         second = rng.uniform(0.1, 0.35) if rng.random() < 0.2 and ml > 10 else 0.0
         return [ml * (1 - second)] + [ml * second] * (second > 0)
@@ -131,7 +131,7 @@ def borders(
     spacing: Spacing,
     slices: int,
 ) -> Border:
-    """The lesions' border on the phantom's grid, ragged by smooth noise and stopped by the tissues they spare."""
+    """The lesions' border on the phantom's grid, made irregular by smooth noise and limited by the spared tissues."""
     shape = where.shape[1:]
     coarse_mm, fine_mm = (4, 2) if kind == "ms" else (14, 4)
     ragged = smooth_field(rng, shape, tuple(coarse_mm / s for s in spacing))
@@ -157,7 +157,7 @@ def borders(
 
 
 def _limit(kind: Kind, anatomy: Anatomy, where: Field) -> Field:
-    """Lesions end where white matter does (MS), or at the ventricles and the pia, sparing most cortex (tumours)."""
+    """Lesions end at the border of white matter (MS), or at ventricles and pia, sparing most cortex (tumours)."""
     parts = anatomy.fractions
     allowed = parts["white"] + parts["brainstem"] + parts["cerebellum_white"]
     if kind == "tumour":
@@ -166,12 +166,12 @@ def _limit(kind: Kind, anatomy: Anatomy, where: Field) -> Field:
 
 
 def fit_volume(border: Border, brain: NDArray[np.bool_], ml: float, voxel_ml: float) -> float:
-    """How far to move the border, in mm, so that the mask inside ``brain`` has ``ml``.
+    """Distance in mm to move the border so that the mask inside ``brain`` has ``ml``.
 
     Raises
     ------
     UsageError
-        There is no room for so much.
+        The brain has no room for lesions of this volume.
     """
     within = brain[border.thick_box]
     wanted = ml / voxel_ml
@@ -182,15 +182,15 @@ def fit_volume(border: Border, brain: NDArray[np.bool_], ml: float, voxel_ml: fl
         low, high = (low, middle) if enough else (middle, high)
     got = int((border.mask(high) & within).sum())
     if abs(got - wanted) > max(0.1 * wanted, 2):
-        fix = "Ask for less, or for another seed."
+        fix = "Reduce lesion_ml or change the seed."
         raise UsageError(
-            f"lesions of {ml:g} ml do not fit into this brain ({got * voxel_ml:.2g} ml do)", "lesion_ml", fix
+            f"lesions of {ml:g} ml do not fit into this brain (at most {got * voxel_ml:.2g} ml)", "lesion_ml", fix
         )
     return high
 
 
 def averaged(volume: Field, slices: int) -> Field:
-    """The mean of every ``slices`` neighbours along z."""
+    """The mean of every ``slices`` consecutive slices along z."""
     if slices == 1:
         return volume
     x, y, z = volume.shape
@@ -200,7 +200,7 @@ def averaged(volume: Field, slices: int) -> Field:
 def _offsets(
     shape: tuple[int, ...], ovoid: Ovoid, spacing: Spacing, box: tuple[slice, ...] = (slice(None),) * 3
 ) -> list[Field]:
-    """Millimetres from the centre along each axis of the grid, ready to broadcast."""
+    """Distance in mm from the centre along each axis of the grid, for broadcasting."""
     axes = [((np.arange(n) - c) * s).astype(np.float32) for n, c, s in zip(shape, ovoid.centre, spacing, strict=True)]
     return list(np.ix_(*(axis[part] for axis, part in zip(axes, box, strict=True))))
 

@@ -32,10 +32,10 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Phantom:
-    """A scan with what is true about it, all on one grid.
+    """A scan with its ground truth, on one grid.
 
-    ``scan``: float32, 0 outside ``brain``. ``lesion``: the voxels of which half or more is lesion (none if healthy).
-    ``facts``: how it was made, JSON-able.
+    ``scan``: float32, 0 outside ``brain``. ``lesion``: voxels that are at least half lesion (none if healthy).
+    ``facts``: the parameters it was made with, JSON-serialisable.
     """
 
     scan: Scan
@@ -58,25 +58,25 @@ def make(
     noise: float | None = None,
     bias: float | None = None,
 ) -> Phantom:
-    """One phantom. The same arguments give the same voxels, on any machine and with any number of threads.
+    """Make one phantom. The same arguments give the same voxels on any machine and with any number of threads.
 
-    What is None is drawn from ranges seen in real scans. Geometry, contrast, lesions and noise have generators of
-    their own: the same seed with other lesions (and no mass effect) is the same brain in the same noise.
+    Arguments that are None are drawn from ranges observed in real scans. Geometry, contrast, lesions and noise have
+    separate generators: the same seed with other lesions (and no mass effect) gives the same brain and noise.
 
     Parameters
     ----------
     anatomy : Anatomy, optional
         ICBM's average brain if not given.
     lesion_ml : float, optional
-        Volume of all lesions together, of the mask on the phantom's own grid.
+        Total lesion volume of the mask, on the phantom's own grid.
     contrast : float, optional
-        Lesion intensity as a multiple of white matter's.
+        Lesion intensity relative to white matter.
     mass_effect : float
-        0 to 0.5: how far tissue is pushed off the lesions, as a share of their radius.
+        0 to 0.5: displacement of the tissue around lesions, as a share of their radius.
     slice_mm, in_plane_mm : float
-        Slice thickness (slices touch) and pixel size.
+        Slice thickness (contiguous slices) and pixel size.
     deformation : float
-        0 (the anatomy as it is) to 2; 1 makes heads as different as adults' are.
+        0 (the anatomy unchanged) to 2; 1 gives the variability of adult heads.
     noise : float, optional
         Standard deviation of the Rician noise, as a share of white matter's intensity.
     bias : float, optional
@@ -101,7 +101,7 @@ def make(
     anatomy = anatomy or icbm()
     shape_rng, contrast_rng, lesion_rng, noise_rng = np.random.default_rng(seed).spawn(4)
 
-    slices = max(1, round(slice_mm / 1.25))  # thin slices that are averaged to one thick one
+    slices = max(1, round(slice_mm / 1.25))  # thin slices averaged to one thick slice
     thin = (in_plane_mm, in_plane_mm, slice_mm / slices)
     voxel_ml = in_plane_mm**2 * slice_mm / 1000
     where, affine = coordinates(shape_rng, anatomy, thin, slices, deformation)
@@ -149,15 +149,15 @@ def _check_ranges(**values: float | None) -> None:
 
 def _check(kind: Kind, lesion_ml: float | None, contrast: float | None, mass_effect: float) -> None:
     if kind not in get_args(Kind):
-        raise UsageError("no such lesions", f"lesions={kind}", did_you_mean(kind, get_args(Kind)))
+        raise UsageError("unknown kind of lesions", f"lesions={kind}", did_you_mean(kind, get_args(Kind)))
     if kind == "none" and (lesion_ml is not None or contrast is not None or mass_effect):
-        raise UsageError("a healthy phantom has no lesions to shape", "lesions=none", "Choose ms or tumour.")
+        raise UsageError("a healthy phantom has no lesions to configure", "lesions=none", "Choose ms or tumour.")
 
 
 def _stripped(
     rng: np.random.Generator, anatomy: Anatomy, where: Field, thin: tuple[float, float, float], slices: int
 ) -> NDArray[np.bool_]:
-    """The brain mask a stripping tool would give: the surface, off by a millimetre here and there."""
+    """The brain mask of a skull-stripping tool: the surface with local errors of a millimetre."""
     depth = ndimage.map_coordinates(anatomy.depth_mm, where, order=1, output=np.float32, cval=-4)
     depth += np.float32(0.5) * smooth_field(rng, depth.shape, tuple(12 / s for s in thin)) + rng.uniform(-0.8, 0.5)
     pieces, _ = ndimage.label(shapes.averaged(depth, slices) > 0)
@@ -165,7 +165,7 @@ def _stripped(
 
 
 def _paint(rng: np.random.Generator, head: Field, inside: Field, contrast: float, kind: Kind) -> None:
-    """Lesions over the tissue, in place: fading to the border, a tumour with a core; ``contrast`` on average."""
+    """Blend lesions into the tissue, in place: fading at the border, tumours with a core, on average ``contrast``."""
     fade_mm = np.float32(2 if kind == "ms" else 8)
     bright = np.float32(0.5) + np.clip(inside / fade_mm, 0, 1) + 0.12 * smooth_field(rng, inside.shape, (6.0,) * 3)
     if kind == "tumour":
@@ -183,10 +183,10 @@ def _acquired(
     noise: float | None,
     bias: float | None,
 ) -> tuple[Field, dict[str, float]]:
-    """What a scanner does: in-plane blur, coil sensitivity, Rician noise, an arbitrary scale."""
+    """Simulate the scanner: in-plane blur, coil sensitivity, Rician noise, an arbitrary scale."""
     blur_mm = rng.uniform(0.35, 0.75)
     usual_noise, usual_bias = float(np.exp(rng.uniform(*np.log((0.015, 0.06))))), rng.uniform(0.01, 0.09)
-    noise = usual_noise if noise is None else noise  # drawn even if given: what follows stays the same
+    noise = usual_noise if noise is None else noise  # drawn even if given, so that later draws do not change
     bias = usual_bias if bias is None else bias
     scale = rng.uniform(300, 900)
     out = ndimage.gaussian_filter(voxels, (blur_mm / spacing[0], blur_mm / spacing[1], 0), truncate=3)

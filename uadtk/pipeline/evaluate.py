@@ -2,7 +2,7 @@
 
 Two grids. ``native``: the truth is never resampled; scores are brought to the scan's own grid, where ``segment`` works.
 ``model``: the study's protocol, everything on the slices that the network sees, where a pixel is lesion if any part of
-it is; slices without brain are not seen. Operating points are calibrated on native grids, and used here as they are.
+it is; slices without brain are ignored. Operating points are calibrated on native grids and used unchanged here.
 """
 
 from __future__ import annotations
@@ -11,42 +11,41 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-import uadtk
 from uadtk.checkpoint import Checkpoint, new
-from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.volume import Mask
-from uadtk.io.cohort import Cohort, Row, read_row
-from uadtk.io.read import located
+from uadtk.core.volume import Grid, Mask
+from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, read_row, refuse_copies
+from uadtk.io.write import ROOM, scratch, storing
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, ScanResult, Seen, keep
-from uadtk.pipeline.normal import lesion_of
+from uadtk.pipeline.each import each, successful
+from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, build_method, score_map, score_slices
-from uadtk.pipeline.segment import as_told, check_point, floor_of
-from uadtk.pipeline.threshold import calibrate, scratch
+from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
+from uadtk.preparation.lesion_free import lesion_of
+from uadtk.version import VERSION
 
-Grid = Literal["native", "model"]
 Watch = Callable[[Row, Scoring, Mask], None]
-NAME_MASKS = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
-HEALTHY_GROUPS = (None, "healthy", "control", "controls")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """``measures`` by name; ``lesion_share`` of the labelled brains' voxels; ``failed``: (image, reason) of each.
 
-    ``options`` holds the resolved recipe and the digests of checkpoint and cohort: what is needed to do it again.
-    ``precision_recall`` and ``histograms`` as in ``uadtk.metrics.pooled.Pooled``.
+    ``options`` holds the resolved recipe and the digests of checkpoint and cohort: everything needed to repeat it.
+    ``precision_recall`` and ``histograms`` as in ``uadtk.metrics.pooled.Pooled``. ``trained_on``: scans of split
+    ``train``, which the model may have learned.
     """
 
     model: str
@@ -60,10 +59,12 @@ class Evaluation:
     precision_recall: list[tuple[float, float]]
     histograms: dict[str, Any]
     options: dict[str, Any]
+    trained_on: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; what is not defined is None."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
+        """Plain values; undefined ones are None."""
+        point = None if self.point is None else self.point.to_json()
+        plain: dict[str, Any] = _without_nan({**asdict(self), "point": point})
         return plain
 
 
@@ -77,8 +78,8 @@ def evaluate(
 ) -> Evaluation:
     """All measures of ``checkpoint`` on ``cohort``; those of an operating point only if one is given.
 
-    Rows with a lesion mask, be it empty, are labelled. Rows without are healthy and count for false positives alone,
-    unless their group says otherwise: unmarked patients are left out. A scan that fails is left out and said.
+    Rows with a lesion mask, even an empty one, are labelled. Rows without are healthy and count for false positives
+    only, unless their group says otherwise: unmarked patients are left out. A scan that fails is reported and left out.
     ``run.seed`` decides the intervals. On native grids ``watch`` is shown each labelled scan as it is scored.
 
     Raises
@@ -88,6 +89,7 @@ def evaluate(
     DataError
         No row that can be used, or none that could be read and scored.
     """
+    refuse_copies(cohort)
     rows = _usable(cohort, point, run)
     method = build_method(checkpoint, run)
     if point is not None:
@@ -110,6 +112,7 @@ def evaluate(
         precision_recall=found.precision_recall,
         histograms=found.histograms,
         options=_options(checkpoint, cohort, point, run),
+        trained_on=sum(row.split == "train" for row in cohort),
     )
 
 
@@ -137,7 +140,7 @@ def fitting_point(checkpoint: Checkpoint, name: str | None, run: Run) -> Operati
 def baseline(
     checkpoint: Checkpoint, point: OperatingPoint | None, table: Cohort, run: Run
 ) -> tuple[Checkpoint, OperatingPoint | None]:
-    """No learning, everything else alike: ``histeq`` with the checkpoint's preparation and cleaners.
+    """The no-learning baseline: ``histeq`` with the checkpoint's preparation and cleaners.
 
     Its point has the strategy of ``point`` and is calibrated on the same scans: ``table``, or the split of it, whose
     digest ``point`` carries. None where ``table`` does not hold those scans.
@@ -155,7 +158,7 @@ def calibration_rows(table: Cohort, point: OperatingPoint) -> Cohort | None:
 
 
 def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]:
-    rows = [row for row in cohort if row.lesion_mask or row.group in HEALTHY_GROUPS]
+    rows = [row for row in cohort if row.lesion_mask or row.presumed_healthy]
     if not rows:
         raise DataError("no scan has a lesion mask or is known to be healthy", cohort.source, NAME_MASKS)
     if point is None and not any(row.lesion_mask for row in rows):
@@ -176,30 +179,26 @@ def _see_all(
     run: Run,
     watch: Watch | None,
 ) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
-    """Score every row; a failure costs that row alone."""
-    seen: list[Seen] = []
-    failed: list[tuple[Row, UadtkError]] = []
-    threshold = None if point is None else point.threshold
-    for row in run.track(rows, "evaluating"):
-        try:
-            look = _look(row, method, grid, run, watch)
-        except Exception as error:
-            if len(rows) == 1:
-                raise
-            failed.append((row, as_told(error, row)))
-            run.say(f"{row.subject}: left out: {failed[-1][1].one_line()}")
-        else:
-            seen.append(keep(look, threshold, floor_of(point), folder / f"{len(seen):06d}"))
-    if not seen:
-        raise DataError(f"none of {len(rows)} scans could be evaluated", fix="The lines above say why.")
-    return seen, tuple((str(row.image), error.one_line()) for row, error in failed)
+    """Score and measure every row; the second part lists (image, reason) of those that failed."""
+    threshold, place = None if point is None else point.threshold, iter(range(len(rows)))
+    distinct = Distinct()
+
+    def work(row: Row) -> Seen:
+        look = _look(row, method, grid, run, watch, distinct)
+        with storing(folder, "scores", ROOM):
+            return keep(look, threshold, floor_of(point), folder / f"{next(place):06d}")
+
+    outcomes = list(each(rows, work, run, "evaluating"))
+    seen = [outcome.result for outcome in successful(outcomes, "evaluated")]
+    return seen, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
 
 
-def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None) -> Look:
-    scan, brain_mask = read_row(row)
-    lesion = lesion_of(row, scan)
+def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, distinct: Distinct) -> Look:
+    scan, brain_mask = read_row(row, run)
+    distinct.check(row, scan)
+    lesion = lesion_of(row, scan, run)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
-    with located(row.image), measured() as cost:
+    with measured() as cost:
         if grid == "native":
             scoring = score_map(scan, method, run, brain_mask)
             score, brain = scoring.score.voxels, scoring.brain.voxels
@@ -222,12 +221,12 @@ def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | Non
         "checkpoint_digest": checkpoint.digest,
         "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
-        "cohort_digest": cohort.digest(),
+        "cohort_digest": content_digest(cohort),
         "min_voxels": floor_of(point),
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,
-        "versions": {"uadtk": uadtk.__version__, "numpy": np.__version__, checkpoint.dist: checkpoint.version},
+        "versions": {"uadtk": VERSION, "numpy": np.__version__, checkpoint.dist: checkpoint.version},
     }
 
 

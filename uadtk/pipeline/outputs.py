@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import uadtk
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.volume import Volume
 from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
 from uadtk.report.page import report_html
+from uadtk.version import VERSION
 
 COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean")
 _FILES = {
@@ -38,7 +38,7 @@ def output_paths(folder: Path, name: str, maps: Sequence[str] = ()) -> dict[str,
 
 
 def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overwrite: bool) -> None:
-    """Write everything beside its place, then move it there at once; ``run.timings`` gains ``write``."""
+    """Write everything to a staging folder, then move it into place together; ``run.timings`` gains ``write``."""
     maps = result.scoring.maps
     refuse_existing(output_paths(folder, name, tuple(maps)).values(), overwrite)
     with staged(folder, overwrite) as stage:
@@ -51,8 +51,9 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
             **maps,
         }
         with run.stage("write"), ThreadPoolExecutor(2) as pool:
-            # compressing lets go of the interpreter, so the report is drawn meanwhile
-            jobs = [pool.submit(write_nifti, paths[key], volume) for key, volume in volumes.items()]
+            # compression releases the GIL, so the report is drawn in parallel
+            header = result.scoring.scan.header  # the outputs claim what the input claims
+            jobs = [pool.submit(write_nifti, paths[key], volume, header) for key, volume in volumes.items()]
             write_text(paths["report"], report_html(result))
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))
@@ -60,7 +61,7 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
                 job.result()
         write_json(paths["provenance"], result.provenance)
         written = {path.name for path in stage.iterdir()}
-    if overwrite:  # a reconstruction of the model before must not stay beside the mask of this one
+    if overwrite:  # a previous model's reconstruction must not remain beside this model's mask
         for path in output_paths(folder, name).values():
             if path.name not in written:
                 path.unlink(missing_ok=True)
@@ -90,6 +91,6 @@ def _describe(folder: Path) -> None:
     """The file that makes a folder a BIDS derivative."""
     path = folder / "dataset_description.json"
     if not path.exists():
-        generated = [{"Name": "uadtk", "Version": uadtk.__version__}]
+        generated = [{"Name": "uadtk", "Version": VERSION}]
         record = {"Name": "uadtk lesion segmentations", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
         write_json(path, {**record, "GeneratedBy": generated})

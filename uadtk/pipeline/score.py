@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint
-from uadtk.core import options as opts
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.model import capabilities
 from uadtk.core.run import Run
+from uadtk.core.scorer import scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.networks.memory import keep_memory
 from uadtk.preparation import Prepared, prepare
+from uadtk.preparation.background import background
 
 Float = NDArray[np.float32]
 SLICES_AT_ONCE = 32
@@ -27,7 +28,7 @@ SLICES_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Method:
-    """A checkpoint made ready: model, scorer and cleaners built once for many scans."""
+    """A checkpoint with model, scorer and cleaners built, for use on many scans."""
 
     checkpoint: Checkpoint
     model: Any
@@ -38,8 +39,8 @@ class Method:
 def build_method(checkpoint: Checkpoint, run: Run) -> Method:
     """Raises UsageError if the model lacks what the scorer needs."""
     keep_memory()
-    scorer = from_spec("scorers", checkpoint.scorer)
-    cleaners = tuple(from_spec("cleaners", spec) for spec in checkpoint.cleaners)
+    scorer = registry.build("scorers", checkpoint.scorer)
+    cleaners = tuple(registry.build("cleaners", spec) for spec in checkpoint.cleaners)
     model = checkpoint.build(run.device)
     check_scorer(scorer, model, checkpoint)
     return Method(checkpoint, model, scorer, cleaners)
@@ -47,11 +48,12 @@ def build_method(checkpoint: Checkpoint, run: Run) -> Method:
 
 def check_scorer(scorer: Any, model: Any, checkpoint: Checkpoint) -> None:
     """Raises UsageError if the model (class or instance) lacks a method that the scorer calls."""
-    missing = set(scorer.needs) - capabilities(model)
+    missing = set(scorer_traits(scorer).needs) - capabilities(model)
     if missing:
         raise UsageError(
-            f"scorer '{checkpoint.scorer}' needs {', '.join(sorted(missing))}, model '{checkpoint.model}' has not",
-            fix=f"It has: {', '.join(sorted(capabilities(model)))}.",
+            f"scorer '{checkpoint.scorer}' needs {', '.join(sorted(missing))}, "
+            f"which model '{checkpoint.model}' does not provide",
+            fix=f"It provides: {', '.join(sorted(capabilities(model)))}.",
         )
 
 
@@ -64,25 +66,34 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
         if "reconstruction" in maps:  # back to the scan's intensity
             maps["reconstruction"] *= np.float32(prepared.intensity)
         own = {name: Volume(prepared.to_own_grid(values) * brain, scan.affine) for name, values in maps.items()}
+        if "reconstruction" in own and prepared.dark:
+            own["reconstruction"] = _above_background(own["reconstruction"], prepared, scan)
         own_score = ScoreMap(prepared.to_own_grid(score) * brain, scan.affine)
-    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own)
+    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, prepared.decisions)
+
+
+def _above_background(image: Volume, prepared: Prepared, scan: Scan) -> Volume:
+    """The pseudo-healthy image of a scan whose dark end is not 0, with the scan's background around the brain."""
+    outside = np.float32(background(scan))
+    voxels = np.where(prepared.own_brain.voxels, image.voxels + np.float32(prepared.dark), outside)
+    return Volume(voxels, image.affine)
 
 
 def score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
-    """Score, cleaned, and maps on the slices that the network sees, (n, side, side)."""
+    """Cleaned score, and maps, on the slices that the network sees, (n, side, side)."""
     score, maps = raw_slices(prepared, method, run)
     with run.stage("clean"):
         return cleaned(score, prepared, method.cleaners), maps
 
 
 def raw_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
-    """Score and maps as the scorer makes them, (n, side, side): no cleaner has seen them."""
+    """Score and maps before any cleaner, (n, side, side)."""
     with run.stage("network"):
         return _through_network(prepared, method, run)
 
 
 def cleaned(score: Float, prepared: Prepared, cleaners: Sequence[Any]) -> Float:
-    """What the cleaners, one after the other, leave of a score (n, side, side)."""
+    """The score (n, side, side) after all cleaners, applied in order."""
     for cleaner in cleaners:
         score = cleaner.clean(score, prepared.image, prepared.brain, prepared.spacing_mm)
     return score
@@ -90,11 +101,11 @@ def cleaned(score: Float, prepared: Prepared, cleaners: Sequence[Any]) -> Float:
 
 def _through_network(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
     image, brain = torch.from_numpy(prepared.image)[:, None], torch.from_numpy(prepared.brain)[:, None]
-    at_once = len(image) if getattr(method.scorer, "whole_scan", False) else SLICES_AT_ONCE
+    at_once = len(image) if scorer_traits(method.scorer).whole_scan else SLICES_AT_ONCE
     scores, maps = [], []
     for x, inside in zip(image.split(at_once), brain.split(at_once), strict=True):
         x, inside = x.to(run.device, memory_format=torch.channels_last), inside.to(run.device)
-        with torch.inference_mode(not getattr(method.scorer, "needs_gradient", False)):
+        with torch.inference_mode(not scorer_traits(method.scorer).needs_gradient):
             scored = method.scorer.score(method.model, x, inside)
         scores.append(scored.score[:, 0].cpu())
         maps.append({name: values[:, 0].cpu() for name, values in scored.maps.items()})
@@ -102,20 +113,3 @@ def _through_network(prepared: Prepared, method: Method, run: Run) -> tuple[Floa
     if not np.isfinite(score).all():
         raise DataError("the model's score is not finite", fix="Check the scan's intensities and the checkpoint.")
     return score, {name: torch.cat([part[name] for part in maps]).numpy() for name in maps[0]}
-
-
-def from_spec(kind: registry.Kind, spec: str) -> Any:
-    """The scorer or cleaner that a spec names."""
-    name, values = opts.parse_spec(spec)
-    cls = registry.load(kind, name)
-    return cls(opts.build(cls.Options, values, name))
-
-
-def same_spec(kind: registry.Kind, one: str, other: str) -> bool:
-    """True if both name the same thing with the same options, spelled out or left at their defaults."""
-
-    def meaning(spec: str) -> tuple[str, Any]:
-        name, values = opts.parse_spec(spec)
-        return name, opts.build(registry.load(kind, name).Options, values, name)
-
-    return one == other or meaning(one) == meaning(other)

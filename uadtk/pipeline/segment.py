@@ -5,34 +5,33 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import uadtk
 from uadtk import registry
-from uadtk.checkpoint import Checkpoint
-from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
+from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
+from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.outputs import output_paths, write_outputs
-from uadtk.pipeline.score import Method, same_spec, score_map
-
-MIN_VOXELS = 8
+from uadtk.pipeline.point import check_point, floor_of
+from uadtk.pipeline.score import Method, score_map
+from uadtk.version import VERSION
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What becomes a finding: 26-connected, and at least this large (millilitres win where both are given).
+    """Which components become findings: 26-connected, at least this large (millilitres take precedence).
 
     ``min_voxels`` None: the size the operating point was calibrated for, or 8 where it looked at no components.
     """
@@ -44,11 +43,6 @@ class Rules:
         if self.min_volume_ml is not None:
             return max(1, int(np.ceil(self.min_volume_ml / voxel_ml - 1e-9)))
         return self.min_voxels or floor_of(point)
-
-
-def floor_of(point: OperatingPoint | None) -> int:
-    """Voxels of the smallest component that counts: what the point was calibrated for, else 8."""
-    return (point and point.min_voxels) or MIN_VOXELS
 
 
 def segment(
@@ -66,83 +60,57 @@ def segment(
     smallest = rules.smallest(scan.voxel_ml, point)
     if point.min_voxels is not None and smallest < point.min_voxels:
         calibrated = f"'{point.name}' was calibrated for components of {point.min_voxels} voxels or more"
-        run.say(f"{calibrated}: with {smallest} it does not hold what it promises")
+        run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
-        above = scoring.score.voxels > np.float32(point.threshold)
-        labels, _ = label_components(above.T, connectivity=26, min_size=smallest)
-        components = Volume(labels.T, scan.affine)
-        findings = _findings(components, scoring.score.voxels)
+        above = scoring.score.zyx > np.float32(point.threshold)
+        labels, _ = label_components(above, connectivity=26, min_size=smallest)
+        components = Volume.from_zyx(labels, scan.affine)
+        findings = _findings(components, scoring.score)
     return Segmentation(scoring, point, Mask(components.voxels > 0, scan.affine), components, findings)
 
 
 def segment_file(
     row: Row, name: str, method: Method, point: OperatingPoint, folder: Path, run: Run, rules: Rules, overwrite: bool
 ) -> Segmentation:
-    """Read, segment, write, tell the observers."""
-    refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work, and again before writing
+    """Read, segment, write, notify observers."""
+    refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work; checked again before writing
     with run.stage("read"):
-        scan, brain_mask = read_row(row)
-    with located(row.image):  # what is wrong with a scan is said of that scan
+        scan, brain_mask = read_row(row, run)
+    with located(row.image):
         result = segment(scan, method, point, run, brain_mask, rules)
-    result = replace(result, provenance=provenance(row, method, point, rules, result, run))
+    result = replace(result, provenance=provenance(source_of_file(row, scan), method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)
     return result
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One row of a cohort: a segmentation, or the error that prevented it."""
-
-    row: Row
-    name: str
-    result: Segmentation | UadtkError
-
-
 def segment_cohort(
-    rows: Sequence[tuple[Row, str]],
+    rows: Sequence[Row],
+    names: Sequence[str],
     method: Method,
     point: OperatingPoint,
     folder: Path,
     run: Run,
     rules: Rules,
     overwrite: bool,
-) -> Iterator[Outcome]:
-    """Segment every row; a failure is one outcome, the rest go on."""
-    for row, name in run.track(rows, "segmenting"):
+) -> Iterator[Outcome[Segmentation]]:
+    """Segment every row into files that begin with its name; a scan that fails does not stop the others."""
+    left = iter(names)
+
+    def work(row: Row) -> Segmentation:
+        name = next(left)
         run.timings.clear()
         try:
-            yield Outcome(row, name, segment_file(row, name, method, point, folder, run, rules, overwrite))
+            return segment_file(row, name, method, point, folder, run, rules, overwrite)
         except Exception as error:
-            if len(rows) == 1 and not isinstance(error, UadtkError):
-                raise  # a bug: with a traceback, where there is nothing else to lose
-            told = as_told(error, row)
-            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=told)
-            yield Outcome(row, name, told)
+            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=as_error(error, str(row.image)))
+            raise
+
+    yield from each(rows, work, run, "segmenting")
 
 
-def as_told(error: Exception, row: Row) -> UadtkError:
-    """The error that a row of a cohort ends with: a bug in one scan costs that scan alone, and says so."""
-    if isinstance(error, UadtkError):
-        return error
-    what = f"failed unexpectedly ({type(error).__name__}: {error})"
-    return UadtkError(what, str(row.image), "Run it alone for the traceback, and report it.")
-
-
-def check_point(checkpoint: Checkpoint, point: OperatingPoint) -> None:
-    """A threshold holds only for scores made the way its calibration made them."""
-    made, now = (point.scorer, *point.cleaners), (checkpoint.scorer, *checkpoint.cleaners)
-    kinds: list[registry.Kind] = ["scorers", *(["cleaners"] * len(point.cleaners))]  # type: ignore[list-item]
-    if len(made) != len(now) or not all(map(same_spec, kinds, made, now)):
-        raise UsageError(
-            f"was calibrated for {' '.join(made)}, not for {' '.join(now)}",
-            f"operating point '{point.name}'",
-            "Run uadtk threshold with the same scorer and cleaners.",
-        )
-
-
-def _findings(components: Volume, score: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Finding, ...]:
-    stats = label_stats(components.voxels.T, score.T)
+def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
+    stats = label_stats(components.zyx, score.zyx)
     centroids_mm = stats.centroid[:, ::-1] @ components.affine[:3, :3].T + components.affine[:3, 3]
     return tuple(
         Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean)
@@ -157,25 +125,39 @@ def _findings(components: Volume, score: np.ndarray[Any, np.dtype[np.float32]]) 
     )
 
 
+def source_of_file(row: Row, scan: Scan) -> dict[str, Any]:
+    """The input as provenance records it: the file or folder, and what its reader said of it."""
+    source = {"path": str(row.image), "sha256": sha256_of(row.image), "brain_mask": str(row.brain_mask or "")}
+    said = {"notes": list(scan.notes), "facts": dict(scan.facts)}
+    return {**source, **{key: value for key, value in said.items() if value}}
+
+
+def source_of_array(scan: Scan) -> dict[str, str]:
+    """The same for a scan that was given in memory: the digest is of voxels (C order) and affine."""
+    digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).tobytes() + scan.affine.tobytes())
+    return {"path": "in memory", "sha256": digest.hexdigest()}
+
+
 def provenance(
-    row: Row, method: Method, point: OperatingPoint, rules: Rules, result: Segmentation, run: Run
+    source: dict[str, Any], method: Method, point: OperatingPoint, rules: Rules, result: Segmentation, run: Run
 ) -> dict[str, Any]:
-    """Everything that is needed to make the same mask again."""
+    """Everything needed to reproduce the mask."""
     checkpoint = method.checkpoint
     packages = ("torch", "numpy", "numba", "nibabel", "connected-components-3d")
     return {
         "versions": {
-            "uadtk": uadtk.__version__,
+            "uadtk": VERSION,
             "python": platform.python_version(),
             **{package: metadata.version(package) for package in packages},
             **({checkpoint.dist: checkpoint.version} if checkpoint.dist != registry.OWN else {}),
         },
-        "input": {"path": str(row.image), "sha256": _sha256(row.image), "brain_mask": str(row.brain_mask or "")},
+        "input": source,
         "brain_source": result.scoring.brain_source,
+        "decisions": result.scoring.decisions,
         "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
         "options": {
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
-            "point": asdict(point),
+            "point": point.to_json(),
             "min_voxels": rules.smallest(result.mask.voxel_ml, point),
             "device": run.device,
         },
@@ -184,8 +166,3 @@ def provenance(
 
 
 _RESOLVED = ("model", "preparation", "scorer", "cleaners")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

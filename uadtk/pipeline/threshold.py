@@ -3,130 +3,86 @@
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint
-from uadtk.core import options as opts
-from uadtk.core.errors import DataError, UadtkError, UsageError
+from uadtk.core.errors import DataError, UsageError
 from uadtk.core.run import Run
-from uadtk.core.thresholder import CalibrationScan, OperatingPoint
-from uadtk.io.cohort import Cohort, Row, read_row
-from uadtk.pipeline.normal import lesion_free, lesion_of
-from uadtk.pipeline.score import Method, build_method, score_map
+from uadtk.core.spec import Spec
+from uadtk.core.thresholder import OperatingPoint
+from uadtk.io.cohort import Cohort, Row, refuse_copies
+from uadtk.io.write import scratch
+from uadtk.pipeline.score import build_method
+from uadtk.pipeline.scored import check_subjects, for_thresholder, score_all
 
 
-def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: str, name: str, run: Run) -> OperatingPoint:
-    """The operating point that ``strategy`` (a thresholder spec) finds on ``cohort``.
+def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str, run: Run) -> OperatingPoint:
+    """The operating point that ``strategy`` (a thresholder) finds on ``cohort``.
 
     Thresholders for healthy scans see the brain voxels of lesion-free slices only, where lesions are known. The point
-    then says in ``measured`` which share of the brain that is, on average over scans: ``brain_counted``.
-
-    A thresholder may have a method ``check_subjects(n)`` that raises UsageError: it is asked before any scan is scored.
+    then records in ``measured`` which share of the brain that is, on average over scans: ``brain_counted``. A scan
+    that fails is reported and left out.
 
     Raises
     ------
     UsageError
-        The strategy needs lesion masks and the cohort has none, or more subjects than there are.
+        The strategy needs lesion masks and the cohort has none, or needs more subjects than there are.
     DataError
         No scan could be used.
     """
-    short = opts.parse_spec(strategy)[0]
+    refuse_copies(cohort)
     thresholder, rows = ready(strategy, cohort)
+    if len(rows) < len(cohort) and not thresholder.needs_lesions:
+        left = f"{len(cohort) - len(rows)} scans of patients without a lesion mask"
+        run.say(f"{left} are left out: nothing says where they are healthy")
     method = build_method(checkpoint, run)
     with scratch() as folder:
-        kept: dict[Path, float] = {}  # files, with the share of the brain that counts
-        for row in run.track(rows, "scoring"):
-            try:
-                kept |= _spool(row, method, thresholder.needs_lesions, folder, run)
-            except UadtkError as error:
-                run.say(f"{row.subject}: left out: {error.one_line()}")
-        if not kept:
-            raise DataError("no scan could be used for calibration", str(cohort.source))
-        choice = thresholder.choose(Spooled(tuple(kept)))
-        counted = float(np.mean(list(kept.values())))
+        scored = score_all(rows, method, [checkpoint.cleaners], folder, run, ("native",))
+        scans = for_thresholder(thresholder, scored, 0, "native")
+        for scan in scored:
+            if scan not in scans.scans:
+                run.say(f"{scan.subject}: left out: no lesion-free slice")
+        choice = thresholder.choose(scans)
     if not np.isfinite(choice.threshold):
-        raise DataError(f"'{short}' found no threshold on {len(kept)} scans", str(cohort.source))
+        raise DataError(f"'{strategy.name}' found no threshold on {len(scans)} scans", str(cohort.source))
+    counted = 1.0 if thresholder.needs_lesions else float(np.mean([scan.normal["native"] for scan in scans.scans]))
     return OperatingPoint(
-        name=name or short,
+        name=name or strategy.name,
         threshold=float(choice.threshold),
         strategy=strategy,
         target=choice.target,
         scorer=checkpoint.scorer,
         cleaners=checkpoint.cleaners,
-        scans=len(kept),
+        scans=len(scans),
         digest=cohort.digest(),
         date=dt.date.today().isoformat(),
         measured={**choice.measured, **({"brain_counted": counted} if counted < 1 else {})},
         interval=choice.interval,
         min_voxels=choice.min_voxels,
+        failed=len(rows) - len(scored),
     )
 
 
-def ready(strategy: str, cohort: Cohort) -> tuple[Any, list[Row]]:
-    """The thresholder, and the rows it can use. Raises UsageError where :func:`calibrate` says so, before any work."""
-    short, values = opts.parse_spec(strategy)
-    cls = registry.load("thresholders", short)
-    thresholder = cls(opts.build(cls.Options, values, short))
-    rows = [row for row in cohort if row.lesion_mask or not thresholder.needs_lesions]
+def ready(strategy: Spec, cohort: Cohort) -> tuple[Any, list[Row]]:
+    """The thresholder, and the rows it can use. Raises UsageError as :func:`calibrate` does, before any work."""
+    thresholder = registry.build("thresholders", strategy)
+    rows = [row for row in cohort if row.lesion_mask or (not thresholder.needs_lesions and _has_healthy(row))]
+    if not rows and not thresholder.needs_lesions:
+        groups = ", ".join(sorted({f"'{row.group}'" for row in cohort}))
+        raise UsageError(
+            f"'{strategy.name}' needs healthy scans, these are of patients without lesion masks (group {groups})",
+            str(cohort.source),
+            "Name lesion masks or lesion_free_slices, or mark healthy subjects in the column group.",
+        )
     if not rows:
-        raise UsageError(f"'{short}' needs lesion masks, the cohort names none", str(cohort.source))
-    if hasattr(thresholder, "check_subjects"):
-        thresholder.check_subjects(len({row.subject for row in rows}))
+        raise UsageError(f"'{strategy.name}' needs lesion masks, the cohort names none", str(cohort.source))
+    check_subjects(thresholder, (row.subject for row in rows))
     return thresholder, rows
 
 
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A temporary folder. Raises UadtkError if it cannot be made or is full: no scan may be lost to that unseen."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
-            yield Path(folder)
-    except OSError as error:
-        what = f"the scores cannot be kept there ({error.strerror or error})"
-        raise UadtkError(what, tempfile.gettempdir(), "Set TMPDIR to a folder with room.") from error
-
-
-@dataclass(frozen=True)
-class Spooled:
-    """Scored scans on disk, one at a time in memory."""
-
-    files: tuple[Path, ...]
-
-    def __iter__(self) -> Iterator[CalibrationScan]:
-        for file in self.files:
-            with np.load(file) as scan:
-                yield CalibrationScan(
-                    subject=str(scan["subject"]),
-                    score=scan["score"],
-                    brain=scan["brain"],
-                    lesion=scan.get("lesion", None),
-                    voxel_ml=float(scan["voxel_ml"]),
-                )
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-
-def _spool(row: Row, method: Method, labelled: bool, folder: Path, run: Run) -> dict[Path, float]:
-    """Score one scan into a file: it, and the share of its brain to calibrate on; nothing if there is none."""
-    scan, brain_mask = read_row(row)
-    scoring = score_map(scan, method, run, brain_mask)
-    lesion = lesion_of(row, scan)
-    brain = scoring.brain.voxels if labelled else scoring.brain.voxels & lesion_free(row, scan, lesion)
-    if not brain.any():
-        run.say(f"{row.subject}: left out: no lesion-free slice")
-        return {}
-    file = folder / f"{len(list(folder.iterdir())):06d}.npz"
-    arrays = {"subject": np.array(row.subject), "score": scoring.score.voxels, "brain": brain}
-    if labelled and lesion is not None:
-        arrays["lesion"] = lesion.voxels
-    np.savez(file, allow_pickle=False, voxel_ml=np.array(scan.voxel_ml), **arrays)
-    return {file: np.count_nonzero(brain) / np.count_nonzero(scoring.brain.voxels)}
+def _has_healthy(row: Row) -> bool:
+    """Healthy as far as anyone says, or somebody marked what is."""
+    return row.presumed_healthy or row.lesion_free_slices is not None

@@ -1,8 +1,7 @@
-"""From a scan to slices a model can read, and the way back to the scan's own grid."""
+"""From a scan to slices for a model, and back-projection to the scan's own grid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,63 +11,81 @@ from numpy.typing import NDArray
 from uadtk.core.errors import DataError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.core.volume import Affine, Mask, Scan, Volume
 from uadtk.kernels import quantile
+from uadtk.preparation.background import background, dark_end
 from uadtk.preparation.brain import find_brain
 from uadtk.preparation.geometry import Reorientation, SliceGrid, bounding_box
 from uadtk.preparation.registration import Registration, denoise, n4, register
 
 Float = NDArray[np.float32]
+LARGEST = 4 / 3  # of the field of view: a larger brain is scaled down to it, up to here
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Slices of one scan.
+    """Slices of one scan, and the way back to its own grid. Plain data: it pickles.
 
     ``image`` (n, side, side) float32, 0 outside the brain, brain p98 = 1; ``brain`` bool of the same shape;
-    ``spacing_mm`` (z, y, x) of the slice stack;
-    ``intensity`` the scan intensity that became 1.
+    ``spacing_mm`` (z, y, x) of the slice stack; ``dark`` and ``intensity``: the scan intensity that became 0, and how
+    much more became 1.
     """
 
     image: Float
     brain: NDArray[np.bool_]
     spacing_mm: tuple[float, float, float]
+    dark: float
     intensity: float
     own_brain: Mask
     brain_source: str
-    to_own_grid: Callable[[Float], Float]
-    """(n, side, side) -> (x, y, z) on the scan's own grid, exactly its shape."""
-    to_slices: Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
-    """A bool volume on the scan's own grid -> (n, side, side): any part of a pixel counts."""
+    registration: Registration | None
+    turn: Reorientation
+    grid: SliceGrid
+
+    @property
+    def decisions(self) -> dict[str, Any]:
+        """What was decided about this scan, as plain values."""
+        return {"intensity_0": self.dark, "intensity_1": self.dark + self.intensity, "pixel_mm": self.spacing_mm[1]}
+
+    def to_own_grid(self, slices: Float) -> Float:
+        """(n, side, side) -> (x, y, z) on the scan's own grid, exactly its shape."""
+        upright = self.turn.to_own(self.grid.to_volume(slices))
+        return upright if self.registration is None else self.registration.to_scan(upright)
+
+    def to_slices(self, own: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A bool volume on the scan's own grid -> (n, side, side). A pixel is True if any part of it is."""
+        upright = _upright(own, self.own_brain.affine, self.registration, self.turn)
+        return self.grid.to_slices(self.grid.cut(upright.voxels)) > 0
 
 
 def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None = None) -> Prepared:
-    """Follow the recipe.
+    """Prepare a scan as ``recipe`` specifies.
 
     Raises
     ------
     DataError
-        No brain, a brain larger than the field of view, or a brain without contrast.
+        No brain, one too large for any head, or one without contrast.
     """
     with run.stage("brain"):
         own_brain, source = find_brain(scan, brain_mask, run.device)
     with run.stage("prepare"):
-        image = n4(scan, own_brain) if recipe.n4 else scan
+        level = background(scan)
+        dark = dark_end(scan.voxels[own_brain.voxels], level)
+        if dark != level:
+            run.say("much of the brain is darker than the background: 0 is taken to be its darkest fluid")
+        image = Scan(scan.voxels - np.float32(dark), scan.affine) if dark else scan
+        image = n4(image, own_brain) if recipe.n4 else image
         image = denoise(image) if recipe.denoise else image
-    frame = Registration(scan.affine, _same, _same)
+    registration = None
     if recipe.register != "none":
         with run.stage("register"):
-            frame = register(image, own_brain, recipe.register)
-    turn = Reorientation.of(frame.affine)
-
-    def upright_of(own: NDArray[Any]) -> Volume:
-        return turn.to_ras(Volume(frame.there(own), frame.affine))
-
+            registration = register(image, own_brain, recipe.register)
     with run.stage("prepare"):
-        upright = upright_of(image.voxels)
-        mask = Mask(upright_of(own_brain.voxels).voxels > 0.5, upright.affine)
-        _fits(mask, recipe.field_mm)
-        grid = SliceGrid.around(mask.voxels, upright.spacing_mm, recipe.pixels, recipe.pixel_mm)
+        turn = Reorientation.of(scan.affine if registration is None else registration.atlas_affine)
+        upright = _upright(image.voxels, scan.affine, registration, turn)
+        mask = Mask(_upright(own_brain.voxels, scan.affine, registration, turn).voxels > 0.5, upright.affine)
+        pixel_mm = _pixel_mm(mask, recipe, run)
+        grid = SliceGrid.around(mask.voxels, upright.spacing_mm, recipe.pixels, pixel_mm)
         brain, box = grid.cut(mask.voxels), grid.cut(upright.voxels)
         intensity = _white_point(box[brain > 0], recipe.percentile)
         inside = grid.to_slices(brain) > 0.5
@@ -76,17 +93,22 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
     return Prepared(
         image=slices,
         brain=inside,
-        spacing_mm=(upright.spacing_mm[2], recipe.pixel_mm, recipe.pixel_mm),
+        spacing_mm=(upright.spacing_mm[2], pixel_mm, pixel_mm),
+        dark=dark,
         intensity=intensity,
         own_brain=own_brain,
         brain_source=source,
-        to_own_grid=lambda slices: frame.home(turn.to_own(grid.to_volume(slices))),
-        to_slices=lambda own: grid.to_slices(grid.cut(upright_of(own).voxels)) > 0,
+        registration=registration,
+        turn=turn,
+        grid=grid,
     )
 
 
-def _same(voxels: NDArray[Any]) -> NDArray[Any]:
-    return voxels
+def _upright(own: NDArray[Any], affine: Affine, registration: Registration | None, turn: Reorientation) -> Volume:
+    """Voxels of the scan's own grid in RAS+ order, on the atlas grid where the scan was registered."""
+    if registration is None:
+        return turn.to_ras(Volume(own, affine))
+    return turn.to_ras(Volume(registration.to_atlas(own), registration.atlas_affine))
 
 
 def _white_point(brain: Float, percentile: float) -> float:
@@ -99,12 +121,16 @@ def _white_point(brain: Float, percentile: float) -> float:
     return intensity
 
 
-def _fits(brain: Mask, field_mm: float) -> None:
+def _pixel_mm(brain: Mask, recipe: Preparation, run: Run) -> float:
+    """The recipe's pixel, or a larger one where the brain would not fit into the field of view."""
     box = bounding_box(brain.voxels)
-    for axis, name in ((0, "left-right"), (1, "front-back")):
-        extent_mm = (box[axis].stop - box[axis].start) * brain.spacing_mm[axis]
-        if extent_mm > field_mm:
-            raise DataError(
-                f"the brain is {extent_mm:.0f} mm {name}, the model sees {field_mm:g} mm",
-                fix="Check the spacing in the header, and that the brain mask is a brain.",
-            )
+    extents_mm = [(box[axis].stop - box[axis].start) * brain.spacing_mm[axis] for axis in (0, 1)]
+    axis = int(np.argmax(extents_mm))
+    extent_mm, name = extents_mm[axis], ("left-right", "front-back")[axis]
+    if extent_mm <= recipe.field_mm:
+        return recipe.pixel_mm
+    found = f"the brain is {extent_mm:.0f} mm {name}, the model's field of view {recipe.field_mm:g} mm"
+    if extent_mm > LARGEST * recipe.field_mm:
+        raise DataError(found, fix="Check the spacing in the header and the brain mask.")
+    run.say(f"{found}: the brain is scaled down to fit")
+    return recipe.pixel_mm * extent_mm / recipe.field_mm

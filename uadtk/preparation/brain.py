@@ -1,4 +1,4 @@
-"""Which voxels are brain: given, recognised as already skull-stripped, or made by deepbet."""
+"""The brain mask: given, taken from an already skull-stripped scan, or made by deepbet."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.preparation.background import background, foreground
 from uadtk.preparation.geometry import Reorientation, bounding_box
 
 GIVEN, STRIPPED, DEEPBET = "given", "already skull-stripped", "deepbet"
 
-# Wider than the heads of 89 skull-stripped public scans (largest: 168 x 193 mm, 1891 ml), narrower than whole heads.
+# Larger than the brains of 89 skull-stripped public scans (largest: 168 x 193 mm, 1891 ml), smaller than whole heads.
 MAX_BRAIN_ML, MAX_BRAIN_WIDTH_MM, MAX_BRAIN_LENGTH_MM = 2200.0, 172.0, 200.0
 MIN_BRAIN_ML = 50.0
 
 
 def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tuple[Mask, str]:
-    """The brain mask of a scan and where it comes from.
+    """The brain mask of a scan and its source.
 
     Raises
     ------
@@ -31,7 +32,7 @@ def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tu
     if given is not None:
         mask, source = given, GIVEN
     elif is_stripped(scan):
-        mask, source = Mask(_filled((scan.voxels > 0).T).T, scan.affine), STRIPPED
+        mask, source = Mask(_filled(foreground(scan, background(scan)).T).T, scan.affine), STRIPPED
     else:
         mask, source = Mask(_deepbet(scan, device), scan.affine), DEEPBET
     volume_ml = int(np.count_nonzero(mask.voxels)) * mask.voxel_ml
@@ -44,19 +45,19 @@ def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tu
 
 
 def is_stripped(scan: Scan) -> bool:
-    """True if all that is not zero could be a brain: zero border, at most a brain's volume, width and length."""
-    upright = Reorientation.of(scan.affine).to_ras(Volume(scan.voxels > 0, scan.affine))
-    foreground: NDArray[np.bool_] = upright.voxels
-    border = np.concatenate([foreground[[0, -1]].ravel(), foreground[:, [0, -1]].ravel()])
-    if not foreground.any() or border.mean() > 0.02 or foreground.sum() * scan.voxel_ml > MAX_BRAIN_ML:
+    """True if all that is not background could be a brain: off the sides, and no larger than a brain."""
+    upright = Reorientation.of(scan.affine).to_ras(Volume(foreground(scan, background(scan)), scan.affine))
+    tissue: NDArray[np.bool_] = upright.voxels
+    border = np.concatenate([tissue[[0, -1]].ravel(), tissue[:, [0, -1]].ravel()])
+    if not tissue.any() or border.mean() > 0.02 or tissue.sum() * scan.voxel_ml > MAX_BRAIN_ML:
         return False
-    x, y, _ = bounding_box(foreground)
+    x, y, _ = bounding_box(tissue)
     width_mm, length_mm = (x.stop - x.start) * upright.spacing_mm[0], (y.stop - y.start) * upright.spacing_mm[1]
     return bool(width_mm <= MAX_BRAIN_WIDTH_MM and length_mm <= MAX_BRAIN_LENGTH_MM)
 
 
 def _filled(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Stripped scans have zeros inside, in dark ventricles: background that does not reach the outside is brain."""
+    """Fill holes: dark ventricles of stripped scans may be zero, and enclosed background is brain."""
     import cc3d
 
     outside = np.pad(~foreground, 1, constant_values=True)
@@ -65,23 +66,23 @@ def _filled(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _deepbet(scan: Scan, device: str) -> NDArray[np.bool_]:
-    """deepbet (Fisch et al. 2024), run in memory; its weights are in its wheel."""
+    """deepbet (Fisch et al. 2024), run in memory; its wheel contains the weights."""
     try:
         from deepbet.bet import BrainExtraction
     except ImportError:
         raise BackendError(
-            "the skull is still on and deepbet is not installed",
+            "the scan is not skull-stripped and deepbet is not installed",
             fix='Install it with pip install "uadtk[preprocess]", or give --brain-mask.',
         ) from None
     turn = Reorientation.of(scan.affine)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # deepbet loads TorchScript, which torch would rather not
+        warnings.simplefilter("ignore", DeprecationWarning)  # deepbet loads TorchScript, which torch has deprecated
         extraction = BrainExtraction(no_gpu=device == "cpu")
     upright = np.ascontiguousarray(turn.to_ras(scan).voxels, dtype=np.float32)
     try:
         mask = extraction.postprocess(extraction.run_model(upright) > 0.5)
-    except (AssertionError, ValueError) as error:  # how deepbet says that it found nothing
+    except (AssertionError, ValueError) as error:  # raised by deepbet if it finds no brain
         raise DataError(
-            f"no brain found by deepbet ({error})", fix="Is this a brain scan? Else --brain-mask."
+            f"no brain found by deepbet ({error})", fix="Check that this is a brain scan, or give --brain-mask."
         ) from None
     return turn.to_own(np.asarray(mask, dtype=np.float32)) > 0.5

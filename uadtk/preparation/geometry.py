@@ -1,7 +1,7 @@
 """Between a scan's own grid and the slices a model reads: reorientation and in-plane resampling, both ways.
 
-Resampling is separable, so one small matrix per axis is the whole operation; its transpose direction is built the same
-way and always lands on the scan's own voxels.
+Resampling is separable: one small matrix per axis. The matrices of the way back are built alike and always yield the
+scan's own voxels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Reorientation:
-    """Axis flips and swaps that bring a volume to the RAS+ order nearest to its own, exactly invertible."""
+    """Axis flips and swaps to the RAS+ order closest to a volume's own, exactly invertible."""
 
     forward: NDArray[np.float64]
     backward: NDArray[np.float64]
@@ -44,7 +44,7 @@ class Reorientation:
 
 
 def stored_axis(affine: Affine, world: int) -> int:
-    """The array's axis that runs nearest to left-right (``world`` 0), back-front (1) or feet-head (2)."""
+    """The array axis closest to left-right (``world`` 0), posterior-anterior (1) or inferior-superior (2)."""
     return int(Reorientation.of(affine).backward[world, 0])
 
 
@@ -53,7 +53,7 @@ class SliceGrid:
     """Square axial slices over a RAS+ volume: rows run from anterior to posterior, columns from left to right.
 
     Only the bounding box of the brain is read and written: ``z``, ``y`` and ``x`` are its ranges. ``rows`` (side, y)
-    and ``columns`` (side, x) resample one slice, ``back_rows`` (y, side) and ``back_columns`` (x, side) bring it home.
+    and ``columns`` (side, x) resample a slice, ``back_rows`` (y, side) and ``back_columns`` (x, side) resample it back.
     """
 
     shape: tuple[int, ...]
@@ -101,16 +101,16 @@ class SliceGrid:
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The range of a mask that is not empty along each of its three axes."""
+    """The extent of a non-empty mask along each of its three axes."""
     present = (np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
     return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in present)
 
 
 def resampling_matrix(positions: NDArray[np.floating], size: int) -> Float:
-    """Linear interpolation at ``positions`` (input index units) of ``size`` samples; averages where it shrinks.
+    """Linear interpolation of ``size`` samples at ``positions`` (input index units); averages when downsampling.
 
-    The triangle is as wide as the output spacing when that is coarser than the input's, so that nothing aliases.
-    Outside the input there are zeros.
+    The triangular kernel widens to the output spacing if that is coarser than the input's, to prevent aliasing.
+    Positions outside the input give 0.
     """
     step = abs(float(positions[1] - positions[0])) if len(positions) > 1 else 1.0
     width = max(1.0, step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -30,32 +29,79 @@ def _sitk() -> Any:
 
 
 def n4(scan: Scan, brain: Mask) -> Scan:
-    """N4 bias field correction (Tustison et al. 2010): estimated at a quarter of the resolution, applied in full."""
+    """N4 bias field correction (Tustison et al. 2010): estimated at about 4 mm, applied at full resolution."""
     sitk = _sitk()
     image = _to_itk(sitk, scan)
     mask = sitk.Cast(_to_itk(sitk, brain) > 0.5, sitk.sitkUInt8)
-    shrink = [max(1, round(4.0 / mm)) for mm in scan.spacing_mm]
-    shrink = [min(factor, max(1, size // 8)) for factor, size in zip(shrink, scan.shape, strict=True)]
+    coarse = _coarse(sitk, image)
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetMaximumNumberOfIterations([50] * 4)
-    corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(mask, shrink))
+    corrector.Execute(
+        sitk.Resample(image, coarse, sitk.Transform(), sitk.sitkLinear, 0.0),
+        sitk.Resample(mask, coarse, sitk.Transform(), sitk.sitkNearestNeighbor, 0),
+    )
     field = sitk.Exp(corrector.GetLogBiasFieldAsImage(image))
     return Scan(_to_array(sitk, image / field), scan.affine)
 
 
+def _coarse(sitk: Any, image: Any) -> Any:
+    """A grid of 4 mm over the same field, or the image's own spacing where that is coarser; at least 8 voxels an axis.
+
+    Resampled and not thinned out by a whole factor, which would jump where a spacing crosses a rounding tie.
+    """
+    spacing, size = np.array(image.GetSpacing()), np.array(image.GetSize())
+    wanted = np.maximum(spacing, np.minimum(4.0, spacing * size / 8))
+    shape = np.maximum(1, np.ceil(spacing * size / wanted - 1e-6)).astype(int)
+    grid = sitk.Image(shape.tolist(), sitk.sitkFloat32)
+    grid.SetSpacing(wanted.tolist())
+    grid.SetDirection(image.GetDirection())
+    middle = np.array(image.TransformContinuousIndexToPhysicalPoint(((size - 1) / 2).tolist()))
+    axes = np.array(image.GetDirection()).reshape(3, 3)
+    grid.SetOrigin((middle - axes @ (wanted * (shape - 1) / 2)).tolist())
+    return grid
+
+
 def denoise(scan: Scan) -> Scan:
-    """Curvature flow, 5 iterations of 0.125, as the thesis' pre-processing."""
+    """Curvature flow, 5 iterations of 0.125, as in the thesis' preprocessing."""
     flow = curvature_flow(scan.voxels.T, 5, 0.125, scan.spacing_mm[::-1])
     return Scan(flow.T, scan.affine)
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Ways between a scan's own grid and the atlas grid (1 mm, RAS+ ``affine``), both linear, arrays (x, y, z)."""
+    """A linear transform between a scan's own grid and the atlas grid (1 mm, RAS+ ``atlas_affine``). Plain data.
 
-    affine: Affine
-    there: Callable[[Float], Float]
-    home: Callable[[Float], Float]
+    ``parameters`` and ``centre`` are SimpleITK's, of an Euler (rigid) or an affine transform.
+    """
+
+    kind: str
+    parameters: tuple[float, ...]
+    centre: tuple[float, ...]
+    own_shape: tuple[int, int, int]
+    own_affine: Affine
+
+    @property
+    def atlas_affine(self) -> Affine:
+        return _atlas().affine
+
+    def to_atlas(self, voxels: NDArray[Any]) -> Float:
+        """(x, y, z) of the scan -> (x, y, z) of the atlas, interpolated linearly; 0 outside the scan."""
+        sitk = _sitk()
+        image, atlas = _to_itk(sitk, Volume(voxels, self.own_affine)), _to_itk(sitk, _atlas())
+        return _to_array(sitk, sitk.Resample(image, atlas, self._transform(sitk), sitk.sitkLinear, 0.0))
+
+    def to_scan(self, voxels: NDArray[Any]) -> Float:
+        """The way back, exactly the scan's shape."""
+        sitk = _sitk()
+        own = _to_itk(sitk, Volume(np.zeros(self.own_shape, np.float32), self.own_affine))
+        image, inverse = _to_itk(sitk, Volume(voxels, self.atlas_affine)), self._transform(sitk).GetInverse()
+        return _to_array(sitk, sitk.Resample(image, own, inverse, sitk.sitkLinear, 0.0))
+
+    def _transform(self, sitk: Any) -> Any:
+        transform = _empty(sitk, self.kind)
+        transform.SetFixedParameters(self.centre)
+        transform.SetParameters(self.parameters)
+        return transform
 
 
 def register(scan: Scan, brain: Mask, kind: str) -> Registration:
@@ -63,8 +109,8 @@ def register(scan: Scan, brain: Mask, kind: str) -> Registration:
     sitk = _sitk()
     atlas = _to_itk(sitk, _atlas())
     moving = _to_itk(sitk, Scan(scan.voxels * brain.voxels, scan.affine))
-    transform: Any = sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
-    start = sitk.CenteredTransformInitializer(atlas, moving, transform, sitk.CenteredTransformInitializerFilter.MOMENTS)
+    moments = sitk.CenteredTransformInitializerFilter.MOMENTS
+    start = sitk.CenteredTransformInitializer(atlas, moving, _empty(sitk, kind), moments)
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(48)
     method.SetMetricSamplingStrategy(method.REGULAR)
@@ -76,23 +122,16 @@ def register(scan: Scan, brain: Mask, kind: str) -> Registration:
     method.SetSmoothingSigmasPerLevel([2, 1, 0])
     method.SetInitialTransform(start, inPlace=False)
     found = method.Execute(atlas, moving)
+    return Registration(kind, found.GetParameters(), found.GetFixedParameters(), scan.shape, scan.affine)
 
-    affine, inverse, own = _atlas().affine, found.GetInverse(), _to_itk(sitk, scan)
 
-    def there(voxels: Float) -> Float:
-        image = _to_itk(sitk, Volume(voxels, scan.affine))
-        return _to_array(sitk, sitk.Resample(image, atlas, found, sitk.sitkLinear, 0.0))
-
-    def home(voxels: Float) -> Float:
-        image = _to_itk(sitk, Volume(voxels, affine))
-        return _to_array(sitk, sitk.Resample(image, own, inverse, sitk.sitkLinear, 0.0))
-
-    return Registration(affine, there, home)
+def _empty(sitk: Any, kind: str) -> Any:
+    return sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
 
 
 @cache
 def _atlas() -> Scan:
-    """The skull-stripped ICBM 2009a T1 that nilearn carries in its wheel (197 x 233 x 189, 1 mm)."""
+    """The skull-stripped ICBM 2009a T1 from nilearn's wheel (197 x 233 x 189, 1 mm)."""
     spec = find_spec("nilearn")
     if spec is None or spec.origin is None:
         raise BackendError("registration needs the atlas in nilearn", fix='Install it: pip install "uadtk[phantom]".')
@@ -104,11 +143,11 @@ def _atlas() -> Scan:
 
 
 def _to_itk(sitk: Any, volume: Volume) -> Any:
-    """RAS+ affine to ITK's LPS origin, spacing and direction."""
+    """An ITK image, with origin, spacing and direction in LPS from the RAS+ affine."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.T, dtype=np.float32))
     lps = np.diag([-1.0, -1.0, 1.0]) @ volume.affine[:3]
     direction = lps[:, :3] / np.array(volume.spacing_mm)
-    u, _, vt = np.linalg.svd(direction)  # ITK refuses directions that are not orthonormal to the last bit
+    u, _, vt = np.linalg.svd(direction)  # ITK requires exactly orthonormal directions
     image.SetOrigin(lps[:, 3].tolist())
     image.SetSpacing(volume.spacing_mm)
     image.SetDirection((u @ vt).ravel().tolist())

@@ -1,1 +1,1 @@
-"""What a person reads: one self-contained HTML page per scan, and one picture for a README."""
+"""Reports for people: self-contained HTML pages of scans, trainings and benchmarks, images and tables."""

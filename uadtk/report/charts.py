@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COLOURS, DASHES = 6, 3  # 18 curves that differ for every kind of colour vision, and without colour by threes
+COLOURS, DASHES = 6, 3  # 18 curves, distinguishable with any colour vision; in greyscale, three dash patterns
 _WIDTH, _HEIGHT = 620, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 32, 44
 _SMALL, _LOW = 300, 150  # width and height of a small multiple
-_DECADES = 5  # of a histogram's logarithmic height
+_DECADES = 5  # of a histogram's logarithmic y axis
 
 
 @dataclass(frozen=True)
 class Curve:
-    """``points`` (x, y) in the order drawn; ``ends``: lower and upper y of each point, none if empty."""
+    """``points`` (x, y) in drawing order; ``ends``: lower and upper y of each point, or empty."""
 
     name: str
     style: str
@@ -28,7 +28,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axis:
-    """From ``low`` to ``high``, with a number at each of ``ticks``."""
+    """An axis from ``low`` to ``high``, with a number at each of ``ticks``."""
 
     name: str
     low: float
@@ -37,23 +37,23 @@ class Axis:
     logarithmic: bool = False
 
     def share(self, value: float) -> float:
-        """Where ``value`` lies: 0 at ``low``, 1 at ``high``."""
+        """Position of ``value``: 0 at ``low``, 1 at ``high``."""
         low, high, at = (math.log10(v) if self.logarithmic else v for v in (self.low, self.high, value))
         return (at - low) / (high - low)
 
 
 def style(place: int) -> str:
-    """Classes of the ``place``-th curve; after 18 they come again."""
+    """Classes of the ``place``-th curve; they repeat after 18."""
     return f"c{place % COLOURS} d{place // COLOURS % DASHES}"
 
 
 def key_svg(classes: str) -> str:
-    """A piece of a curve, for a legend."""
+    """A sample of a curve, for a legend."""
     return f'<svg class="key" viewBox="0 0 34 10" aria-hidden="true"><path class="curve {classes}" d="M1 5H33"/></svg>'
 
 
 def curves_svg(curves: Sequence[Curve], x: Axis, y: Axis, chance: float | None = None) -> str:
-    """Curves with dots and bars where they have intervals; ``chance``: height of a dashed line of that name."""
+    """Curves, with dots and bars if they have intervals; ``chance``: height of a dashed line labelled so."""
 
     def across(value: float) -> float:
         return _LEFT + x.share(value) * (_WIDTH - _LEFT - _RIGHT)
@@ -92,9 +92,9 @@ def curves_svg(curves: Sequence[Curve], x: Axis, y: Axis, chance: float | None =
 
 
 def histograms_svg(normal: Sequence[int], anomalous: Sequence[int], top: float) -> str:
-    """Two histograms of equal bins from 0 to ``top``, each divided by its sum, on a logarithmic height of five decades.
+    """Two histograms of equal bins from 0 to ``top``, each normalised, on a logarithmic y axis of five decades.
 
-    Ends at the bin below which lie 99.9 % of the voxels of both. Neither may be empty.
+    The x axis ends at the bin below which 99.9 % of the voxels of both lie. Neither may be empty.
     """
     shares = [np.array(counts) / sum(counts) for counts in (normal, anomalous)]
     shown = max(int(np.searchsorted(share.cumsum(), 0.999)) + 1 for share in shares)

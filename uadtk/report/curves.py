@@ -13,31 +13,31 @@ Line = list[tuple[float, float]]  # (epoch, value)
 
 _WIDTH, _HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 30
-_LOGARITHMIC = 10  # largest over smallest value from which on a scale is logarithmic
+_LOGARITHMIC = 10  # scales are logarithmic above this ratio of largest to smallest value
 _PARTS = ("train", "validation")
 
 
 def curves_html(title: str, log: Sequence[Record]) -> str:
-    """A figure for each quantity of the log: ``train_x`` and ``validation_x`` share the one of ``x``.
+    """A figure for each quantity of the log; ``train_x`` and ``validation_x`` share the figure of ``x``.
 
     ``log`` has one record per epoch, as ``<output>.log.jsonl``; it must not be empty.
     """
     css = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
     best = min(log, key=lambda record: record["validation_loss"])
     minutes = sum(record["seconds"] for record in log) / 60
-    told = f"{len(log)} epochs, {minutes:.1f} minutes."
-    told += f" Lowest validation loss {best['validation_loss']:.5g} in epoch {best['epoch']}."
+    summary = f"{len(log)} epochs, {minutes:.1f} minutes."
+    summary += f" Lowest validation loss {best['validation_loss']:.5g} in epoch {best['epoch']}."
     figures = "".join(_figure(name, lines, best["epoch"]) for name, lines in quantities(log).items())
     name = html.escape(title)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}: training</title>'
         f'<meta name="viewport" content="width=device-width"><style>{css}</style></head><body>'
-        f"<h1>{name}</h1><p>{told} The dashed line marks that epoch.</p>{figures}</body></html>\n"
+        f"<h1>{name}</h1><p>{summary} The dashed line marks that epoch.</p>{figures}</body></html>\n"
     )
 
 
 def quantities(log: Sequence[Record]) -> dict[str, dict[str, Line]]:
-    """{quantity: {"train", "validation" or "": its line}}, in the order of the log, without what is not finite."""
+    """{quantity: {"train", "validation" or "": its line}}, in the order of the log; non-finite values are skipped."""
     found: dict[str, dict[str, Line]] = {}
     for record in log:
         for key, value in record.items():

@@ -18,7 +18,7 @@ BASELINE = "base"
 
 @dataclass(frozen=True)
 class Row:
-    """A line that has an evaluation, its label, and the classes of its curve: a label's are the same everywhere."""
+    """A line with an evaluation, its label, and the classes of its curve, the same in every figure."""
 
     label: str
     line: Line
@@ -29,7 +29,7 @@ class Row:
         return self.line.evaluation or {}
 
     def value(self, name: str) -> float | None:
-        """A measure; None where it is not there or not defined."""
+        """A measure; None if missing or undefined."""
         found: float | None = self.evaluation["measures"].get(name, {}).get("value")
         return found
 
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart and its legend: key, name and number of each curve."""
+    """A chart and its legend: key, name and value of each curve."""
 
     title: str
     svg: str
@@ -59,7 +59,7 @@ class Small:
 
 
 def rows_by_collection(lines: Sequence[Line]) -> dict[str, list[Row]]:
-    """The rows of each collection that have an evaluation."""
+    """The rows with an evaluation, by collection."""
     found: dict[str, list[Row]] = {}
     places: dict[str, int] = {}
     for label, line in zip(labels(lines), lines, strict=True):
@@ -71,14 +71,14 @@ def rows_by_collection(lines: Sequence[Line]) -> dict[str, list[Row]]:
 
 
 def precision_recall(collections: Mapping[str, Sequence[Row]]) -> list[Figure]:
-    """A figure for each collection, the highest AUPRC inside the brain first in its legend."""
+    """A figure for each collection, its legend sorted by AUPRC inside the brain."""
     figures = []
     for name, rows in collections.items():
         drawn = [row for row in rows if row.evaluation.get("precision_recall")]
         drawn.sort(key=lambda row: -(row.value("auprc") or 0.0))
         if drawn:
             chance = drawn[0].evaluation.get("lesion_share")
-            # no learning last, so that nothing hides it
+            # the no-learning baseline last, so that nothing hides it
             ordered = sorted(drawn, key=lambda row: row.style == BASELINE)
             curves = [Curve(row.label, row.style, row.evaluation["precision_recall"]) for row in ordered]
             recall, precision = Axis("recall", 0, 1, _SHARES), Axis("precision", 0, 1, _SHARES)
@@ -103,7 +103,7 @@ def histograms(collections: Mapping[str, Sequence[Row]]) -> dict[str, list[Small
 
 
 def training_sizes(collections: Mapping[str, Sequence[Row]]) -> list[Figure]:
-    """A figure for each collection that has rows which differ in the number of training scans alone."""
+    """A figure for each collection with rows that differ only in the number of training scans."""
     return [figure for name, rows in collections.items() if (figure := _training_size(name, rows))]
 
 
@@ -117,7 +117,7 @@ def _training_size(name: str, rows: Sequence[Row]) -> Figure | None:
         Curve(
             names[key],
             style(place),
-            # side by side, so that no interval hides another
+            # shifted sideways, so that no interval hides another
             [(scans * 1.03 ** (place - len(groups) / 2), row.value("auprc_volume") or 0.0) for scans, row in own],
             [row.ends("auprc_volume") for _, row in own],
         )
@@ -134,9 +134,11 @@ def _training_size(name: str, rows: Sequence[Row]) -> Figure | None:
 
 
 def _method(row: Row) -> str:
-    """What must be equal for two rows to differ in their training alone."""
+    """Identifies rows that differ only in their training."""
     options = row.evaluation.get("options", {}).get("model", {}).get("options", {})
-    return json.dumps([row.line.architecture, options, row.line.scorer, row.line.cleaners], sort_keys=True)
+    return json.dumps(
+        [row.line.architecture, options, *map(str, (row.line.scorer, *row.line.cleaners))], sort_keys=True
+    )
 
 
 def _entry(row: Row, measure: str) -> tuple[str, str, str]:

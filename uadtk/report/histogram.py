@@ -1,4 +1,4 @@
-"""The distribution of the score inside the brain, with the threshold in it, as SVG."""
+"""The histogram of the score inside the brain, with the threshold marked, as SVG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 38
 
 @dataclass(frozen=True)
 class Histogram:
-    """``counts`` of voxels per bin of ``width``, from 0 up; ``above``: how many of ``total`` exceed ``threshold``."""
+    """``counts`` of voxels per bin of ``width``, from 0 up; ``above`` of ``total`` voxels exceed ``threshold``."""
 
     counts: NDArray[np.intp]
     width: float
@@ -26,9 +26,9 @@ class Histogram:
 
 
 def histogram(score: NDArray[Any], brain: NDArray[Any], threshold: float) -> Histogram:
-    """Count the scores (>= 0) where ``brain`` is True; the threshold falls on an edge between two bins."""
+    """Count the scores (>= 0) inside ``brain``; the threshold coincides with an edge between two bins."""
     if score.flags.f_contiguous and brain.flags.f_contiguous:
-        score, brain = score.T, brain.T  # numpy selects along memory only in C order
+        score, brain = score.T, brain.T  # boolean indexing is fast in C order only
     values = score[brain]
     top = max(float(values.max()) if values.size else 0.0, 1.05 * threshold, 1e-12)
     below = round(BINS * threshold / top)
@@ -39,7 +39,7 @@ def histogram(score: NDArray[Any], brain: NDArray[Any], threshold: float) -> His
 
 
 def histogram_svg(hist: Histogram) -> str:
-    """Bars with a logarithmic height; colours are the page's (classes ``bar``, ``bar hot``, ``cut``, ``axis``)."""
+    """Bars on a logarithmic y axis; colours are the page's (classes ``bar``, ``bar hot``, ``cut``, ``axis``)."""
     top = hist.width * len(hist.counts)
     decades = max(1.0, math.ceil(math.log10(max(int(hist.counts.max()), 1) * 1.2)))
     across = (_WIDTH - _LEFT - _RIGHT) / top
@@ -47,7 +47,7 @@ def histogram_svg(hist: Histogram) -> str:
     base = _HEIGHT - _BOTTOM
 
     def bars(first: int, last: int) -> str:
-        # log 1 = 0 would hide a single voxel.
+        # log 1 = 0 would hide bins with a single voxel.
         steps = [
             f"M{_LEFT + i * hist.width * across:.1f} {base}"
             f"v{-max(math.log10(count), 0.06) * up:.1f}h{hist.width * across - 0.8:.1f}V{base}z"

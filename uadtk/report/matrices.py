@@ -1,4 +1,4 @@
-"""The tables of a benchmark's page that compare rows: pairs, correlations of measures, sites, ranks."""
+"""The comparison tables of a benchmark's page: pairs, correlations of measures, sites, ranks."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _CORRELATED = {
 
 @dataclass(frozen=True)
 class Cell:
-    """``strength`` in [-1, 1] colours the cell, 0 does not; ``told`` is shown where a mouse rests."""
+    """``strength`` in [-1, 1] sets the cell's colour, 0 for none; ``tooltip`` is shown on hovering."""
 
     text: str
     detail: str = ""
     strength: float = 0.0
-    told: str = ""
+    tooltip: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Sites:
-    """``places``: (collection, site) of each column; a cell is None where a row has no value."""
+    """``places``: (collection, site) of each column; a cell is None if the row has no value."""
 
     title: str
     places: list[tuple[str, str]]
@@ -62,7 +62,7 @@ class Sites:
 
 
 def pair_matrices(pairs: Sequence[Pair]) -> list[Matrix]:
-    """A matrix for each collection and measure: row less column; coloured where the corrected p is below 5 %."""
+    """A matrix for each collection and measure: row minus column; coloured if the corrected p is below 5 %."""
     found = []
     for collection, measure in dict.fromkeys((pair.collection, pair.measure) for pair in pairs):
         own = [pair for pair in pairs if (pair.collection, pair.measure) == (collection, measure)]
@@ -80,15 +80,15 @@ def pair_matrices(pairs: Sequence[Pair]) -> list[Matrix]:
 
 def _pair_cell(pair: Pair, sign: int) -> Cell:
     if math.isnan(pair.difference):
-        return Cell("-", told="no patient has both")
+        return Cell("-", tooltip="no patient has both")
     difference = sign * pair.difference
     first, second = (pair.one, pair.other)[::sign]
-    told = f"{first} less {second}: {difference:+.3f}, {pair.pairs} patients"
+    tooltip = f"{first} minus {second}: {difference:+.3f}, {pair.pairs} patients"
     if not math.isnan(pair.low):
         low, high = (pair.low, pair.high) if sign > 0 else (-pair.high, -pair.low)
-        told += f", 95 % [{low:+.3f}, {high:+.3f}]"
+        tooltip += f", 95 % [{low:+.3f}, {high:+.3f}]"
     significant = pair.p_holm < LEVEL
-    return Cell(f"{difference:+.3f}", _p(pair.p_holm), math.copysign(0.5, difference) if significant else 0.0, told)
+    return Cell(f"{difference:+.3f}", _p(pair.p_holm), math.copysign(0.5, difference) if significant else 0.0, tooltip)
 
 
 def _p(p: float) -> str:
@@ -96,7 +96,7 @@ def _p(p: float) -> str:
 
 
 def correlation_matrices(collections: Mapping[str, Sequence[Row]]) -> dict[str, list[Matrix]]:
-    """Pearson and Spearman of the measures over a collection's rows, of which it needs four with all of them."""
+    """Pearson and Spearman correlations of the measures over a collection's rows; needs four complete rows."""
     found = {}
     for name, rows in collections.items():
         columns = [[row.value(measure) for measure in _CORRELATED.values()] for row in rows]
@@ -117,9 +117,9 @@ def _correlation(title: str, values: list[list[float]]) -> Matrix:
 
 
 def site_tables(collections: Mapping[str, Sequence[Row]]) -> list[Sites]:
-    """AUPRC and DICE of every label by (collection, site); nothing if there is only one such place.
+    """AUPRC and DICE of every label by (collection, site); empty if there is only one.
 
-    Pools such as ``ms+wmh`` are left out where their parts have rows of their own.
+    Pools such as ``ms+wmh`` are left out if their parts have rows of their own.
     """
     alone = {name: rows for name, rows in collections.items() if not _is_pool(name, collections)}
     return [table for measure in ("auprc", "dice") if (table := _site_table(measure, alone))]
@@ -154,7 +154,7 @@ def _dot(mean: PatientMean | None, high: float) -> Dot | None:
 
 
 def rank_rows(ranks: Sequence[Rank]) -> dict[str, list[tuple[Rank, str]]]:
-    """The ranks of each collection, best median first, with a bar of each."""
+    """The ranks of each collection, best median first, each with a bar."""
     found: dict[str, list[tuple[Rank, str]]] = {}
     for name in dict.fromkeys(rank.collection for rank in ranks):
         own = sorted((rank for rank in ranks if rank.collection == name), key=lambda rank: rank.median)

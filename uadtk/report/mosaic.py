@@ -1,4 +1,4 @@
-"""Pictures of axial planes: scan, reconstruction, score and the outline of the mask."""
+"""Images of axial planes: scan, reconstruction, score and the outline of the mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from uadtk.core.errors import DataError
 from uadtk.core.finding import Segmentation
 from uadtk.core.volume import Mask
-from uadtk.report.planes import Planes, canonical
+from uadtk.report.axial_views import Planes, canonical
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-# Red and blue stay apart for every kind of colour vision, and stand out from white lesions as from grey brain.
+# Red and blue are distinguishable with any colour vision, and from both white lesions and grey brain.
 FOUND: Colour = (255, 64, 40)
-OTHER: Colour = (60, 175, 255)  # other findings of a page; the true lesion of a picture
-# Evenly spaced colours of matplotlib's "inferno", which grows evenly brighter.
+OTHER: Colour = (60, 175, 255)  # other findings on a page; the true lesion in a mosaic
+# Evenly spaced colours of matplotlib's "inferno", which is perceptually uniform.
 _INFERNO = (0x000004, 0x1B0C41, 0x4A0C6B, 0x781C6D, 0xA52C60, 0xCF4446, 0xED6925, 0xFB9B06, 0xF7D13D, 0xFCFFA4)
 
-# Pixels hold shades 0..253 of a ramp; the last two values of a palette are the outlines' colours.
+# Pixel values 0..253 index a ramp of shades; the last two palette entries are the outlines' colours.
 SHADES = 254
 _FOUND, _OTHER = 254, 255
 
@@ -47,19 +47,19 @@ HEAT = _palette(inferno())
 
 
 def grey_pixels(planes: Planes, volume: NDArray[Any], k: int, size: tuple[int, int]) -> Pixels:
-    """Shades of a plane in the scan's window, ``size`` (width, height) in pixels."""
+    """A plane in the scan's intensity window as palette indices, ``size`` (width, height) in pixels."""
     return shades(planes.plane(volume, k), *planes.grey, size)
 
 
 def heat_pixels(planes: Planes, k: int, size: tuple[int, int]) -> Pixels:
-    """Shades of the score."""
+    """The score as palette indices."""
     return shades(planes.plane(planes.score, k), 0.0, planes.heat, size)
 
 
 def mask_pixels(
     planes: Planes, k: int, size: tuple[int, int], label: int = 0, truth: NDArray[Any] | None = None, width: int = 2
 ) -> Pixels:
-    """The scan with the mask outlined; if ``label`` is given, that finding in a brighter colour than the others."""
+    """The scan with the mask outlined; with ``label``, that finding in a brighter colour than the others."""
     pixels = grey_pixels(planes, planes.scan, k, size)
     components = planes.plane(planes.components, k)
     if truth is not None:
@@ -73,19 +73,19 @@ def mask_pixels(
 
 
 def png(pixels: Pixels, palette: Pixels | None = None) -> bytes:
-    """One byte per pixel, its colour from ``palette`` (256, 3); without one, a shade of grey (a fifth smaller)."""
+    """A PNG with one byte per pixel and ``palette`` (256, 3), or greyscale without one (20 % smaller)."""
     from PIL import Image
 
     picture = Image.fromarray(pixels)
     if palette is not None:
         picture.putpalette(palette.tobytes())
-    return _encoded(picture, compress_type=3)  # zlib.Z_RLE: as small as a search for repeats, in a fraction of its time
+    return _encoded(picture, compress_type=3)  # zlib.Z_RLE: as small as full compression, in a fraction of the time
 
 
 def picture(segmentation: Segmentation, truth: Mask | None = None) -> bytes:
-    """Scan, reconstruction (if there is one), score and mask of the most telling axial plane, as one PNG with captions.
+    """Scan, reconstruction (if any), score and mask of the most informative axial plane, as one PNG with captions.
 
-    The plane is the one with most of ``truth``; without it, that of the largest finding, or of the highest score.
+    The plane is the one with the largest area of ``truth``; without it, that of the largest finding or highest score.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _telling(planes: Planes, segmentation: Segmentation, truth: NDArray[Any] | N
 def _colour_bar(
     sheet: Image.Image, draw: Any, left: int, middle: int, width: int, heat: float, threshold: float, font: Any
 ) -> None:
-    """0, the colours, the highest score; a white tick where the threshold lies."""
+    """The colour scale from 0 to the highest score, with a white tick at the threshold."""
     from PIL import Image
 
     top = f"{heat:.2g}"
@@ -155,7 +155,7 @@ def _colour_bar(
 
 
 def shades(plane: NDArray[Any], low: float, high: float, size: tuple[int, int]) -> Pixels:
-    """A plane from ``low`` to ``high`` as shades of a palette, ``size`` (width, height) in pixels."""
+    """A plane from ``low`` to ``high`` as palette indices, ``size`` (width, height) in pixels."""
     from PIL import Image
 
     scaled = (plane.astype(np.float32) - np.float32(low)) * np.float32((SHADES - 1) / (high - low))
@@ -166,7 +166,7 @@ def shades(plane: NDArray[Any], low: float, high: float, size: tuple[int, int]) 
 
 
 def _outline(pixels: Pixels, region: NDArray[Any], colour: int, width: int) -> None:
-    """Draw around ``region``, so that nothing of it is covered; a voxel smaller than a pixel still gets its outline."""
+    """Draw an outline around ``region`` without covering it, even for voxels smaller than a pixel."""
     from PIL import Image
 
     if not region.any():

@@ -1,6 +1,6 @@
-"""The multiverse as text for people and as TSV for programs: how stable each rank is, and what moves DICE.
+"""The multiverse as text and as TSV: stability of the ranks, and the choices with the largest effect on DICE.
 
-What is shown is computed in ``uadtk.metrics.multiverse``.
+The values are computed in ``uadtk.metrics.multiverse``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ COLUMNS = ("collection", "label", "rule", "erosion", "median_mm", "min_voxels", 
 _NAMES = {"rule": "threshold rule", "median_mm": "median", "min_voxels": "component floor"}
 _HEADING = ("method", "median rank", "best", "worst", "first", "median DICE", "lowest", "highest")
 _NOTES = """
-Every universe is a threshold rule, an erosion, a median, a component floor and a grid; ranks are by mean DICE per
-patient in each. first: share of universes in which no other method is better. What moves DICE: highest less lowest
-when only that choice is changed, on average. The rule 'oracle' chooses its threshold on the scans it is tested on.
+A universe combines a threshold rule, an erosion, a median, a component floor and a grid; in each, methods are ranked by
+mean DICE per patient. first: share of universes in which no other method is better. Effect on DICE: mean range when
+only that choice varies. The rule 'oracle' chooses its threshold on the test scans.
 """
 
 
 def as_text(ranks: Sequence[Rank], drivers: Sequence[Driver]) -> str:
-    """One table per collection, then a line on what moves DICE there."""
+    """One table per collection, followed by the effect of each choice on DICE."""
     parts = []
     for name in dict.fromkeys([*(rank.collection for rank in ranks), *(driver.collection for driver in drivers)]):
         own = [rank for rank in ranks if rank.collection == name]
@@ -31,14 +31,14 @@ def as_text(ranks: Sequence[Rank], drivers: Sequence[Driver]) -> str:
 
 
 def as_tsv(found: Sequence[Multiverse]) -> str:
-    """One line for each universe; DICE with all its digits."""
+    """One line for each universe; DICE in full precision."""
     rows = [(one.collection, one.label, *own.choices, own.dice) for one in found for own in one.universes]
     return tsv(COLUMNS, rows)
 
 
 def _table(ranks: Sequence[Rank]) -> str:
     if not ranks:
-        return "no universe that all methods have: nothing to rank"
+        return "the methods share no universe: nothing to rank"
     return f"{ranks[0].universes} universes\n" + aligned([_HEADING, *map(_cells, ranks)])
 
 
@@ -49,5 +49,5 @@ def _cells(rank: Rank) -> tuple[str, ...]:
 
 
 def _moved(drivers: Sequence[Driver]) -> str:
-    told = ", ".join(f"{_NAMES.get(one.switch, one.switch)} {one.spread:.3f}" for one in drivers)
-    return f"What moves DICE: {told}" if told else ""
+    effects = ", ".join(f"{_NAMES.get(one.switch, one.switch)} {one.spread:.3f}" for one in drivers)
+    return f"Effect on DICE: {effects}" if effects else ""

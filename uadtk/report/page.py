@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one segmentation: no script, no network; for screens, phones and paper."""
+"""The report of one segmentation as a self-contained HTML page, without scripts or network access."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from uadtk.core.finding import Segmentation
+from uadtk.core.text import shown
+from uadtk.report.axial_views import Planes
 from uadtk.report.histogram import histogram, histogram_svg
 from uadtk.report.mosaic import FOUND, GREY, HEAT, OTHER, grey_pixels, heat_pixels, inferno, mask_pixels, png
-from uadtk.report.planes import Planes
 
-SHOWN = 8  # findings with pictures
+SHOWN = 8  # findings shown with images
 LISTED = 200  # findings in the table; the rest are in findings.tsv
 PANEL_PX, OVERVIEW_PX = 300, 180  # longest side
 OVERVIEW_PLANES = 12
@@ -31,7 +32,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """The pictures of one plane. ``x`` and ``y``: where to point at, in percent of a picture."""
+    """The images of one plane. ``x`` and ``y``: position of the pointers, in percent of the image."""
 
     title: str
     detail: str
@@ -41,7 +42,7 @@ class Row:
 
 
 def report_html(segmentation: Segmentation) -> str:
-    """The page; the same bytes for the same segmentation."""
+    """The page as HTML, identical bytes for the same segmentation."""
     point, findings = segmentation.point, segmentation.findings
     planes = Planes.of(segmentation)
     hist = histogram(segmentation.scoring.score.voxels, segmentation.scoring.brain.voxels, point.threshold)
@@ -70,7 +71,7 @@ def report_html(segmentation: Segmentation) -> str:
 
 @lru_cache
 def template(name: str) -> Template:
-    """A page of this folder, to be filled in; what it is given is escaped."""
+    """A template of this folder; values are HTML-escaped."""
     environment = Environment(
         loader=PackageLoader("uadtk", "report"),
         autoescape=True,
@@ -84,7 +85,7 @@ def template(name: str) -> Template:
 
 def _name(segmentation: Segmentation) -> str:
     source = segmentation.provenance.get("input", {}).get("path", "")
-    return "/".join(PurePath(source).parts[-2:]) or "scan"  # half of all scans are called flair.nii.gz
+    return shown("/".join(PurePath(source).parts[-2:])) or "scan"  # half of all scans are called flair.nii.gz
 
 
 def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -95,7 +96,7 @@ def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple
     grid, spacing = (" x ".join(f"{n:.3g}" for n in three) for three in (scoring.scan.shape, scoring.scan.spacing_mm))
     return [
         ("Model", model.get("name", "not recorded"), " ".join(str(model.get(key, "")) for key in ("dist", "version"))),
-        ("Scorer", point.scorer, ", ".join(point.cleaners)),
+        ("Scorer", str(point.scorer), ", ".join(map(str, point.cleaners))),
         ("Operating point", f"{point.name}: score > {point.threshold:.4g}", f"{point.target} ({point.strategy})"),
         ("Calibrated on", scans, point.date),
         ("Brain mask", scoring.brain_source, f"{scoring.brain.voxels.sum() * scoring.brain.voxel_ml:,.0f} ml"),
@@ -117,7 +118,7 @@ def _rows(planes: Planes, segmentation: Segmentation) -> list[Row]:
     x, y, k = planes.highest()
     score = planes.score[x, y, k]
     why = (
-        "above the threshold, in a group too small to be a finding"
+        "above the threshold, but its component is too small to be a finding"
         if score > np.float32(segmentation.point.threshold)
         else "not above the threshold"
     )
@@ -145,14 +146,14 @@ def _overview(planes: Planes) -> list[Panel]:
 
 
 def _lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested record as flat lines: ``a.b`` and a text."""
+    """Flatten a nested record to pairs of ``a.b`` and text."""
     if isinstance(value, Mapping):
         return [line for key, item in value.items() for line in _lines(item, f"{prefix}.{key}" if prefix else str(key))]
     if value is None or value == "":
         return []
     if isinstance(value, (list, tuple)):
         return [(prefix, ", ".join(map(str, value)))] if value else []
-    return [(prefix, f"{value:.6g}" if isinstance(value, float) else str(value))]
+    return [(prefix, f"{value:.6g}" if isinstance(value, float) else shown(str(value)))]
 
 
 def png_src(data: bytes) -> str:

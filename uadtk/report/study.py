@@ -1,4 +1,4 @@
-"""The page of a benchmark: one self-contained HTML file, no script, no network; for screens, phones and paper."""
+"""The page of a benchmark as a self-contained HTML file, without scripts or network access."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from uadtk.report.table import (
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table. ``cells``: value and interval of each column. ``problem`` stands in their place."""
+    """A row of the table. ``cells``: value and interval of each column; ``problem`` is shown instead of them."""
 
     label: str
     detail: str
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """``head``: picture of the cases, '' without; ``strips``: label and picture of each row."""
+    """``head``: image of the cases, or ''; ``strips``: label and image of each row."""
 
     head: str
     strips: list[tuple[str, str]]
@@ -54,11 +54,11 @@ def study_html(
     heads: Mapping[str, bytes] = {},
     told: Mapping[str, str] = {},
 ) -> str:
-    """The page; a section without data is left out. The same bytes for the same arguments.
+    """The page as HTML; sections without data are left out. Identical bytes for the same arguments.
 
-    ``pairs``: every two rows, by :func:`uadtk.report.table.labels`.
+    ``pairs``: all pairs of rows, named by :func:`uadtk.report.table.labels`.
     ``pictures``: PNG strip by a line's receipt; ``heads``: PNG of scans and truths by collection, both of
-    :mod:`uadtk.report.strips`. ``told``: further facts for the top of the page.
+    :mod:`uadtk.report.mosaic_strips`. ``told``: further facts for the page header.
     """
     collections = rows_by_collection(lines)
     tables: dict[str, list[Entry]] = {}
@@ -86,7 +86,7 @@ def _entry(label: str, line: Line, published: Published, datasets: Mapping[str, 
         return Entry(label, "", [], "", None, line.problem)
     point = line.evaluation["point"]
     at = "no operating point" if point is None else f"point {point['name']}: score > {point['threshold']:.4g}"
-    detail = f"{' '.join(line.cleaners) or 'not cleaned'} · {at}"
+    detail = f"{' '.join(map(str, line.cleaners)) or 'not cleaned'} · {at}"
     failed = len(line.evaluation["failed"])
     ends = [*intervals(line), "", ""]
     where, row = published_row(line, published, datasets)

@@ -1,7 +1,7 @@
 """The table of a benchmark in the layout of the study's Tables III-VI: as text for people, as TSV for programs.
 
-The study's AUROC, AUPRC and ⌈DICE⌉ are of all voxels of a volume, air included, and so are those of the text; the TSV
-holds those inside the brain as well. A published file is a TSV with a column ``dataset``, a column ``approach`` and
+The study computes AUROC, AUPRC and ⌈DICE⌉ over all voxels of a volume, air included, and so does the text; the TSV also
+has the values inside the brain. A published file is a TSV with columns ``dataset`` and ``approach`` and columns of
 numbers: one line per row of the study's tables.
 """
 
@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
 
+from uadtk.core.absent import why
 from uadtk.core.errors import DataError, UsageError, did_you_mean
+from uadtk.core.spec import Spec
 from uadtk.metrics.compare import Pair
 
 Published = Mapping[str, Mapping[str, Mapping[str, str]]]
@@ -38,7 +40,7 @@ APPROACHES = {
     ("constrained-ae", "residual"): "Constrained AE",
     ("constrained-aae", "residual"): "Constrained AAE",
 }
-# heading, our measure, its spread; the study's names of both
+# heading, our measure and its deviation, the study's names of both
 COLUMNS = (
     ("AUROC", "auroc_volume", "", "auroc", ""),
     ("AUPRC", "auprc_volume", "", "auprc", ""),
@@ -50,26 +52,26 @@ COLUMNS = (
 )
 NOTES = """
 AUROC, AUPRC and ⌈DICE⌉ are pooled over all voxels, air included, as in the study; table.tsv has them inside the brain.
-⌈DICE⌉ is an oracle: its threshold is chosen on the truth. In brackets: 95 % bootstrap intervals over patients.
-p: two-sided paired permutation test against histeq, of DICE and of AUPRC (inside the brain) per patient, whose mean is
-above (↑) or below (↓) that of histeq; not corrected for the number of rows. A mean over patients and a pooled value may
-disagree: pooled, the scores of all patients are compared with one another. l1 is a plain mean of scores: scorers differ
-in scale, and the study's unit is unknown.
+⌈DICE⌉ is an oracle: its threshold is chosen on the ground truth. Brackets: 95 % bootstrap intervals over patients.
+p: two-sided paired permutation test against histeq on DICE and on AUPRC (inside the brain) per patient; the mean is
+higher (↑) or lower (↓) than histeq's; not corrected for the number of rows. A mean over patients and a pooled value may
+disagree, because pooling compares scores across patients. l1 is a plain mean of scores: scorers differ in scale, and
+the study's unit is unknown.
 """
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row: an evaluation as plain values (``Evaluation.to_json``), or the ``problem`` why there is none.
+    """One row: an evaluation as plain values (``Evaluation.to_json``), or the ``problem`` that prevented it.
 
-    ``paired``: for each of ``PAIRED`` the number of patients, the mean difference from histeq, and its p-value.
+    ``paired``: for each of ``PAIRED``, the number of patients, the mean difference from histeq, and its p-value.
     """
 
     collection: str
     model: str
     architecture: str
-    scorer: str
-    cleaners: tuple[str, ...] = ()
+    scorer: Spec
+    cleaners: tuple[Spec, ...] = ()
     evaluation: Mapping[str, Any] | None = None
     problem: str = ""
     paired: Mapping[str, tuple[int, float, float]] = field(default_factory=dict)
@@ -77,10 +79,10 @@ class Line:
 
 
 def labels(lines: Sequence[Line]) -> list[str]:
-    """What each row is called: its model, its scorer, and its cleaners where rows differ in them.
+    """The label of each row: its model, its scorer, and its cleaners if rows differ in them.
 
-    A checkpoint goes by its file's name without folder and suffix, unless that names two. Rows of other collections do
-    not matter.
+    A checkpoint is labelled by its file name without folder and suffix, unless that is ambiguous. Labels are unique
+    within a collection only.
     """
     groups: dict[str, list[Line]] = {}
     for line in lines:
@@ -95,7 +97,7 @@ def _label(line: Line, beside: Sequence[Line]) -> str:
         models = {other.model for other in beside if other.architecture != "histeq"}
         name = f"{stem if [PurePath(model).stem for model in models].count(stem) == 1 else name} {line.scorer}"
     several = len({other.cleaners for other in beside}) > 1
-    return f"{name} ({' '.join(line.cleaners) or 'not cleaned'})" if several else name
+    return f"{name} ({' '.join(map(str, line.cleaners)) or 'not cleaned'})" if several else name
 
 
 def read_published(path: Path) -> Published:
@@ -104,23 +106,23 @@ def read_published(path: Path) -> Published:
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", str(path), fix) from None
+        raise DataError(f"cannot be read ({why(error)})", str(path), fix) from None
     except ValueError as error:
-        raise DataError(f"is no text ({error})", str(path), fix) from None
+        raise DataError(f"is not a text file ({error})", str(path), fix) from None
     found: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         if not row.get("dataset") or not row.get("approach"):
-            raise DataError("a line has no dataset or no approach", str(path), fix)
+            raise DataError("a line lacks its dataset or approach", str(path), fix)
         found.setdefault(row["dataset"], {})[row["approach"]] = row
     if not found:
-        raise DataError("holds no row", str(path), fix)
+        raise DataError("has no rows", str(path), fix)
     return found
 
 
 def named_datasets(published: Published, collections: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
-    """Which published dataset each collection is: ``named`` says so, or it has the same name.
+    """The published dataset of each collection: as given in ``named``, or the one of the same name.
 
-    Raises UsageError if ``named`` speaks of a collection or a dataset that is not there.
+    Raises UsageError if ``named`` has an unknown collection or dataset.
     """
     for collection, dataset in named.items():
         for name, known in ((collection, collections), (dataset, published)):
@@ -130,15 +132,15 @@ def named_datasets(published: Published, collections: Sequence[str], named: Mapp
 
 
 def published_row(line: Line, published: Published, datasets: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-    """``dataset: approach`` and the study's numbers for the same model and scorer; empty where it has none."""
+    """``dataset: approach`` and the study's numbers for the same model and scorer; empty if there are none."""
     dataset = datasets.get(line.collection, "")
-    approach = APPROACHES.get((line.architecture, line.scorer.partition(":")[0]), "")
+    approach = APPROACHES.get((line.architecture, line.scorer.name), "")
     row = published.get(dataset, {}).get(approach, {})
     return (f"{dataset}: {approach}", row) if row else ("", {})
 
 
 def as_tsv(lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> str:
-    """One line per row, one column per number; empty where there is none."""
+    """One line per row, one column per number; missing numbers are empty."""
     rows = [_flat(line, published, datasets) for line in lines]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     columns.append(columns.pop(columns.index("problem")))
@@ -146,20 +148,20 @@ def as_tsv(lines: Sequence[Line], published: Published, datasets: Mapping[str, s
 
 
 def pairs_as_tsv(pairs: Sequence[Pair]) -> str:
-    """A line for every two rows and measure, all digits."""
+    """A line for each pair of rows and measure, in full precision."""
     names = [each.name for each in fields(Pair)]
     rows = ([getattr(pair, name) for name in names] for pair in pairs)
     return tsv(names, ([_exact(v) if isinstance(v, float) else v for v in row] for row in rows))
 
 
 def tsv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A heading and a line per row; tabs and line ends within a value become spaces."""
+    """A header and a line per row; tabs and line breaks within a value become spaces."""
     body = ("\t".join(" ".join(str(value).split()) for value in row) for row in rows)
     return "\n".join(["\t".join(columns), *body]) + "\n"
 
 
 def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, str]) -> str:
-    """One table per collection: values, their intervals, and the published row, one below the other."""
+    """One table per collection: values, their intervals below, then the published row."""
     heading = ["approach", *(column[0] for column in COLUMNS), "p DICE", "p AUPRC", "patients"]
     grids: dict[str, list[list[str]]] = {}
     for label, line in zip(labels(lines), lines, strict=True):
@@ -169,8 +171,8 @@ def as_text(lines: Sequence[Line], published: Published, datasets: Mapping[str, 
 
 
 def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict[str, str]:
-    row = {"collection": line.collection, "model": line.model, "scorer": line.scorer}
-    row["cleaners"] = " ".join(line.cleaners)
+    row = {"collection": line.collection, "model": line.model, "scorer": str(line.scorer)}
+    row["cleaners"] = " ".join(map(str, line.cleaners))
     if line.evaluation is not None:
         point = line.evaluation["point"] or {"name": "", "threshold": None}
         row |= {"grid": line.evaluation["grid"], "point": point["name"], "threshold": _exact(point["threshold"])}
@@ -184,32 +186,32 @@ def _flat(line: Line, published: Published, datasets: Mapping[str, str]) -> dict
         row |= {f"{name}_{what}_histeq": text for what, text in own.items()}
     where, numbers = published_row(line, published, datasets)
     if where:
-        told = {name: text for name, text in numbers.items() if name not in ("dataset", "approach")}
-        row |= {"published": where, **{f"published_{name}": text for name, text in told.items()}}
+        published_numbers = {name: text for name, text in numbers.items() if name not in ("dataset", "approach")}
+        row |= {"published": where, **{f"published_{name}": text for name, text in published_numbers.items()}}
     return {**row, "receipt": line.receipt, "problem": line.problem}
 
 
 def values(line: Line) -> list[str]:
-    """The cells below ``COLUMNS`` and the two p-values, '-' where there is none."""
+    """The cells of ``COLUMNS`` and the two p-values, '-' if missing."""
     measures = _measures(line)
     ps = [_tested(*line.paired[name][1:]) if name in line.paired else "-" for name in PAIRED]
     return [*(_spread(_value(measures, name), _value(measures, sd)) for _, name, sd, _, _ in COLUMNS), *ps]
 
 
 def intervals(line: Line) -> list[str]:
-    """The interval of each of ``COLUMNS``; '' where there is none."""
+    """The interval of each of ``COLUMNS``; '' if missing."""
     measures = _measures(line)
     ends = [measures.get(name, {}).get("interval") for _, name, *_ in COLUMNS]
     return [f"[{short(both[0])}, {short(both[1])}]" if both else "" for both in ends]
 
 
 def published_values(row: Mapping[str, str]) -> list[str]:
-    """The study's numbers below ``COLUMNS``."""
+    """The study's numbers for ``COLUMNS``."""
     return [_spread(row.get(mean, ""), row.get(sd, "")) for *_, mean, sd in COLUMNS]
 
 
 def _tested(difference: float, p: float) -> str:
-    """The p-value, and which way the difference goes."""
+    """The p-value and the direction of the difference."""
     return short(p) if p != p or not difference else f"{short(p)} {'↑' if difference > 0 else '↓'}"
 
 
@@ -243,12 +245,12 @@ def _spread(mean: str, sd: str) -> str:
 
 
 def _exact(value: float | None) -> str:
-    """All digits, so that the table can be computed with."""
+    """Full precision, for further computation."""
     return "" if value is None or value != value else repr(float(value))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; a row of two cells is a label and a sentence, which may run on."""
+    """Pad columns to their widest cell; a row of two cells is a label and a sentence, which may overflow."""
     full = [row for row in rows if len(row) > 2]
     widths = [max(len(row[k]) for row in full if len(row) > k) for k in range(max(map(len, full)))]
     widths[0] = max(len(row[0]) for row in rows)

@@ -1,4 +1,4 @@
-"""Gradient: how strongly each pixel moves the model's objective.
+"""Gradient: the magnitude of the gradient of the model's objective in each pixel.
 
 Baur et al. 2021, Eq. 4, after Zimmerer et al. 2018 (context VAE): |d objective / dx| alone, from one backward pass. The
 authors' code multiplies it by the residual instead: ``form=product`` (its constant factor only rescales thresholds).
@@ -12,17 +12,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from uadtk.api import Scored, option
 from uadtk.kernels import aggregate
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Scored, option
 
 
 @dataclass(frozen=True)
 class Options:
-    form: Literal["paper", "product"] = option("paper", "The gradient alone, or residual times |gradient|.")
+    form: Literal["paper", "product"] = option(
+        "paper", "The gradient alone (paper), or residual times |gradient| (code)."
+    )
     polarity: Literal["positive", "absolute"] = option(
-        "absolute", "Which sign is abnormal: of the gradient (paper), of the residual (product). Positive: too bright."
+        "absolute", "Abnormal sign of the gradient (paper) or of the residual (product); positive: too bright."
     )
 
 
@@ -37,9 +39,9 @@ class Scorer:
             self.needs = ("objective", "reconstruct")
 
     def score(self, model: Any, x: Tensor, brain: Tensor) -> Scored:
-        """Slices do not mix: the gradient of the batch's summed objective is each slice's own."""
+        """Slices are independent, so one gradient of the summed objective serves the whole batch."""
         seen = x.detach().requires_grad_()
-        with seeded(0):  # an objective may draw its latent numbers
+        with seeded(0):  # an objective may sample its latent
             (gradient,) = torch.autograd.grad(model.objective(seen).sum(), seen)
         if self.options.form == "paper":
             signed = gradient.abs() if self.options.polarity == "absolute" else gradient.clamp(min=0)

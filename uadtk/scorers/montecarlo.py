@@ -1,8 +1,8 @@
-"""Monte Carlo: the residual averaged over reconstructions that the model draws, and its variance as uncertainty.
+"""Monte Carlo: mean residual over sampled reconstructions, with its variance as uncertainty.
 
-Baur et al. 2021, Eq. 3: the mean of N residuals, the samples drawn from a VAE's latent distribution or by dropout
+Baur et al. 2021, Eq. 3: the mean of N residuals, with samples from a VAE's latent distribution or from dropout
 (Pawlowski et al. 2018). The authors' code takes the residual of the mean reconstruction instead, which is never larger
-(Jensen): ``mode=mean-reconstruction``. The map ``uncertainty`` is the variance of the N residuals in both.
+(Jensen): ``mode=mean-reconstruction``. The map ``uncertainty`` is the variance of the N residuals in both modes.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from uadtk.api import Scored, option
 from uadtk.kernels import Aggregate, aggregate
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Scored, option
 
-AT_ONCE = 32  # samples in memory: a batch that suits every machine, whatever N is
+AT_ONCE = 32  # samples in memory at a time, whatever N is
 
 
 @dataclass(frozen=True)
 class Options:
     samples: int = option(100, "Reconstructions drawn per slice.", ge=1)
     mode: Literal["mean-residual", "mean-reconstruction"] = option(
-        "mean-residual", "Mean of the residuals (paper), or residual of the mean (the authors' code)."
+        "mean-residual", "Mean of the residuals (paper), or residual of the mean (code)."
     )
-    polarity: Literal["positive", "absolute"] = option("positive", "Which sign of the residual is abnormal.")
-    seed: int = option(0, "Decides the samples.", ge=0)
+    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the residual.")
+    seed: int = option(0, "Seed of the samples.", ge=0)
 
 
 class Scorer:
@@ -39,7 +39,7 @@ class Scorer:
         self.options = options
 
     def score(self, model: Any, x: Tensor, brain: Tensor) -> Scored:
-        """A batch is many samples of one slice, every slice seeded alike: its score depends on no other slice."""
+        """Samples of one slice form a batch, under the same seed for every slice: slices are scored independently."""
         options = self.options
         image, inside = (to_array(t[:, 0].contiguous()) for t in (x, brain))
         residuals = Aggregate(image, inside, polarity=options.polarity, variance=True)

@@ -1,10 +1,10 @@
-"""Multiscale: residuals of the image and of blurred, smaller copies of it, brought together at full size.
+"""Multiscale: residuals of the image and of blurred, smaller copies of it, combined at full size.
 
 Baur, Wiestler, Albarqouni, Navab: *Scale-Space Autoencoders for Unsupervised Anomaly Segmentation in Brain MRI*
-(MICCAI 2020, arXiv 2006.12852) bring residuals of several scales together and report that it helps; how, they do not
-publish. Inferred here: image and reconstruction go down the same pyramid, at each scale the sign that counts is kept,
-which is enlarged bilinearly to full size, and of these the mean is taken, or what is highest. What the model says
-outside the brain counts at no scale. Works with every model that reconstructs.
+(MICCAI 2020, arXiv 2006.12852) combine residuals of several scales and report an improvement, without publishing how.
+Inferred here: image and reconstruction pass through the same pyramid; at each scale the abnormal sign is kept and
+upsampled bilinearly to full size; the score is the mean or the maximum of the scales. The reconstruction outside the
+brain counts at no scale. Works with every model that reconstructs.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from uadtk.api import Scored, UsageError, option
 from uadtk.networks.pyramid import Pyramid
+from uadtk.plugin import Scored, UsageError, option
 
-LEAST = 4  # pixels along a side at the coarsest scale
+LEAST = 4  # pixels along a side, at the coarsest scale
 
 
 @dataclass(frozen=True)
 class Options:
-    levels: int = option(3, "How many times slices are halved.", ge=1, le=5)
-    take: Literal["mean", "max"] = option("mean", "Mean of the scales, or the highest.")
-    polarity: Literal["positive", "absolute"] = option("positive", "Which sign of the residual is abnormal.")
+    levels: int = option(3, "Number of times that slices are halved.", ge=1, le=5)
+    take: Literal["mean", "max"] = option("mean", "Mean or maximum of the scales.")
+    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the residual.")
 
 
 class Scorer:
@@ -37,10 +37,10 @@ class Scorer:
         self.pyramid = Pyramid(options.levels)
 
     def score(self, model: Any, x: Tensor, brain: Tensor) -> Scored:
-        """A pyramid is linear: its scales of x - x̂ are those of x minus those of x̂."""
+        """A pyramid is linear: the scales of x - x̂ are those of x minus those of x̂."""
         side, levels = x.shape[-1], self.options.levels
         if side % 2**levels or side >> levels < LEAST:
-            raise UsageError(f"slices of {side} pixels cannot be halved {levels} times", "levels", "Take fewer.")
+            raise UsageError(f"slices of {side} pixels cannot be halved {levels} times", "levels", "Use fewer levels.")
         reconstruction = model.reconstruct(x) * brain
         scales = self.pyramid.to(x.device).scales(x * brain - reconstruction)
         residuals = torch.stack([self._enlarged(self._signed(scale), k) for k, scale in enumerate(scales)])

@@ -1,4 +1,4 @@
-"""Own: the score that a model without a reconstruction computes itself."""
+"""Own: the anomaly score that a model without a reconstruction computes itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from uadtk.api import NoOptions, Scored
+from uadtk.plugin import NoOptions, Scored
 
 
 class Scorer:
     Options = NoOptions
     needs = ("score",)
-    whole_scan = True  # the model may rank a voxel among all voxels of its scan
+    whole_scan = True  # the model may rank a voxel among all voxels of the scan
 
     def __init__(self, options: NoOptions) -> None:
         pass

@@ -1,6 +1,6 @@
 """Residual: the image minus its reconstruction.
 
-Baur et al. 2021, Eq. 2. ``positive`` keeps what is brighter than expected (MS lesions on FLAIR, and the paper's choice
+Baur et al. 2021, Eq. 2. ``positive`` keeps pixels brighter than expected (MS lesions on FLAIR, and the paper's choice
 for them), ``absolute`` keeps both signs.
 """
 
@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from uadtk.api import Scored, option
 from uadtk.kernels import aggregate
 from uadtk.networks.arrays import to_array, to_tensor
+from uadtk.plugin import Scored, option
 
 
 @dataclass(frozen=True)
 class Options:
-    polarity: Literal["positive", "absolute"] = option("positive", "Which sign of the residual is abnormal.")
+    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the residual.")
 
 
 class Scorer:

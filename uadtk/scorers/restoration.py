@@ -1,23 +1,23 @@
-"""Restoration: what must change in the image until the model finds it normal.
+"""Restoration: the change of the image that makes it normal to the model.
 
 You et al., *Unsupervised lesion detection via image restoration with a normative prior* (MIDL 2019); the most accurate
-and slowest method of Baur et al. 2021. From x = y, the slice, gradient steps go down
+and slowest method of Baur et al. 2021. Starting at x = y, the slice, gradient steps minimise
 
     objective(x) + tv * TV(x - y)
 
-inside the brain; the score is what was taken away, y - x. TV is the anisotropic total variation, which keeps the change
-small and in one piece; it alone ties x to y. The comparative study's code applies TV to the reconstruction error, so
-that y is forgotten after the first step, and neither clips nor masks; that is not offered. Its other settings are
-``steps=150,rate=1e-3,late_rate=1e-3``. The weight of TV belongs to the model: You et al. use 2.2 for a VAE and 1.8 for
-a GMVAE, chosen on healthy scans.
+inside the brain; the score is the intensity removed, y - x. TV is the anisotropic total variation, which keeps the
+change small and contiguous; nothing else ties x to y. The comparative study's code applies TV to the reconstruction
+error, so that y is forgotten after the first step, and neither clips nor masks; that variant is not offered. Its other
+settings are ``steps=150,rate=1e-3,late_rate=1e-3``. The weight of TV depends on the model: You et al. use 2.2 for a VAE
+and 1.8 for a GMVAE, chosen on healthy scans.
 
-The authors take the model's gradient anew in each of 500 small steps. It changes slowly, and is all that costs: here
-it serves ``hold`` steps, between which only TV, the clipping and the brain mask are worked out. What that and
-``precision=bfloat16`` change and save is measured in benchmarks/README.md; ``hold=1`` is the paper's way. Slices go
-through the model in batches.
+The authors compute the model's gradient in each of 500 small steps. It changes slowly and dominates the cost: here one
+gradient serves ``hold`` steps, between which only TV, clipping and brain mask are updated. The effect of that and of
+``precision=bfloat16`` on scores and time is measured in benchmarks/README.md; ``hold=1`` is the paper's method. Slices
+are processed in batches.
 
-The steps are subgradient steps of fixed size: where TV rests they jitter by a few ``rate * tv``, as the authors' do,
-and ``tolerance`` must lie above that jitter to stop a slice.
+The steps are subgradient steps of fixed size: where TV is at its minimum they jitter by a few ``rate * tv``, as in the
+authors' implementation, and ``tolerance`` must exceed that jitter to stop a slice.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uadtk.api import Scored, option
 from uadtk.kernels import aggregate
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Scored, option
 
 EARLY_STEPS = 100
-WINDOW = 20  # steps whose mean is compared with that of the steps before: jitter averages out, progress does not
+WINDOW = 20  # steps; the means of successive windows are compared, where jitter averages out and progress does not
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Options:
     steps: int = option(500, "Gradient steps.", ge=1)
     rate: float = option(5e-3, f"Step size in the first {EARLY_STEPS} steps.", ge=0)
     late_rate: float = option(2e-3, "Step size after them.", ge=0)
-    clip: float = option(50.0, "Largest gradient of a pixel (You et al.: 50 for a VAE, 100 for a GMVAE).", ge=0)
+    clip: float = option(50.0, "Maximum gradient of a pixel (You et al.: 50 for a VAE, 100 for a GMVAE).", ge=0)
     tolerance: float = option(
-        0.0, f"A slice is done when its mean over {WINDOW} late steps changes by less than this share; 0: never.", ge=0
+        0.0, f"Stop a slice when its mean over {WINDOW} late steps changes by less than this fraction; 0: never.", ge=0
     )
-    polarity: Literal["positive", "absolute"] = option("positive", "Which sign of the change is abnormal.")
-    hold: int = option(2, "Steps that a gradient of the model serves; that of TV is taken anew for each.", ge=1)
-    precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the model.")
+    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the change.")
+    hold: int = option(2, "Steps per gradient of the model; the gradient of TV is updated in every step.", ge=1)
+    precision: Literal["float32", "bfloat16"] = option("float32", "Floating-point type of the model's computation.")
 
 
 class Scorer:
@@ -62,17 +62,17 @@ class Scorer:
         self.options = options
 
     def score(self, model: Any, x: Tensor, brain: Tensor) -> Scored:
-        with seeded(0):  # an objective may draw its latent numbers, anew in every step
+        with seeded(0):  # an objective may sample its latent in every step
             restored = self._restored(model, x, brain)
         arrays = (to_array(t[:, 0].contiguous()) for t in (x, restored, brain))
         residual = to_tensor(aggregate(*arrays, polarity=self.options.polarity))
         return Scored(residual[:, None], {"reconstruction": restored * brain})
 
     def _restored(self, model: Any, x: Tensor, brain: Tensor) -> Tensor:
-        """Slices that have settled leave the batch; the others cost less without them."""
+        """Converged slices leave the batch, which makes the remaining steps faster."""
         options = self.options
         restored = x.clone()
-        going = torch.arange(len(x), device=x.device)
+        active = torch.arange(len(x), device=x.device)
         start, now, inside = x, x, brain
         before, total = x, torch.zeros_like(x)
         uphill = x
@@ -90,17 +90,17 @@ class Scorer:
             before, total = mean, torch.zeros_like(mean)
             settled = moved < options.tolerance * size
             if step >= EARLY_STEPS + WINDOW and settled.any():
-                restored[going] = now
-                going, start, now, inside, before, total, uphill = (
-                    t[~settled] for t in (going, start, now, inside, before, total, uphill)
+                restored[active] = now
+                active, start, now, inside, before, total, uphill = (
+                    t[~settled] for t in (active, start, now, inside, before, total, uphill)
                 )
-                if not len(going):
+                if not len(active):
                     break
-        restored[going] = now
+        restored[active] = now
         return restored
 
     def _objective_gradient(self, model: Any, x: Tensor) -> Tensor:
-        """With respect to the image alone: no gradient of a weight is computed."""
+        """With respect to the image only; no gradients of weights are computed."""
         seen = x.detach().requires_grad_()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             value = model.objective(seen).sum()

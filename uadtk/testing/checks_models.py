@@ -1,119 +1,45 @@
-"""What every model keeps to; ``uadtk.core.model`` says what a model is.
+"""Checks that every model must pass; ``uadtk.core.model`` is the contract.
 
-Models are built at the smallest side they admit, with their default options or, where these are slow, with what a class
-names instead: ``quick = {"steps": 10}``. They are trained for a few steps on made-up slices: the list takes seconds.
+Models are built at the smallest side they accept, with their default options or, where these are slow, with those that
+the class declares instead: ``quick = {"steps": 10}``. They are trained for a few steps on synthetic slices, so the list
+takes seconds.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uadtk import checkpoint as checkpoints
-from uadtk import registry
 from uadtk.core import options as opts
-from uadtk.core.errors import UsageError
-from uadtk.core.model import Batch, capabilities, default_scorer
+from uadtk.core.model import CAPABILITIES, Batch
 from uadtk.core.preparation import Preparation
+from uadtk.core.scorer import scorer_traits
 from uadtk.networks.seeded import seeded
-from uadtk.pipeline.players import judged_from, learns_labels, make_optimisers, take_turns, turns_of
-from uadtk.pipeline.train import RESERVED, Schedule
-from uadtk.testing.contract import NotApplicable, generators_untouched, require, require_options
+from uadtk.testing.contract import (
+    HOW_OPTIONS,
+    NotApplicable,
+    difference,
+    generators_untouched,
+    listed,
+    require,
+    require_equal,
+    require_options,
+    require_type,
+    required,
+)
+from uadtk.testing.model_subject import LEARNING_RATE, STEPS, Subject, checked_turns, require_shape
 from uadtk.testing.specimens import healthy_slices, planted
+from uadtk.training.optimisers import make_optimisers
+from uadtk.training.train import RESERVED, Schedule
 
-SIDES = (64, 128)
-SLICES = 6
-STEPS, LEARNING_RATE = 20, 5e-4
-FALL = 0.95  # the loss after training, at most this share of the loss before
-
-
-class Subject:
-    """A model under test. What costs time is made once and shared by the checks."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.cls: Any = registry.load("models", name)
-
-    @cached_property
-    def side(self) -> int:
-        for side in SIDES[:-1]:
-            try:
-                self.new(side)
-            except UsageError:
-                continue
-            return side
-        return SIDES[-1]
-
-    @cached_property
-    def options(self) -> Any:
-        return opts.build(self.cls.Options, getattr(self.cls, "quick", {}), self.name)
-
-    def new(self, side: int) -> Any:
-        with seeded(0):
-            model: nn.Module = self.cls(self.options, side)
-        return model.eval()
-
-    @cached_property
-    def fresh(self) -> Any:
-        return self.new(self.side).requires_grad_(False)
-
-    @cached_property
-    def healthy(self) -> Batch:
-        return healthy_slices(SLICES, self.side)
-
-    @cached_property
-    def lessons(self) -> Batch:
-        """What it learns from: healthy slices or, if it learns from labels, slices with a labelled lesion each."""
-        if not learns_labels(self.cls):
-            return self.healthy
-        image, lesion = planted(self.healthy)
-        channels = 1 + 2 * getattr(self.fresh, "neighbours", 0)
-        return replace(self.healthy, image=image.repeat(1, channels, 1, 1), lesion=lesion, known=lesion | True)
-
-    @cached_property
-    def trained(self) -> Any:
-        """After ``STEPS`` steps on its lessons in each stage of training; fresh if there is nothing to train."""
-        model = self.new(self.side).train()
-        optimisers = make_optimisers(model, LEARNING_RATE)
-        with seeded(1), torch.inference_mode(False), torch.enable_grad():
-            for epoch in self.stages(model) if optimisers else []:
-                for _ in range(STEPS):
-                    take_turns(turns_of(model, epoch), optimisers, [self.lessons])
-        model.eval().requires_grad_(False)
-        if hasattr(model, "conclude"):
-            with torch.no_grad():
-                model.conclude([self.lessons])
-        return model
-
-    def stages(self, model: Any) -> list[int]:
-        """The first epoch, and the first that is judged: where the two differ, a model trains in two stages."""
-        judged = judged_from(model)
-        return [1, int(judged)] if 1 < judged < math.inf else [1]
-
-    def has(self, method: str) -> bool:
-        return method in capabilities(self.cls)
-
-    def needs(self, method: str) -> None:
-        if not self.has(method):
-            raise NotApplicable(f"it has no {method}")
-
-    def outputs(self, model: Any, x: Tensor, brain: Tensor) -> Tensor:
-        """What the model says of slices: its reconstruction, else its score."""
-        with torch.inference_mode():
-            out: Tensor = model.reconstruct(x) if self.has("reconstruct") else model.score(x, brain)
-        return out
-
-    def loss(self, model: Any, batch: Batch) -> dict[str, Tensor]:
-        with seeded(2):
-            losses: dict[str, Tensor] = model.training_loss(batch)
-        return losses
+FALL = 0.05  # minimum decrease of the loss in training, as a fraction
+CONTRAST = 1.5  # minimum ratio of mean scores in planted lesions and in the brain around them
+ALIKE = 1e-5  # maximum difference of results of one slice, relative to the largest value or to 1
 
 
 def options_have_help_and_valid_defaults(subject: Subject) -> None:
@@ -122,40 +48,55 @@ def options_have_help_and_valid_defaults(subject: Subject) -> None:
 
 
 def options_do_not_clash_with_training(subject: Subject) -> None:
-    """No option is called like one of the training's, which share a command line."""
+    """No option has the name of a training option; they share a command line."""
     taken = {*RESERVED, *(f.name for f in opts.fields(Schedule))}
-    clash = taken & {f.name for f in opts.fields(subject.cls.Options)}
-    require(not clash, f"training has {', '.join(sorted(clash))} too")
+    clash = taken & {f.name for f in opts.fields(required(subject.cls, "Options", HOW_OPTIONS))}
+    require(not clash, f"rename the option {listed(clash)}: training has an option of that name")
 
 
 def can_be_scored(subject: Subject) -> None:
     """It has the methods that its default scorer calls."""
-    scorer = registry.load("scorers", default_scorer(subject.cls))
-    missing = set(scorer.needs) - capabilities(subject.cls)
-    require(not missing, f"scorer '{default_scorer(subject.cls)}' needs {', '.join(sorted(missing))}")
+    name, scorer = subject.scorer
+    missing = set(scorer_traits(scorer).needs) - subject.traits.capabilities
+    has = listed(subject.traits.capabilities) or "none"
+    require(
+        not missing,
+        f"its default scorer '{name}' calls {listed(missing)}, and it defines only {has}; define the method, "
+        "or declare another `scorer`",
+    )
 
 
 def learns_if_it_says_so(subject: Subject) -> None:
-    """It has parameters to learn exactly if it has a training_loss."""
-    learns = any(p.requires_grad for p in subject.new(subject.side).parameters())
-    require(learns == subject.has("training_loss"), f"parameters: {learns}, training_loss: {not learns}")
+    """It has trainable parameters exactly if it has a training_loss; ``lacks`` names capabilities only."""
+    unknown = set(subject.traits.lacks) - set(CAPABILITIES)
+    require(not unknown, f"lacks names {listed(unknown)}; only {', '.join(CAPABILITIES)} can be missing")
+    parameters = [p for p in subject.new(subject.side).parameters() if p.requires_grad]
+    count = sum(p.numel() for p in parameters)
+    if subject.has("training_loss"):
+        require(count > 0, "it defines training_loss and has 0 trainable parameters, at least 1 required")
+    else:
+        require(count == 0, f"it has {count} trainable parameters and no training_loss; define it, or use buffers")
 
 
 def seed_decides_the_weights(subject: Subject) -> None:
-    """Built twice under one seed it has the same weights, and no generator but torch's is drawn from."""
+    """Built twice under one seed it has the same weights, and only torch's global generator is drawn from."""
     with generators_untouched():
-        one, two = (checkpoints.pack(subject.new(subject.side)) for _ in range(2))
-    require(one == two, "the weights differ")
+        one, two = (subject.new(subject.side).state_dict() for _ in range(2))
+    differ = [name for name, values in one.items() if not torch.equal(values, two[name])]
+    require(
+        not differ,
+        f"built twice under seed 0, {listed(differ)} differs, and must be equal: initialise from torch's generator",
+    )
 
 
 def keeps_shape_and_is_finite(subject: Subject) -> None:
-    """What it returns is float32, finite and shaped like its input, for one slice, for many and for an empty one."""
+    """Its result is float32, finite and of the shape of its input, for one slice, several, and an empty one."""
     image, brain = subject.healthy.image, subject.healthy.brain
     for x, inside in ((image, brain), (image[:1], brain[:1]), (image[:1] * 0, brain[:1] & False)):
-        out = subject.outputs(subject.fresh, x, inside)
-        require(out.shape == x.shape, f"shape {tuple(x.shape)} became {tuple(out.shape)}")
-        require(out.dtype == torch.float32, f"dtype is {out.dtype}")
-        require(bool(out.isfinite().all()), "not finite" if x.any() else "not finite for an empty slice")
+        out, name = subject.outputs(subject.fresh, x, inside), subject.output
+        require(out.dtype == torch.float32, f"{name} returned {out.dtype}; torch.float32 is required")
+        wrong, of = int((~out.isfinite()).sum()), "slices" if x.any() else "an empty slice (all 0)"
+        require(wrong == 0, f"{name} returned {wrong} values that are not finite for {of}; 0 allowed")
 
 
 def deterministic_in_eval(subject: Subject) -> None:
@@ -163,28 +104,37 @@ def deterministic_in_eval(subject: Subject) -> None:
     batch = subject.healthy
     with generators_untouched():
         one, two = (subject.outputs(subject.fresh, batch.image, batch.brain) for _ in range(2))
-    require(torch.equal(one, two), f"results differ by {(one - two).abs().max():.2g}")
+    require_equal(one, two, f"two results of {subject.output} on the same slices in eval mode")
 
 
 def input_is_not_modified(subject: Subject) -> None:
-    """It leaves the slices it was given as they were."""
+    """Its input is left unchanged."""
     shown, batch = (_copy(given) for given in (subject.healthy, subject.lessons))
     subject.outputs(subject.fresh, shown.image, shown.brain)
+    _require_unchanged(shown, subject.healthy, subject.output)
     if subject.has("training_loss"):
         subject.loss(subject.new(subject.side).train(), batch)
-    for one, given in ((shown, subject.healthy), (batch, subject.lessons)):
-        for name in vars(given):
-            require(torch.equal(getattr(one, name), getattr(given, name)), f"it changes {name}")
+        _require_unchanged(batch, subject.lessons, "training_loss")
+
+
+def _require_unchanged(one: Batch, given: Batch, method: str) -> None:
+    for name in vars(given):
+        changed = int((getattr(one, name) != getattr(given, name)).sum())
+        require(changed == 0, f"{method} changed {changed} pixels of its input '{name}' in place, 0 allowed: clone it")
 
 
 def batch_equals_one_by_one(subject: Subject) -> None:
-    """A slice's result does not depend on the slices it comes with (to 1e-5 of the largest value, or of 1)."""
+    """A slice's result does not depend on the other slices of the batch (to 1e-5 of the largest value, or of 1)."""
     if not subject.has("reconstruct"):
-        raise NotApplicable("its score sees all slices of a scan at once")
+        raise NotApplicable("its score receives all slices of a scan at once")
     image, brain = subject.healthy.image, subject.healthy.brain
     together = subject.outputs(subject.fresh, image, brain)
     alone = torch.cat([subject.outputs(subject.fresh, image[k : k + 1], brain[k : k + 1]) for k in range(len(image))])
-    require(_close(together, alone), f"differs by {(together - alone).abs().max():.2g}")
+    require(
+        _close(together, alone),
+        f"slices in a batch of {len(image)} and one by one differ {difference(together, alone)}, "
+        f"at most {_tolerance(together):.2g} allowed: normalise each slice by itself",
+    )
 
 
 def own_score_is_a_score(subject: Subject) -> None:
@@ -193,12 +143,14 @@ def own_score_is_a_score(subject: Subject) -> None:
     image, brain = subject.healthy.image, subject.healthy.brain
     with torch.inference_mode():
         score = subject.fresh.score(image, brain)
-    require(bool((score >= 0).all()), f"lowest is {score.min():.3g}")
-    require(not score[~brain].any(), "not 0 outside the brain")
+    require_shape(score, image, "score")
+    require(bool((score >= 0).all()), f"the lowest score is {score.min():.3g}; at least 0 is required")
+    highest = float(score[~brain].abs().max())
+    require(highest == 0, f"scores outside the brain reach {highest:.3g}; 0 is required: multiply by brain")
 
 
 def samples_are_reconstructions(subject: Subject) -> None:
-    """sample(x, n) gives n finite reconstructions that are not all the same, and the same again under the same seed."""
+    """sample(x, n) gives n finite reconstructions that are not all equal, and the same ones under the same seed."""
     subject.needs("sample")
     x = subject.healthy.image
     with torch.inference_mode(), generators_untouched():
@@ -206,10 +158,16 @@ def samples_are_reconstructions(subject: Subject) -> None:
         for _ in range(2):
             with seeded(0):
                 drawn.append(subject.fresh.sample(x, 3))
-    require(drawn[0].shape == (3, *x.shape), f"shape is {tuple(drawn[0].shape)}")
-    require(bool(drawn[0].isfinite().all()), "not finite")
-    require(not torch.equal(drawn[0][0], drawn[0][1]), "all samples are equal")
-    require(torch.equal(drawn[0], drawn[1]), "the seed does not decide the samples")
+    wanted = (3, *x.shape)
+    require_type(drawn[0], Tensor, "sample")
+    require(drawn[0].shape == wanted, f"sample(x, 3) returned shape {tuple(drawn[0].shape)}; {wanted} is required")
+    wrong = int((~drawn[0].isfinite()).sum())
+    require(wrong == 0, f"sample returned {wrong} values that are not finite; 0 allowed")
+    require(
+        not torch.equal(drawn[0][0], drawn[0][1]),
+        'samples 1 and 2 of 3 are equal, and must differ: declare lacks = ("sample",) where nothing is drawn',
+    )
+    require_equal(drawn[0], drawn[1], "two calls of sample under the same torch seed")
 
 
 def objective_has_a_gradient(subject: Subject) -> None:
@@ -217,66 +175,73 @@ def objective_has_a_gradient(subject: Subject) -> None:
     subject.needs("objective")
     x = subject.healthy.image.clone().requires_grad_()
     value = subject.fresh.objective(x)
-    require(value.shape == (len(x),), f"shape is {tuple(value.shape)}")
-    (gradient,) = torch.autograd.grad(value.sum(), x)
-    require(bool(value.isfinite().all() and gradient.isfinite().all()), "not finite")
-    require(bool(gradient.any()), "the gradient is 0 everywhere")
+    require_type(value, Tensor, "objective")
+    require(value.shape == (len(x),), f"objective returned shape {tuple(value.shape)}; ({len(x)},) is required")
+    require(bool(value.isfinite().all()), "objective is not finite for every slice; it must be")
+    require(value.requires_grad, "objective has no gradient in x, and must be differentiable: do not detach x")
+    (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True)
+    require(gradient is not None, "objective does not depend on x, and must be differentiable in it")
+    require(bool(gradient.isfinite().all()), "the gradient of objective in x is not finite everywhere; it must be")
+    require(bool(gradient.any()), "the gradient of objective in x is 0 everywhere; it must not vanish")
 
 
 def loss_is_finite_with_a_gradient(subject: Subject) -> None:
-    """Losses are finite scalars, and each player's "loss" has a finite gradient in all that it learns."""
+    """Losses are finite scalars, and each player's "loss" has a finite gradient in all its parameters."""
     subject.needs("training_loss")
     model = subject.new(subject.side).train()
-    _require_finite(subject.loss(model, subject.lessons))
+    subject.loss(model, subject.lessons)
     names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    own = {name: optimiser.param_groups[0]["params"] for name, optimiser in make_optimisers(model, 1.0).items()}
-    nobodys = set(names) - {parameter for player in own.values() for parameter in player}
-    require(not nobodys, f"no player has {', '.join(sorted(names[p] for p in nobodys))}")
+    optimisers = make_optimisers(model, 1.0)
+    own = {name: optimiser.param_groups[0]["params"] for name, optimiser in optimisers.items()}
+    nobodys = listed(names[p] for p in set(names) - {parameter for player in own.values() for parameter in player})
+    require(not nobodys, f"players() gives {nobodys} to no player; every trainable parameter needs one")
     reached = set()
     for epoch in subject.stages(model):
-        for turn in turns_of(model, epoch):
+        for turn in checked_turns(model, epoch, optimisers):
             with seeded(2):
-                losses = turn.loss(subject.lessons)
-            _require_finite(losses)
-            gradients = torch.autograd.grad(losses["loss"], own[turn.player], allow_unused=True)
+                loss = turn.loss(subject.lessons)["loss"]
+            require(loss.requires_grad, f"the loss of turn '{turn.player}' has no gradient; it must have one")
+            gradients = torch.autograd.grad(loss, own[turn.player], allow_unused=True)
             for parameter, gradient in zip(own[turn.player], gradients, strict=True):
-                require(gradient is not None, f"no gradient in {names[parameter]}")
-                require(bool(gradient.isfinite().all()), f"the gradient in {names[parameter]} is not finite")
+                where = f"the loss of turn '{turn.player}' has {{}} in {names.get(parameter, 'a frozen parameter')}"
+                require(gradient is not None, where.format("no gradient") + ": every parameter of a player needs one")
+                require(bool(gradient.isfinite().all()), where.format("a gradient that is not finite"))
                 reached.add(parameter)
-    require(reached == set(names), f"no turn moves {', '.join(sorted(names[p] for p in set(names) - reached))}")
-
-
-def _require_finite(losses: dict[str, Tensor]) -> None:
-    require("loss" in losses, f"there is no 'loss' among {', '.join(losses)}")
-    for name, value in losses.items():
-        require(value.ndim == 0 and bool(value.isfinite()), f"'{name}' is not a finite scalar")
+    missed = listed(names[p] for p in set(names) - reached)
+    require(
+        not missed, f"no turn trains {missed}; every trainable parameter needs one: add it to turns(), or freeze it"
+    )
 
 
 def loss_is_decided_by_the_seed(subject: Subject) -> None:
-    """Under the same seed training_loss is the same again, and no generator but torch's is drawn from."""
+    """Under the same seed training_loss repeats exactly, and only torch's global generator is drawn from."""
     subject.needs("training_loss")
     model = subject.new(subject.side).train()
     with generators_untouched():
         one, two = (float(subject.loss(model, subject.lessons)["loss"].detach()) for _ in range(2))
-    require(one == two, f"{one:.9g}, then {two:.9g}")
+    require(one == two, f"the loss was {one:.9g}, then {two:.9g} under the same torch seed; equal values are required")
 
 
 def known_lesions_are_not_learned(subject: Subject) -> None:
     """Lesions marked as not normal cost less than lesions that are not marked."""
     subject.needs("training_loss")
-    if learns_labels(subject.cls):
+    if subject.traits.supervised:
         raise NotApplicable("it learns from lesions")
     image, lesion = planted(subject.healthy)
     model = subject.new(subject.side)
     unmarked, marked = (replace(subject.healthy, image=image, normal=normal) for normal in (lesion | True, ~lesion))
     with torch.no_grad():
         losses = [float(subject.loss(model, batch)["loss"]) for batch in (marked, unmarked)]
-    require(losses[0] < losses[1], f"{losses[0]:.6g} with the lesions marked, {losses[1]:.6g} without")
+    require(
+        losses[0] < losses[1],
+        f"the loss is {losses[0]:.6g} with lesions marked in batch.normal and {losses[1]:.6g} without; "
+        "it must be lower with them: leave pixels out where batch.normal is False",
+    )
 
 
 def unknown_labels_are_not_learned(subject: Subject) -> None:
-    """To a model that learns from labels it is all the same what is marked where the label is not known."""
-    if not learns_labels(subject.cls):
+    """The loss of a model that learns from labels ignores labels where they are not known, and uses the others."""
+    if not subject.traits.supervised:
         raise NotApplicable("it does not learn from labels")
     subject.needs("training_loss")
     lessons, model = subject.lessons, subject.new(subject.side)
@@ -284,31 +249,48 @@ def unknown_labels_are_not_learned(subject: Subject) -> None:
         unmarked = replace(lessons, lesion=~lessons.known)
         marked, bare = (replace(batch, known=~lessons.lesion) for batch in (lessons, unmarked))
         losses = [float(subject.loss(model, batch)["loss"]) for batch in (marked, bare, lessons, unmarked)]
-    require(losses[0] == losses[1], f"{losses[0]:.6g} became {losses[1]:.6g}")
-    require(losses[2] != losses[3], "known labels are not learned either")
+    require(
+        losses[0] == losses[1],
+        f"labels where batch.known is False change the loss from {losses[1]:.6g} to {losses[0]:.6g}; "
+        "it must not change: leave those pixels out",
+    )
+    require(
+        losses[2] != losses[3],
+        f"the loss is {losses[2]:.6g} with and without labels where batch.known is True; it must depend on them",
+    )
 
 
 def loss_falls(subject: Subject) -> None:
-    """A few steps of training on one batch lower the loss."""
+    """A few steps of training on one batch lower the loss by at least 5 %."""
     subject.needs("training_loss")
     with torch.no_grad():
         before, after = (float(subject.loss(m, subject.lessons)["loss"]) for m in (subject.fresh, subject.trained))
-    require(after < FALL * before, f"{before:.6g} became {after:.6g} in {STEPS} steps")
+    fall = 100 * (before - after) / abs(before) if before else 0.0
+    require(
+        after < (1 - FALL) * before,
+        f"loss {'rose' if fall < 0 else 'fell'} by {abs(fall):.3g} % ({before:.4g} to {after:.4g}), "
+        f"at least {100 * FALL:g} % fall needed in {STEPS} steps with learning rate {LEARNING_RATE:g}; "
+        "set `quick` to options that learn faster, or exempt = {'loss_falls': reason}",
+    )
 
 
 def planted_lesion_outscores_the_brain(subject: Subject) -> None:
     """After a few steps of training, bright lesions score higher with the default scorer than the brain around them."""
     image, lesion = planted(subject.healthy)
-    cls = registry.load("scorers", default_scorer(subject.cls))
-    scorer = cls(cls.Options())
-    with torch.inference_mode(not getattr(scorer, "needs_gradient", False)):
+    name, scorer = subject.scorer
+    with torch.inference_mode(not scorer_traits(scorer).needs_gradient):
         score = scorer.score(subject.trained, image, subject.healthy.brain).score
     inside, around = float(score[lesion].mean()), float(score[subject.healthy.brain & ~lesion].mean())
-    require(inside > 1.5 * around, f"mean score {inside:.4g} in lesions, {around:.4g} around")
+    require(
+        inside > CONTRAST * around,
+        f"after {STEPS} steps the mean score by '{name}' is {inside:.4g} in bright lesions and {around:.4g} in the "
+        f"brain around them; more than {CONTRAST:g} times that is required, or "
+        "exempt = {'planted_lesion_outscores_the_brain': reason}",
+    )
 
 
 def checkpoint_keeps_every_bit(subject: Subject) -> None:
-    """Saved and loaded, its weights and its results are the same to the last bit."""
+    """Saved and loaded, its weights and its results are equal to the last bit."""
     checkpoint = checkpoints.new(subject.name, opts.as_dict(subject.options), Preparation())
     side = checkpoint.preparation.pixels
     checkpoint = replace(checkpoint, weights=checkpoints.pack(subject.new(side)))
@@ -316,19 +298,30 @@ def checkpoint_keeps_every_bit(subject: Subject) -> None:
         path = Path(folder) / f"model{checkpoints.SUFFIX}"
         checkpoint.save(path)
         loaded = checkpoints.load(path)
-    require(loaded.digest == checkpoint.digest, "the digest differs")
+    require(
+        loaded.digest == checkpoint.digest,
+        f"the digest was {checkpoint.digest} when saved and {loaded.digest} when loaded; they must be equal",
+    )
     batch = healthy_slices(2, side)
     one, two = (subject.outputs(c.build(), batch.image, batch.brain) for c in (checkpoint, loaded))
-    require(torch.equal(one, two), f"results differ by {(one - two).abs().max():.2g}")
+    require_equal(one, two, "results before saving and after loading")
     with seeded(7):
         other = loaded.new_model().eval()
     other.load_state_dict(subject.new(side).state_dict())
     rebuilt = subject.outputs(other, batch.image, batch.brain)
-    require(_close(one, rebuilt), "some of what it learned is not in its state_dict")
+    require(
+        _close(one, rebuilt),
+        f"with the same state_dict, results differ {difference(one, rebuilt)}, at most {_tolerance(one):.2g} allowed: "
+        "register what the model learns as parameters or buffers",
+    )
+
+
+def _tolerance(one: Tensor) -> float:
+    return ALIKE * max(1.0, float(one.abs().max()))
 
 
 def _close(one: Tensor, two: Tensor) -> bool:
-    return torch.allclose(one, two, rtol=0, atol=1e-5 * max(1.0, float(one.abs().max())))
+    return one.shape == two.shape and torch.allclose(one, two, rtol=0, atol=_tolerance(one))
 
 
 def _copy(batch: Batch) -> Batch:

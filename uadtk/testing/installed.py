@@ -1,4 +1,4 @@
-"""A plugin that looks installed, for tests."""
+"""Temporary installation of a plugin, for tests."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from uadtk import registry
 
 @contextmanager
 def installed(folder: Path, dist: str, entry_points: Mapping[str, str], version: str = "0") -> Iterator[None]:
-    """Inside the block the modules in ``folder`` can be imported and belong to a plugin called ``dist``.
+    """Inside the block, the modules in ``folder`` can be imported as the installed plugin ``dist``.
 
     Parameters
     ----------
     folder
-        Holds the plugin's modules; gets its ``.dist-info``, as pip would write it.
+        Contains the plugin's modules; its ``.dist-info`` is written there, as by pip.
     entry_points
         Those of the group ``uadtk``: name -> module.
 
-    Modules imported from the folder are forgotten afterwards.
+    Modules imported from the folder are unloaded afterwards.
     """
     info = folder / f"{dist.replace('-', '_')}-{version}.dist-info"
     info.mkdir(exist_ok=True)

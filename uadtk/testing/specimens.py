@@ -1,6 +1,6 @@
-"""Small made-up things to check contracts with: brain slices, score volumes, calibration scans, a model that does all.
+"""Synthetic specimens for contract checks: brain slices, score volumes, calibration scans, and an ideal model.
 
-Everything is the same on every call; nothing is read from disk.
+All are deterministic; nothing is read from disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LESION = 1.6  # normal tissue stays below 1
 
 
 def healthy_slices(n: int, side: int) -> Batch:
-    """``n`` axial slices, (n, 1, side, side): a rim of grey around white matter, dark ventricles, smooth texture."""
+    """``n`` axial slices (n, 1, side, side): grey matter around white matter, dark ventricles, smooth texture."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     images, brains = [], []
@@ -38,7 +38,7 @@ def healthy_slices(n: int, side: int) -> Batch:
 
 
 def planted(healthy: Batch) -> tuple[Tensor, Tensor]:
-    """The slices with one bright disc each, and where it is (bool)."""
+    """The slices with one bright disc each, and the masks of the discs (bool)."""
     n, _, side, _ = healthy.image.shape
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     places = [(0.45 * np.sin(2.4 * k), 0.4 * np.cos(2.4 * k)) for k in range(n)]
@@ -49,7 +49,7 @@ def planted(healthy: Batch) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices of one scan as cleaners see them, all (z, y, x): score >= 0, prepared image, brain, lesion."""
+    """Input of a cleaner for one scan, all (z, y, x): score >= 0, prepared image, brain, and the lesion."""
 
     score: NDArray[np.float32]
     image: NDArray[np.float32]
@@ -58,7 +58,7 @@ class Stack:
 
 
 def score_stack() -> Stack:
-    """Low scores everywhere in the brain, and one lesion that is bright and scores 1."""
+    """Low scores throughout the brain, and one bright lesion with score 1."""
     rng = np.random.default_rng(0)
     z, y, x = np.mgrid[-1:1:12j, -1:1:32j, -1:1:32j]
     brain = (z**2 + (y / 0.8) ** 2 + (x / 0.7) ** 2) < 1
@@ -69,7 +69,7 @@ def score_stack() -> Stack:
 
 
 def calibration_scans(factor: float = 1.0, lesions: bool = False) -> list[CalibrationScan]:
-    """Three scored scans (x, y, z); with lesions, they score high and are labelled. ``factor`` scales the scores."""
+    """Three scored scans (x, y, z), optionally with labelled lesions that score high; ``factor`` scales the scores."""
     scans = []
     for k in range(3):
         rng = np.random.default_rng(k)
@@ -90,9 +90,9 @@ class _Nothing:
 
 
 class IdealModel(nn.Module):
-    """Knows that normal tissue stays below 1, and has every method a scorer may ask for, or only ``methods``.
+    """Assumes that normal tissue stays below 1, and has only the given ``methods`` of those that a scorer may call.
 
-    What it returns outside the brain is not zero, and ``sample`` draws from torch's global generator.
+    Its results outside the brain are not zero, and ``sample`` draws from torch's global generator.
     """
 
     Options = _Nothing

@@ -1,4 +1,4 @@
-"""Percentile: the score that 98 % of healthy brain voxels stay below.
+"""Percentile: the score below which 98 % of healthy brain voxels lie.
 
 Baur et al. 2021, section 4.3: the 98th percentile of the cleaned residuals over healthy scans. Exact, pooled over all
 brain voxels, streamed from disk.
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uadtk.api import CalibrationSet, Choice, option
 from uadtk.kernels import quantile
+from uadtk.plugin import CalibrationSet, Choice, option
 
 
 @dataclass(frozen=True)
 class Options:
-    percentile: float = option(98.0, "Percent of healthy brain voxels at or below the threshold.", ge=0, le=100)
+    percentile: float = option(98.0, "Percentage of healthy brain voxels at or below the threshold.", ge=0, le=100)
 
 
 class Thresholder:
@@ -37,7 +37,7 @@ class Thresholder:
 
 @dataclass(frozen=True)
 class _Brains:
-    """The brain voxels of each scan, as often as they are asked for."""
+    """The scores of the brain voxels of each scan; can be iterated repeatedly."""
 
     scans: CalibrationSet
 

@@ -1,11 +1,12 @@
-"""Volume: as many voxels are marked as the labels mark, whoever made them.
+"""Volume: the threshold that marks as many voxels as the labels, whatever their source.
 
-For a student that was taught by an unsupervised model (``uadtk selfteach``): probability 0.5 marks too little where the
-student is less sure of itself than its teacher was, and a threshold with the best DICE would need true labels. Scans
-labelled by the teacher, which the student has not learned from, are enough for this one. Where the labels hold false
-findings, they count as volume.
+For a student trained on the output of an unsupervised model (``uadtk selfteach``): a probability threshold of 0.5 marks
+too little where the student is less certain than its teacher, and a DICE-optimal threshold needs true labels. Scans
+that were labelled by the teacher and not used to train the student suffice here. False findings in the labels count as
+volume.
 
-The threshold is the quantile of all brain voxels above which as many lie as the labels hold; exact, streamed.
+The threshold is the quantile of all brain voxels above which their number equals that of labelled voxels; exact,
+streamed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from uadtk.api import CalibrationSet, Choice, DataError, NoOptions
 from uadtk.kernels import quantile
+from uadtk.plugin import CalibrationSet, Choice, DataError, NoOptions
 
 
 class Thresholder:
@@ -26,13 +27,13 @@ class Thresholder:
         pass
 
     def choose(self, scans: CalibrationSet) -> Choice:
-        """``measured``: voxels of lesion, and how many are marked. Raises DataError if there is no lesion voxel."""
+        """``measured``: labelled and marked voxels. Raises DataError if there is no labelled voxel."""
         lesion = brain = 0
         for scan in scans:
             lesion += 0 if scan.lesion is None else int(np.count_nonzero(scan.lesion))
             brain += int(np.count_nonzero(scan.brain))
         if not lesion:
-            raise DataError("the labelled scans hold no lesion voxel", "volume", "Calibrate on scans with lesions.")
+            raise DataError("the labelled scans contain no lesion voxel", "volume", "Calibrate on scans with lesions.")
 
         def scores() -> Iterator[np.ndarray]:
             return (scan.score[scan.brain] for scan in scans)
@@ -40,4 +41,4 @@ class Thresholder:
         threshold = max(0.0, quantile(scores, max(0.0, 1 - lesion / brain)))
         marked = sum(int(np.count_nonzero(values > np.float32(threshold))) for values in scores())
         measured = {"lesion": float(lesion), "marked": float(marked)}
-        return Choice(threshold, "as many voxels as the labels hold", measured)
+        return Choice(threshold, "as many voxels as the labels", measured)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from uadtk_dae.model import Model, Options
 
-from uadtk.api import Batch, UsageError
 from uadtk.networks.corruption import corrupt
 from uadtk.networks.noise import coarse_noise
 from uadtk.networks.seeded import seeded
+from uadtk.plugin import Batch, UsageError
 from uadtk.testing import checks, run_check
 from uadtk.testing.contract import generators_untouched
 from uadtk.testing.specimens import healthy_slices, planted

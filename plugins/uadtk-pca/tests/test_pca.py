@@ -4,7 +4,7 @@ import pytest
 import torch
 from uadtk_pca.model import Model, Options
 
-from uadtk.api import Batch
+from uadtk.plugin import Batch
 from uadtk.testing import checks, run_check
 from uadtk.testing.specimens import healthy_slices, planted
 

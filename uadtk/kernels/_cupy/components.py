@@ -1,4 +1,4 @@
-"""No sweep on the device: voxels enter one after the other, and a GPU would label 1001 times instead."""
+"""No sweep on the device: it is sequential, and a GPU would have to label 1001 times instead."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from typing import Any
 
 
 def namespace() -> Any:
-    raise TypeError("the component sweep runs on the CPU: give it cupy.asnumpy(score)")
+    raise TypeError("the component sweep runs on the CPU: pass cupy.asnumpy(score)")

@@ -1,4 +1,4 @@
-"""Connected components by cupyx, numbered as the CPU numbers them; statistics by bincount."""
+"""Connected components by cupyx, numbered as on the CPU; statistics by bincount."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def label_components(mask, connectivity, min_size):
         return cupy.zeros(mask.shape, np.int32), 0
     found, count = ndimage.label(cupy.ascontiguousarray(mask, dtype=bool), structure=touching)
     flat = found.ravel()
-    # One row per component on the host: the order is a matter of a few thousand numbers.
+    # Sorted on the host: one row per component is only a few thousand numbers.
     inside = cupy.flatnonzero(flat)
     names, first = cupy.unique(flat[inside], return_index=True)
     names, first = cupy.asnumpy(names), cupy.asnumpy(inside[first])

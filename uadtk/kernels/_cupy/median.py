@@ -1,4 +1,4 @@
-"""Exact 3-D median on the device: the lists of the CPU version in registers, one thread for two rows."""
+"""Exact 3-D median on the device: the sorted lists of the CPU version in registers, one thread per two rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from uadtk.kernels._cupy.source import kernel
 
 _BLOCK = (32, 4)
-_MOST_BLOCKS = 65535  # along z; the kernel walks on
+_MOST_BLOCKS = 65535  # along z; the kernel loops over the rest
 
 
 def median3d(volume: Any, size: tuple[int, int, int], mask: Any, threads: int) -> Any:

@@ -1,4 +1,4 @@
-"""Counts of the two halves of float32 values on the device; the counters come back to the host after each volume."""
+"""Counts of the two halves of float32 values on the device; the counters are copied to the host after each volume."""
 
 from __future__ import annotations
 

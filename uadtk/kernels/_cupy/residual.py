@@ -1,4 +1,4 @@
-"""Residual sums on the device: one thread per voxel walks all samples, sums in registers."""
+"""Residual sums on the device: one thread per voxel loops over all samples, with sums in registers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add(image, mask, batch, total, square, with_square, invalid, low):
 
 
 def at_once(image, mask, batch, mean, variance, invalid, low):
-    # Without a variance its array is empty and may have no address: any valid one will do.
+    # Without a variance its array is empty and may have no address; pass any valid one.
     args = (
         image,
         mask,

@@ -1,4 +1,4 @@
-"""The CUDA sources of this package, compiled once per process and set of options."""
+"""The CUDA sources of this package, compiled once per process and set of compiler options."""
 
 from __future__ import annotations
 

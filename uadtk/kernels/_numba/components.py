@@ -1,12 +1,13 @@
-"""The component sweep: voxels enter one by one in falling score, and a union-find keeps the components' totals.
+"""The component sweep: voxels are added one by one by descending score, and a union-find tracks the components.
 
-A level costs as much as it has voxels, so a thousand thresholds cost what one does. What makes a voxel cheap:
+The cost of a level is proportional to its voxels, so a thousand thresholds cost the same as one. Three things keep the
+cost per voxel low:
 
-* Which voxels are in is a bitset with rows padded to whole bytes: nine two-byte reads give all 27 neighbours.
-* Neighbours that touch each other are in one component already, so after joining one, all that touch it are struck
-  from the list; beginning with a face neighbour, one or two joins remain of up to 26.
-* A root holds size and positives of its component in the very word that holds the parent in other nodes, and there
-  are nodes for candidates alone: one's number is the number of candidates before it, a look-up and a population count.
+* The set of added voxels is a bitset with rows padded to whole bytes: nine two-byte reads give all 27 neighbours.
+* Neighbours that touch each other already belong to one component, so after joining one, all that touch it are skipped;
+  starting with face neighbours leaves one or two joins of up to 26.
+* A root stores size and positives of its component in the word that holds the parent in other nodes, and only
+  candidates have nodes: a node's number is the number of candidates before it, a look-up and a population count.
 """
 
 from __future__ import annotations
@@ -16,24 +17,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from uadtk.kernels._levels import Levels
+from uadtk.kernels._numba._jit import compiled
 
 _BLOCK = 32
 _INFINITE = np.uint32(0x7F800000)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
-_ONE = np.int64(1) << np.int64(32)  # in a total: voxels above, positives below bit 32
+_ONE = np.int64(1) << np.int64(32)  # a total holds voxels from bit 32 up, positives below
 _POSITIVES = _ONE - np.int64(1)
 
 
 class Candidates(NamedTuple):
-    """Voxels above some score. ``places``: index in the padded volume, the upper bit set for a positive."""
+    """Voxels above some score. ``places``: index in the padded volume, with the top bit set for positives."""
 
     shape: tuple[int, int, int]
-    positives: int  # of the volume, above or not
+    positives: int  # in the whole volume
     places: NDArray[np.uint32]
     scores: NDArray[np.float32]
 
@@ -72,13 +74,13 @@ def sweep(candidates: Candidates, levels: Levels, min_size: int, connectivity: i
 
 
 def padded(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Voxels of the volume with a border of one and rows of whole bytes in a bitset; its row and plane strides."""
+    """Size of the volume padded by one voxel, its rows to whole bytes of a bitset; its row and plane strides."""
     depth, height, width = shape
     row = -(-(width + 2) // 8) * 8
     plane = row * (height + 2)
     size = plane * (depth + 2)
     if size >= 1 << 31:
-        raise ValueError(f"a volume of {shape} is too large: places are counted in 31 bits")
+        raise ValueError(f"a volume of {shape} is too large: voxel indices have 31 bits")
     return size, row, plane
 
 
@@ -87,7 +89,7 @@ _BOX = [(z, y, x) for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1)]
 
 @functools.cache
 def _neighbours(connectivity: int) -> tuple[np.uint32, np.uint32, NDArray[np.uint32]]:
-    """Bits over ``_BOX``: the neighbours, those of them that share a face; and for each what does not touch it."""
+    """Bits over ``_BOX``: all neighbours, those that share a face, and for each the ones that do not touch it."""
     most = {6: 1, 18: 2, 26: 3}[connectivity]
     steps = np.array(_BOX)
     apart = np.abs(steps[:, None] - steps[None])
@@ -98,9 +100,9 @@ def _neighbours(connectivity: int) -> tuple[np.uint32, np.uint32, NDArray[np.uin
     return np.uint32(neighbours), np.uint32(faces), (~touches @ bits).astype(np.uint32)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _size_above(values, above):
-    """How many values lie above; -1 if one is not finite."""
+    """Number of values above ``above``; -1 if one is not finite."""
     bits = values.view(np.uint32)
     size, wrong = 0, np.uint32(0)
     for i in range(values.size):
@@ -109,7 +111,7 @@ def _size_above(values, above):
     return size if wrong == 0 else -1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _gather(rows, truth, above, height, row_step, plane_step, places, scores):
     found = 0
     for r in range(rows.shape[0]):
@@ -130,9 +132,9 @@ def _gather(rows, truth, above, height, row_step, plane_step, places, scores):
                     found += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _sort(places, scores, thresholds, first, low, scale, steps, size):
-    """Places in falling level, and how many there are per level: a counting sort."""
+    """Places by descending level, and the number per level: a counting sort."""
     last_bin = np.float32(first.size - 1)
     level = np.empty(scores.size, np.int32)
     counts = np.zeros(size + 1, np.int64)
@@ -159,7 +161,7 @@ def _sort(places, scores, thresholds, first, low, scale, steps, size):
 
 @intrinsic
 def _lowest_bit(typing_context, word):
-    """Index of the lowest bit that is set, of a uint32 that is not 0."""
+    """Index of the lowest set bit of a non-zero uint32."""
 
     def generate(context, builder, signature, args):
         zeros = builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -170,7 +172,7 @@ def _lowest_bit(typing_context, word):
 
 @intrinsic
 def _bits_set(typing_context, word):
-    """Number of bits that are set, of a uint64."""
+    """Number of set bits of a uint64."""
 
     def generate(context, builder, signature, args):
         return builder.ctpop(args[0])
@@ -178,9 +180,9 @@ def _bits_set(typing_context, word):
     return types.uint64(types.uint64), generate
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _number(places, numbers):
-    """Per 64 places of the padded volume: which are candidates, and how many candidates came before."""
+    """Per 64 places of the padded volume: a bit for each candidate, and the number of candidates before."""
     for i in range(places.size):
         place = places[i] & _MAGNITUDE
         word = place >> np.uint32(6)
@@ -189,14 +191,14 @@ def _number(places, numbers):
         numbers[word, 0] |= np.uint64(1) << np.uint64(place & np.uint32(63))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _number_of(place, numbers):
     word = np.uint64(place >> 6)
     before = (np.uint64(1) << np.uint64(place & 63)) - np.uint64(1)
     return np.int64(numbers[word, 1] + _bits_set(numbers[word, 0] & before))  # type: ignore[call-arg]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _sweep(order, counts, nodes, numbers, present, neighbours, faces, apart, offsets, row, plane, min_size, kept):
     """``nodes``: parent's place, or for a root ~(size << 32 | positives)."""
     voxels, positives, components = np.int64(0), np.int64(0), np.int64(0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from uadtk.kernels._numba._jit import compiled
 
 
 def curvature_flow(
@@ -39,7 +40,7 @@ def curvature_flow(
     return source[1:-1, 1:-1, 1:-1].copy()
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def advance(source, target, time_step, dz, dy, dx, begin, end):
     height, width = source.shape[1:]
     for z in range(begin, end):
@@ -55,9 +56,9 @@ def advance(source, target, time_step, dz, dy, dx, begin, end):
         target[z, height - 1] = target[z, height - 2]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def advance_row(mm, mo, mp, om, oo, op, pm, po, pp, out, time_step, kz, ky, kx):
-    """One row of output. Rows of input are named by their steps in z and y: minus, zero (o), plus."""
+    """One row of output. Input rows are named by their offsets in z and y: minus (m), zero (o), plus (p)."""
     for x in range(out.size):
         here = np.float64(oo[x + 1])
         west, east = np.float64(oo[x]), np.float64(oo[x + 2])

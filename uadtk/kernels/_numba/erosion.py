@@ -1,10 +1,11 @@
-"""Binary erosion as AND of shifted flat arrays."""
+"""Binary erosion as the AND of shifted flat arrays."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from uadtk.kernels._numba._jit import compiled
 
 
 def erode(mask: NDArray[np.generic], iterations: int, per_slice: bool) -> NDArray[np.bool_]:
@@ -12,7 +13,7 @@ def erode(mask: NDArray[np.generic], iterations: int, per_slice: bool) -> NDArra
     if eroded.size == 0 or iterations == 0:
         return eroded
     _, height, width = eroded.shape
-    # A shift of the flat array wraps at the end of a row, a slice: those voxels are faces, and faces always go.
+    # A shift of the flat array wraps around at the ends of rows and slices: only at border voxels, always eroded.
     step = width if per_slice else width * height
     source, target = eroded, np.empty_like(eroded)
     for _ in range(iterations):
@@ -23,9 +24,9 @@ def erode(mask: NDArray[np.generic], iterations: int, per_slice: bool) -> NDArra
     return source
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def erode_flat(mask, out, width, step):
-    """AND of a voxel, its neighbours and those ``step`` away; False within ``step`` of either end."""
+    """AND of each voxel, its neighbours in y and x, and those ``step`` away; False within ``step`` of either end."""
     inside = max(0, mask.size - 2 * step)
     for i in range(min(step, mask.size)):
         out[i] = 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from uadtk.kernels._numba._jit import compiled
 
 _BLOCK = 16
 
@@ -50,7 +51,7 @@ def label_stats(
     return voxels[1:], places[1:], peak[1:], total[1:]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _is_background(block):
     union = np.int32(0)
     for j in range(block.size):
@@ -58,7 +59,7 @@ def _is_background(block):
     return union == 0
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _measure(labels, sizes, first):
     for start in range(0, labels.size, _BLOCK):
         block = labels[start : start + _BLOCK]
@@ -72,7 +73,7 @@ def _measure(labels, sizes, first):
                 sizes[label] += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _rename(labels, new):
     for start in range(0, labels.size, _BLOCK):
         block = labels[start : start + _BLOCK]
@@ -82,7 +83,7 @@ def _rename(labels, new):
             block[j] = new[block[j]]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _accumulate(labels, score, voxels, places, peak, total):
     depth, height, width = labels.shape
     for z in range(depth):

@@ -1,17 +1,17 @@
 """Exact 3-D median by merging sorted lists, 16 voxels of a row at a time.
 
-Two planes of output are computed together, and in them two rows at a time. With a box of kz * ky * kx voxels:
+Two planes of output are computed together, two rows at a time. With a box of kz * ky * kx voxels:
 
-1. every input row gives, for each of the two planes, the sorted list of its kz * kx values (``sort_row``);
-2. two neighbouring rows are merged once, for all boxes that hold both (``merge_pair``);
+1. every input row yields, for each of the two planes, the sorted list of its kz * kx values (``sort_row``);
+2. two neighbouring rows are merged once for all boxes that contain both (``merge_pair``);
 3. the ky - 1 rows common to two output rows are merged, keeping only ranks that can still be the median; the row that
-   each output row has for itself is brought in by selecting a single rank (``select_medians``).
+   belongs to one output row only is included by selecting a single rank (``select_medians``).
 
-Every value in these lists is a vector: the same rank for 16 neighbouring voxels. Numba would not vectorise networks of
-this size, so the three steps are intrinsics that emit vector instructions. The box reaches them as the lengths of three
-tuples, which are part of a type: Numba compiles one version for each box when it is first used.
+Every value in these lists is a vector: the same rank for 16 neighbouring voxels. Numba does not vectorise networks of
+this size, so the three steps are intrinsics that emit vector instructions. The box is passed as the lengths of three
+tuples, which are part of their type: Numba compiles one version per box size on first use.
 
-Numba's cache does not notice an edit of ``networks.py``: delete ``__pycache__`` after one.
+Numba's cache does not notice edits of ``networks.py``: delete ``__pycache__`` after editing it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from uadtk.kernels._numba._jit import compiled
 from uadtk.kernels._numba.networks import Network
 
 LANES = 16
@@ -40,14 +41,14 @@ MAGNITUDE = np.uint32(0x7FFFFFFF)
 def median3d(
     volume: NDArray[np.generic], size: tuple[int, int, int], mask: NDArray[np.generic] | None, threads: int
 ) -> NDArray[np.float32]:
-    bits = np.require(volume, np.float32, ["C", "W"]).view(np.uint32)  # writable: Numba compiles anew for what is not
+    bits = np.require(volume, np.float32, ["C", "W"]).view(np.uint32)  # writable: else compiled again
     inside = np.empty((0, 0, 0), np.bool_) if mask is None else np.require(mask, np.bool_, ["C", "W"])
     out = np.zeros(bits.shape, np.float32)
     if bits.size == 0:
         return out
     box = [(0,) * width for width in size]
     depth = len(bits)
-    # Whole pairs of planes each, so that the result cannot depend on the number of threads.
+    # Whole pairs of planes per task, so the result cannot depend on the number of threads.
     step = depth if threads == 1 else max(2, 2 * (depth // (6 * threads)))
     starts = range(0, depth, step)
 
@@ -66,12 +67,13 @@ def median3d(
 
 
 class Scratch(NamedTuple):
-    """Memory of one thread, made outside compiled code, where it would take half a second more to compile.
+    """Memory of one thread, allocated outside compiled code, where it would add half a second of compile time.
 
     ``planes`` is a ring of the input planes in use, masked and mirrored in x; plane z - kz // 2 + i is in slot
-    (z + i) % (kz + 1). ``first`` and ``last`` are the ends of what is not zero in each of their rows, ``left`` and
-    ``right`` those of what a row of output may hold. ``pair`` takes two planes of output while they are made column by
-    column: writing those to memory would wait for every line. ``values`` and ``medians`` are ``planes`` and ``pair``.
+    (z + i) % (kz + 1). ``first`` and ``last`` bound the non-zero values in each of their rows, ``left`` and
+    ``right`` those an output row may have. ``pair`` buffers two planes of output, made column by column: written to the
+    output directly, columns would miss the cache on every row. ``values`` and ``medians`` are flat views of ``planes``
+    and ``pair``.
     """
 
     planes: NDArray[np.uint32]
@@ -102,15 +104,15 @@ def scratch(shape: tuple[int, ...], size: tuple[int, int, int]) -> Scratch:
 
 
 def aligned(size: int) -> NDArray[np.float32]:
-    """At a cache line, so that no vector straddles two."""
+    """Aligned to a cache line, so that no vector straddles two."""
     memory = np.empty(size + LANES, np.float32)
     start = -(memory.ctypes.data // 4) % LANES
     return memory[start : start + size]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop, memory):
-    """Filter planes start to stop; False at the first NaN. An empty mask is none."""
+    """Filter planes ``start`` to ``stop``; False at the first NaN. An empty mask means no mask."""
     depth, height, width = bits.shape
     slots, reach, pad = len(box_z) + 1, len(box_z) // 2, len(box_x) // 2
     planes, first, last = memory.planes, memory.first, memory.last
@@ -132,7 +134,7 @@ def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop, memory):
 
 @njit(nogil=True, inline="always")  # compiled once, as part of filter_planes
 def filter_pair(memory, count, box_z, box_y, box_x, slot):
-    """Make ``count`` planes of output in columns of 16 voxels, where a box can hold anything but zeros.
+    """Compute ``count`` planes of output in columns of 16 voxels, where a box can hold non-zero values.
 
     Returns the x of the first column; column i is valid in rows made[i, 0] to made[i, 1].
     """
@@ -164,7 +166,7 @@ def filter_pair(memory, count, box_z, box_y, box_x, slot):
 
 @njit(nogil=True, inline="always")
 def filter_column(memory, count, box_z, box_y, box_x, slot, x, top, bottom):
-    """Make pair[:count, top:bottom, x : x + 16]; a row more if their number is odd."""
+    """Compute pair[:count, top:bottom, x : x + 16]; one more row if their number is odd."""
     slots, reach, pad = len(box_z) + 1, len(box_y) // 2, len(box_x) // 2
     height, stride = memory.pair.shape[1] - 1, memory.pair.shape[2]
     source_stride = stride + 2 * pad
@@ -187,9 +189,9 @@ def filter_column(memory, count, box_z, box_y, box_x, slot, x, top, bottom):
             select_medians(box_z, box_y, box_x, lists, pairs, plane, y, (y - top) // 2, medians, place, stride)  # type: ignore[call-arg]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def copy_plane(plane, made, origin, mask, out, z):
-    """Copy what was made of a plane of output to out[z], inside the mask."""
+    """Copy the computed columns of a plane of output to out[z], inside the mask."""
     height, width = out.shape[1:]
     for y in range(height):
         for i in range(len(made)):
@@ -202,7 +204,7 @@ def copy_plane(plane, made, origin, mask, out, z):
                         out[z, y, x] = plane[y, x] if mask[z, y, x] else np.float32(0)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def load_row(bits, mask, z, y, row, pad):
     """Copy a row into ``row``, zero outside the mask, mirrored by ``pad`` at both ends; False if it holds NaN."""
     source = bits[z, y]
@@ -224,10 +226,10 @@ def load_row(bits, mask, z, y, row, pad):
     return not nan
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def span(row, pad, width):
-    """First and last voxel of a loaded row that is not zero; (width, -1) if there is none."""
-    # Blocks may reach into the mirrored ends: these are zero where the voxels that they mirror are.
+    """First and last non-zero voxel of a loaded row; (width, -1) if there is none."""
+    # Blocks may reach into the mirrored ends: those are zero where the mirrored voxels are.
     first, last = 0, width - 1
     while first < width and is_zero(row, pad + first):
         first += LANES
@@ -242,7 +244,7 @@ def span(row, pad, width):
     return first, last
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def is_zero(row, start):
     union = np.uint32(0)
     for i in range(np.uint64(start), np.uint64(start + LANES)):  # unsigned: no test for indices from the end
@@ -250,9 +252,9 @@ def is_zero(row, start):
     return union == 0
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def mirror(i, n):
-    """The place in 0..n-1 that SciPy's ``reflect`` (d c b a | a b c d | d c b a) puts at place i."""
+    """The index in 0..n-1 that SciPy's ``reflect`` (d c b a | a b c d | d c b a) maps index i to."""
     while i < 0 or i >= n:
         i = -1 - i if i < 0 else 2 * n - 1 - i
     return i
@@ -265,7 +267,7 @@ class Vectors:
         self.context, self.builder = context, builder
         self.network = Network(self.low, self.high)
 
-    # Each half is one instruction, and together they permute their arguments whatever these are: ties, -0.0.
+    # Each half is one instruction, and together they permute their arguments in every case, ties and -0.0 included.
     def low(self, a, b):
         return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
 

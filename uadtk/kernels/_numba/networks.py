@@ -1,7 +1,7 @@
 """Sorting networks, written once over an abstract exchange.
 
 Values are anything for which ``low(a, b)`` and ``high(a, b)`` are defined: LLVM vectors in the median kernel, plain
-numbers in its tests. Which values are compared never depends on the values, so a network runs on 16 voxels at once.
+numbers in its tests. The sequence of comparisons does not depend on the values, so a network runs on 16 voxels at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Network:
         return [self.low(a, b), self.high(a, b)]
 
     def sort(self, values: Sequence[Any]) -> list[Any]:
-        """Sort by merging; up to 8 values no network has fewer exchanges (Knuth, TAOCP 3, 5.3.4)."""
+        """Merge sort; optimal in exchanges for up to 8 values (Knuth, TAOCP 3, 5.3.4)."""
         return self.merge_all([[value] for value in values])
 
     def merge(self, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
@@ -50,7 +50,7 @@ class Network:
     def middle(self, lists: Sequence[Sequence[Any]], first: int, last: int) -> list[Any]:
         """Ranks ``first`` to ``last`` of the union of sorted lists.
 
-        After each merge the ends that the lists still to come cannot push into that range are dropped.
+        After each merge, values at either end that the remaining lists cannot bring into that range are dropped.
         """
         total = sum(map(len, lists))
         merged: list[Any] = []

@@ -1,11 +1,12 @@
-"""Counts of the two halves of float32 values, in blocks that are skipped when they hold nothing of interest."""
+"""Counts of the two halves of float32 values; blocks without relevant values are skipped."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from uadtk.kernels._numba._jit import compiled
 
 _BLOCK = 64
 _HALF = np.uint32(16)
@@ -16,12 +17,12 @@ def namespace() -> Any:
     return np
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def upper_halves(values, mask, counts):
     """Add the counts of ``values >> 16`` to ``counts`` (2, 65536).
 
-    Even and odd values go apart, so that a run of equal values does not wait for one counter; a block of zeros is one
-    addition, a block outside the mask none.
+    Even and odd positions have separate counters, so a run of equal values does not wait for one counter; a block of
+    zeros is a single addition, a block outside the mask none.
     """
     even, odd = counts[0], counts[1]
     for start in range(0, values.size, _BLOCK):
@@ -51,7 +52,7 @@ def upper_halves(values, mask, counts):
             even[block[block.size - 1] >> _HALF] += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def lower_halves(values, mask, first, second, counts):
     """Add the counts of ``values & 0xffff`` to ``counts[0]``, ``[1]`` where the upper half is ``first``, ``second``."""
     for start in range(0, values.size, _BLOCK):

@@ -1,11 +1,12 @@
-"""Residual sums in tiles that stay in the first-level cache while all samples of a tile go by."""
+"""Residual sums in tiles that stay in the L1 cache while all samples of a tile are added."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from uadtk.kernels._numba._jit import compiled
 
 _TILE = 1024
 
@@ -14,21 +15,21 @@ def namespace() -> Any:
     return np
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _add_tile(image, mask, batch, start, total, square, with_square, low):
     """Add the residuals of all rows of ``batch`` in the columns of one tile; True if one in the mask is not finite."""
     length = image.size
     invalid = False
     samples = batch.shape[0]
     fours = samples - samples % 4
-    # Four samples at a time: a fourth of the traffic to the sums, which take more of it than the samples.
+    # Four samples at a time: a quarter of the memory traffic of the sums, which dominates that of the samples.
     for s in range(0, fours, 4):
         row0 = batch[s, start : start + length]
         row1 = batch[s + 1, start : start + length]
         row2 = batch[s + 2, start : start + length]
         row3 = batch[s + 3, start : start + length]
         for j in range(length):
-            # Select, not multiply: what lies outside the mask may be NaN.
+            # Select, not multiply: values outside the mask may be NaN.
             keep = mask[j]
             d0 = np.float64(image[j]) - np.float64(row0[j]) if keep else 0.0
             d1 = np.float64(image[j]) - np.float64(row1[j]) if keep else 0.0
@@ -54,7 +55,7 @@ def _add_tile(image, mask, batch, start, total, square, with_square, low):
     return invalid
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _any(mask):
     found = False
     for j in range(mask.size):
@@ -62,7 +63,7 @@ def _any(mask):
     return found
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def add(image, mask, batch, total, square, with_square, invalid, low):
     """image, mask, total, square (n,), batch (samples, n); ``square`` is read only ``with_square``."""
     for start in range(0, image.size, _TILE):
@@ -80,7 +81,7 @@ def at_once(image, mask, batch, mean, variance, invalid, low):
         _several(image, mask, batch, mean, variance, invalid, low)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _one(image, mask, reconstruction, out, invalid, low):
     """The residual of a single reconstruction: no sums, so float32 rounds once as well."""
     for start in range(0, image.size, _TILE):
@@ -96,7 +97,7 @@ def _one(image, mask, reconstruction, out, invalid, low):
         invalid[0] |= wrong
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _several(image, mask, batch, mean, variance, invalid, low):
     samples = batch.shape[0]
     with_square = variance.size > 0
@@ -120,9 +121,9 @@ def _several(image, mask, batch, mean, variance, invalid, low):
                 variance_tile[j] = max(squares[j] / samples - average * average, 0.0)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def finish(total, square, count_z, count_y, count_x, variance, out):
-    """Sums (z, y, x) to the mean, or to the variance; a voxel's count is the sum of its three slices' counts."""
+    """Mean or variance from the sums (z, y, x); a voxel's count is the sum of its three slices' counts."""
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
             of_row = count_z[z] + count_y[y]

@@ -1,4 +1,4 @@
-"""The definitions: components are labelled anew at every threshold."""
+"""The definitions: components are labelled again at every threshold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uadtk.kernels.dice import BestDice
 def component_sweep(
     score: Any, truth: Any, min_size: int = 8, connectivity: int = 26, *, step: float = 0.001, thresholds: Any = None
 ) -> ComponentSweep:
-    """As :func:`uadtk.kernels.component_sweep`, on NumPy arrays that are valid."""
+    """As :func:`uadtk.kernels.component_sweep`, for valid NumPy arrays."""
     at = thresholds_of(step) if thresholds is None else np.asarray(thresholds, np.float32)
     total = np.zeros((3, at.size), np.int64)
     for values, marked in zip(_listed(score), _listed(truth), strict=True):
@@ -46,7 +46,7 @@ def healthy_fp_threshold(
     min_size: int = 8,
     connectivity: int = 26,
 ) -> float:
-    """From the highest score downwards, until a mask of all voxels that score no less exceeds the budget."""
+    """Lower the threshold from the highest score until a mask of all voxels at or above it exceeds the budget."""
     scans = _listed(scores)
     weights = np.broadcast_to(1.0 if voxel_ml is None else voxel_ml, len(scans))
     row = 2 if unit == "components" else 0

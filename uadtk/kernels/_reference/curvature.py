@@ -1,4 +1,4 @@
-"""What ``curvature_flow`` computes, in float64."""
+"""The definition of ``curvature_flow``, in float64."""
 
 from __future__ import annotations
 

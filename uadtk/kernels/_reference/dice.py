@@ -1,4 +1,4 @@
-"""The definitions: one pass over the voxels per threshold, of everything in memory."""
+"""The definitions: everything in memory, one pass over the voxels per threshold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uadtk.kernels.dice import BestDice, DetectionSummary, DiceCurve
 
 
 def dice_curve(score: Any, truth: Any, *, step: float = 0.001) -> DiceCurve:
-    """As :func:`uadtk.kernels.dice_curve`, on NumPy arrays that are valid."""
+    """As :func:`uadtk.kernels.dice_curve`, for valid NumPy arrays."""
     return curve(*pooled(score, truth), thresholds_of(step))
 
 
@@ -20,7 +20,7 @@ def best_dice(score: Any, truth: Any, *, step: float | None = None) -> BestDice:
     values, marked = pooled(score, truth)
     if not marked.any():
         return BestDice(math.nan, math.nan, 0, 0, 0)
-    if step is None:  # below the lowest score of each mask; the mask that ends at a negative is never the best
+    if step is None:  # below the lowest score of each mask; a mask whose lowest score is a negative's is never the best
         thresholds = np.nextafter(np.unique(values), np.float32(-np.inf))
     else:
         thresholds = thresholds_of(step)
@@ -28,7 +28,7 @@ def best_dice(score: Any, truth: Any, *, step: float | None = None) -> BestDice:
 
 
 def average_precision(score: Any, truth: Any) -> float:
-    """The sum over thresholds of precision times the recall that they add."""
+    """The sum over thresholds of precision times the increase in recall."""
     values, marked = pooled(score, truth)
     total, before = 0.0, 0
     for cut in np.unique(values)[::-1]:
@@ -39,7 +39,7 @@ def average_precision(score: Any, truth: Any) -> float:
 
 
 def roc_auc(score: Any, truth: Any) -> float:
-    """The share of pairs of a positive and a negative voxel where the positive scores higher; ties are half."""
+    """The share of positive-negative pairs of voxels in which the positive scores higher; ties count half."""
     values, marked = pooled(score, truth)
     differences = values[marked].astype(np.float64)[:, None] - values[~marked]
     return float(((differences > 0) + 0.5 * (differences == 0)).mean()) if differences.size else math.nan
@@ -75,7 +75,7 @@ def curve(values: NDArray[np.float32], marked: NDArray[np.bool_], thresholds: ND
 
 
 def best(curve: DiceCurve) -> BestDice:
-    """Of equal DICE the highest threshold."""
+    """The best DICE; ties go to the highest threshold."""
     if not curve.positives:
         return BestDice(math.nan, math.nan, 0, 0, 0)
     k = max(range(curve.dice.size), key=lambda k: (curve.dice[k], k))

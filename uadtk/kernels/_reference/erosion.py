@@ -1,4 +1,4 @@
-"""What ``erode`` computes, by SciPy."""
+"""The definition of ``erode``, by SciPy."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from uadtk.kernels.labels import LabelStats
 
 
 def label_components(mask: Any, connectivity: int = 26, min_size: int = 1) -> tuple[Any, int]:
-    """As :func:`uadtk.kernels.label_components`, on NumPy arrays that are valid."""
+    """As :func:`uadtk.kernels.label_components`, for valid NumPy arrays."""
     touching = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
     found, _ = ndimage.label(np.asarray(mask) != 0, touching)
     names, first, sizes = np.unique(found, return_index=True, return_counts=True)

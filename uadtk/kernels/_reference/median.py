@@ -1,4 +1,4 @@
-"""What ``median3d`` computes, by SciPy."""
+"""The definition of ``median3d``, by SciPy."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def quantile(volumes: Any, q: float, *, masks: Any = None) -> float:
-    """As :func:`uadtk.kernels.quantile`, on NumPy arrays that are valid."""
+    """As :func:`uadtk.kernels.quantile`, for valid NumPy arrays."""
     arrays = [volumes] if hasattr(volumes, "ndim") else list(volumes() if callable(volumes) else volumes)
     if masks is None or hasattr(masks, "ndim"):
         per_volume = [masks] * len(arrays)

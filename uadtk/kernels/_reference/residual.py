@@ -10,7 +10,7 @@ import numpy as np
 def aggregate(
     image: Any, reconstructions: Any, mask: Any = None, *, polarity: str = "positive", variance: bool = False
 ) -> Any:
-    """As :func:`uadtk.kernels.aggregate`, on NumPy arrays that are valid."""
+    """As :func:`uadtk.kernels.aggregate`, for valid NumPy arrays."""
     image = np.asarray(image, np.float32).astype(np.float64)
     samples = np.asarray(reconstructions if hasattr(reconstructions, "ndim") else list(reconstructions), np.float32)
     difference = image - (samples[None] if samples.ndim == 3 else samples)

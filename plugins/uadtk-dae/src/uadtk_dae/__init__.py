@@ -1,12 +1,12 @@
-"""Denoising autoencoder for uadtk. This module is imported at start-up, so it stays light."""
+"""Denoising autoencoder for uadtk. This module is imported at start-up and must stay light."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uadtk.api import Entry, hookimpl
+from uadtk.plugin import Entry, hookimpl
 
 
 @hookimpl
 def uadtk_models() -> Iterable[Entry]:
-    return [Entry("dae", "uadtk_dae.model:Model", "Denoising autoencoder: a U-Net that takes coarse noise away.")]
+    return [Entry("dae", "uadtk_dae.model:Model", "Denoising autoencoder: a U-Net that removes coarse noise.")]

@@ -1,10 +1,10 @@
-"""Principal components for uadtk. This module is imported at start-up, so it stays light."""
+"""Principal components for uadtk. This module is imported at start-up and must stay light."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from uadtk.api import Entry, hookimpl
+from uadtk.plugin import Entry, hookimpl
 
 
 @hookimpl

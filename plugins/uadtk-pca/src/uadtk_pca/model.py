@@ -1,9 +1,9 @@
 """Principal components of normal slices, the linear baseline.
 
-A slice is projected on ``components`` orthonormal images. Those that lose least of the normal slices span their first
+A slice is projected on ``components`` orthonormal images. Those with the smallest reconstruction error span the first
 principal components (Baldi & Hornik, *Neural Networks and Principal Component Analysis*, 1989; uncentred, so that the
-first one is about the mean). They are found by gradient, because then lesions can be left out of the loss, and scans
-stream through in batches.
+first is close to the mean). They are fitted by gradient descent, so that lesions can be excluded from the loss and
+scans are streamed in batches.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uadtk.api import Batch, option
+from uadtk.plugin import Batch, option
 
 
 @dataclass(frozen=True)
 class Options:
-    components: int = option(64, "Images a slice is put together from.", ge=1, le=1024)
+    components: int = option(64, "Number of principal components.", ge=1, le=1024)
 
 
 class Model(nn.Module):
@@ -26,7 +26,7 @@ class Model(nn.Module):
 
     def __init__(self, options: Options, side: int) -> None:
         super().__init__()
-        # Only the directions matter. At this length Adam's usual step turns them by about a degree.
+        # Only the directions matter. At this length, a usual step of Adam rotates them by about a degree.
         self.span = nn.Parameter(torch.randn(side * side, options.components) / side)
 
     def basis(self) -> Tensor:

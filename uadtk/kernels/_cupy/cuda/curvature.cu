@@ -1,4 +1,4 @@
-// One step of curvature flow, one thread per voxel. Beyond the border the nearest voxel counts: zero flux.
+// One step of curvature flow, one thread per voxel. The border voxels are replicated outwards: zero flux.
 
 extern "C" __global__ void curvature_flow(const float* source, float* target, double time_step, double kz, double ky,
                                           double kx, int depth, int height, int width) {

@@ -1,8 +1,8 @@
 // Exact median of a box of KZ * KY * KX voxels; the widths are compile-time options.
 //
-// A thread makes two neighbouring rows y, y + 1 at its x, as uadtk/kernels/_numba/median.py does with vectors: rows of
-// the box become sorted lists of KZ * KX values, the KY - 1 rows that both boxes hold are merged in pairs keeping only
-// ranks that can still be the median, and the row that each box has for itself is brought in by selecting one rank.
+// A thread computes rows y and y + 1 at its x, as uadtk/kernels/_numba/median.py does with vectors: rows of the box
+// become sorted lists of KZ * KX values, the KY - 1 rows common to both boxes are merged in pairs, keeping only ranks
+// that can still be the median, and the row that belongs to one box only is included by selecting a single rank.
 // All loops have constant bounds and are unrolled: the lists live in registers.
 
 constexpr int LENGTH = KZ * KX;
@@ -96,7 +96,7 @@ template <int N> __device__ __forceinline__ float select(const List<N>& a, const
     return best;
 }
 
-// The place in 0..n-1 that SciPy's `reflect` (d c b a | a b c d | d c b a) puts at place i.
+// The index in 0..n-1 that SciPy's `reflect` (d c b a | a b c d | d c b a) maps index i to.
 __device__ __forceinline__ int mirror(int i, int n) {
     while (i < 0 || i >= n) i = i < 0 ? -1 - i : 2 * n - 1 - i;
     return i;

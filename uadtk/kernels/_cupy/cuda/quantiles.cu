@@ -1,5 +1,5 @@
-// Histograms of the halves of float32 bit patterns. Zeros, most of a residual volume, would all wait for one counter:
-// each thread counts its own, each warp adds them up. `mask` may be null. See _cupy/quantiles.py.
+// Histograms of the halves of float32 bit patterns. Zeros, most of a residual volume, would all contend for one
+// counter, so each thread counts its own and each warp sums them. `mask` may be null. See _cupy/quantiles.py.
 
 typedef unsigned long long counter;
 

@@ -1,0 +1,39 @@
+"""Shared by the studies: running uadtk commands, reading their tables, and drawing nested sets of patients."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from uadtk.io.cohort import Cohort, Row, read_cohort
+
+
+def uadtk(*words: str) -> int:
+    """Print and run a command. Returns its exit code: 0, or 1 if parts of the work failed, as the output reports."""
+    print("+", shlex.join(["uadtk", *words]), file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "uadtk", *words], check=False, stdout=sys.stderr)
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.returncode)
+    return done.returncode
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines, delimiter="\t"))
+
+
+def gliomas(data: Path) -> Cohort:
+    """The rows of ``lgg``."""
+    return read_cohort(data / "cohort.tsv").where(collection="lgg")
+
+
+def drawn(rows: Iterable[Row], k: int) -> set[str]:
+    """The first ``k`` subjects in a fixed random order, so that the sets are nested."""
+    subjects = sorted({row.subject for row in rows})
+    return {subjects[place] for place in np.random.default_rng(0).permutation(len(subjects))[:k]}

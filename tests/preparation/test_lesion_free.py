@@ -1,0 +1,26 @@
+"""Voxels treated as normal if lesions are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.scans import CODES, turned
+from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.io.cohort import Row
+from uadtk.preparation.lesion_free import lesion_free
+
+
+@pytest.mark.parametrize("codes", [*CODES, "PIR", "ASL"])
+def test_slices_near_a_lesion_are_axial_ones_however_the_scan_is_stored(codes: str) -> None:
+    """A lesion in axial slice 4 of 9 excludes slices 3 to 5; sagittal scans are stored along another axis."""
+    lesion = np.zeros((5, 6, 9), bool)
+    lesion[2, 1, 4] = True
+    normal = np.ones((5, 6, 9), bool)
+    normal[:, :, 3:6] = False
+    stored, expected = (turned(Volume(voxels, np.diag([1.0, 2.0, 3.0, 1.0])), codes) for voxels in (lesion, normal))
+    scan = Scan(np.zeros(stored.shape, np.float32), stored.affine)
+    found = lesion_free(Row("s", Path("s.nii.gz")), scan, Mask(stored.voxels, stored.affine))
+    np.testing.assert_array_equal(found, expected.voxels)

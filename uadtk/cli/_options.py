@@ -1,0 +1,39 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from uadtk.core.errors import UsageError
+
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")]
+Threads = Annotated[int, typer.Option(min=0, help="Threads for torch; 0 is one per core.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Model = Annotated[str, typer.Option(help="A shipped model by name, or a checkpoint (.safetensors).")]
+Scorer = Annotated[str | None, typer.Option(help="name:option=value,... in place of the checkpoint's scorer.")]
+Cleaner = Annotated[
+    list[str] | None, typer.Option(help="In place of the checkpoint's cleaners; repeat it; 'none' for none.")
+]
+Grid = Annotated[
+    Literal["native", "model"], typer.Option(help="The scan's own, or the study's: the slices the network sees.")
+]
+Trust = Annotated[
+    Literal["sform", "qform"] | None, typer.Option(help="Use this part of a NIfTI header that contradicts itself.")
+]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
+
+
+def chosen_cleaners(cleaner: list[str] | None) -> list[str] | None:
+    """The chain that ``--cleaner`` names; None if it was not given."""
+    return None if not cleaner else [] if cleaner == ["none"] else cleaner
+
+
+def pairs(given: list[str] | None, option: str, meaning: str, example: str) -> dict[str, str]:
+    """``A=B`` of an option that is repeated; ``meaning`` names the two. Raises UsageError."""
+    for pair in given or []:
+        if not all(pair.partition("=")):
+            raise UsageError(f"'{pair}' is not {meaning}", option, f"Write {option} {example}.")
+    return dict(pair.split("=", 1) for pair in given or [])

@@ -1,0 +1,382 @@
+"""The Python interface: what the commands do, for notebooks and scripts.
+
+::
+
+    import uadtk
+
+    model = uadtk.open("scalespace")
+    result = model.segment("scan.nii.gz")       # or a nibabel image, or an array with its affine
+    result                                      # in Jupyter: a picture and the findings
+    pandas.DataFrame(result.findings)
+    result.save("out/")
+
+    model.threshold("healthy.tsv", budget="1 lesion/scan")
+    model.save("ours.safetensors")
+    uadtk.evaluate(model, "cohort.tsv", split="test")
+    uadtk.train("ae", "cohort.tsv", "ae.safetensors", epochs=20, latent=64)
+
+Scorers, cleaners and strategies are written as on the command line: ``"restoration:steps=100"``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from uadtk import checkpoint as checkpoints
+from uadtk import registry
+from uadtk.checkpoint import Checkpoint
+from uadtk.core import options as opts
+from uadtk.core.errors import UsageError
+from uadtk.core.finding import Segmentation
+from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
+from uadtk.core.spec import Spec, parse_all
+from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.volume import Grid, Scan
+from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
+from uadtk.io.read import as_mask, as_scan
+from uadtk.io.write import refuse_file
+from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
+from uadtk.pipeline.evaluate import evaluate as measure
+from uadtk.pipeline.point import check_point
+from uadtk.pipeline.run import make_run
+from uadtk.pipeline.score import Method, build_method, check_scorer
+from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of_array, source_of_file
+from uadtk.pipeline.threshold import calibrate
+from uadtk.result import Result
+from uadtk.training.resume import refuse_checkpoint
+from uadtk.training.train import Schedule
+from uadtk.training.train import train as run_training
+
+if TYPE_CHECKING:
+    from uadtk.pipeline.each import Outcome
+
+PathLike = str | os.PathLike[str]
+CohortLike = PathLike | Sequence[PathLike] | Cohort
+ScanLike = PathLike | Scan | Any  # a nibabel image, or an array (x, y, z) with ``affine``
+Trust = Literal["sform", "qform"]
+
+
+def open(
+    model: PathLike,
+    scorer: str | None = None,
+    cleaners: Sequence[str] | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    seed: int = 0,
+    trust: Trust | None = None,
+) -> OpenModel:
+    """A shipped model by name, or a checkpoint file (``.safetensors``), ready to use.
+
+    Parameters
+    ----------
+    scorer, cleaners
+        In place of the checkpoint's own: ``"residual"``, ``["erode:iterations=3", "median"]``; ``[]`` for none.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    threads
+        For torch; 0 is one per core.
+    seed
+        Decides bootstrap intervals.
+    trust
+        ``sform`` or ``qform``, where they contradict each other in a NIfTI header.
+
+    Raises
+    ------
+    UsageError
+        Nothing of that name. A scorer that the model cannot serve is refused at its first use.
+    CheckpointError, PluginError, BackendError
+        The checkpoint, its plugin, or the device cannot be used.
+    """
+    checkpoint = opened(model, scorer, cleaners)
+    return OpenModel(checkpoint, make_run(device, threads, seed, trust))
+
+
+def opened(model: PathLike, scorer: str | None, cleaners: Sequence[str] | None) -> Checkpoint:
+    """The checkpoint, with scorer and cleaners replaced where they are given."""
+    checkpoint = checkpoints.open_checkpoint(os.fspath(model))
+    if scorer:
+        checkpoint = replace(checkpoint, scorer=Spec.parse(scorer))
+    return checkpoint if cleaners is None else replace(checkpoint, cleaners=parse_all(list(cleaners)))
+
+
+@dataclass
+class OpenModel:
+    """A model with its scorer, cleaners and operating points. Made by :func:`uadtk.open`."""
+
+    checkpoint: Checkpoint
+    run: Run
+    _method: Method | None = None
+
+    @property
+    def points(self) -> dict[str, OperatingPoint]:
+        """Operating points by name."""
+        return {point.name: point for point in self.checkpoint.points}
+
+    def segment(
+        self,
+        scan: ScanLike,
+        affine: Any = None,
+        point: str | OperatingPoint | None = None,
+        brain_mask: Any = None,
+        min_voxels: int | None = None,
+        min_volume_ml: float | None = None,
+    ) -> Result:
+        """Segment one scan, in memory.
+
+        Parameters
+        ----------
+        scan
+            A path, a nibabel image, a ``Scan``, or an array (x, y, z) with its ``affine`` (4, 4) to RAS+ mm.
+        point
+            Operating point, by name or itself; None: the only one, or ``p98`` if there are several.
+        brain_mask
+            On the scan's grid: a path, a nibabel image, or an array. None: the scan is stripped if it is not yet.
+        min_voxels, min_volume_ml
+            Smallest component that becomes a finding; None: what the point was calibrated for, or 8 voxels.
+
+        Raises
+        ------
+        DataError
+            The scan or mask cannot be used.
+        UsageError
+            No such point, or it was calibrated for other scores.
+        """
+        chosen = self._point(point)
+        self.run.timings.clear()
+        with self.run.stage("read"):
+            image = as_scan(scan, affine, self.run.trust)
+            mask = None if brain_mask is None else as_mask(brain_mask, image)
+        for note in image.notes:
+            self.run.say(note)
+        rules = Rules(min_voxels, min_volume_ml)
+        found = segment(image, self.method, chosen, self.run, mask, rules)
+        record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
+        name = _name(scan, image)
+        return Result(replace(found, provenance=record), name, self.run)
+
+    def segment_cohort(
+        self,
+        cohort: CohortLike,
+        output: PathLike,
+        point: str | OperatingPoint | None = None,
+        split: str = "",
+        min_voxels: int | None = None,
+        min_volume_ml: float | None = None,
+        overwrite: bool = False,
+    ) -> Iterator[tuple[str, Outcome[Segmentation]]]:
+        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line."""
+        rows = list(chosen_rows(cohort, split, self.run))
+        chosen, names = self._point(point), output_names(rows)
+        rules = Rules(min_voxels, min_volume_ml)
+        folder = Path(output)
+        outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite)
+        return ((names[outcome.place], outcome) for outcome in outcomes)
+
+    def threshold(
+        self,
+        healthy: CohortLike,
+        strategy: str | None = None,
+        budget: str | None = None,
+        name: str = "",
+        split: str = "",
+    ) -> OperatingPoint:
+        """Choose an operating point on healthy (or labelled) scans. The model has it from now on; ``save`` stores it.
+
+        Parameters
+        ----------
+        strategy
+            A thresholder such as ``"p98:percentile=99"``; ``p98`` if not given, ``healthy-fp`` with a ``budget``.
+        budget
+            False positives allowed: ``"1 lesion/scan"``, ``"0.5 ml/scan"`` or ``"1 % voxels"``.
+        name
+            Of the point; the strategy's if not given.
+        """
+        rows = chosen_rows(healthy, split, self.run)
+        point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, self.run)
+        self.checkpoint = self.checkpoint.with_point(point)
+        return point
+
+    def evaluate(self, cohort: CohortLike, **choices: Any) -> Evaluated:
+        """As :func:`uadtk.evaluate`."""
+        return evaluate(self, cohort, **choices)
+
+    def save(self, path: PathLike, overwrite: bool = False) -> Path:
+        """Write the checkpoint with its operating points."""
+        refuse_file(Path(path), overwrite)
+        self.checkpoint.save(Path(path))
+        return Path(path)
+
+    @property
+    def method(self) -> Method:
+        """Model, scorer and cleaners, built on first use."""
+        if self._method is None:
+            self._method = build_method(self.checkpoint, self.run)
+        return self._method
+
+    def _point(self, point: str | OperatingPoint | None) -> OperatingPoint:
+        chosen = point if isinstance(point, OperatingPoint) else self.checkpoint.point(point)
+        check_point(self.method.checkpoint, chosen)  # built first: a scorer that it cannot serve is the first to say
+        return chosen
+
+
+class Evaluated(NamedTuple):
+    """The model beside no learning (``histeq`` with the same preparation, brain masks and cleaners)."""
+
+    model: Evaluation
+    baseline: Evaluation | None
+
+
+def evaluate(
+    model: OpenModel | PathLike,
+    cohort: CohortLike,
+    split: str = "",
+    where: Mapping[str, str] | None = None,
+    point: str | None = None,
+    grid: Grid = "native",
+) -> Evaluated:
+    """Measure a model on labelled scans: AUPRC, ⌈DICE⌉, lesion-wise measures, each with its interval over patients.
+
+    Parameters
+    ----------
+    where
+        Only rows with these values of a column: ``{"collection": "lgg"}``.
+    point
+        Operating point; None: the checkpoint's own, if it has one for these scores.
+    grid
+        ``native``: the scan's own. ``model``: the slices that the network sees, as in the study.
+
+    Raises
+    ------
+    UsageError
+        Neither lesion masks nor a point, or a point that was calibrated for other scores.
+    DataError
+        No row that can be used, or none that could be read and scored.
+    """
+    own = model if isinstance(model, OpenModel) else open(model)
+    table = as_cohort(cohort, own.run)
+    rows = chosen_rows(table, split, own.run)
+    if where:
+        rows = rows.where(**where)
+    chosen = fitting_point(own.checkpoint, point, own.run)
+    found = measure(own.checkpoint, rows, chosen, own.run, grid)
+    if own.checkpoint.model == "histeq":
+        return Evaluated(found, None)
+    quiet = replace(own.run, say=_silent)  # a scan that fails has been reported
+    bare, its_point = baseline(own.checkpoint, chosen, table, quiet)
+    failed = {image for image, _ in found.failed}
+    scored = Cohort(tuple(row for row in rows if str(row.image) not in failed), rows.source)
+    if chosen is not None and its_point is None:
+        own.run.say(
+            f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated"
+        )
+    if its_point is None and not any(row.lesion_mask for row in scored):
+        return Evaluated(found, None)
+    return Evaluated(found, measure(bare, scored, its_point, quiet, grid))
+
+
+def train(
+    model: str,
+    cohort: CohortLike,
+    output: PathLike,
+    prepare: str = "",
+    scorer: str | None = None,
+    cleaners: Sequence[str] | None = None,
+    minutes: float | None = None,
+    slices: PathLike | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    overwrite: bool = False,
+    **options: Any,
+) -> OpenModel:
+    """Train a model on the normal anatomy of a cohort and save it; an interrupted training resumes, bit-identically.
+
+    Parameters
+    ----------
+    model
+        A name of ``uadtk models``.
+    output
+        Checkpoint to write (``.safetensors``).
+    prepare
+        Preparation, as ``"side=256,denoise=yes"``.
+    minutes
+        Pause after this long; the same call resumes.
+    slices
+        Folder for prepared slices, to share them with other trainings on the same scans.
+    **options
+        Options of the model (``latent=64``) and of the schedule (``epochs=20``), as ``uadtk train MODEL --help`` lists.
+
+    Raises
+    ------
+    UsageError
+        No such model or option, or ``output`` exists or belongs to another training.
+    DataError
+        No scan can be used.
+    """
+    path = Path(output)
+    refuse_checkpoint(path, overwrite)
+    chosen = {field.name: options.pop(field.name) for field in opts.fields(Schedule) if field.name in options}
+    schedule = opts.build(Schedule, chosen, "training")
+    recipe = opts.build(Preparation, Spec.parse(f"prepare:{prepare}").values, "--prepare")
+    specs = None if cleaners is None else parse_all(list(cleaners))
+    fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
+    check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
+    run = make_run(device, threads, schedule.seed)
+    trained = run_training(
+        fresh, as_cohort(cohort, run), schedule, path, run, minutes, None if slices is None else Path(slices)
+    )
+    return OpenModel(trained, run)
+
+
+def as_cohort(source: CohortLike, run: Run) -> Cohort:
+    """Read it unless it is read, and say what was found and is not used."""
+    if isinstance(source, Cohort):
+        return source
+    cohort = read_cohort(source)
+    for note in cohort.notes:
+        run.say(f"note: {note}")
+    return cohort
+
+
+def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
+    cohort = as_cohort(source, run)
+    refuse_copies(cohort, across_splits=True)
+    return cohort.split(split) if split else cohort
+
+
+def strategy_of(strategy: str | None, budget: str | None) -> Spec:
+    """The thresholder: ``p98``, or ``healthy-fp`` where there is a budget, unless it is named."""
+    if budget is None:
+        return Spec.parse(strategy or "p98")
+    if "," in budget:
+        raise UsageError("a budget has no comma", f"--budget '{budget}'", "Write 0.5, not 0,5.")
+    return Spec.parse(strategy or "healthy-fp").having(budget=budget)
+
+
+def _source(scan: Any, image: Scan, brain_mask: Any) -> dict[str, Any]:
+    mask = os.fspath(brain_mask) if _is_path(brain_mask) else "in memory" if brain_mask is not None else ""
+    if _is_path(scan):
+        return source_of_file(Row("", Path(scan), Path(mask) if mask else None), image)
+    return {**source_of_array(image), "brain_mask": mask}
+
+
+def _name(scan: Any, image: Scan) -> str:
+    """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
+    if not _is_path(scan):
+        return "scan"
+    return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
+
+
+def _is_path(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike)
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+__all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]

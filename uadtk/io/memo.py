@@ -1,0 +1,75 @@
+"""Results stored with everything they depend on, so that the same work is not done twice, and never for other inputs.
+
+A *memo* is a JSON file ``{"format": n, "digest": "...", "key": {...}, ...}``: ``key`` holds all inputs as plain values,
+``digest`` is the SHA-256 of it, and the rest is the result. A memo is used only if its digest fits the key that is
+asked for. Results that lack a part because something failed are not stored, or are marked and tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from uadtk.core.absent import why
+from uadtk.core.errors import DataError
+from uadtk.io.write import write_json
+
+
+def digest_of(key: Any) -> str:
+    """SHA-256 of plain values; the order of a dictionary's keys does not matter."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or the files of a folder (a DICOM series), sorted."""
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def sha256_of(path: Path) -> str:
+    """Of the bytes of a file; of the names and contents of the files of a folder."""
+    if path.is_dir():
+        lines = (f"{file.relative_to(path)} {sha256_of(file)}" for file in files_of(path))
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_memo(path: Path, form: int, key: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Write it, whole or not at all, and return the record as it will be read."""
+    record = {"format": form, "digest": digest_of(key), "key": key, **content}
+    write_json(path, record)
+    return json.loads(json.dumps(record, default=str))  # type: ignore[no-any-return]
+
+
+def read_memo(path: Path, form: int, what: str, needs: set[str] = frozenset(), fix: str = "") -> dict[str, Any]:  # type: ignore[assignment]
+    """A record with the fields ``needs``; ``what`` names its kind in errors.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, is something else, is of another format, or its key was changed.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        made_for, whole = record["format"], digest_of(record["key"]) == record["digest"]
+        complete = needs <= record.keys()
+    except OSError as error:
+        raise DataError(f"cannot be read ({why(error)})", str(path), fix) from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise DataError(f"is not {what}", str(path), fix) from None
+    if made_for != form:
+        raise DataError(f"is {what} of format {made_for}, this uadtk reads {form}", str(path), fix)
+    if not whole or not complete:
+        raise DataError("is damaged: its key does not fit its digest", str(path), fix)
+    return record
+
+
+def remembered(path: Path, form: int, key: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of exactly this key, or None: there is none, it is damaged, or it is of other inputs."""
+    try:
+        record = read_memo(path, form, "a record")
+    except DataError:
+        return None
+    return record if record["digest"] == digest_of(key) else None

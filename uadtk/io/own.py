@@ -1,0 +1,40 @@
+"""Files that uadtk wrote: they are never taken for scans, nor for masks that people drew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from uadtk.io.masks import read_json
+
+# As uadtk.pipeline.outputs and uadtk.training.pseudo_labels name them.
+_OUTPUT = re.compile(r"(.+)_(label-lesion_(mask|dseg)|desc-[^_]+_(mask|statmap|FLAIR))\.nii(\.gz)?", re.IGNORECASE)
+_ALWAYS = re.compile(r"_(desc-[^_]+_statmap|desc-pseudohealthy_FLAIR)\.nii(\.gz)?$", re.IGNORECASE)
+
+
+def is_own(path: Path) -> bool:
+    """Its name is that of an output, and the record that is written with it is beside it."""
+    if _ALWAYS.search(path.name):
+        return True
+    match = _OUTPUT.fullmatch(path.name)
+    return bool(match) and any(_is_record(path.with_name(match[1] + end)) for end in _RECORDS)  # type: ignore[index]
+
+
+def may_be_own(path: Path) -> bool:
+    """Its name is that of an output, and it lies among ours, but without its record."""
+    return bool(_OUTPUT.fullmatch(path.name)) and generated_here(path.parent)
+
+
+_RECORDS = ("_provenance.json", "_labels.json")
+
+
+def _is_record(path: Path) -> bool:
+    record = read_json(path)
+    versions = record.get("versions")
+    return (isinstance(versions, dict) and "uadtk" in versions) or {"teacher", "trust", "point"} <= record.keys()
+
+
+def generated_here(folder: Path) -> bool:
+    """Its ``dataset_description.json`` says that uadtk made it."""
+    makers = read_json(folder / "dataset_description.json").get("GeneratedBy")
+    return isinstance(makers, list) and any(isinstance(one, dict) and one.get("Name") == "uadtk" for one in makers)

@@ -1,0 +1,97 @@
+"""Packed files, recognised by their first bytes: gzip and bzip2 (standard library), zstd (Python 3.14, or an extra)."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import zlib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from uadtk.core.errors import BackendError, DataError
+
+AGAIN = "Copy or download the file again."
+_BLOCK = 1_000_000  # more than the largest of bzip2
+_GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
+
+
+def unpacked(path: Path) -> bytes:
+    """The whole file, unpacked if it is packed, whatever its name says.
+
+    Raises
+    ------
+    DataError
+        Cut short or damaged.
+    BackendError
+        Packed with zstd, and no library for it is installed.
+    """
+    content = path.read_bytes()
+    try:
+        if content.startswith(_GZIP):
+            return gzip.decompress(content)
+        if content.startswith(_BZIP2):
+            return _ended(bz2.decompress, content)
+        if content.startswith(_ZSTD):
+            return _ended(_zstd().decompress, content)
+    except EOFError as error:
+        raise DataError("is cut short: the compressed data ends too early", fix=AGAIN) from error
+    except _damage(content) as error:
+        raise DataError(f"has damaged {_name(content)} data", fix=AGAIN) from error
+    return content
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """The first ``count`` bytes of what is in the file, unpacked; fewer if it is shorter. Raises as ``unpacked``."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+        if not start:
+            raise DataError("is empty (0 bytes)", fix=AGAIN)
+        if not start.startswith((_GZIP, _BZIP2, _ZSTD)):
+            return start[:count]
+        # bzip2 checks a block at its end: only then are bytes in it known to be what was packed
+        least = _BLOCK if start.startswith(_BZIP2) else count
+        try:
+            unpacker, found = _unpacker(start), b""
+            while start and len(found) < least and not unpacker.eof:
+                found += unpacker.decompress(start, least - len(found))
+                start = getattr(unpacker, "unconsumed_tail", b"") or file.read(1 << 16)
+        except _damage(start) as error:
+            raise DataError(f"has damaged {_name(start)} data", fix=AGAIN) from error
+    if len(found) < count and not unpacker.eof:
+        raise DataError("is cut short: the compressed data ends within the header", fix=AGAIN)
+    return found[:count]
+
+
+def _ended(decompress: Any, content: bytes) -> bytes:
+    """bz2 and zstd report data that ends too early as other errors."""
+    try:
+        whole: bytes = decompress(content)
+    except Exception as error:
+        if any(word in str(error).lower() for word in ("end-of-stream", "truncated", "incomplete", "ended before")):
+            raise EOFError(str(error)) from error
+        raise
+    return whole
+
+
+def _unpacker(start: bytes) -> Any:
+    if start.startswith(_GZIP):
+        return zlib.decompressobj(31)
+    return bz2.BZ2Decompressor() if start.startswith(_BZIP2) else _zstd().ZstdDecompressor()
+
+
+def _zstd() -> Any:
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    raise BackendError("is packed with zstd", fix='Install it with pip install "uadtk[formats]".')
+
+
+def _damage(start: bytes) -> tuple[type[Exception], ...]:
+    return (zlib.error, OSError, ValueError) + ((_zstd().ZstdError,) if start.startswith(_ZSTD) else ())
+
+
+def _name(start: bytes) -> str:
+    return "gzip" if start.startswith(_GZIP) else "bzip2" if start.startswith(_BZIP2) else "zstd"

@@ -1,0 +1,75 @@
+"""Turns of adversarial training with a Wasserstein critic of images, or of the latent z of an autoencoder.
+
+Each function returns data for ``Model.players`` and ``Model.turns``; :func:`uadtk.networks.critics.critic_loss` is what
+the critic minimises. Losses call ``critic`` and ``fake`` afresh, so they follow the model's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from uadtk.core.model import Batch, Turn
+from uadtk.networks.critics import critic_loss
+from uadtk.networks.dense import DenseAutoencoder
+from uadtk.networks.residual_blocks import ResidualAutoencoder
+
+WARM_UP_EPOCHS = 6  # of an adversarial autoencoder: it takes more steps per batch than its adversaries
+
+Fake = Callable[[Batch], Tensor]
+
+
+def critic_turn(critic: Callable[[Tensor], Tensor], fake: Fake, times: int, penalty: float) -> Turn:
+    """``times`` steps of the critic, telling ``fake(batch)`` from the batch's slices.
+
+    Pixels that are not ``normal`` are 0 in the real slices; ``fake`` masks its own, so the critic sees neither.
+    """
+
+    def loss(batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            made = fake(batch)
+        return critic_loss(critic, batch.image * batch.normal, made, penalty)
+
+    return Turn("critic", loss, times)
+
+
+def generator_turn(critic: Callable[[Tensor], Tensor], fake: Fake, player: str = "generator") -> Turn:
+    """One step of ``player`` to raise the critic's value of ``fake(batch)``."""
+    return Turn(player, lambda batch: {"loss": -critic(fake(batch)).mean()})
+
+
+def generated(generator: Callable[[Tensor], Tensor], latent: int, batch: Batch) -> Tensor:
+    """One slice per slice of the batch from fresh z ~ N(0, 1), 0 where the batch's are not ``normal``."""
+    z = torch.randn(len(batch.image), latent, device=batch.image.device)
+    return generator(z) * batch.normal
+
+
+def latent_turns(
+    net: DenseAutoencoder | ResidualAutoencoder, critic: Callable[[Tensor], Tensor], times: int, penalty: float
+) -> list[Turn]:
+    """``times`` steps of the critic, telling z from draws from N(0, 1); one of the encoder, to raise its value of z."""
+
+    def encoded(batch: Batch) -> Tensor:
+        (z,) = net.encode(batch.image)
+        return z
+
+    def loss(batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            z = encoded(batch)
+        return critic_loss(critic, torch.randn_like(z), z, penalty)
+
+    return [Turn("critic", loss, times), generator_turn(critic, encoded, "encoder")]
+
+
+def latent_players(net: DenseAutoencoder | ResidualAutoencoder, critic: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Parameters of the players ``autoencoder``, ``critic`` and ``encoder``; the last owns every layer up to z."""
+    to_z: list[nn.Module] = [net.encoder]  # that of the residual network ends in z
+    if isinstance(net, DenseAutoencoder):
+        to_z += [net.latent.squeeze, net.latent.heads]
+    return {
+        "autoencoder": list(net.parameters()),
+        "critic": list(critic.parameters()),
+        "encoder": list(nn.ModuleList(to_z).parameters()),
+    }

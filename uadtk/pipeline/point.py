@@ -1,0 +1,35 @@
+"""Using operating points: check that one fits the scores; find the smallest component it counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uadtk import registry
+from uadtk.checkpoint import Checkpoint
+from uadtk.core.errors import UsageError
+from uadtk.core.spec import Spec
+from uadtk.core.thresholder import OperatingPoint
+
+MIN_VOXELS = 8  # as in the study
+
+
+def floor_of(point: OperatingPoint | None) -> int:
+    """Voxels of the smallest component that counts: what the point was calibrated for, else 8."""
+    return (point and point.min_voxels) or MIN_VOXELS
+
+
+def check_point(checkpoint: Checkpoint, point: OperatingPoint) -> None:
+    """Raises UsageError unless the point was calibrated for this scorer and these cleaners."""
+    if _meaning(point.scorer, point.cleaners) != _meaning(checkpoint.scorer, checkpoint.cleaners):
+        made, now = (" ".join(map(str, (one.scorer, *one.cleaners))) for one in (point, checkpoint))
+        raise UsageError(
+            f"was calibrated for {made}, not for {now}",
+            f"operating point '{point.name}'",
+            "Run uadtk threshold with the same scorer and cleaners.",
+        )
+
+
+def _meaning(scorer: Spec, cleaners: tuple[Spec, ...]) -> list[tuple[str, Any]]:
+    """Names with all options, whether spelled out or left at their defaults."""
+    kinds: list[tuple[registry.Kind, Spec]] = [("scorers", scorer), *(("cleaners", spec) for spec in cleaners)]
+    return [(spec.name, registry.options_of(kind, spec)) for kind, spec in kinds]

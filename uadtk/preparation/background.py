@@ -1,0 +1,47 @@
+"""The intensity of nothing: what a voxel without tissue holds.
+
+Raw magnitude images have 0 there. Scans that were normalised before (z-scored, scaled to [-1, 1], stored with an offset
+as CT is) have something else, and their tissue may be negative. Preparation counts intensities from the background.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.volume import Scan
+
+LOWEST_SHARE = 0.001  # the darkest voxels but for a few odd ones
+MOST = 0.5  # of the border holds one and the same value where the scan is stripped or padded
+NEGATIVE_SHARE = 0.01  # of the tissue is darker than the background: more than interpolation leaves there
+
+
+def background(scan: Scan) -> float:
+    """The level of nothing: the value most of the border has, else the darkest of the border; 0 in raw images.
+
+    Any rescaling ``a * x + b`` of the scan with a > 0 rescales it alike.
+    """
+    faces = [scan.voxels[[0, -1]], scan.voxels[:, [0, -1]], scan.voxels[:, :, [0, -1]]]
+    outside = np.sort(np.concatenate([face.ravel() for face in faces]))
+    middle = outside[len(outside) // 2]  # a value that more than half have is the median
+    most = np.searchsorted(outside, middle, "right") - np.searchsorted(outside, middle, "left")
+    return float(middle if most > MOST * len(outside) else outside[int(LOWEST_SHARE * (len(outside) - 1))])
+
+
+def foreground(scan: Scan, level: float) -> NDArray[np.bool_]:
+    """Where a stripped scan holds tissue: above ``level``, or anything but ``level`` if much of it is darker."""
+    above, below = scan.voxels > np.float32(level), scan.voxels < np.float32(level)
+    darker = np.count_nonzero(below) > NEGATIVE_SHARE * np.count_nonzero(above)
+    return above | below if darker else above
+
+
+def dark_end(brain: NDArray[np.float32], level: float) -> float:
+    """The intensity that becomes 0, from the voxels of the brain.
+
+    The background, unless much of the brain is darker: then the scan was normalised within its brain mask, the
+    background says nothing about the tissue, and the darkest fluid has to serve.
+    """
+    if np.count_nonzero(brain < np.float32(level)) <= NEGATIVE_SHARE * len(brain):
+        return level
+    place = int(LOWEST_SHARE * (len(brain) - 1))
+    return float(np.partition(brain, place)[place])

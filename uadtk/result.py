@@ -1,0 +1,91 @@
+"""What the Python interface returns for one scan: volumes, findings, files, and a picture for notebooks."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uadtk.core.finding import Finding, Segmentation
+from uadtk.core.run import Run
+from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.volume import Mask, ScoreMap, Volume
+from uadtk.pipeline.outputs import output_paths, write_outputs
+
+PICTURED = 20  # findings listed below the picture
+
+
+@dataclass(frozen=True)
+class Result:
+    """A segmented scan. Volumes are on the scan's own grid; ``np.asarray(result.mask)`` gives the voxels (x, y, z)."""
+
+    segmentation: Segmentation
+    name: str
+    run: Run
+
+    @property
+    def mask(self) -> Mask:
+        return self.segmentation.mask
+
+    @property
+    def score(self) -> ScoreMap:
+        """Abnormality before the threshold."""
+        return self.segmentation.scoring.score
+
+    @property
+    def brain(self) -> Mask:
+        return self.segmentation.scoring.brain
+
+    @property
+    def components(self) -> Volume:
+        """Numbers of the findings, 0 elsewhere."""
+        return self.segmentation.components
+
+    @property
+    def maps(self) -> Mapping[str, Volume]:
+        """Further images of the scorer, such as ``reconstruction``."""
+        return self.segmentation.scoring.maps
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Lesion candidates, the largest first; ``pandas.DataFrame`` takes the list."""
+        return list(self.segmentation.findings)
+
+    @property
+    def point(self) -> OperatingPoint:
+        return self.segmentation.point
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Versions, digests, every option, seconds per stage."""
+        return self.segmentation.provenance
+
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> dict[str, Path]:
+        """Write the files of ``uadtk segment``, all or none; returns their paths."""
+        write_outputs(self.segmentation, Path(folder), self.name, self.run, overwrite)
+        paths = output_paths(Path(folder), self.name, tuple(self.maps))
+        return {key: path for key, path in paths.items() if path.exists()}
+
+    def _repr_html_(self) -> str:
+        from uadtk.report.mosaic import picture
+
+        total_ml = sum(finding.volume_ml for finding in self.findings)
+        shown = self.findings[:PICTURED]
+        cells = "".join(
+            f"<tr><td>{f.label}</td><td>{f.volume_ml:.2f}</td><td>{f.peak:.3g}</td>"
+            f"<td>{', '.join(f'{mm:.0f}' for mm in f.centroid_mm)}</td></tr>"
+            for f in shown
+        )
+        more = f"<p>and {len(self.findings) - len(shown)} more</p>" if len(self.findings) > len(shown) else ""
+        image = base64.b64encode(picture(self.segmentation)).decode()
+        return (
+            f"<p><b>{html.escape(self.name)}</b>: {len(self.findings)} findings, {total_ml:.2f} ml at "
+            f"{html.escape(self.point.name)} (score &gt; {self.point.threshold:.4g}). Research use only.</p>"
+            f'<img src="data:image/png;base64,{image}" alt="scan, reconstruction, score and mask">'
+            "<table><tr><th>finding</th><th>ml</th><th>peak</th><th>centroid (mm)</th></tr>"
+            f"{cells}</table>{more}"
+        )

@@ -1,0 +1,35 @@
+"""The log of a training: one JSON record per epoch, one line each, beside the checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from uadtk.checkpoint import SUFFIX
+from uadtk.core.absent import why
+from uadtk.core.errors import DataError
+from uadtk.io.write import write_text
+
+
+def log_path(output: Path) -> Path:
+    return output.with_name(output.name.removesuffix(SUFFIX) + ".log.jsonl")
+
+
+def write_log(output: Path, records: Sequence[dict[str, Any]]) -> None:
+    write_text(log_path(output), "".join(json.dumps(record) + "\n" for record in records))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Raises DataError if the file cannot be read, is empty, or is not a training log."""
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        whole = bool(records) and all({"epoch", "validation_loss", "seconds"} <= set(record) for record in records)
+    except OSError as error:
+        raise DataError(f"cannot be read ({why(error)})", str(path), "Name a training's .log.jsonl.") from None
+    except (ValueError, TypeError):
+        whole = False
+    if not whole:
+        raise DataError("is not the log of a training", str(path), "Name a training's .log.jsonl.")
+    return records

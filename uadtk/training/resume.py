@@ -1,0 +1,112 @@
+"""The state of a training between two epochs, in one safetensors file beside the output."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uadtk.checkpoint import SUFFIX
+from uadtk.core.errors import CheckpointError, UsageError
+from uadtk.io.write import refuse_file, write_bytes
+from uadtk.training.optimisers import Optimisers
+
+
+@dataclass(frozen=True)
+class State:
+    """``log`` has one record per epoch; ``best`` the weights of the epoch with the lowest validation loss.
+
+    Before the first epoch that is judged, ``best`` are the latest weights and ``best_loss`` is infinite. ``failed``:
+    subjects whose scans could not be used.
+    """
+
+    log: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    failed: tuple[str, ...] = ()
+
+    @property
+    def waited(self) -> int:
+        """Epochs since the best one."""
+        return len(self.log) - self.best_epoch
+
+
+def state_path(output: Path) -> Path:
+    return output.with_name(output.name + ".resume")
+
+
+def refuse_checkpoint(path: Path, overwrite: bool) -> None:
+    """Before any training: its output must not exist, unless an interrupted training can resume. Raises UsageError."""
+    if path.suffix != SUFFIX:
+        raise UsageError(f"a checkpoint ends in {SUFFIX}", str(path))
+    refuse_file(path, overwrite or state_path(path).exists())
+
+
+def save_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers: Optimisers, state: State) -> None:
+    """Write atomically everything the next epoch depends on."""
+    from safetensors.torch import save
+
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    for player, optimiser in optimisers.items():
+        for index, moments in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{player}/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    best_loss = state.best_loss if math.isfinite(state.best_loss) else None
+    facts = {"plan": plan, "log": state.log, "best_epoch": state.best_epoch, "best_loss": best_loss}
+    facts["failed"] = list(state.failed)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(state_path(output), save(contiguous, {"uadtk-resume": json.dumps(facts)}))
+
+
+def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers: Optimisers) -> State:
+    """Fill ``model`` and ``optimisers`` and return the state; an empty one if no training was interrupted.
+
+    Raises
+    ------
+    UsageError
+        The interrupted training was another one.
+    CheckpointError
+        The file is damaged.
+    """
+    from safetensors import safe_open
+
+    path = state_path(output)
+    if not path.exists():
+        return State()
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads(file.metadata()["uadtk-resume"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise CheckpointError(f"cannot be resumed ({error})", str(path), "Delete it to start again.") from None
+    if facts["plan"] != json.loads(json.dumps(plan)):
+        changed = [key for key in plan if facts["plan"].get(key) != json.loads(json.dumps(plan[key]))]
+        raise UsageError(
+            f"an interrupted training with other {', '.join(changed)} is here",
+            str(path),
+            "Repeat its command to go on, or delete the file to start again.",
+        )
+    model.load_state_dict(_under("model/", tensors))
+    for player, optimiser in optimisers.items():
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under(f"optimiser/{player}/", tensors).items():
+            index, _, key = name.partition("/")
+            moments.setdefault(int(index), {})[key] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
+    failed = tuple(facts.get("failed", ()))
+    return State(facts["log"], _under("best/", tensors), facts["best_epoch"], best_loss, failed)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def forget(output: Path) -> None:
+    state_path(output).unlink(missing_ok=True)

@@ -1,0 +1,244 @@
+"""Training slices: prepared once and stored in a memory-mapped file.
+
+They are read in random order, batch by batch, so a cohort may be larger than memory; as much as fits stays in the page
+cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from uadtk.core import options as opts
+from uadtk.core.errors import DataError
+from uadtk.core.model import Batch
+from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
+from uadtk.core.volume import Mask, Scan
+from uadtk.io.cohort import Cohort, Row, read_row
+from uadtk.io.memo import digest_of, files_of, remembered, write_memo
+from uadtk.io.read import read_mask
+from uadtk.io.write import staged, storing
+from uadtk.pipeline.each import each
+from uadtk.preparation import Prepared, prepare
+from uadtk.preparation.lesion_free import lesion_free, lesion_of, outside_lesion
+from uadtk.version import VERSION
+
+MIN_BRAIN_SHARE = 0.02  # of a slice; slices with less are the top of the vertex or the spinal cord
+HELD_OUT = 0.2
+BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED = 1, 2, 4, 8, 16, 32  # bits of the masks' file
+ANNOTATED, PSEUDO, UNLABELLED = 0, 1, 2  # sources of labels
+FORMAT = 3  # of the files
+ROOM = "Make room or name another folder: --slices."
+_FACTS = "slices.json"
+
+
+@dataclass(frozen=True)
+class Slices:
+    """``image`` float32 and ``masks`` uint8 (n, side, side); ``subjects``: number of scans they come from.
+
+    ``about`` int32 (n, 3): scan number, ascending; label source; number of lesion pixels.
+    ``neighbours``: number of adjacent slices on each side that come with each slice of a batch; edges repeat.
+    ``failed``: subjects of scans that could not be used.
+    """
+
+    image: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    subjects: int
+    about: NDArray[np.int32]
+    neighbours: int = 0
+    failed: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def batch(self, rows: NDArray[np.intp], device: str) -> Batch:
+        image = torch.from_numpy(_read(self.image, self._beside(rows)))
+        bits = torch.from_numpy(_read(self.masks, rows[:, None])).to(device)
+        on_device = image.to(device, memory_format=torch.channels_last)
+        return Batch(on_device, *((bits & bit) > 0 for bit in (BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED)))
+
+    def _beside(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Each row with its neighbours in the same scan, (B, 1 + 2 * neighbours)."""
+        scan = self.about[:, 0]
+        first, last = np.searchsorted(scan, scan[rows]), np.searchsorted(scan, scan[rows], "right") - 1
+        offsets = np.arange(-self.neighbours, self.neighbours + 1)
+        return np.clip(rows[:, None] + offsets, first[:, None], last[:, None])
+
+
+def _read(array: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """``array[rows]``, read from the file in ascending order."""
+    order = np.argsort(rows, axis=None)
+    back = np.argsort(order)
+    return np.asarray(array[rows.ravel()[order]])[back].reshape(*rows.shape, *array.shape[1:])
+
+
+def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows: by the table's split column, else a random fifth of the subjects is held out."""
+    if any(row.split for row in cohort):
+        train, held = [[row for row in cohort if row.split == name] for name in ("train", "validation")]
+    else:
+        train, held = list(cohort), []
+    if not train:
+        raise DataError("no row with split 'train'", str(cohort.source), "Name the splits train, validation and test.")
+    if not held:
+        subjects = sorted({row.subject for row in train})
+        if len(subjects) < 2:
+            raise DataError("needs at least two subjects, one to validate on", str(cohort.source))
+        order = np.random.default_rng(seed).permutation(len(subjects))
+        chosen = {subjects[i] for i in order[: max(1, round(HELD_OUT * len(subjects)))]}
+        held = [row for row in train if row.subject in chosen]
+        train = [row for row in train if row.subject not in chosen]
+    return train, held
+
+
+def to_learn(rows: Sequence[Row], unlabelled: bool) -> list[Row]:
+    """The labelled scans and, on request, the unlabelled ones. Raises DataError if none is labelled."""
+    if not any(row.lesion_mask for row in rows):
+        raise DataError("no scan to train on is labelled", "lesion_mask", "Name lesion masks in the cohort table.")
+    return [row for row in rows if unlabelled or row.lesion_mask]
+
+
+def to_judge(rows: Sequence[Row]) -> list[Row]:
+    """Manually annotated scans; if there are none, those with pseudo-labels. Raises DataError without either."""
+    labelled = [row for row in rows if row.lesion_mask]
+    if not labelled:
+        raise DataError("no scan to validate on is labelled", "lesion_mask", "Give some the split validation.")
+    return [row for row in labelled if not row.label_source] or labelled
+
+
+def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, cache: Path) -> Slices:
+    """The slices of all scans: read from the folder ``cache`` if they were prepared before, else prepared into it.
+
+    ``masked``: all slices, known lesions marked not normal; else lesion-free slices only. A scan that fails is reported
+    and left out, and tried again next time; if it then succeeds, all slices are prepared again.
+
+    Raises
+    ------
+    DataError
+        No scan gave a slice.
+    StorageError
+        The disk is full.
+    """
+    key = slices_key(rows, recipe, masked)
+    folder = cache / digest_of(key)[:16]
+    facts = _stored(folder, key)
+    if facts is not None and facts["failed"]:
+        again = [rows[place] for place in facts["failed"]]
+        outcomes = list(each(again, _Work(recipe, masked, run), run, what, alone=False))
+        if any(outcome.error is None for outcome in outcomes):
+            facts = None
+    if facts is None:
+        with staged(folder, overwrite=True) as stage, storing(cache, "prepared slices", ROOM):
+            facts = write_memo(stage / _FACTS, FORMAT, key, _prepare_all(rows, recipe, masked, run, what, stage))
+    shape = (facts["slices"], recipe.pixels, recipe.pixels)
+    image = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
+    about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
+    masks = np.memmap(folder / "masks.u8", "u1", "r", shape=shape)
+    return Slices(image, masks, facts["scans"], about, failed=tuple(rows[place].subject for place in facts["failed"]))
+
+
+def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[str, Any]:
+    """Everything that the slices of these rows, and their order, depend on."""
+    return {
+        "cohort": Cohort(tuple(rows), "").digest(),
+        "images": [[row.image.name, _changed(row.image)] for row in rows],
+        "preparation": opts.as_dict(recipe),
+        "masked": masked,
+        "uadtk": VERSION,
+    }
+
+
+def _changed(path: Path) -> int:
+    """Modification time: a file replaced by another of the same size is prepared again."""
+    try:
+        return max(file.stat().st_mtime_ns for file in files_of(path))
+    except (OSError, ValueError):
+        return 0
+
+
+def _stored(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+    """The memo, if it exists and the files have the sizes it records. It is written last, so they are complete."""
+    facts = remembered(folder / _FACTS, FORMAT, key)
+    try:
+        sizes = [(folder / name).stat().st_size for name in ("image.f32", "masks.u8", "about.i4")]
+    except OSError:
+        return None
+    whole = facts is not None and sizes == [facts["pixels"] * 4, facts["pixels"], facts["slices"] * 12]
+    return facts if whole else None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Prepares the slices of a row: images and bits of masks."""
+
+    recipe: Preparation
+    masked: bool
+    run: Run
+
+    def __call__(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        return _scan_slices(row, self.recipe, self.masked, self.run)
+
+
+def _prepare_all(
+    rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, folder: Path
+) -> dict[str, Any]:
+    """Write the slices scan by scan, with one scan in memory. ``failed``: indices of scans that could not be used."""
+    slices, scans, failed = 0, 0, []
+    with ExitStack() as open_files:
+        images, masks, about = (
+            open_files.enter_context((folder / name).open("wb")) for name in ("image.f32", "masks.u8", "about.i4")
+        )
+        for outcome in each(rows, _Work(recipe, masked, run), run, what):
+            if outcome.error is not None:
+                failed.append(outcome.place)
+                continue
+            image, bits = outcome.result
+            images.write(np.ascontiguousarray(image, "<f4").data)
+            masks.write(np.ascontiguousarray(bits).data)
+            about.write(_about(scans, outcome.row, bits).data)
+            slices, scans = slices + len(image), scans + (len(image) > 0)
+    if not slices:
+        raise DataError(f"no slice to use for {what}", fix="See the lines above; are the scans lesion-free anywhere?")
+    return {"slices": slices, "scans": scans, "pixels": slices * recipe.pixels**2, "failed": failed}
+
+
+def _scan_slices(
+    row: Row, recipe: Preparation, masked: bool, run: Run
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    scan, brain_mask = read_row(row, run)
+    prepared = prepare(scan, recipe, run, brain_mask)
+    lesion = lesion_of(row, scan, run)
+    usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)
+    abnormal = prepared.to_slices(~usable)
+    wanted = prepared.brain.mean(axis=(1, 2)) >= MIN_BRAIN_SHARE
+    if not masked:
+        wanted &= ~abnormal.any(axis=(1, 2))
+    bits = prepared.brain * np.uint8(BRAIN) | ~abnormal * np.uint8(NORMAL) | _labels(row, scan, lesion, prepared)
+    return prepared.image[wanted], bits[wanted]
+
+
+def _labels(row: Row, scan: Scan, lesion: Mask | None, prepared: Prepared) -> NDArray[np.uint8]:
+    """Bits of the labels of a labelled scan, or of the suspected lesions of an unlabelled one."""
+
+    def marked(path: Path | None) -> NDArray[np.bool_]:
+        if path is None:
+            return np.zeros(prepared.brain.shape, dtype=bool)
+        return prepared.to_slices(read_mask(path, like=scan, may_be_empty=True).voxels)
+
+    if lesion is not None:
+        return prepared.to_slices(lesion.voxels) * np.uint8(LESION) | ~marked(row.ignore_mask) * np.uint8(KNOWN)
+    return marked(row.prior_mask) * np.uint8(HINT) | np.uint8(HINTED if row.prior_mask else 0)
+
+
+def _about(scan: int, row: Row, bits: NDArray[np.uint8]) -> NDArray[np.int32]:
+    source = (PSEUDO if row.label_source else ANNOTATED) if row.lesion_mask else UNLABELLED
+    lesion = np.count_nonzero(bits & LESION, axis=(1, 2))
+    return np.stack([np.full_like(lesion, scan), np.full_like(lesion, source), lesion], axis=1).astype("<i4")

@@ -1,0 +1,329 @@
+"""The training loop.
+
+An epoch depends only on the weights, the optimiser states, the seed and the epoch number. All of these are stored in
+``<output>.resume`` after each epoch, so an interrupted training resumes bit-identically.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uadtk import registry
+from uadtk.checkpoint import Checkpoint, pack
+from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.model import Batch, Turn, capabilities, traits
+from uadtk.core.options import option
+from uadtk.core.run import Run
+from uadtk.io.cohort import Cohort, refuse_copies
+from uadtk.networks.augment import augmented
+from uadtk.networks.memory import keep_memory
+from uadtk.networks.seeded import seeded
+from uadtk.training.batches import steps_of_epoch
+from uadtk.training.contamination import inliers, pushing_apart, trimmed
+from uadtk.training.logs import write_log
+from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
+from uadtk.training.parallel import World, joined
+from uadtk.training.resume import State, forget, load_state, save_state, state_path
+from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
+from uadtk.version import VERSION
+
+VALIDATION_SEED = 2**31
+# Options of `uadtk train` besides the schedule; no model may have an option of the same name.
+RESERVED = ("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "overwrite")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Training hyperparameters; the defaults are those of the comparative study."""
+
+    epochs: int = option(1000, "At most this many passes over the slices.", ge=1)
+    patience: int = option(5, "Stop after this many epochs without a lower validation loss.", ge=1)
+    batch: int = option(8, "Slices per step.", ge=1)
+    accumulate: int = option(1, "Parts a batch is computed in, one after the other, to save memory.", ge=1)
+    learning_rate: float = option(1e-4, "Adam's learning rate.", ge=1e-8, le=1)
+    decay: Literal["none", "cosine"] = option("none", "Learning rate: as it is, or up for an epoch and then down.")
+    precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the forward pass.")
+    augment: bool = option(True, "Flip, rotate, shift, resize and change the contrast a little.")
+    masked: bool = option(False, "Learn from all slices with known lesions left out of the loss.")
+    trim: float = option(
+        100.0, "Leave errors above this percentile of a batch out of the loss (You et al.: 98).", ge=1, le=100
+    )
+    discriminate: float = option(0.0, "Weight of discriminative reconstruction (Xia et al.: 0.1); 0 is off.", ge=0)
+    trust: int = option(5, "Epochs before trimming or discriminating: errors of an untrained model mean nothing.", ge=0)
+    seed: int = option(0, "Decides weights, order and noise.", ge=0)
+
+
+def train(
+    checkpoint: Checkpoint,
+    cohort: Cohort,
+    schedule: Schedule,
+    output: Path,
+    run: Run,
+    minutes: float | None = None,
+    cache: Path | None = None,
+) -> Checkpoint:
+    """Train ``checkpoint.model`` and save it, with the weights of the best validation loss, to ``output``.
+
+    ``minutes``: pause after this long; the current weights and the state are saved, and the same command resumes.
+    ``cache``: folder for prepared slices, which other trainings can share; without it they are stored beside the output
+    until the training has finished. Under ``torchrun`` each process takes its share of every batch.
+
+    Raises
+    ------
+    UsageError
+        The model has nothing to train, or ``output`` belongs to a training with other options.
+    UadtkError
+        The loss is not finite; the state after the previous epoch is kept.
+    """
+    with joined(run) as world:
+        return _train(
+            checkpoint, cohort, schedule, output, run if world.leads else Run(run.device), minutes, cache, world
+        )
+
+
+def _train(
+    checkpoint: Checkpoint,
+    cohort: Cohort,
+    schedule: Schedule,
+    output: Path,
+    run: Run,
+    minutes: float | None,
+    cache: Path | None,
+    world: World,
+) -> Checkpoint:
+    refuse_copies(cohort)
+    plan = {"model": checkpoint.header()["model"], "preparation": checkpoint.header()["preparation"]}
+    plan |= {"schedule": asdict(schedule), "cohort": cohort.digest()}
+    keep_memory()
+    with seeded(schedule.seed):
+        model: Any = checkpoint.new_model()
+    check_trainable(model, checkpoint.model, schedule, world)
+    model.to(run.device, memory_format=torch.channels_last)
+    optimisers = make_optimisers(model, schedule.learning_rate)
+    state = load_state(output, plan, model, optimisers)
+    if state.log:
+        run.say(f"resuming after epoch {len(state.log)}")
+    if schedule.epochs < judged_from(model) < math.inf:
+        first = f"the first that is judged, {judged_from(model):g}"
+        run.say(f"{schedule.epochs} epochs end before {first}: none is compared")
+    slices, held = _slices(checkpoint, model, cohort, schedule, cache or _cache_beside(output), run, world)
+    state = _on_the_same_scans(state, slices, held, output)
+
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
+    while optimisers and not _finished(state, schedule):
+        if state.log and world.agreed(time.monotonic() >= deadline):
+            break
+        epoch, start = len(state.log) + 1, time.monotonic()
+        with seeded(hash((schedule.seed, epoch, world.rank)) % 2**31):
+            train_losses = _train_epoch(model, optimisers, slices, schedule, epoch, run, world)
+        with seeded(VALIDATION_SEED):
+            losses = _mean_losses(model, held, schedule, run.device, world)
+        if not all(map(math.isfinite, (*train_losses.values(), losses["loss"]))):
+            raise UadtkError(
+                f"the loss is not finite in epoch {epoch}",
+                str(output),
+                "The state of the epoch before is kept; try a lower --learning-rate.",
+            )
+        record = {"epoch": epoch, **{f"train_{k}": v for k, v in train_losses.items()}}
+        record |= {f"validation_{k}": v for k, v in losses.items()}
+        rate = _learning_rate(schedule, epoch)
+        record |= {"learning_rate": rate, "seconds": round(time.monotonic() - start, 2)}
+        state = _judged(state, model, record)
+        if world.leads:
+            save_state(output, plan, model, optimisers, state)
+            write_log(output, state.log)
+            run.say(_line(record, state))
+            registry.notify("uadtk_epoch_done", run.say, record=record)
+
+    finished = not optimisers or _finished(state, schedule)
+    model.load_state_dict(state.best or model.state_dict())
+    if conclude := traits(model).conclude:
+        model.eval()
+        with torch.no_grad(), seeded(schedule.seed):
+            conclude(_in_order(slices, schedule.batch, run.device))
+    facts = {
+        "date": dt.date.today().isoformat(),
+        "uadtk": VERSION,
+        "schedule": asdict(schedule),
+        "epochs": len(state.log),
+        "best_epoch": state.best_epoch,
+        "best_validation_loss": state.log[state.best_epoch - 1]["validation_loss"] if state.log else None,
+        "finished": finished,
+        "slices": {"train": len(slices), "validation": len(held)},
+        "scans": {"train": slices.subjects, "validation": held.subjects},
+        "cohort_digest": cohort.digest(),
+    }
+    trained = replace(checkpoint, weights=pack(model), training={**checkpoint.training, **facts}, source=str(output))
+    if world.leads:
+        trained.save(output)
+        if finished:
+            forget(output)
+            shutil.rmtree(_cache_beside(output), ignore_errors=True)
+    return trained
+
+
+def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> None:
+    """Raises UsageError if the model cannot be trained, or not with this schedule."""
+    if "training_loss" not in capabilities(model) and not traits(model).conclude:
+        raise UsageError(f"model '{name}' learns nothing", fix="Use it by name: --model " + name)
+    if (schedule.trim < 100 or schedule.discriminate) and "reconstruct" not in capabilities(model):
+        raise UsageError(f"model '{name}' does not reconstruct", "--trim, --discriminate", "They go by its errors.")
+    if schedule.batch < schedule.accumulate * world.size:
+        parts = f"{schedule.accumulate} parts on {world.size} processes"
+        raise UsageError(f"a batch of {schedule.batch} slices cannot be shared out to {parts}", "--batch")
+
+
+def _slices(
+    checkpoint: Checkpoint, model: Any, cohort: Cohort, schedule: Schedule, cache: Path, run: Run, world: World
+) -> tuple[Slices, Slices]:
+    """Training and validation slices; other processes wait until process 0 has prepared them."""
+    if not world.leads:
+        world.wait()
+    rows, held_rows = split_rows(cohort, schedule.seed)
+    unmarked = [r for r in rows if not (r.lesion_mask or r.presumed_healthy or r.lesion_free_slices)]
+    if unmarked and not learns_labels(model):
+        run.say(f"{len(unmarked)} scans of patients without a lesion mask: all their slices are taken for normal")
+    if learns_labels(model):
+        rows, held_rows = to_learn(rows, traits(model).unlabelled), to_judge(held_rows)
+    masked, neighbours = schedule.masked or learns_labels(model), traits(model).neighbours
+    slices, held = (
+        replace(load_slices(part, checkpoint.preparation, masked, run, what, cache), neighbours=neighbours)
+        for part, what in ((rows, "training scans"), (held_rows, "validation scans"))
+    )
+    if world.leads:
+        world.wait()
+    run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
+    return slices, held
+
+
+def _on_the_same_scans(state: State, slices: Slices, held: Slices, output: Path) -> State:
+    """The state, with the scans that failed. Raises UsageError if other scans had failed when the training began."""
+    failed = (*slices.failed, *held.failed)
+    if state.log and state.failed != failed:
+        changed = ", ".join(sorted(set(state.failed) ^ set(failed)))
+        raise UsageError(
+            f"an interrupted training on other scans is here: {changed} could be used then and not now, or the reverse",
+            str(state_path(output)),
+            "Restore these scans to resume, or delete the file to start again.",
+        )
+    return replace(state, failed=failed)
+
+
+def _cache_beside(output: Path) -> Path:
+    return output.with_name(output.name + ".slices")
+
+
+def _finished(state: State, schedule: Schedule) -> bool:
+    return len(state.log) >= schedule.epochs or state.waited >= schedule.patience
+
+
+def _learning_rate(schedule: Schedule, passed: float) -> float:
+    """Learning rate after ``passed`` epochs. Cosine: linear warm-up during the first, then decay to 2 % at the last."""
+    if schedule.decay == "none":
+        return schedule.learning_rate
+    left = 0.5 * (1 + math.cos(math.pi * passed / schedule.epochs))
+    return schedule.learning_rate * min(1.0, passed + 0.01) * (0.02 + 0.98 * left)
+
+
+def _train_epoch(
+    model: Any, optimisers: Optimisers, slices: Slices, schedule: Schedule, epoch: int, run: Run, world: World
+) -> dict[str, float]:
+    """One pass in a random order; returns mean losses."""
+    model.train()
+    steps = steps_of_epoch(slices, schedule.batch, learns_labels(model), schedule.seed, epoch)
+    sums: dict[str, float] = {}
+    for step, rows in enumerate(run.track(steps, f"epoch {epoch}")):
+        for optimiser in optimisers.values():
+            optimiser.param_groups[0]["lr"] = _learning_rate(schedule, epoch - 1 + step / len(steps))
+        batch = slices.batch(world.share(rows), run.device)
+        batch = augmented(batch) if schedule.augment else batch
+        turns, batch = _decontaminated(model, turns_of(model, epoch), batch, schedule, epoch)
+        share = len(world.share(rows)) / len(rows)
+        turns = [replace(turn, loss=_at_precision(turn.loss, schedule)) for turn in turns]
+        total = world.total if world.size > 1 else None
+        for name, value in take_turns(turns, optimisers, _parts(batch, schedule), share, total).items():
+            sums[name] = sums.get(name, 0.0) + share * float(value)
+    return {name: value / len(steps) for name, value in world.total_of(sums, run.device).items()}
+
+
+def _decontaminated(
+    model: Any, turns: Sequence[Turn], batch: Batch, schedule: Schedule, epoch: int
+) -> tuple[Sequence[Turn], Batch]:
+    """Apply trimming or discriminative reconstruction, if the schedule asks for it and its warm-up is over."""
+    if epoch <= schedule.trust:
+        return turns, batch
+    if schedule.trim < 100:
+        batch = trimmed(model, batch, schedule.trim)
+    if not schedule.discriminate:
+        return turns, batch
+    first, *others = turns
+    return [pushing_apart(model, batch, first, schedule.discriminate), *others], inliers(model, batch)
+
+
+def _parts(batch: Batch, schedule: Schedule) -> list[Batch]:
+    """The batch split into parts of nearly equal size."""
+    n = schedule.accumulate
+    pieces = [batch.each(lambda tensor, k=k: tensor.tensor_split(n)[k]) for k in range(n)]  # type: ignore[misc]
+    return [piece for piece in pieces if len(piece.image)]
+
+
+@torch.no_grad()
+def _mean_losses(model: Any, slices: Slices, schedule: Schedule, device: str, world: World) -> dict[str, float]:
+    model.eval()
+    loss = _at_precision(model.training_loss, schedule)
+    sums: dict[str, float] = {}
+    for batch in _in_order(slices, schedule.batch, device, world):
+        for name, value in loss(batch).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(batch.image)
+    return {name: value / len(slices) for name, value in world.total_of(sums, device).items()}
+
+
+def _in_order(slices: Slices, size: int, device: str, world: World | None = None) -> Iterator[Batch]:
+    """All slices in batches; with several processes, this process's share."""
+    rows = (world or World()).share(np.arange(len(slices)))
+    for start in range(0, len(rows), size):
+        yield slices.batch(rows[start : start + size], device)
+
+
+def _at_precision(
+    loss: Callable[[Batch], dict[str, Tensor]], schedule: Schedule
+) -> Callable[[Batch], dict[str, Tensor]]:
+    """Enter autocast for each batch: within one context it would reuse casts of weights that have since changed."""
+    if schedule.precision == "float32":
+        return loss
+
+    def reduced(batch: Batch) -> dict[str, Tensor]:
+        with torch.autocast(batch.image.device.type, dtype=torch.bfloat16):
+            return loss(batch)
+
+    return reduced
+
+
+def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
+    """Add this epoch to the log, and store its weights if they are the best so far or no epoch counts yet."""
+    log, counts = [*state.log, record], record["epoch"] >= judged_from(model)
+    if counts and record["validation_loss"] >= state.best_loss:
+        return replace(state, log=log)
+    best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    best_loss = record["validation_loss"] if counts else math.inf
+    return State(log, best, record["epoch"], best_loss, state.failed)
+
+
+def _line(record: dict[str, Any], state: State) -> str:
+    """One line about an epoch: the loss, or the losses of all players."""
+    said = {key.removeprefix("train_"): value for key, value in record.items() if key.startswith("train_")}
+    shown = f"{said['loss']:.5g}" if "loss" in said else ", ".join(f"{name} {v:.4g}" for name, v in said.items())
+    best = "best" if state.best_epoch == record["epoch"] else f"best {state.best_loss:.5g} in epoch {state.best_epoch}"
+    losses = f"train {shown}  validation {record['validation_loss']:.5g}"
+    return f"epoch {record['epoch']:4d}  {losses}  ({best})  {record['seconds']:.1f} s"
