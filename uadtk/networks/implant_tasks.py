@@ -65,7 +65,7 @@ def change(
 
 
 def _beside_ventricles(outline: Outline, tissue: Tissue, generator: Generator) -> Outline:
-    """Half of the outlines near a ventricle are confined to a band along it, as confluent lesions are, 4 to 12 mm wide."""
+    """Half of the outlines near a ventricle keep to a band along it, 4 to 12 mm wide, as confluent lesions do."""
     n = len(outline.alpha)
     threshold = uniform(n, 0.08, 0.3, generator)
     at = outline.centre[:, 0] * outline.alpha.shape[-1] + outline.centre[:, 1]
