@@ -1,12 +1,12 @@
-"""Cleaners tried on validation scans: AUPRC / best DICE of each, per collection; the network runs once per scan.
+"""Compare cleaners on validation scans: AUPRC / best DICE per collection; the network runs once per scan.
 
     python benchmarks/cleaner_search.py ../shared/data/cohort.tsv build/implant/implant-16-0.safetensors \\
         --cleaners "" --cleaners prior:power=2 --cleaners "prior:power=8 median:size=4,unit=mm"
 
-Pooled over the voxels of a collection, inside the brain, on each scan's own grid, as `uadtk evaluate` does. A model may
-be a shipped name, a model that learns nothing, a checkpoint, or the `.resume` file of a training that is running: its
-latest weights. `own` in place of cleaners are those of the checkpoint. The five thick-slice scans of `ms` have a column
-of their own, as one 1 mm scan has most of the lesion voxels there.
+Pooled over the brain voxels of a collection, on each scan's own grid, as in `uadtk evaluate`. A model is a shipped
+name, a model without training, a checkpoint, or the `.resume` file of a running training, whose latest weights are
+used. The cleaners `own` are those of the checkpoint. The five thick-slice scans of `ms` have their own column, as the
+one 1 mm scan has most of the lesion voxels of the collection.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--cleaners", action="append", help="Specs with spaces between; may be given several times.")
+    parser.add_argument("--cleaners", action="append", help="Specs separated by spaces; repeat for more choices.")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--collections", nargs="*", default=["lgg", "ms", "wmh"])
     arguments = parser.parse_args()
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def group(cohort: Cohort) -> dict[str, list[Row]]:
-    """By collection, the five scans from Tabriz apart."""
+    """Rows by collection, with the five scans from Tabriz as a separate group."""
     groups: dict[str, list[Row]] = {}
     for row in cohort:
         thick = row.collection == "ms" and row.subject.startswith("tabriz")
@@ -78,7 +78,7 @@ def opened(model: str) -> Checkpoint:
 
 
 def scored(rows: list[Row], method: Method, cleaners: list[str]) -> list[Scored]:
-    """One for each choice of cleaners."""
+    """Scores and truth of all scans, for each choice of cleaners."""
     every: list[Scored] = [[] for _ in cleaners]
     for row in rows:
         scan, brain_mask = read_row(row, Run())

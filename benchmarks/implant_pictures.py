@@ -1,9 +1,9 @@
-"""64 slices of phantoms with implants as the model `implant` is taught them, outlined: look at them.
+"""Draw 64 phantom slices with implants, as the model `implant` is trained on, with outlined targets.
 
     python benchmarks/implant_pictures.py [-o benchmarks/pictures/implants.png] [--cohort build/phantoms/cohort.tsv]
 
-Without a cohort the phantoms are made here, of the ICBM brain. Pixels of 1.625 mm, anterior up; what is outlined in
-orange is target, so that whatever is bright and has no outline is to be learned as normal.
+Without a cohort, phantoms are made of the ICBM brain. Pixels of 1.625 mm, anterior up. Targets are outlined in orange;
+everything bright without an outline is to be learned as normal.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/pictures/implants.png"))
     parser.add_argument("--cohort", type=Path)
-    parser.add_argument("--held-out", action="store_true", help="The kinds of implants that validation has.")
+    parser.add_argument("--held-out", action="store_true", help="Draw the kinds of implants used for validation.")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     batch = slices(arguments.cohort, ROWS**2, arguments.seed)
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def slices(cohort: Path | None, n: int, seed: int) -> Batch:
-    """``n`` slices of phantoms, a few of each."""
+    """``n`` slices, a few of each phantom."""
     rng, scans = np.random.default_rng(seed), 16 if cohort is None else len(read_cohort(cohort))
     images, brains = [], []
     for k in rng.permutation(scans)[: min(scans, n)]:

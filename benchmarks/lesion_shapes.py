@@ -1,10 +1,10 @@
-"""Outlines of real lesions for `uadtk train implant --shapes`: axial cuts of the MS lesions in the shared data.
+"""Extract outlines of real lesions for `uadtk train implant --shapes`: axial cuts of MS lesions of the shared data.
 
     python benchmarks/lesion_shapes.py ../shared/data/lesion_shapes/csim_ms_lesion_shapes.npz build/shapes.npy
 
-Each connected lesion gives its largest axial cut if that has 12 mm2 or more, padded to a square and resampled to
-24 x 24, as a soft mask in [0, 1]. Places, sizes and intensities are left behind. A checkpoint trained with them says so
-in its options: shapes are from annotated lesions (Slicer lesion simulator, Apache-2.0).
+The largest axial cut of each connected lesion, if it has at least 12 mm2, is padded to a square and resampled to
+24 x 24, as a soft mask in [0, 1]. Locations, sizes and intensities are discarded. The options of a checkpoint trained
+with `--shapes` record it: its shapes come from annotated lesions (Slicer lesion simulator, Apache-2.0).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def unpacked(path: Path) -> Iterator[NDArray[np.bool_]]:
-    """The labels' boxes, (x, y, z) of 1 mm."""
+    """The bounding boxes of the labels, (x, y, z) of 1 mm."""
     with np.load(path) as packed:
         bits, offsets, sizes = packed["bits"], packed["offsets"], packed["size"]
     for start, stop, size in zip(offsets[:-1], offsets[1:], sizes, strict=True):
@@ -50,7 +50,7 @@ def cuts(label: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
 
 
 def framed(cut: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """In the middle of a square frame, one pixel wider than it is, at ``SIDE`` pixels."""
+    """Centred in a square frame with a margin of one pixel, resampled to ``SIDE`` pixels."""
     side = max(cut.shape) + 2
     frame = np.zeros((side, side), np.float32)
     top, left = ((side - n) // 2 for n in cut.shape)

@@ -1,15 +1,15 @@
-"""Train the model `implant`: phantoms, a cohort that is half real and half phantoms, training.
+"""Train the model `implant` on a cohort of which about half are phantoms.
 
     python benchmarks/train_implant.py ../shared/data build/implant [--width 16] [--epochs 40] [--shapes shapes.npy]
 
-Real slices are those of the `lgg` train split, known lesions and 6 mm around them left out. Nearly as many are of
-phantoms made from the label maps: every fifth slice of 40 heads with slices of 1 mm, all of 20 with 5 mm and of 8 with
-3 mm, so that many heads give a few slices each. Weights are kept by the loss on held-out slices, of the `lgg`
-validation split and of four phantoms, with implants of kinds never trained on: no lesion decides anything. Nothing of
-the test split is read.
+Real slices come from the `lgg` train split; known lesions and a margin of 6 mm are excluded from the loss. Nearly as
+many come from phantoms made from the label maps: every fifth slice of 36 heads with slices of 1 mm, all slices of 20
+with 5 mm and of 8 with 3 mm, so that many heads contribute a few slices each. Weights are selected by the loss on
+held-out slices (the `lgg` validation split and four more phantoms) with kinds of implants that are never trained on, so
+no lesion influences the selection. The test split is not read.
 
-Each step is a uadtk command, printed before it runs. A step whose output is there is not repeated; an interrupted
-training goes on after its last epoch when the same command is given again.
+Each step is a uadtk command, printed before it runs. A step whose output exists is not repeated; an interrupted
+training resumes after its last complete epoch when the same command is run again.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ SCHEDULE = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("work", type=Path, help="The phantoms lie beside this folder, for others to use too.")
+    parser.add_argument("work", type=Path, help="Output folder; phantoms are written beside it.")
     parser.add_argument("--width", default="16")
     parser.add_argument("--epochs", default="40")
     parser.add_argument("--seed", default="0")
-    parser.add_argument("--shapes", type=Path, help="Of `lesion_shapes.py`: outlines of real lesions, for a half.")
-    parser.add_argument("--minutes", help="Pause after this long; the same command goes on.")
+    parser.add_argument("--shapes", type=Path, help="Output of `lesion_shapes.py`: outlines of real lesions.")
+    parser.add_argument("--minutes", help="Pause after this time; the same command resumes.")
     arguments = parser.parse_args()
     data, work = arguments.data.resolve(), arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def finished(output: Path) -> bool:
 
 
 def write_cohort(path: Path, data: Path, work: Path) -> None:
-    """Gliomas and phantoms to train and to validate on, with absolute paths."""
+    """Gliomas and phantoms for training and validation, with absolute paths."""
     rows = [row for row in read_cohort(data / "cohort.tsv").where(collection="lgg") if row.split != "test"]
     rows += [row for name in PHANTOMS for row in phantoms(work.parent / name, work / "thinned")]
     with path.open("w", encoding="utf-8", newline="") as out:
@@ -86,7 +86,7 @@ def write_cohort(path: Path, data: Path, work: Path) -> None:
 
 
 def phantoms(folder: Path, thinned: Path) -> Iterator[Row]:
-    """To train on; the last few of those with thin slices to validate on."""
+    """Phantoms for training; the last few with thin slices are for validation."""
     for k, row in enumerate(read_cohort(folder / "cohort.tsv").rows[: USED[folder.name]]):
         split = "validation" if folder.name == THIN and k >= USED[THIN] - HELD else "train"
         row = replace(row, subject=f"{folder.name}-{row.subject}", split=split)
@@ -94,7 +94,7 @@ def phantoms(folder: Path, thinned: Path) -> Iterator[Row]:
 
 
 def every_fifth(row: Row, k: int, folder: Path) -> Row:
-    """The scan with one slice in five, written to ``folder``: as thin as before, and a gap between them."""
+    """The scan with every fifth slice, written to ``folder``: slices as thin as before, with gaps."""
     folder.mkdir(exist_ok=True)
     scan, brain = read_row(row, Run())
     assert brain is not None
