@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from uadtk.models.scalespace import Model, Options
+from uadtk.networks.corruption import corrupt
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, gaussian_kl
 from uadtk.plugin import Batch, UsageError
+from uadtk.testing.specimens import healthy_slices
 
 SMALL = {"levels": 2, "widths": (4,), "latent": 4}
 
@@ -162,3 +164,21 @@ def test_vae_bands_are_sampled_around_their_mean_and_ae_bands_cannot_be() -> Non
     torch.testing.assert_close(model.sample(x, 2)[1], model.reconstruct(x))
     assert "sample" in capabilities(model)
     assert "sample" not in capabilities(Model(Options(**SMALL), 32))
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_implants_are_to_be_taken_away(learning: bool) -> None:
+    """A pyramid that passes everything leaves the implants, and their error is the loss, on held-out slices too."""
+    slices = healthy_slices(6, 32)
+    with seeded(1):
+        model = Model(Options(**SMALL, corruption="implants"), 32).train(learning)
+    model._rebuild = lambda x, draw: (model.pyramid.scales(x), [])  # type: ignore[method-assign]
+    with seeded(2):
+        loss = model.training_loss(slices)["loss"]
+    with seeded(2):
+        seen, wanted = corrupt(slices, "implants", 0.0, learning)
+    error, _ = model._misfit(wanted.image, seen, wanted.normal, draw=False)
+    torch.testing.assert_close(loss, error.mean())
+    assert loss > 1
+    bare, _ = model._misfit(wanted.image, wanted.image, wanted.normal, draw=False)
+    assert not bare.any()

@@ -6,9 +6,10 @@ Baur, Wiestler, Albarqouni, Navab: *Scale-Space Autoencoders for Unsupervised An
 
 The authors published no code. Known from the paper: three bands, no skip connections between them, the low-pass
 residual passed through. Inferred here: the blur, the l1 loss with equal weights of the scales, encoder widths, and
-downsampling to 8 x 8 in every band. Two options go beyond the paper: ``lowpass`` models the low-pass residual too, so
+downsampling to 8 x 8 in every band. Three options go beyond the paper: ``lowpass`` models the low-pass residual too, so
 that a lesion larger than one of its pixels is not passed through; ``noise`` adds coarse noise to training slices
-(Kascenas et al. 2022), which trains the model to remove anomalies.
+(Kascenas et al. 2022), which trains the model to remove anomalies; ``corruption=implants`` trains it on randomised
+slices with implanted lesions instead (``uadtk.networks.corruption``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.noise import coarse_noise
+from uadtk.networks.corruption import corrupt
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, SpatialLatent, gaussian_kl, sampled, stages
 from uadtk.plugin import Batch, UsageError, option
@@ -41,6 +42,9 @@ class Options:
     loss: Literal["l1", "l2"] = option("l1", "Reconstruction error.")
     kl_weight: float = option(1.0, "Weight of the KL divergence of VAE bands.", ge=0)
     noise: float = option(0.0, "Standard deviation of coarse noise on training slices; 0 is none (paper).", ge=0, le=2)
+    corruption: Literal["noise", "implants"] = option(
+        "noise", "What the model learns to remove: coarse noise or implanted lesions."
+    )
     sigma: float = option(1.0, "Blur of the pyramid: standard deviation in pixels.", ge=0.3, le=3)
 
 
@@ -95,8 +99,9 @@ class Model(nn.Module):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean pixel error of each scale times side², summed over scales; for VAE bands plus their KL divergences."""
         seen = batch.image
-        if self.options.noise and self.training:
-            seen = (seen + coarse_noise(batch.brain, self.options.noise)).clamp(min=0)
+        if self.options.corruption == "implants" or (self.options.noise and self.training):
+            seen, batch = corrupt(batch, self.options.corruption, self.options.noise, self.training)
+            seen = seen.clamp(min=0)
         reconstruction, kl = (t.mean() for t in self._misfit(batch.image, seen, batch.normal, draw=self.training))
         losses = {"loss": reconstruction + self.options.kl_weight * kl, "reconstruction": reconstruction}
         return {**losses, "kl": kl} if self.options.band == "vae" else losses

@@ -4,6 +4,7 @@ import pytest
 import torch
 from uadtk_dae.model import Model, Options
 
+from uadtk.networks.corruption import corrupt
 from uadtk.networks.noise import coarse_noise
 from uadtk.networks.seeded import seeded
 from uadtk.plugin import Batch, UsageError
@@ -95,3 +96,16 @@ def test_trained_it_takes_noise_away():
 def test_sides_that_cannot_be_halved_three_times_are_refused():
     with pytest.raises(UsageError, match="slices of 100 pixels"):
         Model(Options(), 100)
+
+
+def test_implants_in_place_of_noise():
+    """What it is shown has them, what it is to make of it has not."""
+    model = small(corruption="implants").train()
+    seen = says(model, lambda x: x)
+    with seeded(1):
+        loss = model.training_loss(HEALTHY)["loss"]
+    with seeded(1):
+        shown, wanted = corrupt(HEALTHY, "implants", 0.0, learning=True)
+    assert torch.equal(seen[0], shown)
+    torch.testing.assert_close(loss, ((shown - wanted.image) * wanted.brain).square().sum() / 4)
+    assert loss > 0

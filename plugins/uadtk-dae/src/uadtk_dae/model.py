@@ -8,17 +8,20 @@ Known of the network: four resolutions, 64 channels at full size, group norm, Si
 resolution, eight groups, bilinear upsampling, max pooling. Here the error is summed over a slice instead of averaged,
 which makes no difference to Adam. The authors train with AMSGrad, which uadtk does not provide, at a learning rate of
 1e-4 with cosine decay, in batches of 16, and divide intensities by another percentile than uadtk.
+
+``corruption=implants`` goes beyond the paper: slices get implanted lesions instead of noise, so that the network learns
+to remove lesions. Held-out slices get other kinds of implants than training slices (``uadtk.networks.corruption``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from uadtk.networks.corruption import corrupt
 from uadtk.networks.distances import l2
-from uadtk.networks.noise import coarse_noise
 from uadtk.networks.unet import UNet
 from uadtk.plugin import Batch, option
 
@@ -29,6 +32,9 @@ DEPTH = 4
 class Options:
     width: int = option(64, "Channels at full size, doubled at each of three halvings.", ge=1, le=256)
     noise: float = option(0.2, "Standard deviation of the noise before upsampling.", ge=0, le=2)
+    corruption: Literal["noise", "implants"] = option(
+        "noise", "What the network learns to remove: noise or implanted lesions."
+    )
 
 
 class Model(nn.Module):
@@ -42,8 +48,8 @@ class Model(nn.Module):
         self.net = UNet(side, depth=DEPTH, width=options.width)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Held-out slices get noise too: without it, the identity would have the lowest loss."""
-        seen = batch.image + coarse_noise(batch.brain, self.options.noise)
+        """Held-out slices are corrupted too: otherwise the identity would have the lowest loss."""
+        seen, batch = corrupt(batch, self.options.corruption, self.options.noise, self.training)
         return {"loss": l2(batch.image, self.net(seen), batch.brain & batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -1,0 +1,26 @@
+"""Corruptions that a model learns to remove: coarse noise (Kascenas et al. 2022) or implanted lesions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from uadtk.core.model import Batch
+from uadtk.networks.lessons import JUDGED, LEARNED, lesson
+from uadtk.networks.noise import coarse_noise
+
+FIELD_MM = 208.0  # default of the preparation
+
+
+def corrupt(batch: Batch, kind: Literal["noise", "implants"], std: float, learning: bool) -> tuple[Tensor, Batch]:
+    """The input, (B, 1, S, S), and the batch to reconstruct from it.
+
+    ``noise`` of standard deviation ``std`` leaves the batch unchanged. ``implants`` also randomises the batch
+    (contrast, bias field, resolution: ``uadtk.networks.randomise``); unless ``learning``, the implants are of kinds
+    that are never trained on.
+    """
+    if kind == "noise":
+        return batch.image + coarse_noise(batch.brain, std), batch
+    made = lesson(batch, FIELD_MM / batch.image.shape[-1], LEARNED if learning else JUDGED)
+    return made.image, Batch(made.clean, made.brain, made.counts | ~made.brain)
