@@ -60,3 +60,11 @@ def patients(folder: Path) -> Path:
         lines.append(f"p{i}\tp{i}.nii.gz\t{mask}\t{group}\t{'validation' if i < 2 else 'test'}\t{kind}")
     (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
     return folder / "cohort.tsv"
+
+
+def brighter(image: Path, by: float, folder: Path) -> Path:
+    """A copy that is brighter by this factor: the same anatomy, another scan."""
+    stored = nib.load(image)
+    path = folder / f"{by:g}_{image.name}"
+    nib.save(nib.Nifti1Image(np.asarray(stored.dataobj) * by, stored.affine), path)
+    return path

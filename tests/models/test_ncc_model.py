@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.scans import brighter
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import DataError
 from uadtk.core.model import Batch
@@ -78,11 +79,14 @@ def test_without_templates_the_score_is_0() -> None:
 
 def test_it_is_trained_and_saved_like_any_other(small_cohort: Path, tmp_path: Path) -> None:
     (patient,) = [row for row in read_cohort(small_cohort) if row.lesion_mask]
-    rows = (replace(patient, subject="a", split="train"), replace(patient, subject="b", split="validation"))
-    output = tmp_path / "ncc.safetensors"
+    (tmp_path / "data").mkdir()
+    held = replace(patient, subject="b", split="validation", image=brighter(patient.image, 1.01, tmp_path / "data"))
+    rows = (replace(patient, subject="a", split="train"), held)
+    output = tmp_path / "out" / "ncc.safetensors"
+    output.parent.mkdir()
     train(checkpoints.new("ncc", {"templates": 4}, Preparation()), Cohort(rows, ""), Schedule(), output, Run())
     loaded = checkpoints.load(output)
     assert loaded.build().count == 4
     assert loaded.training["epochs"] == 0
     assert loaded.training["finished"]
-    assert [path.name for path in tmp_path.iterdir()] == ["ncc.safetensors"]
+    assert [path.name for path in output.parent.iterdir()] == ["ncc.safetensors"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from tests.constant import count
+from tests.scans import brighter
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.model import Batch, capabilities, default_scorer
@@ -173,10 +175,13 @@ def test_adaptation_needs_both_domains() -> None:
 
 
 def relabelled(cohort: Cohort) -> Cohort:
-    """The patient's scan in every split: labelled, hinted at, and to validate on."""
+    """The patient in every split, a little brighter each time: labelled, hinted at, and to validate on."""
     (patient,) = [row for row in cohort if row.lesion_mask]
+    folder = Path(tempfile.mkdtemp())
     unlabelled = replace(patient, subject="u", lesion_mask=None, prior_mask=patient.lesion_mask, split="train")
-    rows = [replace(patient, subject="l", split="train"), unlabelled, replace(patient, subject="v", split="validation")]
+    unlabelled = replace(unlabelled, image=brighter(patient.image, 1.01, folder))
+    rows = [replace(patient, subject="l", split="train"), unlabelled]
+    rows.append(replace(patient, subject="v", split="validation", image=brighter(patient.image, 1.02, folder)))
     return Cohort((*rows, *(row for row in cohort if row.split == "validation")), "here")
 
 

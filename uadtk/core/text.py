@@ -35,7 +35,8 @@ def _escaped(character: str) -> str:
 def _handler(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(_escaped, error.object[error.start : error.end])), error.end
+    lacking = error.object[error.start : error.end]
+    return "".join(_escaped(one) if "\ud800" <= one <= "\udfff" else "?" for one in lacking), error.end
 
 
 codecs.register_error(ESCAPED, _handler)
