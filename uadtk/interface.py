@@ -136,8 +136,7 @@ class OpenModel:
         scan
             A path, a nibabel image, a ``Scan``, or an array (x, y, z) with its ``affine`` (4, 4) to RAS+ mm.
         point
-            Operating point, by name or itself, or a threshold of your own; None: the only one, or ``p98`` if there are
-            several.
+            Operating point (name or itself) or a threshold of your own; None: the only one, or ``p98`` among several.
         brain_mask
             On the scan's grid: a path, a nibabel image, or an array. None: the scan is stripped if it is not yet.
         min_voxels, min_volume_ml
@@ -166,8 +165,7 @@ class OpenModel:
         found = segment(image, self.method, chosen, self.run, mask, rules, source)
         warn(found.gate, source or "scan", self.run)
         record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
-        name = _name(scan, image)
-        return Result(replace(found, provenance=record), name, self.run)
+        return Result(replace(found, provenance=record), _name(scan, image), self.run)
 
     def segment_cohort(
         self,
@@ -340,9 +338,8 @@ def train(
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
     run = make_run(device, threads, schedule.seed)
-    trained = run_training(
-        fresh, as_cohort(cohort, run), schedule, path, run, minutes, None if slices is None else Path(slices)
-    )
+    cache = None if slices is None else Path(slices)
+    trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)
     return OpenModel(trained, run)
 
 
