@@ -440,7 +440,11 @@ def test_a_full_disk(segment: Segment, weighted: Path, small_cohort: Path, tmp_p
 def test_ctrl_c(segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal arrives when half of the files are written."""
     monkeypatch.setattr(outputs, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    done = segment()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        done = segment()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (done.code, done.err) == (130, "uadtk: interrupted\n")
     assert not (tmp_path / "out").exists()
 
