@@ -50,11 +50,16 @@ def given(checkpoint: Checkpoint, threshold: float) -> OperatingPoint:
         raise UsageError(
             "not a threshold", f"--threshold {threshold}", "Scores are at least 0: give a number from 0 on."
         )
+    return uncalibrated(checkpoint, GIVEN, threshold, "chosen by the user")
+
+
+def uncalibrated(checkpoint: Checkpoint, name: str, threshold: float, target: str) -> OperatingPoint:
+    """A threshold for the scores of this checkpoint that no scan was used for; ``name`` is its strategy, too."""
     return OperatingPoint(
-        name=GIVEN,
+        name=name,
         threshold=threshold,
-        strategy=Spec(GIVEN),
-        target="chosen by the user",
+        strategy=Spec(name),
+        target=target,
         scorer=checkpoint.scorer,
         cleaners=checkpoint.cleaners,
         scans=0,

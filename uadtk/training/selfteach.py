@@ -9,7 +9,6 @@ the last round, ``student.safetensors``. An interrupted run resumes when the com
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import time
 from collections.abc import Sequence
@@ -22,12 +21,11 @@ from uadtk.checkpoint import Checkpoint, load
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.model import traits
 from uadtk.core.run import Run
-from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row, refuse_copies
 from uadtk.io.table import write_cohort
 from uadtk.io.write import refuse_existing
-from uadtk.pipeline.point import check_point
+from uadtk.pipeline.point import check_point, uncalibrated
 from uadtk.pipeline.score import build_method
 from uadtk.preparation.lesion_free import lesion_of
 from uadtk.training.pseudo_labels import Trust, label_cohort
@@ -151,17 +149,7 @@ def _check_supervised(student: Checkpoint) -> None:
 
 def _half(student: Checkpoint) -> OperatingPoint:
     """Probability 0.5; not calibrated on any scan."""
-    return OperatingPoint(
-        name=HALF,
-        threshold=0.5,
-        strategy=Spec(HALF),
-        target="lesion as probable as not",
-        scorer=student.scorer,
-        cleaners=student.cleaners,
-        scans=0,
-        digest="",
-        date=dt.date.today().isoformat(),
-    )
+    return uncalibrated(student, HALF, 0.5, "lesion as probable as not")
 
 
 def _card(teacher: Checkpoint, point: OperatingPoint, trust: Trust, number: int, cohort: Cohort) -> dict[str, Any]:
