@@ -33,7 +33,7 @@ from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
 from uadtk.core.finding import Light, Segmentation
 from uadtk.core.preparation import Preparation
-from uadtk.core.run import Run
+from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
@@ -278,7 +278,7 @@ def evaluate(
     found = measure(own.checkpoint, rows, chosen, own.run, grid)
     if own.checkpoint.model == "histeq":
         return Evaluated(found, None)
-    quiet = replace(own.run, say=_silent)  # a scan that fails has been reported
+    quiet = replace(own.run, say=silent)  # a scan that fails has been reported
     bare, its_point = baseline(own.checkpoint, chosen, table, quiet)
     failed = {image for image, _ in found.failed}
     scored = Cohort(tuple(row for row in rows if str(row.image) not in failed), rows.source)
@@ -391,10 +391,6 @@ def _name(scan: Any, image: Scan) -> str:
 
 def _is_path(source: Any) -> bool:
     return isinstance(source, str | os.PathLike)
-
-
-def _silent(_: str) -> None:
-    pass
 
 
 __all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]

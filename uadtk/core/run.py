@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 
 
-def _silent(_: str) -> None:
+def silent(_: str) -> None:
     pass
 
 
@@ -30,7 +30,7 @@ class Run:
 
     device: str = "cpu"
     seed: int = 0
-    say: Callable[[str], None] = _silent
+    say: Callable[[str], None] = silent
     track: Callable[[Iterable[Any], str], Iterable[Any]] = _plain
     timings: dict[str, float] = field(default_factory=dict)
     trust: Literal["", "sform", "qform"] = ""
