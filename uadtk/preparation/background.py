@@ -21,11 +21,22 @@ def background(scan: Scan) -> float:
 
     Any rescaling ``a * x + b`` of the scan with a > 0 rescales it alike.
     """
-    faces = [scan.voxels[[0, -1]], scan.voxels[:, [0, -1]], scan.voxels[:, :, [0, -1]]]
-    outside = np.sort(np.concatenate([face.ravel() for face in faces]))
+    outside = np.sort(_border(scan.voxels))
     middle = outside[len(outside) // 2]  # a value that more than half have is the median
     most = np.searchsorted(outside, middle, "right") - np.searchsorted(outside, middle, "left")
     return float(middle if most > MOST * len(outside) else outside[int(LOWEST_SHARE * (len(outside) - 1))])
+
+
+def commonest(voxels: NDArray[np.float32]) -> float:
+    """The commonest value at the border of the field, however rare. The limits of the gate were set with it."""
+    values, counts = np.unique(_border(voxels), return_counts=True)
+    return float(values[counts.argmax()])
+
+
+def _border(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """All voxels of the six faces, 1-D."""
+    faces = [voxels[[0, -1]], voxels[:, [0, -1]], voxels[:, :, [0, -1]]]
+    return np.concatenate([face.ravel() for face in faces])
 
 
 def foreground(scan: Scan, level: float) -> NDArray[np.bool_]:

@@ -21,9 +21,10 @@ import numpy as np
 from uadtk.core.finding import Gate, Light, Reason
 from uadtk.core.volume import Mask, Scan
 from uadtk.preparation import kinds
+from uadtk.preparation.background import commonest
 from uadtk.preparation.contrast import coarse, tissue_contrast
 from uadtk.preparation.kinds import FLAIR
-from uadtk.preparation.plausibility import background, measure
+from uadtk.preparation.plausibility import measure
 
 T1, T2, UNSURE = "T1", "T2 or PD", "unsure"
 _OTHER = {
@@ -137,7 +138,7 @@ def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float]) -> li
     """Other kinds of images that have voxels where a brain would be."""
     reasons = []
     values = scan.voxels[brain.voxels]
-    level = background(scan.voxels)
+    level = commonest(scan.voxels)
     below = float(np.mean(values < level))
     seen = contrast_of(measured)
     if 0.1 < below < 0.9 and seen != FLAIR:
@@ -156,7 +157,7 @@ def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float]) -> li
 
 
 def _ring(scan: Scan, brain: Mask, level: float) -> float:
-    """Brightness of the brightest tenth within about 10 mm around the brain beside the brain's median."""
+    """Upper quartile of the brightness within about 10 mm around the brain beside the brain's median."""
     from scipy import ndimage
 
     step = [max(1, round(4 / mm)) for mm in scan.spacing_mm]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from uadtk.core.finding import Reason
 from uadtk.core.volume import Scan
-from uadtk.preparation.plausibility import background
+from uadtk.preparation.background import commonest
 
 FLAIR = "FLAIR"
 # Suffixes of BIDS 1.9 for images that are not FLAIR, by what they are; the suffix is the last part of a name.
@@ -115,7 +115,7 @@ def _milliseconds(value: Any, longest_s: float) -> float:
 def by_values(scan: Scan) -> list[Reason]:
     """Red for masks, label maps and CT: kinds of values that no MR image has."""
     voxels = scan.voxels
-    level = background(voxels)
+    level = commonest(voxels)
     step = max(1, round((voxels.size / SAMPLED) ** (1 / 3)))
     some = voxels[::step, ::step, ::step]
     inside = some[some != level]

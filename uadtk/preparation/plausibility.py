@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.preparation.background import commonest
 from uadtk.preparation.contrast import Coarse
 from uadtk.preparation.geometry import Reorientation, bounding_box
 
@@ -22,7 +23,7 @@ def measure(scan: Scan, brain: Mask, low: Coarse) -> dict[str, float]:
     box, spacing_mm = bounding_box(inside.voxels), inside.spacing_mm
     width, length, height = ((box[axis].stop - box[axis].start) * spacing_mm[axis] for axis in range(3))
     values = low.image[low.inside > 0.5]
-    dark, bright = _ends(values, background(scan.voxels))
+    dark, bright = _ends(values, commonest(scan.voxels))
     levels = (np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.999)) - dark) / (bright - dark)
     return {
         "volume_ml": float(np.count_nonzero(inside.voxels)) * brain.voxel_ml,
@@ -38,13 +39,6 @@ def measure(scan: Scan, brain: Mask, low: Coarse) -> dict[str, float]:
         "bias": _bias(low, dark, bright),
         **_texture(image[box], inside.voxels[box], spacing_mm, float(np.median(values)) - dark),
     }
-
-
-def background(voxels: NDArray[np.float32]) -> float:
-    """The commonest value at the border of the field."""
-    border = np.concatenate([voxels[[0, -1]].ravel(), voxels[:, [0, -1]].ravel(), voxels[:, :, [0, -1]].ravel()])
-    values, counts = np.unique(border, return_counts=True)
-    return float(values[counts.argmax()])
 
 
 def _ends(values: Array, level: float) -> tuple[float, float]:
