@@ -213,9 +213,8 @@ def read_lesion_mask(path: str | os.PathLike[str], like: Volume, labels: Sequenc
         As ``read_mask``; probabilities, or several labels of which nobody says which are lesions.
     """
     with located(Path(path)):
-        volume = _on_grid(
-            read_volume(path, like.header.trust), like
-        )  # the grid first: of another image, values say nothing
+        # The grid first: of another image, values say nothing.
+        volume = _on_grid(read_volume(path, like.header.trust), like)
         return Mask(_lesions(volume.voxels, labels), like.affine, notes=volume.notes)
 
 
