@@ -47,6 +47,7 @@ FORMAT = 1
 # format n -> what makes of a header of format n one of format n + 1; for every n below FORMAT that was ever released
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 SUFFIX = ".safetensors"
+STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -74,6 +75,11 @@ class Checkpoint:
     def digest(self) -> str:
         facts = {"model": self.model, "options": self.options, "preparation": opts.as_dict(self.preparation)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + self.weights).hexdigest()
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What the training scans are like, as ``uadtk.preparation.gate.statistics_of`` makes it; empty if unknown."""
+        return dict(self.training.get(STATISTICS, {}))
 
     def point(self, name: str | None) -> OperatingPoint:
         """The operating point of that name; None: the only one, or ``p98`` if there are several."""

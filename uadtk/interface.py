@@ -31,16 +31,16 @@ from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
-from uadtk.core.finding import Light, Segmentation
+from uadtk.core.finding import Segmentation
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.volume import Grid, Scan
+from uadtk.core.volume import Grid, Mask, Scan
 from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.write import refuse_file
-from uadtk.pipeline.admit import warn
+from uadtk.pipeline.admit import warn, worst_light
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
@@ -160,11 +160,11 @@ class OpenModel:
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         for note in image.notes:
             self.run.say(note)
-        rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
+        rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
         source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
-        found = segment(image, self.method, chosen, self.run, mask, rules, source)
-        warn(found.gate, source or "scan", self.run)
-        record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
+        found = segment(image, self.method, chosen, run, mask, rules, source)
+        warn(found.gate, source or "scan", run)
+        record = provenance(_source(scan, image, brain_mask, mask), self.method, chosen, rules, found, run)
         return Result(replace(found, provenance=record), _name(scan, image), self.run)
 
     def segment_cohort(
@@ -182,9 +182,8 @@ class OpenModel:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line."""
         rows = list(chosen_rows(cohort, split, self.run))
         chosen, names = self._point(point), output_names(rows)
-        rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
-        folder = Path(output)
-        outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite)
+        rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
+        outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
     def threshold(
@@ -194,6 +193,7 @@ class OpenModel:
         budget: str | None = None,
         name: str = "",
         split: str = "",
+        force: bool = False,
     ) -> OperatingPoint:
         """Choose an operating point on healthy (or labelled) scans. The model has it from now on; ``save`` stores it.
 
@@ -205,9 +205,12 @@ class OpenModel:
             False positives allowed: ``"1 lesion/scan"``, ``"0.5 ml/scan"`` or ``"1 % voxels"``.
         name
             Of the point; the strategy's if not given.
+        force
+            Use scans that the gate would refuse, too.
         """
-        rows = chosen_rows(healthy, split, self.run)
-        point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, self.run)
+        run = replace(self.run, worst=worst_light(False, force))
+        rows = chosen_rows(healthy, split, run)
+        point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, run)
         self.checkpoint = self.checkpoint.with_point(point)
         return point
 
@@ -250,6 +253,7 @@ def evaluate(
     where: Mapping[str, str] | None = None,
     point: str | None = None,
     grid: Grid = "native",
+    force: bool = False,
 ) -> Evaluated:
     """Measure a model on labelled scans: AUPRC, ⌈DICE⌉, lesion-wise measures, each with its interval over patients.
 
@@ -261,6 +265,8 @@ def evaluate(
         Operating point; None: the checkpoint's own, if it has one for these scores.
     grid
         ``native``: the scan's own. ``model``: the slices that the network sees, as in the study.
+    force
+        Measure on scans that the gate would refuse, too.
 
     Raises
     ------
@@ -270,22 +276,21 @@ def evaluate(
         No row that can be used, or none that could be read and scored.
     """
     own = model if isinstance(model, OpenModel) else open(model)
-    table = as_cohort(cohort, own.run)
-    rows = chosen_rows(table, split, own.run)
+    run = replace(own.run, worst=worst_light(False, force))
+    table = as_cohort(cohort, run)
+    rows = chosen_rows(table, split, run)
     if where:
         rows = rows.where(**where)
-    chosen = fitting_point(own.checkpoint, point, own.run)
-    found = measure(own.checkpoint, rows, chosen, own.run, grid)
+    chosen = fitting_point(own.checkpoint, point, run)
+    found = measure(own.checkpoint, rows, chosen, run, grid)
     if own.checkpoint.model == "histeq":
         return Evaluated(found, None)
-    quiet = replace(own.run, say=silent)  # a scan that fails has been reported
+    quiet = replace(run, say=silent)  # a scan that fails has been reported
     bare, its_point = baseline(own.checkpoint, chosen, table, quiet)
     failed = {image for image, _ in found.failed}
     scored = Cohort(tuple(row for row in rows if str(row.image) not in failed), rows.source)
     if chosen is not None and its_point is None:
-        own.run.say(
-            f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated"
-        )
+        run.say(f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated")
     if its_point is None and not any(row.lesion_mask for row in scored):
         return Evaluated(found, None)
     return Evaluated(found, measure(bare, scored, its_point, quiet, grid))
@@ -303,6 +308,7 @@ def train(
     device: str = "auto",
     threads: int = 0,
     overwrite: bool = False,
+    force: bool = False,
     **options: Any,
 ) -> OpenModel:
     """Train a model on the normal anatomy of a cohort and save it; an interrupted training resumes, bit-identically.
@@ -319,6 +325,8 @@ def train(
         Pause after this long; the same call resumes.
     slices
         Folder for prepared slices, to share them with other trainings on the same scans.
+    force
+        Train on scans that the gate would refuse, too: of another contrast than most, or no scans of a brain.
     **options
         Options of the model (``latent=64``) and of the schedule (``epochs=20``), as ``uadtk train MODEL --help`` lists.
 
@@ -337,17 +345,10 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
-    run = make_run(device, threads, schedule.seed)
+    run = replace(make_run(device, threads, schedule.seed), worst=worst_light(False, force))
     cache = None if slices is None else Path(slices)
     trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)
     return OpenModel(trained, run)
-
-
-def worst_light(strict: bool, force: bool) -> Light:
-    """The worst light of the gate that passes."""
-    if strict and force:
-        raise UsageError("strict and force ask for opposite things", fix="Give one of them.")
-    return "green" if strict else "red" if force else "amber"
 
 
 def as_cohort(source: CohortLike, run: Run) -> Cohort:
@@ -375,11 +376,11 @@ def strategy_of(strategy: str | None, budget: str | None) -> Spec:
     return Spec.parse(strategy or "healthy-fp").having(budget=budget)
 
 
-def _source(scan: Any, image: Scan, brain_mask: Any) -> dict[str, Any]:
-    mask = os.fspath(brain_mask) if _is_path(brain_mask) else "in memory" if brain_mask is not None else ""
+def _source(scan: Any, image: Scan, brain_mask: Any, mask: Mask | None) -> dict[str, Any]:
+    path = os.fspath(brain_mask) if _is_path(brain_mask) else "in memory" if brain_mask is not None else ""
     if _is_path(scan):
-        return source_of_file(Row("", Path(scan), Path(mask) if mask else None), image)
-    return {**source_of_array(image), "brain_mask": mask}
+        return source_of_file(Row("", Path(scan), Path(path) if path else None), image, mask)
+    return {**source_of_array(image, mask), "brain_mask": path}
 
 
 def _name(scan: Any, image: Scan) -> str:

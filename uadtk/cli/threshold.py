@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Model, Output, Overwrite, Scorer, Threads, Trust, chosen_cleaners
+from uadtk.cli._options import Cleaner, Device, Force, Model, Output, Overwrite, Scorer, Threads, Trust, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -29,12 +29,14 @@ def threshold(
     device: Device = "auto",
     threads: Threads = 0,
     trust: Trust = None,
+    force: Force = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Choose an operating point on healthy scans and store it in the checkpoint.
 
     Scans with known lesions count where they are lesion-free. The checkpoint itself is rewritten (weights unchanged)
-    unless -o names another file. For a new site, give scans of that site the model was not trained on.
+    unless -o names another file. For a new site, give scans of that site the model was not trained on. The gate looks
+    at every scan, as in segment: amber is a warning, red is left out.
     """
     from uadtk import interface
     from uadtk.io.write import refuse_file
@@ -46,7 +48,7 @@ def threshold(
     if output is None and path.suffix != ".safetensors":
         raise UsageError("is not a file of yours", model, "Name a checkpoint to write with -o.")
     refuse_file(path, overwrite or output is None)
-    point = opened.threshold(healthy, str(spec), None, name, split)
+    point = opened.threshold(healthy, str(spec), None, name, split, force)
     opened.save(path, overwrite=True)
     facts = [f"{key} {value:.4g}" for key, value in point.measured.items()]
     if point.interval is not None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uadtk.checkpoint import Checkpoint, new
+from uadtk.checkpoint import STATISTICS, Checkpoint, new
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
@@ -28,9 +28,10 @@ from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, ScanResult, Seen, keep
+from uadtk.pipeline.admit import admitted, first_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import check_point, floor_of
-from uadtk.pipeline.score import Method, build_method, score_map, score_slices
+from uadtk.pipeline.score import Method, build_method, score_prepared, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
@@ -79,7 +80,8 @@ def evaluate(
     """All measures of ``checkpoint`` on ``cohort``; those of an operating point only if one is given.
 
     Rows with a lesion mask, even an empty one, are labelled. Rows without are healthy and count for false positives
-    only, unless their group says otherwise: unmarked patients are left out. A scan that fails is reported and left out.
+    only, unless their group says otherwise: unmarked patients are left out. A scan that fails, or that the gate
+    refuses, is reported and left out.
     ``run.seed`` decides the intervals. On native grids ``watch`` is shown each labelled scan as it is scored.
 
     Raises
@@ -145,11 +147,17 @@ def baseline(
     Its point has the strategy of ``point`` and is calibrated on the same scans: ``table``, or the split of it, whose
     digest ``point`` carries. None where ``table`` does not hold those scans.
     """
-    bare = new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
+    bare = bare_of(checkpoint)
     if point is None:
         return bare, None
     rows = calibration_rows(table, point)
     return bare, None if rows is None else calibrate(bare, rows, point.strategy, point.name, run)
+
+
+def bare_of(checkpoint: Checkpoint) -> Checkpoint:
+    """``histeq`` with the preparation and cleaners of a checkpoint, behind the same gate."""
+    bare = new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
+    return replace(bare, training={STATISTICS: {"contrasts": checkpoint.statistics.get("contrasts", {})}})
 
 
 def calibration_rows(table: Cohort, point: OperatingPoint) -> Cohort | None:
@@ -198,20 +206,25 @@ def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, d
     distinct.check(row, scan)
     lesion = lesion_of(row, scan, run)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
-    with measured() as cost:
+    checkpoint, name = method.checkpoint, str(row.image)
+    first = first_admitted(scan, checkpoint.statistics, run, name)
+    with measured() as preparing:
+        prepared = prepare(scan, checkpoint.preparation, run, brain_mask)
+    gate = admitted(scan, prepared.own_brain, first, checkpoint.statistics, run, name)
+    warn(gate, name, run)
+    with measured() as scoring_cost:
         if grid == "native":
-            scoring = score_map(scan, method, run, brain_mask)
+            scoring = score_prepared(scan, prepared, method, run)
             score, brain = scoring.score.voxels, scoring.brain.voxels
             if watch is not None and lesion is not None:
                 watch(row, scoring, lesion)
         else:
-            prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
             stack, _ = score_slices(prepared, method, run)
             score, brain = (stack * prepared.brain).T, prepared.brain.T
     if grid == "model":
         truth = None if truth is None else prepared.to_slices(truth).T
         voxel_ml = math.prod(prepared.spacing_mm) / 1000
-    return Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
+    return Look(row.subject, name, row.site, score, brain, truth, voxel_ml, preparing + scoring_cost, gate.light)
 
 
 def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run) -> dict[str, Any]:
@@ -223,6 +236,7 @@ def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | Non
         "cohort": cohort.source,
         "cohort_digest": content_digest(cohort),
         "min_voxels": floor_of(point),
+        "worst_light": run.worst,
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,

@@ -24,7 +24,7 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
 
     Thresholders for healthy scans see the brain voxels of lesion-free slices only, where lesions are known. The point
     then records in ``measured`` which share of the brain that is, on average over scans: ``brain_counted``. A scan
-    that fails is reported and left out.
+    that fails, or that the gate refuses, is reported and left out; ``amber_scans`` counts those it warned about.
 
     Raises
     ------
@@ -48,6 +48,7 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
         choice = thresholder.choose(scans)
     if not np.isfinite(choice.threshold):
         raise DataError(f"'{strategy.name}' found no threshold on {len(scans)} scans", str(cohort.source))
+    amber = sum(scan.light != "green" for scan in scans.scans)
     counted = 1.0 if thresholder.needs_lesions else float(np.mean([scan.normal["native"] for scan in scans.scans]))
     return OperatingPoint(
         name=name or strategy.name,
@@ -59,7 +60,11 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
         scans=len(scans),
         digest=cohort.digest(),
         date=dt.date.today().isoformat(),
-        measured={**choice.measured, **({"brain_counted": counted} if counted < 1 else {})},
+        measured={
+            **choice.measured,
+            **({"brain_counted": counted} if counted < 1 else {}),
+            **({"amber_scans": float(amber)} if amber else {}),
+        },
         interval=choice.interval,
         min_voxels=choice.min_voxels,
         failed=len(rows) - len(scored),

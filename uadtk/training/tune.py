@@ -54,7 +54,9 @@ def changes_by_weight(
     spec = restoration_spec(checkpoint.scorer)
     method = build_method(replace(checkpoint, scorer=spec), run)
     with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
-        healthy = load_slices(list(cohort), checkpoint.preparation, False, run, "healthy scans", Path(folder))
+        healthy = load_slices(
+            list(cohort), checkpoint.preparation, False, run, "healthy scans", Path(folder), checkpoint.statistics
+        )
         rows = np.unique(np.linspace(0, len(healthy) - 1, min(slices, len(healthy))).round().astype(np.intp))
         batch = healthy.batch(rows, run.device)
     changes = {}
