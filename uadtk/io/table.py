@@ -1,8 +1,8 @@
 """Tables of text: the cohort tables that people and programs write, and BIDS's own.
 
 Accepted: tabs, commas, semicolons, bars or blanks; UTF-8, UTF-16 or an 8-bit encoding; row names of R or the index of
-pandas; ``NA``, ``nan`` or nothing for an empty cell; column names in any case. Anything ambiguous is an error that names
-line and column.
+pandas; ``NA``, ``nan`` or nothing for an empty cell; column names in any case. Anything ambiguous is an error with line
+and column.
 """
 
 from __future__ import annotations

@@ -55,29 +55,6 @@ _CERTAIN = {
     *("t1w", "t1ce", "mprage", "t2w", "pdw", "t2star", "mra", "fmri", "bold", "pcasl", "dwi", "dti", "adc"),
     *("ct", "cta", "ncct", "pet", "fdg", "zstat", "tstat"),
 }
-    [
-        "t1w",
-        "t1ce",
-        "mprage",
-        "t2w",
-        "pdw",
-        "t2star",
-        "mra",
-        "fmri",
-        "bold",
-        "pcasl",
-        "dwi",
-        "dti",
-        "adc",
-        "ct",
-        "cta",
-        "ncct",
-        "pet",
-        "fdg",
-        "zstat",
-        "tstat",
-    ]
-)
 _BY_SUFFIX = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 _BY_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 _IS_FLAIR = re.compile(r"flair|(?:^|[^a-z0-9])t2f(?:[^a-z0-9]|$)|dark[ _-]?fluid|tirm", re.IGNORECASE)
