@@ -292,7 +292,7 @@ def verdict(case: Case, read: Callable[[Path], tuple[list[Image], str]]) -> str:
             warnings.simplefilter("ignore")
             images, said = read(case.path)
     except UadtkError as error:
-        reason = re.split(r":|, at| \(| by ", error.what)[0]
+        reason = re.split(r":|, at|, the first| \(| by ", error.what)[0]
         return f"refused: {reason}" if case.truth is None else f"**refused: {reason}**"
     except Exception:
         return "cannot"

@@ -5,7 +5,6 @@ Volumes are compared in voxels, so that a spacing that is changed by 1 % does no
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from uadtk import checkpoint as checkpoints
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import parse_all
-from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.core.volume import Mask, Scan
 from uadtk.io.read import read_scan
 from uadtk.phantom import Phantom, make
 from uadtk.pipeline.point import uncalibrated
@@ -117,29 +116,12 @@ def test_a_turned_header_alone_changes_nothing() -> None:
     np.testing.assert_array_equal(mask_of(Scan(scan.voxels, turned), histeq()), mask_of(scan, histeq()))
 
 
-def on_a_turned_grid(volume: Volume, degrees: tuple[float, float, float], order: int) -> Volume:
-    """The same anatomy on slices at an angle, of 1 x 1 x 3 mm, in a field that holds all of it."""
-    turn = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
-    shape = np.array((216, 250, 84))
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag([1.0, 1.0, 3.0])
-    middle = (volume.affine @ (*(np.array(volume.shape) - 1) / 2, 1.0))[:3]
-    affine[:3, 3] = middle - affine[:3, :3] @ ((shape - 1) / 2)
-    to_old = np.linalg.inv(volume.affine) @ affine
-    values = volume.voxels.astype(np.float32)
-    found = ndimage.affine_transform(values, to_old[:3, :3], to_old[:3, 3], tuple(shape), order=order)
-    return Volume(found, affine)
-
-
 def whole_head(voxels: NDArray[np.float32], brain: Bool) -> NDArray[np.float32]:
     """Air with noise, and a bright scalp around the brain."""
     rng = np.random.default_rng(0)
     air = np.abs(rng.normal(0, 8, voxels.shape)).astype(np.float32)
     reach = ndimage.distance_transform_edt(~brain, sampling=patient().scan.spacing_mm)
     return np.where((reach > 5) & (reach < 12), 600 + air, voxels + air).astype(np.float32)
-
-
-Rescaling = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def rescaled(scan: Scan, exponent: float, shift: float) -> Scan:

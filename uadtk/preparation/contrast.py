@@ -40,8 +40,7 @@ class Contrast:
 
     ``white``: white matter less grey. ``fluid``: fluid less grey. ``worst_white``: ``white`` in that quarter of the
     brain, left or right and front or back, where it is least: a lesion is rarely everywhere. ``explained``: share of
-    the variance that tissues explain. ``overlap``: Dice overlap of the brain with the average one. ``tilt_degrees``:
-    rotation between the axes of the image and those of the average brain.
+    the variance that tissues explain. ``overlap``: Dice overlap of the brain with the average one.
     """
 
     white: float
@@ -49,7 +48,6 @@ class Contrast:
     worst_white: float
     explained: float
     overlap: float
-    tilt_degrees: float
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,7 @@ def tissue_contrast(brain: Coarse) -> Contrast:
     quarters = [(left == side) & (front == end) for side in (False, True) for end in (False, True)]
     seen = [q for q in quarters if weight[q].sum() > 0.1 * weight.sum()] or [weight > 0]
     worst = min(_regress(parts[q], detail[q], weight[q])[0][1] for q in seen)
-    tilt = np.degrees(np.arccos(np.clip((np.trace(_rotation(found.x[6:9])) - 1) / 2, -1, 1)))
-    return Contrast(float(white), float(fluid), float(worst), float(explained), overlap, float(tilt))
+    return Contrast(float(white), float(fluid), float(worst), float(explained), overlap)
 
 
 @dataclass(frozen=True)

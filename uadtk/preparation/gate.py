@@ -82,7 +82,8 @@ def contrast_of(measured: Mapping[str, float]) -> str:
     """FLAIR, T1, ``T2 or PD``, or ``unsure``, by the order of tissues.
 
     Diseased white matter of a FLAIR may be brighter than grey matter, but not by half of the distance between grey
-    matter and fluid, and not in all quarters of the brain. Another contrast is named only if the evidence is clear.
+    matter and fluid, and not in all quarters of the brain; on PET and maps of grey matter it is much darker. Another
+    contrast is named only if the evidence is clear.
     """
     white, fluid, plain = measured["white"], measured["fluid"], measured["explained"] > 0.08
     if measured["overlap"] < 0.8:
@@ -91,7 +92,7 @@ def contrast_of(measured: Mapping[str, float]) -> str:
         return T2
     if white > 0.17 and measured["worst_white"] > 0.1 and white > -0.5 * fluid and plain:
         return T1
-    return FLAIR if fluid < -0.08 and white < 0.2 and measured["worst_white"] < 0.15 else UNSURE
+    return FLAIR if fluid < -0.08 and -0.3 < white < 0.16 and measured["worst_white"] < 0.15 else UNSURE
 
 
 def wanted_by(statistics: Mapping[str, Any]) -> str:
