@@ -72,7 +72,7 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        facts = {"model": self.model, "options": self.options, "preparation": opts.as_dict(self.preparation)}
+        facts = {"model": self.model, "options": self.options, "preparation": self.preparation.identity()}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + self.weights).hexdigest()
 
     def point(self, name: str | None) -> OperatingPoint:
