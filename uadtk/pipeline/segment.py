@@ -15,7 +15,7 @@ import numpy as np
 from uadtk import registry
 from uadtk.core.finding import Finding, Reason, Segmentation
 from uadtk.core.run import Run
-from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.memo import sha256_of
@@ -29,7 +29,6 @@ from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, score_prepared
 from uadtk.version import VERSION
 
-WITHIN = 0.995  # of the smallest volume counts as it: voxels of 0.99999 mm give the findings of those of 1 mm
 MOST_MARKED = 1 / 3  # of a brain: more is rarely lesion
 
 
@@ -45,8 +44,8 @@ class Rules:
 
     def smallest(self, voxel_ml: float, point: OperatingPoint) -> int:
         if self.min_volume_ml is not None:
-            return max(1, int(np.ceil(WITHIN * self.min_volume_ml / voxel_ml)))
-        return self.min_voxels or floor_of(point)
+            return voxels_in(self.min_volume_ml, voxel_ml)
+        return self.min_voxels or floor_of(point, voxel_ml)
 
 
 def segment(
@@ -72,8 +71,8 @@ def segment(
     )
     scoring = score_prepared(scan, prepared, method, run)
     smallest = rules.smallest(scan.voxel_ml, point)
-    if point.min_voxels is not None and smallest < point.min_voxels:
-        calibrated = f"'{point.name}' was calibrated for components of {point.min_voxels} voxels or more"
+    if point.smallest and smallest < floor_of(point, scan.voxel_ml):
+        calibrated = f"'{point.name}' was calibrated for components of {point.smallest} or more"
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
         above = scoring.score.zyx > np.float32(point.threshold)
