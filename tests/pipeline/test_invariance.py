@@ -80,7 +80,7 @@ def with_spacing(scan: Scan, axis: int, by: float) -> Scan:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(st.integers(0, 2), st.one_of(st.floats(0.4, 8.0), st.sampled_from(TIES_MM)), st.sampled_from((0.999, 1.001)))
 @example(0, 3.0, 0.999)
 @example(1, 1.625, 1.001)
@@ -135,7 +135,7 @@ Z_SCORED, SYMMETRIC = (-2.3, -0.2), (-2.0, -0.5)  # about what these normalisati
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @scales
 @example(-9.0, 0.0)
 @example(9.0, -1.0)
@@ -147,7 +147,7 @@ def test_any_scale_of_a_stripped_scan_gives_the_same_mask(exponent: float, shift
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @scales
 @example(*Z_SCORED)
 @example(*SYMMETRIC)
