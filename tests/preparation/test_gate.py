@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import uadtk.preparation.contrast
+from uadtk.core.errors import DataError
 from uadtk.core.finding import Gate
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.read import read_mask, read_scan
@@ -247,3 +248,15 @@ def test_real_scans(shared_data: Path, folder: str, name: str, light: str) -> No
     scan = read_scan(shared_data / folder / f"{name}.nii.gz")
     brain = read_mask(shared_data / folder / "brainmask.nii.gz", scan)
     assert look(scan, brain, first_look(scan, "scan.nii.gz")).light == light
+
+
+@pytest.mark.parametrize(
+    "name", ["CT_pitch", "M2208_T2w", "chris_MRA", "fmri_pitch", "mniMask", pytest.param("pcasl", id="ten volumes")]
+)
+def test_real_files_of_other_kinds_are_refused_before_a_brain_is_looked_for(real_files: Path, name: str) -> None:
+    path = real_files / f"{name}.nii.gz"
+    if name == "pcasl":
+        with pytest.raises(DataError, match="holds 10 volumes"):
+            read_scan(path)
+        return
+    assert first_look(read_scan(path), path.name).light == "red"
