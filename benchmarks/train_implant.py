@@ -72,8 +72,8 @@ def main() -> None:
         return
     pause = ("--minutes", arguments.minutes) if arguments.minutes else ()
     again = ("--overwrite",) if output.exists() else ()
-    long = ("--epochs", arguments.epochs, "--patience", arguments.epochs, "--average", arguments.average)
-    long = (*long, "--seed", arguments.seed)
+    long = ["--epochs", arguments.epochs, "--patience", arguments.epochs, "--average", arguments.average]
+    long += ["--seed", arguments.seed]
     model = ["--width", arguments.width, "--slices", str(slices)]
     model += ["--shapes", str(arguments.shapes.resolve())] if arguments.shapes else []
     uadtk("train", "implant", str(cohort), "-o", str(output), *model, *SCHEDULE, *long, *pause, *again)
