@@ -39,8 +39,9 @@ def threshold(
     from uadtk import interface
     from uadtk.io.write import refuse_file
     from uadtk.pipeline.run import say
+    from uadtk.pipeline.threshold import strategy_of
 
-    spec = interface.strategy_of(strategy, budget)
+    spec = strategy_of(strategy, budget)
     opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
     path = output or Path(opened.checkpoint.source)
     if output is None and path.suffix != ".safetensors":
