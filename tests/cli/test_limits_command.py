@@ -100,6 +100,7 @@ def test_a_scan_that_fails_makes_the_exit_code_1(histeq: Path, small_cohort: Pat
         (["{model}", "{cohort}", "--contrasts", "0"], 2, ["a contrast of +0 %"]),
         (["{model}", "{folder}/none.tsv"], 3, ["none.tsv"]),
         (["{model}", "{folder}/patients.tsv"], 3, ["no lesion-free scan", "group 'ms'"]),
+        (["{model}", "{cohort}", "-o", "{scan}/out"], 2, ["s0.nii.gz: is a file; expected a folder"]),
         (["{model}", "{scan}", "--sizes-mm", "95"], 3, ["has no room for an implant of 95 mm"]),
     ],
     ids=lambda value: " ".join(value[2:]) if isinstance(value, list) else None,
@@ -111,7 +112,7 @@ def test_bad_input_is_one_line(
     (tmp_path / "patients.tsv").write_text(f"subject\timage\tgroup\np\t{scan}\tms\n")
     names = {"cohort": small_cohort, "model": histeq, "folder": tmp_path, "scan": scan}
     given = [argument.format(**names) for argument in arguments]
-    done = call("limits", *given, "-o", tmp_path / "out", "--threads", "1")
+    done = call("limits", "-o", tmp_path / "out", "--threads", "1", *given)
     last = [line for line in done.err.splitlines() if line.startswith("uadtk: ")]
     assert (done.code, len(last)) == (code, 1), done
     for word in words:

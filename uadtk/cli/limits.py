@@ -47,14 +47,13 @@ def limits(
     the same command. A scan that fails costs one line, and the exit code is 1.
     """
     from uadtk import interface
-    from uadtk.io.write import refuse_existing
-    from uadtk.study.limits import OUTPUTS
+    from uadtk.study.limits import refuse_outputs
 
     if point is not None and threshold is not None:
         raise UsageError("one operating point for all scans", "--point, --threshold", "Give one of them.")
     sizes = numbers(sizes_mm, "--sizes-mm")
     shares = tuple(percent / 100 for percent in numbers(contrasts, "--contrasts"))
-    refuse_existing([output / name for name in OUTPUTS], overwrite)
+    refuse_outputs(output, overwrite)
     opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, seed, trust)
     chosen = point if threshold is None else threshold
     found = opened.limits(healthy, output, chosen, sizes, shares, repeats, split, overwrite)

@@ -115,16 +115,15 @@ def measure(
     rows: Sequence[Row], method: Method, point: OperatingPoint, question: Question, folder: Path, run: Run
 ) -> Iterator[Measured | None]:
     """Scan after scan; None for one that failed, which has been reported. What is in ``folder`` is not done again."""
-    asked = question.for_subjects(len({row.subject for row in rows}))
     distinct, started, fresh = Distinct(), perf_counter(), 0
 
     def work(row: Row) -> tuple[Measured, bool]:
-        key = _key(row, method, point, asked, run)
+        key = _key(row, method, point, question, run)
         path = folder / "scans" / f"{digest_of(key)}.json"
         record = remembered(path, FORMAT, key)
         if record is not None:
             return _of(record), False
-        made = _measured(row, method, point, asked, distinct, run)
+        made = _measured(row, method, point, question, distinct, run)
         return _of(write_memo(path, FORMAT, key, asdict(made))), True
 
     for outcome in each(rows, work, run, "planting"):
@@ -143,7 +142,7 @@ def _progress(found: Measured, done: int, of: int, new: bool, seconds: float, fr
         return line + "measured before"
     line += f"{len(found.planted)} implants in {found.passes} passes, {found.seconds:.0f} s"
     left = (of - done) * seconds / fresh / 60
-    return f"{line}; at most {math.ceil(left)} min left" if done < of else line
+    return f"{line}; about {math.ceil(left)} min left" if done < of else line
 
 
 def _key(row: Row, method: Method, point: OperatingPoint, question: Question, run: Run) -> dict[str, Any]:
@@ -171,10 +170,11 @@ def _measured(
     rng = np.random.default_rng([run.seed, int(sha256_of(row.image)[:16], 16)])
     ground = survey(scan, brain, normal, marked, dark, rng)
     passes, left_out = plan(ground, every(question.sizes_mm, question.contrasts, question.repeats or 1), rng)
-    share_marked = float(np.count_nonzero(marked & free) / max(1, np.count_nonzero(free)))
+    free_voxels = int(np.count_nonzero(free))
+    share_marked = int(np.count_nonzero(marked & free)) / max(1, free_voxels)
     if not passes:
         raise DataError(
-            f"has no room for an implant of {min(question.sizes_mm):g} mm: {free.sum() * scan.voxel_ml:.0f} ml of "
+            f"has no room for an implant of {min(question.sizes_mm):g} mm: {free_voxels * scan.voxel_ml:.0f} ml of "
             f"brain are lesion-free, and {100 * share_marked:.0f} % of them are marked without implants",
             str(row.image),
         )
@@ -197,7 +197,7 @@ def _measured(
         tuple(planted),
         tuple((one.size_mm, one.contrast, one.place) for one in left_out),
         _false_findings(bare, free),
-        float(np.count_nonzero(free)) * scan.voxel_ml,
+        free_voxels * scan.voxel_ml,
         share_marked,
         len(passes),
         perf_counter() - started,

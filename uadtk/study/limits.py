@@ -15,7 +15,7 @@ from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort
-from uadtk.io.write import refuse_existing, staged, write_json, write_text
+from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json, write_text
 from uadtk.metrics.detection import Sensitivity, sensitivities, smallest_found
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method
@@ -64,14 +64,16 @@ def detection_limits(
     Raises
     ------
     UsageError
-        An output exists, or the point was calibrated for other scores.
+        An output exists or cannot be written, or the point was calibrated for other scores.
     DataError
         No scan is lesion-free as far as known, or none could be measured.
     """
-    refuse_existing([folder / name for name in OUTPUTS], overwrite)
+    refuse_outputs(folder, overwrite)
     check_point(method.checkpoint, point)
     rows = usable_rows(cohort, run)
-    if len({row.subject for row in rows}) == 1:
+    subjects = len({row.subject for row in rows})
+    question = question.for_subjects(subjects)
+    if subjects == 1:
         run.say("one subject: the intervals hold for this subject, not for others")
     outcomes = list(measure(rows, method, point, question, folder, run))
     measured = tuple(one for one in outcomes if one is not None)
@@ -85,6 +87,12 @@ def detection_limits(
         write_text(stage / "limits.html", _page(found, method, point))
         write_json(stage / "limits.json", _record(found, method, point, run))
     return found
+
+
+def refuse_outputs(folder: Path, overwrite: bool) -> None:
+    """Raises UsageError, before any work, if the files cannot be written to ``folder``."""
+    refuse_folder(folder)
+    refuse_existing([folder / name for name in OUTPUTS], overwrite)
 
 
 def _page(found: Limits, method: Method, point: OperatingPoint) -> str:
