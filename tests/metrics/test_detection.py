@@ -54,9 +54,9 @@ def test_intervals_hold_what_they_promise(correlated: float) -> None:
     rng = np.random.default_rng(0)
     truth, held, total = np.linspace(0.1, 0.9, 8), 0, 0
     for _ in range(60):
-        own = rng.random((8, 20, 3))
+        drawn = rng.random((8, 20, 3))
         same = rng.random((8, 20, 1)) < correlated
-        own = np.where(same, own[..., :1], own) < truth[:, None, None]
+        own = np.where(same, drawn[..., :1], drawn) < truth[:, None, None]
         tally = np.stack([np.full((8, 20), 3.0), own.sum(axis=2)], axis=2)
         effect = design_effect(tally)
         for share, cell in zip(truth, own, strict=True):
