@@ -18,7 +18,10 @@ from uadtk.core.volume import Mask, Scan
 DEGREE = 3
 UNIT_MM = 80.0  # positions are divided by it: about half the length of a brain
 SAMPLES = 50_000  # brain voxels the field is fitted to, evenly spaced in memory order
-REACH = np.geomspace(0.7, 0.3, 12)  # per iteration: log intensities farther from the surface have no weight
+ITERATIONS = 12
+DARK, BRIGHT = (  # log intensities farther below or above the surface have no weight; lesions are bright on FLAIR
+    np.geomspace(0.7, end, ITERATIONS) for end in (0.3, 0.15)
+)
 RIDGE = 1e-3
 STRONGEST = 0.7  # largest logarithm of the field
 
@@ -64,8 +67,9 @@ def _fitted(terms: NDArray[np.float64], log: NDArray[np.float64]) -> NDArray[np.
     surface = np.zeros(len(_TERMS))
     surface[_TERMS.index((0, 0, 0))] = _mode(log)
     penalty = RIDGE * log.size * np.diag([float(any(term)) for term in _TERMS])
-    for reach in REACH:
-        weight = np.clip(1 - ((log - terms @ surface) / reach) ** 2, 0, None) ** 2
+    for dark, bright in zip(DARK, BRIGHT, strict=True):
+        off = log - terms @ surface
+        weight = np.clip(1 - (off / np.where(off < 0, dark, bright)) ** 2, 0, None) ** 2
         weighted = terms * weight[:, None]
         surface = np.linalg.solve(weighted.T @ terms + penalty, weighted.T @ log)
     return surface

@@ -34,7 +34,7 @@ from uadtk.pipeline.score import Method, score_prepared
 from uadtk.pipeline.segment import Rules, components_of, segment
 from uadtk.pipeline.threshold import has_healthy
 from uadtk.preparation import prepare
-from uadtk.preparation.lesion_free import lesion_free, lesion_of, outside_lesion
+from uadtk.preparation.lesion_free import lesion_of, normal_voxels
 from uadtk.report.implants import example_png
 from uadtk.study.implant_places import every, plan, survey
 from uadtk.study.implanted_scan import Box, Implant, implanted
@@ -163,7 +163,7 @@ def _measured(
     started = perf_counter()
     scan, given = read_row(row, run)
     distinct.check(row, scan)
-    normal = _normal(row, scan, run)
+    normal = normal_voxels(row, scan, lesion_of(row, scan, run))
     bare = _as_it_is(row, scan, method, point, given, run)
     brain, dark = bare.scoring.brain, float(bare.scoring.decisions["intensity_0"])
     free, marked = brain.voxels & normal, bare.mask.voxels
@@ -214,12 +214,6 @@ def _as_it_is(
         raise DataError(error.what, error.where, "uadtk segment refuses it, too: leave it out.") from None
     warn(bare.gate, str(row.image), run)
     return bare
-
-
-def _normal(row: Row, scan: Scan, run: Run) -> NDArray[np.bool_]:
-    """What is known to be lesion-free: all but 6 mm around known lesions, or the slices that somebody named."""
-    lesion = lesion_of(row, scan, run)
-    return lesion_free(row, scan, None) if lesion is None else outside_lesion(scan, lesion)
 
 
 def _judged(

@@ -17,7 +17,7 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort
 from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json, write_text
 from uadtk.metrics.detection import Sensitivity, sensitivities, smallest_found
-from uadtk.pipeline.point import check_point, floor_of
+from uadtk.pipeline.point import MIN_VOXELS, check_point
 from uadtk.pipeline.score import Method
 from uadtk.report.limits import as_text, limits_html, missed, planted_tsv, sensitivity_tsv
 from uadtk.study.detection_limit import FORMAT, Measured, Question, measure, tells_more, usable_rows
@@ -104,7 +104,7 @@ def _page(found: Limits, method: Method, point: OperatingPoint) -> str:
         ("Model", checkpoint.model, Path(checkpoint.source).name),
         ("Scorer", str(checkpoint.scorer), " ".join(map(str, checkpoint.cleaners))),
         ("Operating point", f"{point.name}: score > {point.threshold:.4g}", f"{point.target}; {calibrated}"),
-        ("Smallest finding", f"{floor_of(point)} voxels", "smaller components are dropped"),
+        ("Smallest finding", point.smallest or f"{MIN_VOXELS} voxels", "smaller components are dropped"),
         ("Scans", str(len(scans)), f"of {subjects} subject{'s' if subjects > 1 else ''}"),
         ("Implants", str(implants), f"in {sum(scan.passes for scan in scans)} passes"),
     ]
@@ -147,7 +147,6 @@ def _record(found: Limits, method: Method, point: OperatingPoint, run: Run) -> d
         "checkpoint": {"source": method.checkpoint.source, "digest": method.checkpoint.digest},
         "options": {name: header[name] for name in ("model", "preparation", "scorer", "cleaners")},
         "point": point.to_json(),
-        "min_voxels": floor_of(point),
         "seed": run.seed,
         "device": run.device,
         "question": asdict(found.question),
