@@ -210,15 +210,21 @@ def test_a_scan_that_fails_costs_itself(tmp_path: Path) -> None:
     limits = measured(Bright(1.05), Cohort(rows, ""), tmp_path / "out", say=said.append)
     assert limits.failed == 1
     assert any(line.startswith("gone: failed: ") for line in said)
-    assert "1 scans could not be used." in (tmp_path / "out" / "limits.html").read_text()
+    assert "Scans that could not be used: 1." in (tmp_path / "out" / "limits.html").read_text()
 
 
 def test_the_same_scan_twice_counts_once(tmp_path: Path) -> None:
     scans = cohort(tmp_path, 1)
     copy = tmp_path / "copy.nii"
     nib.save(nib.load(scans.rows[0].image), copy)
-    limits = measured(Bright(1.05), Cohort((*scans.rows, Row("copy", copy)), ""), tmp_path / "out")
+    measured(Bright(1.05), scans, tmp_path / "out")
+    for file in OUTPUTS:
+        (tmp_path / "out" / file).unlink()  # as if it had been interrupted: the copy is found all the same
+    said: list[str] = []
+    twice = Cohort((*scans.rows, Row("copy", copy)), "")
+    limits = measured(Bright(1.05), twice, tmp_path / "out", say=said.append)
     assert (len(limits.measured), limits.failed) == (1, 1)
+    assert "1/2 h0: measured before" in said
 
 
 @pytest.mark.parametrize(

@@ -118,12 +118,14 @@ def measure(
     distinct, started, fresh = Distinct(), perf_counter(), 0
 
     def work(row: Row) -> tuple[Measured, bool]:
+        scan, brain_mask = read_row(row, run)
+        distinct.check(row, scan)
         key = _key(row, method, point, question, run)
         path = folder / "scans" / f"{digest_of(key)}.json"
         record = remembered(path, FORMAT, key)
         if record is not None:
             return _of(record), False
-        made = _measured(row, method, point, question, distinct, run)
+        made = _measured(row, scan, brain_mask, method, point, question, run)
         return _of(write_memo(path, FORMAT, key, asdict(made))), True
 
     for outcome in each(rows, work, run, "planting"):
@@ -158,13 +160,17 @@ def _of(record: dict[str, Any]) -> Measured:
 
 
 def _measured(
-    row: Row, method: Method, point: OperatingPoint, question: Question, distinct: Distinct, run: Run
+    row: Row,
+    scan: Scan,
+    brain_mask: Mask | None,
+    method: Method,
+    point: OperatingPoint,
+    question: Question,
+    run: Run,
 ) -> Measured:
     started = perf_counter()
-    scan, given = read_row(row, run)
-    distinct.check(row, scan)
     normal = normal_voxels(row, scan, lesion_of(row, scan, run))
-    bare = _as_it_is(row, scan, method, point, given, run)
+    bare = _as_it_is(row, scan, brain_mask, method, point, run)
     brain, dark = bare.scoring.brain, float(bare.scoring.decisions["intensity_0"])
     free, marked = brain.voxels & normal, bare.mask.voxels
     rng = np.random.default_rng([run.seed, int(sha256_of(row.image)[:16], 16)])
@@ -189,7 +195,7 @@ def _measured(
             inside = share >= share.max() / 2
             one = _judged(row.subject, implant, box, share, inside, scoring, components)
             planted.append(one)
-            if tells_more(one.found, one.contrast, examples.get((one.found, one.size_mm))):
+            if _tells_more(one.found, one.contrast, examples.get((one.found, one.size_mm))):
                 png = base64.b64encode(example_png(scoring, components, box, inside, one.size_mm)).decode("ascii")
                 examples[one.found, one.size_mm] = {**asdict(one), "png": png}
     return Measured(
@@ -206,10 +212,10 @@ def _measured(
 
 
 def _as_it_is(
-    row: Row, scan: Scan, method: Method, point: OperatingPoint, given: Mask | None, run: Run
+    row: Row, scan: Scan, brain_mask: Mask | None, method: Method, point: OperatingPoint, run: Run
 ) -> Segmentation:
     try:
-        bare = segment(scan, method, point, run, given, name=str(row.image))
+        bare = segment(scan, method, point, run, brain_mask, name=str(row.image))
     except GateError as error:
         raise DataError(error.what, error.where, "uadtk segment refuses it, too: leave it out.") from None
     warn(bare.gate, str(row.image), run)
@@ -241,7 +247,7 @@ def _judged(
     )
 
 
-def tells_more(found: bool, contrast: float, shown: dict[str, Any] | None) -> bool:
+def _tells_more(found: bool, contrast: float, shown: dict[str, Any] | None) -> bool:
     """Of each size, the faintest implant that was found and the most conspicuous that was missed get a picture."""
     if shown is None:
         return True

@@ -20,7 +20,7 @@ from uadtk.metrics.detection import Sensitivity, sensitivities, smallest_found
 from uadtk.pipeline.point import MIN_VOXELS, check_point
 from uadtk.pipeline.score import Method
 from uadtk.report.limits import as_text, limits_html, missed, planted_tsv, sensitivity_tsv
-from uadtk.study.detection_limit import FORMAT, Measured, Question, measure, tells_more, usable_rows
+from uadtk.study.detection_limit import FORMAT, Measured, Question, measure, usable_rows
 from uadtk.version import VERSION
 
 OUTPUTS = ("limits.html", "limits.json", "limits.tsv", "sensitivity.tsv")
@@ -113,12 +113,16 @@ def _page(found: Limits, method: Method, point: OperatingPoint) -> str:
 
 
 def _examples(scans: Sequence[Measured]) -> list[dict[str, Any]]:
-    """Of each size the most telling of all scans, in order of size."""
-    best: dict[tuple[bool, float], dict[str, Any]] = {}
-    for one in (one for scan in scans for one in scan.examples):
-        if tells_more(one["found"], one["contrast"], best.get((one["found"], one["size_mm"]))):
-            best[one["found"], one["size_mm"]] = one
-    return sorted(best.values(), key=lambda one: one["size_mm"])
+    """Of each size the faintest that was found and the most conspicuous that was missed, from different scans."""
+    ones = sorted((one for scan in scans for one in scan.examples), key=lambda one: one["size_mm"])
+    chosen, shown = list[dict[str, Any]](), Counter[str]()
+    for found, size in dict.fromkeys((one["found"], one["size_mm"]) for one in ones):
+        own = [one for one in ones if (one["found"], one["size_mm"]) == (found, size)]
+        contrast = (min if found else max)(abs(one["contrast"]) for one in own)
+        telling = [one for one in own if abs(one["contrast"]) == contrast]
+        chosen.append(min(telling, key=lambda one: shown[one["subject"]]))
+        shown[chosen[-1]["subject"]] += 1
+    return chosen
 
 
 def _notes(found: Limits) -> list[str]:
@@ -132,7 +136,7 @@ def _notes(found: Limits) -> list[str]:
         sizes = ", ".join(f"{times} of {size:g} mm" for size, times in sorted(left.items()))
         notes.append(f"Left out for lack of room: {sizes}.")
     if found.failed:
-        notes.append(f"{found.failed} scans could not be used.")
+        notes.append(f"Scans that could not be used: {found.failed}.")
     if len({scan.subject for scan in found.measured}) == 1:
         notes.append("The intervals hold for this one subject: they say nothing about how subjects differ.")
     return notes
