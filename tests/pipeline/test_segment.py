@@ -20,10 +20,10 @@ from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.cohort import read_cohort
+from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.pipeline.score import Method, build_method, score_map
 from uadtk.pipeline.segment import Rules, segment, segment_cohort, segment_file
-from uadtk.pipeline.threshold import calibrate
+from uadtk.pipeline.threshold import calibrate, cross_calibrate
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +203,17 @@ def test_a_point_remembers_how_many_findings_lesion_free_scans_have(method: Meth
     assert point.lesion_free.endswith("in 80 % (n = 1)")
     labelled = calibrate(method.checkpoint, read_cohort(small_cohort).split("test"), Spec("validation"), "", Run())
     assert not labelled.lesion_free
+
+
+def test_each_part_of_the_scans_may_have_a_checkpoint_of_its_own(method: Method, small_cohort: Path) -> None:
+    rows, checkpoint = read_cohort(small_cohort).split("train"), method.checkpoint
+    one, *others = rows
+    parts = [(checkpoint, Cohort((one,), "a")), (checkpoint, Cohort(tuple(others), "b"))]
+    together = calibrate(checkpoint, rows, Spec("p98"), "p", Run())
+    assert replace(cross_calibrate(checkpoint, parts, Spec("p98"), "p", Run()), date=together.date) == together
+    coarse = replace(checkpoint, preparation=replace(checkpoint.preparation, field_mm=260.0))
+    other = cross_calibrate(checkpoint, [(coarse, parts[0][1]), parts[1]], Spec("p98"), "p", Run())
+    assert other.threshold != together.threshold  # its scan was scored by the other checkpoint
 
 
 def test_the_threshold_command_of_a_copied_checkpoint_keeps_its_weights(method: Method, tmp_path: Path) -> None:

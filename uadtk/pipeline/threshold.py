@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from uadtk.io.write import scratch
 from uadtk.kernels import label_components
 from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.score import build_method
-from uadtk.pipeline.scored import ScoredScans, check_subjects, for_thresholder, score_all
+from uadtk.pipeline.scored import ScoredScan, ScoredScans, check_subjects, for_thresholder, score_all
 
 
 def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str, run: Run) -> OperatingPoint:
@@ -36,14 +37,28 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
     DataError
         No scan could be used.
     """
+    return cross_calibrate(checkpoint, [(checkpoint, cohort)], strategy, name, run)
+
+
+def cross_calibrate(
+    checkpoint: Checkpoint, parts: Sequence[tuple[Checkpoint, Cohort]], strategy: Spec, name: str, run: Run
+) -> OperatingPoint:
+    """The same where each part of the scans is scored by a checkpoint of its own, and cleaned as by ``checkpoint``.
+
+    For cross-fitting: checkpoints trained alike, each without the patients of its part, so that a model that was
+    trained on all patients has a point calibrated on all of them. Raises as :func:`calibrate`.
+    """
+    cohort = Cohort(tuple(row for _, part in parts for row in part), parts[0][1].source)
     refuse_copies(cohort)
     thresholder, rows = ready(strategy, cohort)
     if len(rows) < len(cohort) and not thresholder.needs_lesions:
         left = f"{len(cohort) - len(rows)} scans of patients without a lesion mask"
         run.say(f"{left} are left out: nothing says where they are healthy")
-    method = build_method(checkpoint, run)
     with scratch() as folder:
-        scored = score_all(rows, method, [checkpoint.cleaners], folder, run, ("native",))
+        scored: list[ScoredScan] = []
+        for n, (one, part) in enumerate(parts):
+            own = [row for row in part if row in rows]
+            scored += score_all(own, build_method(one, run), [checkpoint.cleaners], folder / str(n), run, ("native",))
         scans = for_thresholder(thresholder, scored, 0, "native")
         for scan in scored:
             if scan not in scans.scans:
