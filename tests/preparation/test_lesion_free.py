@@ -37,3 +37,13 @@ def test_the_margin_does_not_hang_on_the_last_digit_of_a_spacing(mm: float) -> N
 
     for by in (0.999, 0.99999, 1.00001, 1.001):
         np.testing.assert_array_equal(outside(by), outside(1.0))
+
+
+def test_outside_a_lesion_is_more_than_6_mm_away_and_everywhere_if_there_is_none() -> None:
+    lesion = np.zeros((20, 5, 5), bool)
+    lesion[0, 2, 2] = True
+    scan = Scan(np.zeros((20, 5, 5), np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+    outside = outside_lesion(scan, Mask(lesion, scan.affine))
+    assert outside[:, 2, 2].tolist() == [False] * 4 + [True] * 16
+    for none in (None, Mask(np.zeros_like(lesion), scan.affine)):
+        assert outside_lesion(scan, none).all()
