@@ -35,8 +35,8 @@ from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.volume import Grid, Mask, Scan
-from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
+from uadtk.core.volume import Grid, Scan
+from uadtk.io.cohort import Cohort, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.write import refuse_file
 from uadtk.pipeline.admit import warn, worst_light
@@ -45,7 +45,7 @@ from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_scorer
-from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of_array, source_of_file
+from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of
 from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
 from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
@@ -157,7 +157,7 @@ class OpenModel:
         source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
         found = segment(image, self.method, chosen, run, mask, rules, source)
         warn(found.gate, source or "scan", run)
-        record = provenance(_source(scan, image, brain_mask, mask), self.method, chosen, rules, found, run)
+        record = provenance(source_of(scan, image, brain_mask, mask), self.method, chosen, rules, found, run)
         return Result(replace(found, provenance=record), _name(scan, image), self.run)
 
     def segment_cohort(
@@ -382,13 +382,6 @@ def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
     cohort = as_cohort(source, run)
     refuse_copies(cohort, across_splits=True)
     return cohort.split(split) if split else cohort
-
-
-def _source(scan: Any, image: Scan, brain_mask: Any, mask: Mask | None) -> dict[str, Any]:
-    path = os.fspath(brain_mask) if _is_path(brain_mask) else "in memory" if brain_mask is not None else ""
-    if _is_path(scan):
-        return source_of_file(Row("", Path(scan), Path(path) if path else None), image, mask)
-    return {**source_of_array(image, mask), "brain_mask": path}
 
 
 def _name(scan: Any, image: Scan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -166,6 +167,20 @@ def source_of_array(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
     """The same for a scan that was given in memory: the digest is of voxels (C order) and affine."""
     digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).tobytes() + scan.affine.tobytes())
     return {"path": "in memory", "sha256": digest.hexdigest(), **_remarks(scan, brain_mask)}
+
+
+def source_of(given: Any, scan: Scan, given_mask: Any, brain_mask: Mask | None) -> dict[str, Any]:
+    """Either of the two, for a scan and a mask that were given by their paths or in memory."""
+    mask = (
+        os.fspath(given_mask)
+        if isinstance(given_mask, str | os.PathLike)
+        else "in memory"
+        if brain_mask is not None
+        else ""
+    )
+    if isinstance(given, str | os.PathLike):
+        return source_of_file(Row("", Path(given), Path(mask) if mask else None), scan, brain_mask)
+    return {**source_of_array(scan, brain_mask), "brain_mask": mask}
 
 
 def _remarks(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
