@@ -2,11 +2,11 @@
 
     python benchmarks/train_implant.py ../shared/data build/implant [--width 16] [--epochs 12] [--shapes shapes.npy]
 
-Real slices come from the `lgg` train split; known lesions and a margin of 6 mm are excluded from the loss. More come from
-phantoms of the label maps (every fifth slice of 36 heads with slices of 1 mm, all slices of 20 with 5 mm and of 8 with
-3 mm) and of the ICBM brain (16 with 1 mm), so that many heads contribute a few slices each. The weights are the mean
-over the last epochs. Held-out slices (the `lgg` validation split and four more phantoms) get kinds of implants that are
-never trained on, so no lesion influences the training or its log. The test split is not read.
+Real slices come from the `lgg` train split; known lesions and a margin of 6 mm are excluded from the loss. More come
+from phantoms of the label maps (every fifth slice of 36 heads with slices of 1 mm, all slices of 20 with 5 mm and of
+8 with 3 mm) and of the ICBM brain (16 with 1 mm), so that many heads contribute a few slices each. The weights are
+the mean over the last epochs. Held-out slices (the `lgg` validation split and four more phantoms) get kinds of
+implants that are never trained on, so no lesion influences the training or its log. The test split is not read.
 
 With `--fold 1/2` and `--fold 2/2`, two more models leave out one half of the patients each: `crossfit.py` calibrates
 operating points on the patients that a model has not seen.
