@@ -216,9 +216,9 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     """
     if name_or_path.endswith(SUFFIX):
         return load(Path(name_or_path))
-    shipped = {path.stem: path for path in SHIPPED.glob(f"*{SUFFIX}")}
+    shipped = shipped_models()
     if name_or_path in shipped:
-        return replace(load(shipped[name_or_path]), source=name_or_path)
+        return replace(load(SHIPPED / shipped[name_or_path]["file"]), source=name_or_path)
     spec = Spec.parse(name_or_path)
     name = spec.name
     try:
@@ -240,6 +240,12 @@ def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Seque
     if scorer:
         checkpoint = replace(checkpoint, scorer=Spec.parse(scorer))
     return checkpoint if cleaners is None else replace(checkpoint, cleaners=parse_all(list(cleaners)))
+
+
+def shipped_models() -> dict[str, dict[str, str]]:
+    """What ``weights/index.json`` says of each shipped checkpoint: file, digest, model card and licence."""
+    index: dict[str, dict[str, str]] = json.loads((SHIPPED / "index.json").read_text(encoding="utf-8"))["models"]
+    return index
 
 
 def load(path: Path) -> Checkpoint:
