@@ -1,8 +1,9 @@
 """One checkpoint on one labelled cohort: every measure of ``uadtk.metrics.measures``, exact, with intervals.
 
 Two grids. ``native``: the truth is never resampled; scores are brought to the scan's own grid, where ``segment`` works.
-``model``: the study's protocol, everything on the slices that the network sees, where a pixel is lesion if any part of
-it is; slices without brain are ignored. Operating points are calibrated on native grids and used unchanged here.
+``model``: the study's protocol, everything on the slices that the network sees, where a pixel is lesion if more than
+half of it is; slices without brain are ignored. Operating points are calibrated on native grids and used
+unchanged here.
 """
 
 from __future__ import annotations

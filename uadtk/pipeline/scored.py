@@ -113,7 +113,7 @@ def _masks(prepared: Prepared, free: NDArray[np.bool_], lesion: Mask | None, gri
         brain = prepared.own_brain.voxels
         return {"brain": brain, "normal": brain & free, "lesion": truth}
     slices = prepared.brain
-    normal = slices & ~prepared.to_slices(~free)
+    normal = slices & ~prepared.touched(~free)
     return {"brain": slices.T, "normal": normal.T, "lesion": prepared.to_slices(truth).T}
 
 

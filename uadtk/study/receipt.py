@@ -2,7 +2,7 @@
 
 ``rows/<digest>.json`` of a benchmark::
 
-    {"format": 2, "digest": "...",
+    {"format": 3, "digest": "...",
      "key": {model, digests of checkpoint and cohort, scorer, cleaners, grid, point, seed, device, versions, ...},
      "where": {"model", "cohort", "split", "collection", "threads"},
      "evaluation": {measures with intervals, every scan, point, ...}}
@@ -37,7 +37,7 @@ from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.threshold import calibrate
 from uadtk.version import VERSION
 
-FORMAT = 2
+FORMAT = 3
 TOLERANCE = 1e-6
 _UNLIKE = {"seconds", "peak_mb", "image"}  # fields of a scan that may legitimately differ
 
