@@ -8,8 +8,8 @@ x̂ in ``critic_steps`` steps. The only fake images are reconstructions; none ar
 
 The study's text measures reconstructions by the critic's features (after Larsen et al. 2016). Its code computes that
 distance without using it, and it is omitted here. The code also takes the norm of the penalty's gradient over one axis
-of the image; here it is over the whole image. As in the code, dropout in training acts on the mean and log σ of z and
-not on the decoder; it does so in every player's turn (inferred). In the 2018 paper z is a feature map; here it is a
+of the image; here it is over the whole image. There is no dropout by default, as in ``vae``; that of the code acts in
+training on the mean and log σ of z and not on the decoder, in every player's turn (inferred). In the 2018 paper z is a feature map; here it is a
 vector.
 
 The authors' code reconstructs from one draw of z; here it is the mean, and ``sample`` draws z without dropout.
@@ -27,14 +27,14 @@ from uadtk.networks.adversaries import critic_turn, generator_turn
 from uadtk.networks.critics import ImageCritic
 from uadtk.networks.distances import l1
 from uadtk.networks.generators import UnifiedEncoder, UnifiedGenerator
-from uadtk.networks.unified import gaussian_kl, sampled
+from uadtk.networks.unified import LOG_STD, gaussian_kl, sampled
 from uadtk.plugin import Batch, Turn, option
 
 
 @dataclass(frozen=True)
 class Options:
     latent: int = option(128, "Dimension of z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Dropout rate of z in training.", ge=0, le=0.9)
+    dropout: float = option(0.0, "Dropout rate of z in training (code: 0.2).", ge=0, le=0.9)
     kl_weight: float = option(1.0, "Weight of the KL divergence.", ge=0)
     critic_steps: int = option(5, "Steps of the critic per batch.", ge=1)
     penalty: float = option(10.0, "Weight of the critic's gradient penalty.", ge=0)
@@ -48,6 +48,7 @@ class Model(nn.Module):
         super().__init__()
         self.options = options
         self.encoder = UnifiedEncoder(side, 2 * options.latent)
+        nn.init.constant_(self.encoder[-1].bias[options.latent :], LOG_STD)  # type: ignore[index]
         self.generator = UnifiedGenerator(side, options.latent)
         self.critic = ImageCritic(side)
 
