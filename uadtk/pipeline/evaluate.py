@@ -31,7 +31,7 @@ from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, ScanResult, Seen, keep
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import check_point, floor_of
-from uadtk.pipeline.score import Method, build_method, score_map, score_slices
+from uadtk.pipeline.score import Method, build_method, on_own_grid, reconstruction_error, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
@@ -200,19 +200,27 @@ def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, d
     lesion = lesion_of(row, scan, run)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
     with measured() as cost:
+        prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+        stack, maps = score_slices(prepared, method, run)
         if grid == "native":
-            scoring = score_map(scan, method, run, brain_mask)
+            scoring = on_own_grid(scan, prepared, stack, maps, run)
             score, brain = scoring.score.voxels, scoring.brain.voxels
             if watch is not None and lesion is not None:
                 watch(row, scoring, lesion)
         else:
-            prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
-            stack, _ = score_slices(prepared, method, run)
             score, brain = (stack * prepared.brain).T, prepared.brain.T
-    if grid == "model":
+    slices = (stack * prepared.brain).max(axis=(1, 2))
+    abnormal = np.zeros(len(slices), bool)
+    if truth is not None:
+        abnormal[:] = prepared.touched(truth).any(axis=(1, 2))
+    error = reconstruction_error(prepared, maps)
+    if grid == "native":
+        error = None if error is None else prepared.to_own_grid(error)
+    else:
+        error = None if error is None else error.T
         truth = None if truth is None else prepared.to_slices(truth).T
         voxel_ml = math.prod(prepared.spacing_mm) / 1000
-    return Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
+    return Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost, error, slices, abnormal)
 
 
 def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run) -> dict[str, Any]:
