@@ -44,18 +44,18 @@ def narrow(head: nn.Conv2d | nn.Linear, times: float = 1.0) -> None:
 
 
 def _norm(side: int) -> list[nn.Module]:
-    """Layer norm over the pixels of each channel separately, as in the study's critics and generators."""
+    """Layer norm over the pixels of each channel separately, as in the study's generators."""
     return [nn.LayerNorm([side, side], eps=1e-3)] if side else []
 
 
 class Encoder(nn.Sequential):
-    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n); with ``normed=S`` each convolution is followed by a layer norm."""
+    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n)."""
 
-    def __init__(self, n: int, width: int = 32, normed: int = 0) -> None:
+    def __init__(self, n: int, width: int = 32) -> None:
         channels = [1, *widths(n, width)]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(itertools.pairwise(channels)):
-            layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), *_norm(normed >> (i + 1)), nn.LeakyReLU(SLOPE)]
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(SLOPE)]
         super().__init__(*layers)
         self.channels = channels[-1]
         self.apply(glorot)
@@ -64,7 +64,7 @@ class Encoder(nn.Sequential):
 class Decoder(nn.Sequential):
     """(B, C, S / 2^n, S / 2^n) -> (B, 1, S, S), with ReLU on the input and no output activation.
 
-    ``normed`` as in the encoder; the input then has a layer norm too.
+    With ``normed=S`` the input and each transposed convolution are followed by a layer norm.
     """
 
     def __init__(self, n: int, width: int = 32, normed: int = 0) -> None:
