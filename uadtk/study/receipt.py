@@ -146,8 +146,8 @@ def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
     if "strategy" not in told:
         return OperatingPoint.from_json(receipt["evaluation"]["point"])
     parts = list(table.parts())
-    collection = receipt["where"]["collection"]
-    for rows in (*parts, *(in_collection(rows, collection) for rows in parts)):
+    collections = dict.fromkeys([receipt["where"]["collection"], *(row.collection or "" for row in table)])
+    for rows in (*parts, *(in_collection(rows, name) for name in collections for rows in parts)):
         if rows is not None and content_digest(rows) == told["scans"]:
             return Calibration(Spec.parse(told["strategy"]), told["name"], rows)
     raise DataError("it lacks the scans of the receipt's calibration, or they have changed", table.source)
