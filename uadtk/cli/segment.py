@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Model, Overwrite, Scorer, Threads, Trust, chosen_cleaners
+from uadtk.cli._options import DEFAULT_MODEL, Cleaner, Device, Model, Overwrite, Scorer, Threads, Trust, chosen_cleaners
 from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.text import shown
 
@@ -17,7 +17,7 @@ def segment(
     scans: Annotated[
         list[Path], typer.Argument(help="Scans (NIfTI, DICOM, ...), a folder, a BIDS tree or a cohort.tsv.")
     ],
-    model: Model = "scalespace",
+    model: Model = DEFAULT_MODEL,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("uadtk-out"),
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
     threshold: Annotated[
@@ -69,7 +69,7 @@ def segment(
     if len(cohort) > 1:
         refuse_existing([summary], overwrite)
     lines = ["name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"]
-    failed = False
+    failed, usual = False, ""
     print(lines[0])
     outcomes = opened.segment_cohort(
         cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force
@@ -84,7 +84,10 @@ def segment(
             total_ml = sum(finding.volume_ml for finding in findings)
             report, light = shown(str(output / f"{name}_report.html")), outcome.result.gate.light
             lines.append(f"{name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{report}\t{light}")
+            usual = outcome.result.point.lesion_free
         print(lines[-1], flush=True)
+    if usual:
+        opened.run.say(f"lesion-free scans have {usual}")
     if len(cohort) > 1:
         write_text(summary, "\n".join(lines) + "\n")
     if failed:

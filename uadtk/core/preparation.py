@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from uadtk.core import options as opts
-from uadtk.core.options import option
+from uadtk.core.options import as_dict, option
 from uadtk.core.spec import Spec
 
 # Names for several options at once. ``thesis``: 240 mm of SRI24 in 128 pixels, denoised (Baur et al. 2021); skulls are
@@ -27,6 +27,7 @@ class Preparation:
         "none", "Register to the ICBM 2009a atlas, or (affine) to SRI24 (SimpleITK)."
     )
     n4: bool = option(False, "N4 bias field correction (SimpleITK).")
+    flatten: bool = option(False, "Bias field correction by a robust cubic fit; keeps large lesions bright, fast.")
     denoise: bool = option(False, "Curvature-flow denoising, 5 iterations (the study's code: 3).")
     percentile: float = option(98.0, "Percentile of brain intensities that is scaled to 1.", ge=50, le=100)
 
@@ -37,6 +38,10 @@ class Preparation:
     @property
     def pixel_mm(self) -> float:
         return self.field_mm / self.pixels
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that identify the recipe: without ``flatten`` where it is off, as before there was one."""
+        return {key: value for key, value in as_dict(self).items() if key != "flatten" or value}
 
 
 def preparation_of(text: str) -> Preparation:

@@ -30,7 +30,7 @@ from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, ScanResult, Seen, keep
 from uadtk.pipeline.each import each, successful
-from uadtk.pipeline.point import check_point, floor_of
+from uadtk.pipeline.point import MIN_VOXELS, check_point, floor_of
 from uadtk.pipeline.score import Method, build_method, on_own_grid, reconstruction_error, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
@@ -187,7 +187,7 @@ def _see_all(
     def work(row: Row) -> Seen:
         look = _look(row, method, grid, run, watch, distinct)
         with storing(folder, "scores", ROOM):
-            return keep(look, threshold, floor_of(point), folder / f"{next(place):06d}")
+            return keep(look, threshold, floor_of(point, look.voxel_ml), folder / f"{next(place):06d}")
 
     outcomes = list(each(rows, work, run, "evaluating"))
     seen = [outcome.result for outcome in successful(outcomes, "evaluated")]
@@ -231,7 +231,8 @@ def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | Non
         "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
         "cohort_digest": content_digest(cohort),
-        "min_voxels": floor_of(point),
+        "min_voxels": (point and point.min_voxels) or (None if point and point.min_ml is not None else MIN_VOXELS),
+        "min_ml": point and point.min_ml,
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,

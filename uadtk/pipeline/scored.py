@@ -27,7 +27,7 @@ from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.score import Method, cleaned, raw_slices
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.geometry import bounding_box
-from uadtk.preparation.lesion_free import lesion_free, lesion_of
+from uadtk.preparation.lesion_free import lesion_of, normal_voxels
 
 GRIDS: tuple[Grid, ...] = get_args(Grid)
 Masks = dict[str, NDArray[np.bool_]]
@@ -91,7 +91,7 @@ def _score(
     lesion = lesion_of(row, scan, run)
     prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
     raw, _ = raw_slices(prepared, method, run)
-    masks = {grid: _masks(prepared, lesion_free(row, scan, lesion), lesion, grid) for grid in grids}
+    masks = {grid: _masks(prepared, normal_voxels(row, scan, lesion), lesion, grid) for grid in grids}
     voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
     # The box includes lesion voxels outside the brain: they are missed, and must count as such.
     boxes = {grid: bounding_box(own["brain"] | own["lesion"]) for grid, own in masks.items()}
@@ -159,7 +159,7 @@ def for_thresholder(thresholder: Any, scans: Sequence[ScoredScan], place: int, g
     labelled = thresholder.needs_lesions
     usable = [scan for scan in scans if (scan.labelled if labelled else scan.normal[grid] > 0)]
     if not usable:
-        raise DataError(f"no calibration scan with {'a lesion mask' if labelled else 'lesion-free slices'}")
+        raise DataError(f"no calibration scan with {'a lesion mask' if labelled else 'lesion-free tissue'}")
     check_subjects(thresholder, (scan.subject for scan in usable))
     return ScoredScans(usable, place, grid, "brain" if labelled else "normal")
 
