@@ -52,6 +52,8 @@ class Cleaner:
         total, weights = np.zeros_like(score), np.zeros_like(score)
         steepness = np.float32(1 / (2 * self.options.contrast**2))
         for offset, near in self.neighbours(spacing_mm):
+            if any(abs(step) >= n for step, n in zip(offset, score.shape, strict=True)):
+                continue
             here = tuple(slice(max(0, -step), min(n, n - step)) for step, n in zip(offset, score.shape, strict=True))
             there = tuple(slice(max(0, step), min(n, n + step)) for step, n in zip(offset, score.shape, strict=True))
             alike = np.exp(-steepness * (score[here] - score[there]) ** 2)
