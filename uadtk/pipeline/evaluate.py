@@ -203,7 +203,7 @@ def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, d
         prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
         stack, maps = score_slices(prepared, method, run)
         if grid == "native":
-            scoring = on_own_grid(scan, prepared, stack, maps, run)
+            scoring = on_own_grid(scan, prepared, stack, maps, method, run)
             score, brain = scoring.score.voxels, scoring.brain.voxels
             if watch is not None and lesion is not None:
                 watch(row, scoring, lesion)

@@ -14,7 +14,7 @@ from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
-from uadtk.core.model import capabilities
+from uadtk.core.model import capabilities, traits
 from uadtk.core.run import Run
 from uadtk.core.scorer import scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
@@ -72,11 +72,14 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
 
 def score_prepared(scan: Scan, prepared: Prepared, method: Method, run: Run) -> Scoring:
     """The same for a scan that is prepared."""
-    return on_own_grid(scan, prepared, *score_slices(prepared, method, run), run)
+    return on_own_grid(scan, prepared, *score_slices(prepared, method, run), method, run)
 
 
-def on_own_grid(scan: Scan, prepared: Prepared, score: Float, maps: Mapping[str, Float], run: Run) -> Scoring:
+def on_own_grid(
+    scan: Scan, prepared: Prepared, score: Float, maps: Mapping[str, Float], method: Method, run: Run
+) -> Scoring:
     """Score and maps of the slices, (n, side, side), brought back to the scan's own grid."""
+    decisions = {**prepared.decisions, "arithmetic": traits(method.model).arithmetic}
     with run.stage("return"):
         brain = prepared.own_brain.voxels
         if "reconstruction" in maps:  # back to the scan's intensity
@@ -85,7 +88,7 @@ def on_own_grid(scan: Scan, prepared: Prepared, score: Float, maps: Mapping[str,
         if "reconstruction" in own and prepared.dark:
             own["reconstruction"] = _above_background(own["reconstruction"], prepared, scan)
         own_score = ScoreMap(prepared.to_own_grid(score) * brain, scan.affine)
-    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, prepared.decisions)
+    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, decisions)
 
 
 def reconstruction_error(prepared: Prepared, maps: Mapping[str, Float]) -> Float | None:
