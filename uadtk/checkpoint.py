@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ def _with_old_defaults(header: dict[str, Any]) -> dict[str, Any]:
 # format n -> what makes of a header of format n one of format n + 1; for every n below FORMAT that was ever released
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_old_defaults}
 SUFFIX = ".safetensors"
+STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -88,6 +90,11 @@ class Checkpoint:
     def digest(self) -> str:
         facts = {"model": self.model, "options": self.options, "preparation": self.preparation.identity()}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + self.weights).hexdigest()
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What the training scans are like, as ``uadtk.preparation.gate.statistics_of`` makes it; empty if unknown."""
+        return dict(self.training.get(STATISTICS, {}))
 
     def point(self, name: str | None) -> OperatingPoint:
         """The operating point of that name; None: the only one, or ``default`` or ``p98`` if there are several."""
@@ -239,6 +246,14 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
         fix = f"Train it: uadtk train {name} cohort.tsv -o {name}{SUFFIX}, then --model {name}{SUFFIX}."
         raise UsageError("no weights are shipped for this model", name, fix)
     return new(name, spec.values, Preparation())
+
+
+def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Sequence[str] | None) -> Checkpoint:
+    """The same with scorer and cleaners replaced where they are given; no cleaner for an empty list."""
+    checkpoint = open_checkpoint(os.fspath(model))
+    if scorer:
+        checkpoint = replace(checkpoint, scorer=Spec.parse(scorer))
+    return checkpoint if cleaners is None else replace(checkpoint, cleaners=parse_all(list(cleaners)))
 
 
 def load(path: Path) -> Checkpoint:

@@ -29,25 +29,26 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
-from uadtk.core.errors import UsageError
-from uadtk.core.finding import Light, Segmentation
+from uadtk.core.finding import Segmentation
 from uadtk.core.preparation import preparation_of
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
-from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
+from uadtk.io.cohort import Cohort, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.write import refuse_file
-from uadtk.pipeline.admit import warn
+from uadtk.pipeline.admit import warn, worst_light
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_untrained
-from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of_array, source_of_file
-from uadtk.pipeline.threshold import calibrate
+from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of
+from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
+from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
+from uadtk.study.limits import Limits, detection_limits
 from uadtk.training.resume import refuse_checkpoint
 from uadtk.training.train import Schedule
 from uadtk.training.train import train as run_training
@@ -92,16 +93,8 @@ def open(
     CheckpointError, PluginError, BackendError
         The checkpoint, its plugin, or the device cannot be used.
     """
-    checkpoint = opened(model, scorer, cleaners)
+    checkpoint = checkpoints.open_with(model, scorer, cleaners)
     return OpenModel(checkpoint, make_run(device, threads, seed, trust))
-
-
-def opened(model: PathLike, scorer: str | None, cleaners: Sequence[str] | None) -> Checkpoint:
-    """The checkpoint, with scorer and cleaners replaced where they are given."""
-    checkpoint = checkpoints.open_checkpoint(os.fspath(model))
-    if scorer:
-        checkpoint = replace(checkpoint, scorer=Spec.parse(scorer))
-    return checkpoint if cleaners is None else replace(checkpoint, cleaners=parse_all(list(cleaners)))
 
 
 @dataclass
@@ -159,11 +152,11 @@ class OpenModel:
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         for note in image.notes:
             self.run.say(note)
-        rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
+        rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
         source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
-        found = segment(image, self.method, chosen, self.run, mask, rules, source)
-        warn(found.gate, source or "scan", self.run)
-        record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
+        found = segment(image, self.method, chosen, run, mask, rules, source)
+        warn(found.gate, source or "scan", run)
+        record = provenance(source_of(scan, image, brain_mask, mask), self.method, chosen, rules, found, run)
         return Result(replace(found, provenance=record), _name(scan, image), self.run)
 
     def segment_cohort(
@@ -181,9 +174,8 @@ class OpenModel:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line."""
         rows = list(chosen_rows(cohort, split, self.run))
         chosen, names = self._point(point), output_names(rows)
-        rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
-        folder = Path(output)
-        outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite)
+        rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
+        outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
     def threshold(
@@ -193,6 +185,7 @@ class OpenModel:
         budget: str | None = None,
         name: str = "",
         split: str = "",
+        force: bool = False,
     ) -> OperatingPoint:
         """Choose an operating point on healthy (or labelled) scans. The model has it from now on; ``save`` stores it.
 
@@ -204,11 +197,38 @@ class OpenModel:
             False positives allowed: ``"1 lesion/scan"``, ``"0.5 ml/scan"`` or ``"1 % voxels"``.
         name
             Of the point; the strategy's if not given.
+        force
+            Use scans that the gate would refuse, too.
         """
-        rows = chosen_rows(healthy, split, self.run)
-        point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, self.run)
+        run = replace(self.run, worst=worst_light(False, force))
+        rows = chosen_rows(healthy, split, run)
+        point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, run)
         self.checkpoint = self.checkpoint.with_point(point)
         return point
+
+    def limits(
+        self,
+        healthy: CohortLike,
+        output: PathLike,
+        point: str | float | OperatingPoint | None = None,
+        sizes_mm: Sequence[float] = SIZES_MM,
+        contrasts: Sequence[float] = CONTRASTS,
+        repeats: int | None = None,
+        split: str = "",
+        overwrite: bool = False,
+    ) -> Limits:
+        """Plant lesions in lesion-free scans and measure which of them are found; files go to the folder ``output``.
+
+        Parameters
+        ----------
+        sizes_mm, contrasts
+            Diameters, and contrasts with the tissue around: 0.5 is 50 % brighter, -0.5 darker.
+        repeats
+            Implants of each size, contrast and place in each scan; None: 1, and more if there are fewer than ten scans.
+        """
+        rows, chosen = chosen_rows(healthy, split, self.run), self._point(point)
+        question = Question(tuple(sizes_mm), tuple(contrasts), repeats)
+        return detection_limits(self.method, chosen, rows, question, Path(output), self.run, overwrite)
 
     def evaluate(self, cohort: CohortLike, **choices: Any) -> Evaluated:
         """As :func:`uadtk.evaluate`."""
@@ -249,6 +269,7 @@ def evaluate(
     where: Mapping[str, str] | None = None,
     point: str | None = None,
     grid: Grid = "native",
+    force: bool = False,
 ) -> Evaluated:
     """Measure a model on labelled scans: AUPRC, ⌈DICE⌉, lesion-wise measures, each with its interval over patients.
 
@@ -260,6 +281,8 @@ def evaluate(
         Operating point; None: the checkpoint's own, if it has one for these scores.
     grid
         ``native``: the scan's own. ``model``: the slices that the network sees, as in the study.
+    force
+        Measure on scans that the gate would refuse, too.
 
     Raises
     ------
@@ -269,22 +292,21 @@ def evaluate(
         No row that can be used, or none that could be read and scored.
     """
     own = model if isinstance(model, OpenModel) else open(model)
-    table = as_cohort(cohort, own.run)
-    rows = chosen_rows(table, split, own.run)
+    run = replace(own.run, worst=worst_light(False, force))
+    table = as_cohort(cohort, run)
+    rows = chosen_rows(table, split, run)
     if where:
         rows = rows.where(**where)
-    chosen = fitting_point(own.checkpoint, point, own.run)
-    found = measure(own.checkpoint, rows, chosen, own.run, grid)
+    chosen = fitting_point(own.checkpoint, point, run)
+    found = measure(own.checkpoint, rows, chosen, run, grid)
     if own.checkpoint.model == "histeq":
         return Evaluated(found, None)
-    quiet = replace(own.run, say=silent)  # a scan that fails has been reported
+    quiet = replace(run, say=silent)  # a scan that fails has been reported
     bare, its_point = baseline(own.checkpoint, chosen, table, quiet)
     failed = {image for image, _ in found.failed}
     scored = Cohort(tuple(row for row in rows if str(row.image) not in failed), rows.source)
     if chosen is not None and its_point is None:
-        own.run.say(
-            f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated"
-        )
+        run.say(f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated")
     if its_point is None and not any(row.lesion_mask for row in scored):
         return Evaluated(found, None)
     return Evaluated(found, measure(bare, scored, its_point, quiet, grid))
@@ -302,6 +324,7 @@ def train(
     device: str = "auto",
     threads: int = 0,
     overwrite: bool = False,
+    force: bool = False,
     **options: Any,
 ) -> OpenModel:
     """Train a model on the normal anatomy of a cohort and save it; an interrupted training resumes, bit-identically.
@@ -318,6 +341,8 @@ def train(
         Pause after this long; the same call resumes.
     slices
         Folder for prepared slices, to share them with other trainings on the same scans.
+    force
+        Train on scans that the gate would refuse, too: of another contrast than most, or no scans of a brain.
     **options
         Options of the model (``latent=64``) and of the schedule (``epochs=20``), as ``uadtk train MODEL --help`` lists.
 
@@ -336,17 +361,10 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_untrained(fresh)
-    run = make_run(device, threads, schedule.seed)
+    run = replace(make_run(device, threads, schedule.seed), worst=worst_light(False, force))
     cache = None if slices is None else Path(slices)
     trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)
     return OpenModel(trained, run)
-
-
-def worst_light(strict: bool, force: bool) -> Light:
-    """The worst light of the gate that passes."""
-    if strict and force:
-        raise UsageError("strict and force ask for opposite things", fix="Give one of them.")
-    return "green" if strict else "red" if force else "amber"
 
 
 def as_cohort(source: CohortLike, run: Run) -> Cohort:
@@ -363,22 +381,6 @@ def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
     cohort = as_cohort(source, run)
     refuse_copies(cohort, across_splits=True)
     return cohort.split(split) if split else cohort
-
-
-def strategy_of(strategy: str | None, budget: str | None) -> Spec:
-    """The thresholder: ``p98``, or ``healthy-fp`` where there is a budget, unless it is named."""
-    if budget is None:
-        return Spec.parse(strategy or "p98")
-    if "," in budget:
-        raise UsageError("a budget has no comma", f"--budget '{budget}'", "Write 0.5, not 0,5.")
-    return Spec.parse(strategy or "healthy-fp").having(budget=budget)
-
-
-def _source(scan: Any, image: Scan, brain_mask: Any) -> dict[str, Any]:
-    mask = os.fspath(brain_mask) if _is_path(brain_mask) else "in memory" if brain_mask is not None else ""
-    if _is_path(scan):
-        return source_of_file(Row("", Path(scan), Path(mask) if mask else None), image)
-    return {**source_of_array(image), "brain_mask": mask}
 
 
 def _name(scan: Any, image: Scan) -> str:

@@ -22,6 +22,7 @@ _ORDER = (
     "report-training",
     "selfteach",
     "threshold",
+    "limits",
     "tune-restoration",
     "evaluate",
     "benchmark",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Grid, Overwrite, Scorer, Threads, Trust, chosen_cleaners, pairs
+from uadtk.cli._options import Cleaner, Device, Force, Grid, Overwrite, Scorer, Threads, Trust, chosen_cleaners, pairs
 from uadtk.core.errors import UadtkError
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ def evaluate(
     device: Device = "auto",
     threads: Threads = 0,
     trust: Trust = None,
+    force: Force = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a model on labelled scans, beside the no-learning baseline.
 
     Prints a table: measure, model, histeq (same preparation, brain masks and cleaners); each value with its 95 %
-    bootstrap interval over patients. A scan that fails costs one line, and the exit code is 1.
+    bootstrap interval over patients. A scan that fails, or that the gate refuses, costs one line, and the exit code is
+    1.
     """
     from json import dumps
 
@@ -48,7 +50,7 @@ def evaluate(
         refuse_file(output, overwrite)
     opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
     values = pairs(where, "--where", "COLUMN=VALUE", "collection=lgg")
-    found = interface.evaluate(opened, cohort, split, values, point, grid)
+    found = interface.evaluate(opened, cohort, split, values, point, grid, force)
     for line in _notes(found.model):
         say(line)
     both = [one for one in found if one is not None]

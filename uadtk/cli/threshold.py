@@ -11,6 +11,7 @@ from uadtk.cli._options import (
     DEFAULT_MODEL,
     Cleaner,
     Device,
+    Force,
     Model,
     Output,
     Overwrite,
@@ -46,18 +47,21 @@ def threshold(
     device: Device = "auto",
     threads: Threads = 0,
     trust: Trust = None,
+    force: Force = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Choose an operating point on healthy scans and store it in the checkpoint.
 
     Scans with known lesions count where they are lesion-free. The checkpoint itself is rewritten (weights unchanged)
-    unless -o names another file. For a new site, give scans of that site the model was not trained on.
+    unless -o names another file. For a new site, give scans of that site the model was not trained on. The gate looks
+    at every scan, as in segment: amber is a warning, red is left out.
     """
     from uadtk import interface
     from uadtk.io.write import refuse_file
     from uadtk.pipeline.run import say
+    from uadtk.pipeline.threshold import strategy_of
 
-    spec = interface.strategy_of(strategy, budget)
+    spec = strategy_of(strategy, budget)
     missing = _missing(healthy, split, output, model, spec)
     if healthy is None or missing:
         words = ["uadtk threshold", *([] if model == DEFAULT_MODEL else ["--model", shown(model)])]
@@ -67,7 +71,7 @@ def threshold(
     opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
     path = output or Path(opened.checkpoint.source)
     refuse_file(path, overwrite or output is None)
-    point = opened.threshold(healthy, str(spec), None, name, split)
+    point = opened.threshold(healthy, str(spec), None, name, split, force)
     opened.save(path, overwrite=True)
     facts = [f"{key} {value:.4g}" for key, value in point.measured.items() if not key.startswith("findings_")]
     if point.interval is not None:

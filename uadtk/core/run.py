@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from uadtk.core.finding import Light
 
 T = TypeVar("T")
 
@@ -25,7 +28,7 @@ class Run:
 
     ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
     seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
-    contradict each other.
+    contradict each other. ``worst``: the worst light of the gate that a scan may have.
     """
 
     device: str = "cpu"
@@ -34,6 +37,7 @@ class Run:
     track: Callable[[Iterable[Any], str], Iterable[Any]] = _plain
     timings: dict[str, float] = field(default_factory=dict)
     trust: Literal["", "sform", "qform"] = ""
+    worst: Light = "amber"
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -59,6 +59,15 @@ def refuse_file(path: Path, overwrite: bool) -> None:
         raise UsageError("the folder is not writable", str(parent), "Choose another output.")
 
 
+def refuse_folder(folder: Path) -> None:
+    """Before any work: files can be written into the folder, which need not exist yet. Raises UsageError."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UsageError("is a file; expected a folder", str(there), "Choose another output.")
+    if not os.access(there, os.W_OK):
+        raise UsageError("the folder is not writable", str(there), "Choose another output.")
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file atomically, replacing an existing one; missing folders are created.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core.finding import Light
 from uadtk.kernels import average_precision, label_components
 from uadtk.metrics.cost import Cost
 from uadtk.metrics.lesions import tally_lesions
@@ -19,8 +20,8 @@ from uadtk.metrics.residuals import error_sums
 class Look:
     """A scored scan on the grid of the evaluation, arrays (x, y, z); the score is 0 outside the brain.
 
-    ``truth`` is None without lesion annotations, and all False if there are no lesions. ``error`` is |x - x̂| of the
-    reconstruction, before any cleaner; None without one.
+    ``truth`` is None without lesion annotations, and all False if there are no lesions. ``light``: of the gate.
+    ``error`` is |x - x̂| of the reconstruction, before any cleaner; None without one.
     ``slice_scores`` (n,): the highest score in each slice as the network sees it; ``slice_truths``: any lesion there.
     """
 
@@ -32,6 +33,7 @@ class Look:
     truth: NDArray[np.bool_] | None
     voxel_ml: float
     cost: Cost
+    light: Light = "green"
     error: NDArray[np.float32] | None = None
     slice_scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     slice_truths: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
@@ -44,7 +46,7 @@ class ScanResult:
     ``auprc``: inside this scan's brain, if it contains a lesion voxel. ``lesion_outside``: lesion voxels outside the
     brain. ``lesions``, ``found``, ``components``, ``true`` as in ``uadtk.metrics.lesions``; ``mask_ml``: volume of the
     mask after small components are dropped. ``seconds`` and ``peak_mb`` (MiB; NaN if not measured): cost of the score
-    map.
+    map. ``light``: of the gate.
     """
 
     subject: str
@@ -63,6 +65,7 @@ class ScanResult:
     lesions: int | None = None
     found: int | None = None
     true: int | None = None
+    light: Light = "green"
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Se
         seconds=look.cost.seconds,
         peak_mb=look.cost.peak_mb,
         auprc=average_precision(score, marked) if marked.any() else None,
+        light=look.light,
     )
     tally = np.zeros((4, 4), np.int64)
     if threshold is not None:

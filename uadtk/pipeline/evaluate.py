@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uadtk.checkpoint import Checkpoint, new
+from uadtk.checkpoint import STATISTICS, Checkpoint, new
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
@@ -29,6 +29,7 @@ from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Look, ScanResult, Seen, keep
+from uadtk.pipeline.admit import admitted, first_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import MIN_VOXELS, check_point, floor_of
 from uadtk.pipeline.score import Method, build_method, on_own_grid, reconstruction_error, score_slices
@@ -80,7 +81,8 @@ def evaluate(
     """All measures of ``checkpoint`` on ``cohort``; those of an operating point only if one is given.
 
     Rows with a lesion mask, even an empty one, are labelled. Rows without are healthy and count for false positives
-    only, unless their group says otherwise: unmarked patients are left out. A scan that fails is reported and left out.
+    only, unless their group says otherwise: unmarked patients are left out. A scan that fails, or that the gate
+    refuses, is reported and left out.
     ``run.seed`` decides the intervals. On native grids ``watch`` is shown each labelled scan as it is scored.
 
     Raises
@@ -146,11 +148,17 @@ def baseline(
     Its point has the strategy of ``point`` and is calibrated on the same scans: ``table``, or the split of it, whose
     digest ``point`` carries. None where ``table`` does not hold those scans.
     """
-    bare = new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
+    bare = bare_of(checkpoint)
     if point is None:
         return bare, None
     rows = calibration_rows(table, point)
     return bare, None if rows is None else calibrate(bare, rows, point.strategy, point.name, run)
+
+
+def bare_of(checkpoint: Checkpoint) -> Checkpoint:
+    """``histeq`` with the preparation and cleaners of a checkpoint, behind the same gate."""
+    bare = new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
+    return replace(bare, training={STATISTICS: {"contrasts": checkpoint.statistics.get("contrasts", {})}})
 
 
 def calibration_rows(table: Cohort, point: OperatingPoint) -> Cohort | None:
@@ -199,8 +207,13 @@ def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, d
     distinct.check(row, scan)
     lesion = lesion_of(row, scan, run)
     truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
-    with measured() as cost:
-        prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+    checkpoint, name = method.checkpoint, str(row.image)
+    first = first_admitted(scan, checkpoint.statistics, run, name)
+    with measured() as preparing:
+        prepared = prepare(scan, checkpoint.preparation, run, brain_mask)
+    gate = admitted(scan, prepared.own_brain, first, checkpoint.statistics, run, name)
+    warn(gate, name, run)
+    with measured() as scoring_cost:
         stack, maps = score_slices(prepared, method, run)
         if grid == "native":
             scoring = on_own_grid(scan, prepared, stack, maps, method, run)
@@ -220,7 +233,8 @@ def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, d
         error = None if error is None else error.T
         truth = None if truth is None else prepared.to_slices(truth).T
         voxel_ml = math.prod(prepared.spacing_mm) / 1000
-    return Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost, error, slices, abnormal)
+    cost, light = preparing + scoring_cost, gate.light
+    return Look(row.subject, name, row.site, score, brain, truth, voxel_ml, cost, light, error, slices, abnormal)
 
 
 def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run) -> dict[str, Any]:
@@ -233,6 +247,7 @@ def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | Non
         "cohort_digest": content_digest(cohort),
         "min_voxels": (point and point.min_voxels) or (None if point and point.min_ml is not None else MIN_VOXELS),
         "min_ml": point and point.min_ml,
+        "worst_light": run.worst,
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,

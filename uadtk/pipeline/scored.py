@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from uadtk import registry
 from uadtk.core.cleaner import kept_by
 from uadtk.core.errors import DataError
+from uadtk.core.finding import Light
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import CalibrationScan
 from uadtk.core.volume import Grid, Mask
 from uadtk.io.cohort import Distinct, Row, read_row
 from uadtk.io.write import ROOM, storing
+from uadtk.pipeline.admit import prepare_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.score import Method, cleaned, raw_slices
-from uadtk.preparation import Prepared, prepare
+from uadtk.preparation import Prepared
 from uadtk.preparation.geometry import bounding_box
 from uadtk.preparation.lesion_free import lesion_of, normal_voxels
 
@@ -39,13 +41,14 @@ class ScoredScan:
     ``<grid>.<n>.kept.npy``: where no cleaner of it excludes a score.
 
     Arrays are (z, y, x), cut to the box of brain and lesion. ``normal``: for each grid, the share of the brain that is
-    known to be free of lesions, on which a threshold may be calibrated.
+    known to be free of lesions, on which a threshold may be calibrated. ``light``: of the gate.
     """
 
     subject: str
     labelled: bool
     normal: dict[Grid, float]
     folder: Path
+    light: Light = "green"
 
 
 def score_all(
@@ -59,7 +62,7 @@ def score_all(
 ) -> list[ScoredScan]:
     """Score ``rows``, clean each score by every chain, and store everything in ``folder``.
 
-    ``method``'s own cleaners are not used. A scan that fails is reported and left out.
+    ``method``'s own cleaners are not used. A scan that fails, or that the gate refuses, is reported and left out.
 
     Raises
     ------
@@ -89,7 +92,9 @@ def _score(
     scan, brain_mask = read_row(row, run)
     distinct.check(row, scan)
     lesion = lesion_of(row, scan, run)
-    prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+    checkpoint, name = method.checkpoint, str(row.image)
+    prepared, gate = prepare_admitted(scan, brain_mask, checkpoint.preparation, checkpoint.statistics, run, name)
+    warn(gate, name, run)
     raw, _ = raw_slices(prepared, method, run)
     masks = {grid: _masks(prepared, normal_voxels(row, scan, lesion), lesion, grid) for grid in grids}
     voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
@@ -108,7 +113,7 @@ def _score(
                 np.save(folder / f"{grid}.{place}.npy", _cut(found, boxes[grid]) * cut["brain"])
                 np.save(folder / f"{grid}.{place}.kept.npy", _cut(left, boxes[grid]) & cut["brain"])
     normal: dict[Grid, float] = {grid: float(own["normal"].sum() / own["brain"].sum()) for grid, own in masks.items()}
-    return ScoredScan(row.subject, lesion is not None, normal, folder)
+    return ScoredScan(row.subject, lesion is not None, normal, folder, gate.light)
 
 
 def _masks(prepared: Prepared, free: NDArray[np.bool_], lesion: Mask | None, grid: Grid) -> Masks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from uadtk import registry
-from uadtk.core.finding import Finding, Light, Reason, Segmentation
-from uadtk.core.machine import require_memory
+from uadtk.core.finding import Finding, Reason, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
@@ -24,16 +23,13 @@ from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
-from uadtk.pipeline.admit import admit, warn
+from uadtk.pipeline.admit import admit, prepare_admitted, warn
 from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.outputs import output_paths, write_outputs
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, score_prepared
-from uadtk.preparation import prepare
-from uadtk.preparation.gate import STATISTICS, first_look, look, wanted_by
 from uadtk.version import VERSION
 
-BYTES_A_VOXEL = 40  # at the peak, measured: 27 to 33 on scans of 1 mm
 MOST_MARKED = 1 / 3  # of a brain: more is rarely lesion
 
 
@@ -42,12 +38,10 @@ class Rules:
     """Which components become findings: 26-connected, at least this large (millilitres take precedence).
 
     ``min_voxels`` None: the size the operating point was calibrated for, or 8 where it looked at no components.
-    ``worst`` is the light of the gate that may still pass: amber, green alone (``--strict``), or red too (``--force``).
     """
 
     min_voxels: int | None = None
     min_volume_ml: float | None = None
-    worst: Light = "amber"
 
     def smallest(self, voxel_ml: float, point: OperatingPoint) -> int:
         if self.min_volume_ml is not None:
@@ -69,33 +63,31 @@ def segment(
     Raises
     ------
     GateError
-        The gate shows a worse light than the rules let pass.
+        The gate shows a worse light than ``run.worst``.
     """
     rules = rules or Rules()
     check_point(method.checkpoint, point)
-    statistics = method.checkpoint.training.get(STATISTICS, {})
-    with run.stage("gate"):
-        first = first_look(scan, name, wanted_by(statistics))
-    admit(first, rules.worst, name)  # before the brain is looked for
-    require_memory(math.prod(scan.shape) * BYTES_A_VOXEL, "segmenting it")
-    prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
-    with run.stage("gate"):
-        gate = look(scan, prepared.own_brain, first, statistics)
-    admit(gate, rules.worst, name)
+    prepared, gate = prepare_admitted(
+        scan, brain_mask, method.checkpoint.preparation, method.checkpoint.statistics, run, name
+    )
     scoring = score_prepared(scan, prepared, method, run)
     smallest = rules.smallest(scan.voxel_ml, point)
     if point.smallest and smallest < floor_of(point, scan.voxel_ml):
         calibrated = f"'{point.name}' was calibrated for components of {point.smallest} or more"
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
-        above = scoring.score.zyx > np.float32(point.threshold)
-        labels, _ = label_components(above, connectivity=26, min_size=smallest)
-        components = Volume.from_zyx(labels, scan.affine)
+        components = components_of(scoring.score, point, smallest)
         findings = _findings(components, scoring.score)
     mask = Mask(components.voxels > 0, scan.affine)
     gate = gate.having(*_share_marked(mask, scoring.brain))
-    admit(gate, rules.worst, name)
+    admit(gate, run, name)
     return Segmentation(scoring, point, mask, components, findings, gate=gate)
+
+
+def components_of(score: ScoreMap, point: OperatingPoint, smallest: int) -> Volume:
+    """Components of at least ``smallest`` voxels above the point's threshold; int32, the largest is 1."""
+    labels, _ = label_components(score.zyx > np.float32(point.threshold), connectivity=26, min_size=smallest)
+    return Volume.from_zyx(labels, score.affine)
 
 
 def _share_marked(mask: Mask, brain: Mask) -> list[Reason]:
@@ -115,7 +107,9 @@ def segment_file(
         scan, brain_mask = read_row(row, run)
     with located(row.image):
         result = segment(scan, method, point, run, brain_mask, rules, str(row.image))
-    result = replace(result, provenance=provenance(source_of_file(row, scan), method, point, rules, result, run))
+    result = replace(
+        result, provenance=provenance(source_of_file(row, scan, brain_mask), method, point, rules, result, run)
+    )
     write_outputs(result, folder, name, run, overwrite)
     warn(result.gate, str(row.image), run)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)
@@ -163,17 +157,36 @@ def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
     )
 
 
-def source_of_file(row: Row, scan: Scan) -> dict[str, Any]:
-    """The input as provenance records it: the file or folder, and what its reader said of it."""
+def source_of_file(row: Row, scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
+    """The input as provenance records it: the file or folder, and the notes and facts of its reader."""
     source = {"path": str(row.image), "sha256": sha256_of(row.image), "brain_mask": str(row.brain_mask or "")}
-    said = {"notes": list(scan.notes), "facts": dict(scan.facts)}
-    return {**source, **{key: value for key, value in said.items() if value}}
+    return {**source, **_remarks(scan, brain_mask)}
 
 
-def source_of_array(scan: Scan) -> dict[str, str]:
+def source_of_array(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
     """The same for a scan that was given in memory: the digest is of voxels (C order) and affine."""
     digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).tobytes() + scan.affine.tobytes())
-    return {"path": "in memory", "sha256": digest.hexdigest()}
+    return {"path": "in memory", "sha256": digest.hexdigest(), **_remarks(scan, brain_mask)}
+
+
+def source_of(given: Any, scan: Scan, given_mask: Any, brain_mask: Mask | None) -> dict[str, Any]:
+    """Either of the two, for a scan and a mask that were given by their paths or in memory."""
+    mask = (
+        os.fspath(given_mask)
+        if isinstance(given_mask, str | os.PathLike)
+        else "in memory"
+        if brain_mask is not None
+        else ""
+    )
+    if isinstance(given, str | os.PathLike):
+        return source_of_file(Row("", Path(given), Path(mask) if mask else None), scan, brain_mask)
+    return {**source_of_array(scan, brain_mask), "brain_mask": mask}
+
+
+def _remarks(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
+    about_mask = [] if brain_mask is None else [f"brain mask: {note}" for note in brain_mask.notes]
+    remarks = {"notes": [*scan.notes, *about_mask], "facts": dict(scan.facts)}
+    return {key: value for key, value in remarks.items() if value}
 
 
 def provenance(
@@ -198,7 +211,7 @@ def provenance(
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
             "point": point.to_json(),
             "min_voxels": rules.smallest(result.mask.voxel_ml, point),
-            "worst_light": rules.worst,
+            "worst_light": run.worst,
             "device": run.device,
         },
         "seconds": run.timings,

@@ -75,7 +75,9 @@ def outcomes_by_weight(
     spec = restoration_spec(checkpoint.scorer)
     method = build_method(replace(checkpoint, scorer=spec), run)
     with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
-        healthy = load_slices(list(cohort), checkpoint.preparation, False, run, "healthy scans", Path(folder))
+        healthy = load_slices(
+            list(cohort), checkpoint.preparation, False, run, "healthy scans", Path(folder), checkpoint.statistics
+        )
         rows = np.unique(np.linspace(0, len(healthy), min(slices, len(healthy)) + 2)[1:-1].astype(np.intp))
         batch = healthy.batch(rows, run.device)
     radii = [mm / checkpoint.preparation.pixel_mm for mm in RADII_MM]
