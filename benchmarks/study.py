@@ -20,6 +20,7 @@ same budget of training, ``--steps``. Stages:
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections import defaultdict
 from pathlib import Path, PurePath
@@ -224,9 +225,11 @@ def row_of(label: str) -> tuple[str, str]:
 
 
 def ordering(claim: str, collection: str, pair: dict[str, str], sign: int) -> str:
-    value, *ends = (sign * float(pair[name]) for name in ("difference", "low", "high"))
-    low, high = sorted(ends)
-    if "equal" in claim:
+    value = sign * float(pair["difference"])
+    low, high = sorted(sign * float(pair[end] or "nan") for end in ("low", "high"))
+    if math.isnan(low):
+        verdict = "open: no interval with one patient"
+    elif "equal" in claim:
         verdict = "holds" if max(abs(low), abs(high)) < 0.05 else "open" if low < 0 < high else "does not hold"
     else:
         verdict = "holds" if low > 0 else "does not hold" if high < 0 else "open: the interval includes 0"
@@ -235,7 +238,7 @@ def ordering(claim: str, collection: str, pair: dict[str, str], sign: int) -> st
         collection,
         pair["pairs"],
         f"{value:+.3f} [{low:+.3f}, {high:+.3f}]",
-        f"{float(pair['p']):.3g}",
+        f"{float(pair['p'] or 'nan'):.3g}",
         verdict,
     )
     return f"| {' | '.join(cells)} |"

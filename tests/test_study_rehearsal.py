@@ -119,6 +119,15 @@ def test_epochs_of_a_budget(scripts: Any) -> None:
     assert [train_all.epochs_of(slices, 100) for slices in (1600, 1615, 170, 5)] == [1, 1, 10, 100]
 
 
+def test_verdicts_of_orderings(scripts: Any) -> None:
+    _, study, _ = scripts
+    pair = {"pairs": "9", "difference": "-0.2", "low": "-0.3", "high": "-0.1", "p": "0.01"}
+    alone = {**pair, "pairs": "1", "low": "", "high": "", "p": ""}
+    assert study.ordering("a > b", "lgg", pair, -1) == "| a > b | lgg | 9 | +0.200 [+0.100, +0.300] | 0.01 | holds |"
+    assert study.ordering("a > b", "lgg", pair, 1).endswith("| does not hold |")
+    assert study.ordering("a > b", "lgg", alone, 1).endswith("| open: no interval with one patient |")
+
+
 def test_rows_are_found_by_their_labels(scripts: Any) -> None:
     _, study, _ = scripts
     assert study.row_of("vae restoration:tv=0.4,precision=bfloat16") == ("vae", "restoration")
