@@ -2,7 +2,7 @@
 
 Header key ``uadtk``::
 
-    {"format": 1,
+    {"format": 2,
      "model": {"name", "options", "dist", "version"},
      "preparation": {...}, "scorer": "residual", "cleaners": ["erode:iterations=3", ...],
      "training": {...}, "points": [{operating point}, ...], "weights_sha256": "..."}
@@ -44,9 +44,23 @@ from uadtk.io.write import write_bytes
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT = 1
+FORMAT = 2
+# options of scorers whose defaults have changed since format 1, as they were
+_FORMAT_1_DEFAULTS = {"gradient": {"form": "paper", "polarity": "absolute"}, "restoration": {"tv": "2.2"}}
+
+
+def _with_old_defaults(header: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 to 2: scorers left at defaults that have changed since, in the checkpoint and its points, keep them."""
+
+    def spelled_out(holder: dict[str, Any]) -> dict[str, Any]:
+        spec = Spec.parse(holder["scorer"])
+        return {**holder, "scorer": str(spec.having(**{**_FORMAT_1_DEFAULTS.get(spec.name, {}), **spec.values}))}
+
+    return {**spelled_out(header), "points": [spelled_out(point) for point in header["points"]]}
+
+
 # format n -> what makes of a header of format n one of format n + 1; for every n below FORMAT that was ever released
-_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_old_defaults}
 SUFFIX = ".safetensors"
 STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
 SHIPPED = Path(__file__).parent / "weights"
@@ -304,7 +318,7 @@ def _upgraded(header: dict[str, Any], made_for: int, where: str) -> dict[str, An
             raise CheckpointError(f"is of checkpoint format {made_for}, which was never released", where)
         try:
             header = {**_UPGRADES[number](header), "format": number + 1}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, UsageError) as error:
             raise CheckpointError(f"its header of format {number} is incomplete ({error})", where) from None
     return header
 

@@ -474,6 +474,19 @@ def test_a_strategy_gives_every_row_a_point_from_its_own_collection(tiny: Path, 
         assert reproduce(record, Run(), cohort=str(moved)) == []
 
 
+def test_one_collection_may_give_its_point_to_all(tiny: Path, table: Cohort) -> None:
+    """As in the study, which carries the point of one MS set to every set."""
+    rows = [replace(row, split="validation") if row.subject in ("p2", "p5") else row for row in table]
+    own = Cohort(tuple(rows), table.source)
+    asked = question(tiny, collections=("ms", "empty", "healthy"), strategy=Spec("p98"), calibrate_on="ms")
+    tasks: Any = plan(asked, own, Run())
+    assert {task.collection: [row.subject for row in task.rule.rows] for task in tasks} == {
+        name: ["p2"] for name in ("ms", "empty", "healthy")
+    }
+    with pytest.raises(DataError, match="mss"):
+        plan(replace(asked, calibrate_on="mss"), own, Run())
+
+
 def test_a_strategy_that_cannot_be_is_refused_before_the_work(tiny: Path, table: Cohort) -> None:
     asked = question(tiny, collections=("ms",))
     for changed, kind, words in (

@@ -13,6 +13,7 @@ import pytest
 from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
+from uadtk.core.cleaner import kept_by
 from uadtk.core.errors import DataError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
@@ -117,8 +118,9 @@ def test_on_the_models_grid_the_threshold_is_calibrated_there(
     for row in table.split("validation"):
         scan, _ = read_row(row, Run())
         prepared = prepare(scan, checkpoint.preparation, Run())
-        abnormal = prepared.to_slices(~normal_voxels(row, scan, lesion_of(row, scan, Run())))
-        values.append(score_slices(prepared, method, Run())[0][prepared.brain & ~abnormal])
+        abnormal = prepared.touched(~normal_voxels(row, scan, lesion_of(row, scan, Run())))
+        counted = kept_by(method.cleaners, prepared.brain) & ~abnormal
+        values.append(score_slices(prepared, method, Run())[0][counted])
     point = calibrate(checkpoint, table.split("validation"), Spec("p98"), "p", Run())
     point = replace(point, threshold=float(np.quantile(np.concatenate(values), 0.98)))
     for floor in (1, 8, 27):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ class Look:
     """A scored scan on the grid of the evaluation, arrays (x, y, z); the score is 0 outside the brain.
 
     ``truth`` is None without lesion annotations, and all False if there are no lesions. ``light``: of the gate.
+    ``error`` is |x - x̂| of the reconstruction, before any cleaner; None without one.
+    ``slice_scores`` (n,): the highest score in each slice as the network sees it; ``slice_truths``: any lesion there.
     """
 
     subject: str
@@ -32,6 +34,9 @@ class Look:
     voxel_ml: float
     cost: Cost
     light: Light = "green"
+    error: NDArray[np.float32] | None = None
+    slice_scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    slice_truths: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,9 @@ class ScanResult:
 class Seen:
     """``result``, and the sums from which the measures of a cohort are computed.
 
-    ``errors`` as from ``error_sums``; ``tally`` as from ``tally_lesions``; ``top``: highest score; ``outside``: lesion
-    and other voxels outside the brain. For labelled scans ``file`` holds scores and truth of the brain.
+    ``errors`` as from ``error_sums``, of the reconstruction, 0 without one; ``tally`` as from ``tally_lesions``;
+    ``top``: highest score; ``outside``: lesion and other voxels outside the brain. For labelled scans ``file`` holds
+    scores and truth of the brain.
     """
 
     result: ScanResult
@@ -76,6 +82,8 @@ class Seen:
     tally: NDArray[np.int64]
     top: float
     outside: tuple[int, int]
+    slice_scores: NDArray[np.float32]
+    slice_truths: NDArray[np.bool_]
     file: Path
 
     def score(self) -> NDArray[np.float32]:
@@ -116,7 +124,17 @@ def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Se
         np.save(_scores(file), score)
         np.save(_truths(file), marked)
     elsewhere = look.brain.size - score.size - outside
-    return Seen(result, error_sums(score, marked), tally, float(score.max(initial=0)), (outside, elsewhere), file)
+    errors = np.zeros((2, 3)) if look.error is None else error_sums(look.error[look.brain], marked)
+    return Seen(
+        result=result,
+        errors=errors,
+        tally=tally,
+        top=float(score.max(initial=0)),
+        outside=(outside, elsewhere),
+        slice_scores=look.slice_scores,
+        slice_truths=look.slice_truths,
+        file=file,
+    )
 
 
 def _at_point(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk import registry
+from uadtk.core.cleaner import kept_by
 from uadtk.core.errors import DataError
 from uadtk.core.finding import Light
 from uadtk.core.run import Run
@@ -36,7 +37,8 @@ Masks = dict[str, NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class ScoredScan:
-    """A scored scan on disk. ``<grid>.npz``: its masks; ``<grid>.<n>.npy``: its score after the n-th chain.
+    """A scored scan on disk. ``<grid>.npz``: its masks; ``<grid>.<n>.npy``: its score after the n-th chain;
+    ``<grid>.<n>.kept.npy``: where no cleaner of it excludes a score.
 
     Arrays are (z, y, x), cut to the box of brain and lesion. ``normal``: for each grid, the share of the brain that is
     known to be free of lesions, on which a threshold may be calibrated. ``light``: of the gate.
@@ -99,14 +101,17 @@ def _score(
     # The box includes lesion voxels outside the brain: they are missed, and must count as such.
     boxes = {grid: bounding_box(own["brain"] | own["lesion"]) for grid, own in masks.items()}
     scores = [cleaned(raw, prepared, cleaners) for cleaners in chains]
+    kept = [kept_by(cleaners, prepared.brain) for cleaners in chains]
     with storing(folder, "scores", ROOM):
         folder.mkdir(parents=True)
         for grid, own in masks.items():
             cut: dict[str, Any] = {name: _cut(mask, boxes[grid]) for name, mask in own.items()}
             np.savez(folder / f"{grid}.npz", voxel_ml=np.array(voxel_ml[grid]), **cut)
-            for place, score in enumerate(scores):
+            for place, (score, mask) in enumerate(zip(scores, kept, strict=True)):
                 found = prepared.to_own_grid(score) if grid == "native" else score.T
+                left = prepared.to_own_grid(mask.astype(np.float32)) > 0.5 if grid == "native" else mask.T
                 np.save(folder / f"{grid}.{place}.npy", _cut(found, boxes[grid]) * cut["brain"])
+                np.save(folder / f"{grid}.{place}.kept.npy", _cut(left, boxes[grid]) & cut["brain"])
     normal: dict[Grid, float] = {grid: float(own["normal"].sum() / own["brain"].sum()) for grid, own in masks.items()}
     return ScoredScan(row.subject, lesion is not None, normal, folder, gate.light)
 
@@ -118,7 +123,7 @@ def _masks(prepared: Prepared, free: NDArray[np.bool_], lesion: Mask | None, gri
         brain = prepared.own_brain.voxels
         return {"brain": brain, "normal": brain & free, "lesion": truth}
     slices = prepared.brain
-    normal = slices & ~prepared.to_slices(~free)
+    normal = slices & ~prepared.touched(~free)
     return {"brain": slices.T, "normal": normal.T, "lesion": prepared.to_slices(truth).T}
 
 
@@ -139,8 +144,8 @@ class ScoredScans:
         for scan in self.scans:
             with np.load(scan.folder / f"{self.grid}.npz") as masks:
                 brain, lesion, voxel_ml = masks[self.counts].T, masks["lesion"].T, float(masks["voxel_ml"])
-            score = np.load(scan.folder / f"{self.grid}.{self.place}.npy").T
-            yield CalibrationScan(scan.subject, score, brain, lesion if scan.labelled else None, voxel_ml)
+            score, kept = (np.load(scan.folder / f"{self.grid}.{self.place}.{end}").T for end in ("npy", "kept.npy"))
+            yield CalibrationScan(scan.subject, score, brain, lesion if scan.labelled else None, voxel_ml, kept)
 
     def __len__(self) -> int:
         return len(self.scans)
