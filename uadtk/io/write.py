@@ -113,6 +113,11 @@ def write_nifti(path: str | os.PathLike[str], volume: Volume, header: Header | N
     write_bytes(path, b"".join(parts))
 
 
+def nifti_bytes(volume: Volume) -> bytes:
+    """The content of an uncompressed file that ``write_nifti`` writes."""
+    return b"".join(_nifti(volume, volume.header))
+
+
 @contextmanager
 def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """A hidden folder for several files, which are moved to ``folder`` together when the block succeeds.

@@ -17,7 +17,7 @@ from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, wri
 from uadtk.report.page import report_html
 from uadtk.version import VERSION
 
-COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean")
+COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean", "peak_x_mm", "peak_y_mm", "peak_z_mm")
 _FILES = {
     "mask": "label-lesion_mask.nii.gz",
     "score": "desc-anomaly_statmap.nii.gz",
@@ -84,7 +84,9 @@ def findings_table(findings: Sequence[Finding]) -> str:
     table = csv.writer(out, delimiter="\t", lineterminator="\n")
     table.writerow(COLUMNS)
     for f in findings:
-        table.writerow([f.label, *(f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean))])
+        table.writerow(
+            [f.label, *(f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean, *f.peak_mm))]
+        )
     return out.getvalue()
 
 
