@@ -30,12 +30,12 @@ def demo(
     """
     from uadtk.checkpoint import open_checkpoint
     from uadtk.io.cohort import Row
+    from uadtk.io.results import output_paths
     from uadtk.io.write import write_bytes, write_nifti
     from uadtk.kernels import average_precision, best_dice
     from uadtk.metrics.overlap import count_lesions, dice
     from uadtk.phantom import make
     from uadtk.phantom.shipped import LESIONS, SEED, shipped
-    from uadtk.pipeline.outputs import output_paths
     from uadtk.pipeline.run import make_run
     from uadtk.pipeline.score import build_method
     from uadtk.pipeline.segment import Rules, segment_file

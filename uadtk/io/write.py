@@ -28,6 +28,9 @@ from uadtk.core.text import ESCAPED
 from uadtk.core.volume import Header, Volume
 
 _HIDDEN = ".uadtk-"
+_STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anybody may have a folder .uadtk-data
+UNFINISHED = "unfinished"
+"""Key of a manifest whose set is being moved into place; its value: the names of the set's files."""
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
 _GRACE_S = 10.0
 ROOM = "Set TMPDIR to a folder with room."
@@ -73,15 +76,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        if any(part.startswith(_HIDDEN) for part in place.parent.parts):  # in a stage: flushed and renamed later
+        if not _STAGES.isdisjoint(place.parents):  # flushed and renamed later
             place.write_bytes(data)
             return
         with _hidden(place.parent) as hidden:
-            beside = hidden / "data"
-            beside.write_bytes(data)
-            _flush(beside)
-            beside.replace(place)
-        _flush_folder(place.parent)
+            _replace(hidden / "data", data, place)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -114,11 +113,17 @@ def write_nifti(path: str | os.PathLike[str], volume: Volume, header: Header | N
 
 
 @contextmanager
-def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+def staged(
+    folder: str | os.PathLike[str], overwrite: bool = False, manifest: str = "", replaces: Iterable[Path] = ()
+) -> Iterator[Path]:
     """A hidden folder for several files, which are moved to ``folder`` together when the block succeeds.
 
     If the block raises, none of its files remain, nor does ``folder`` if it is new. Subfolders are moved too. Write
     with the functions of this module, so that a full disk is reported as such.
+
+    ``manifest``: the JSON file of the set that readers go by. While the files are moved, one that names them as
+    ``unfinished`` stands in its place, so that a set of which a kill left old and new files is not taken for either.
+    ``replaces``: files of the set that was there; those that the new one does not have are removed.
 
     Raises
     ------
@@ -146,7 +151,7 @@ def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[
                 stage = stack.enter_context(_hidden(folder))
             yield stage
             with _writing(folder):
-                _move(stage, folder, overwrite)
+                _move(stage, folder, overwrite, manifest, replaces)
     except BaseException:
         for empty in made:
             with suppress(OSError):  # another process has written there
@@ -154,8 +159,9 @@ def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[
         raise
 
 
-def _move(stage: Path, folder: Path, overwrite: bool) -> None:
+def _move(stage: Path, folder: Path, overwrite: bool, manifest: str, replaces: Iterable[Path]) -> None:
     files = sorted(p for p in stage.rglob("*") if not p.is_dir())
+    files.sort(key=lambda file: file == stage / manifest)  # last
     targets = [folder / p.relative_to(stage) for p in files]
     refuse_existing(targets, overwrite)
     parents = {target.parent for target in targets}
@@ -163,10 +169,24 @@ def _move(stage: Path, folder: Path, overwrite: bool) -> None:
         parent.mkdir(parents=True, exist_ok=True)
     for file in files:
         _flush(file)
-    for file, target in zip(files, targets, strict=True):
-        file.replace(target)
-    for parent in parents:
-        _flush_folder(parent)
+    with _locked(folder, wait=True):  # two processes must not mix their sets
+        if manifest:
+            names = [str(file.relative_to(stage)) for file in files]
+            with _hidden(folder) as hidden:
+                _replace(hidden / "data", json.dumps({UNFINISHED: names}).encode(), folder / manifest)
+        for former in {*replaces}.difference(targets):
+            former.unlink(missing_ok=True)
+        for file, target in zip(files, targets, strict=True):
+            file.replace(target)
+        for parent in parents:
+            _flush_folder(parent)
+
+
+def _replace(beside: Path, data: bytes, place: Path) -> None:
+    beside.write_bytes(data)
+    _flush(beside)
+    beside.replace(place)
+    _flush_folder(place.parent)
 
 
 @contextmanager
@@ -209,10 +229,13 @@ def _hidden(folder: Path) -> Iterator[Path]:
     _sweep(folder)
     hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
     hidden.mkdir()
+    inside = Path(os.path.realpath(hidden))
+    _STAGES.add(inside)
     try:
         with _locked(hidden):
             yield hidden
     finally:
+        _STAGES.discard(inside)
         shutil.rmtree(hidden, ignore_errors=True)
 
 
@@ -231,7 +254,7 @@ def _sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
+def _locked(folder: Path, wait: bool = False) -> Iterator[bool]:
     """Hold a lock that the system releases if the process dies; False if another process holds it or locks are missing.
 
     A lock rather than a process number: numbers are reused and mean nothing in another container.
@@ -244,7 +267,7 @@ def _locked(folder: Path) -> Iterator[bool]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             sure = True
         except OSError:
             sure = False

@@ -22,11 +22,12 @@ from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
+from uadtk.io.results import output_paths
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
 from uadtk.pipeline.admit import admit, warn
 from uadtk.pipeline.each import Outcome, as_error, each
-from uadtk.pipeline.outputs import output_paths, write_outputs
+from uadtk.pipeline.outputs import write_outputs
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, score_prepared
 from uadtk.preparation import prepare
