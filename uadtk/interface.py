@@ -31,22 +31,25 @@ from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
-from uadtk.core.finding import Light, Segmentation
+from uadtk.core.finding import Light
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
-from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
+from uadtk.io.cohort import Cohort, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
+from uadtk.io.results import ScanState
 from uadtk.io.write import refuse_file
 from uadtk.pipeline.admit import warn
+from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_scorer
-from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of_array, source_of_file
+from uadtk.pipeline.segment import Rules, provenance, segment
+from uadtk.pipeline.sources import is_path, remembering, source_of
 from uadtk.pipeline.threshold import calibrate
 from uadtk.result import Result
 from uadtk.training.resume import refuse_checkpoint
@@ -155,16 +158,16 @@ class OpenModel:
         """
         chosen = self._point(point)
         self.run.timings.clear()
-        with self.run.stage("read"):
+        with self.run.stage("read"), source_of(scan, brain_mask) as source:
             image = as_scan(scan, affine, self.run.trust)
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         for note in image.notes:
             self.run.say(note)
         rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
-        source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
-        found = segment(image, self.method, chosen, self.run, mask, rules, source)
-        warn(found.gate, source or "scan", self.run)
-        record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
+        name = str(scan) if is_path(scan) else ""
+        found = segment(image, self.method, chosen, self.run, mask, rules, name)
+        warn(found.gate, name or "scan", self.run)
+        record = provenance(remembering(source, image, mask), self.method, chosen, rules, found, self.run)
         return Result(replace(found, provenance=record), _name(scan, image), self.run)
 
     def segment_cohort(
@@ -178,8 +181,11 @@ class OpenModel:
         overwrite: bool = False,
         strict: bool = False,
         force: bool = False,
-    ) -> Iterator[tuple[str, Outcome[Segmentation]]]:
-        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line."""
+    ) -> Iterator[tuple[str, Outcome[ScanState]]]:
+        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
+
+        Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
+        """
         rows = list(chosen_rows(cohort, split, self.run))
         chosen, names = self._point(point), output_names(rows)
         rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
@@ -375,22 +381,11 @@ def strategy_of(strategy: str | None, budget: str | None) -> Spec:
     return Spec.parse(strategy or "healthy-fp").having(budget=budget)
 
 
-def _source(scan: Any, image: Scan, brain_mask: Any) -> dict[str, Any]:
-    mask = os.fspath(brain_mask) if _is_path(brain_mask) else "in memory" if brain_mask is not None else ""
-    if _is_path(scan):
-        return source_of_file(Row("", Path(scan), Path(mask) if mask else None), image)
-    return {**source_of_array(image), "brain_mask": mask}
-
-
 def _name(scan: Any, image: Scan) -> str:
     """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
-    if not _is_path(scan):
+    if not is_path(scan):
         return "scan"
     return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
-
-
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str | os.PathLike)
 
 
 __all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]

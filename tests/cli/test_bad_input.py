@@ -289,9 +289,10 @@ def test_a_cohort_goes_on_after_failures(segment: Segment, small_cohort: Path, t
     cells = [line.split("\t") for line in done.out.splitlines()]
     assert [row[:2] for row in cells[1:]] == [["good", "done"], ["bad", "failed"], ["gone", "failed"], ["last", "done"]]
     assert {len(row) for row in cells} == {6}
-    assert {path.name.split("_")[0] for path in out.glob("*_*.*")} == {"good", "last", "dataset"}
-    segment(scans=(table,)).refused(2, "summary.tsv: output exists. Pass --overwrite")
-    assert (out / "summary.tsv").read_text() == done.out
+    assert {path.name.split("_")[0] for path in out.glob("*_report.html")} == {"good", "last"}
+    again = segment(scans=(table,))
+    assert (again.code, again.out) == (1, done.out)
+    assert again.err.splitlines()[-1] == "2 of 4 were done before; --overwrite does them again"
 
 
 def test_calibration_leaves_bad_scans_out_and_needs_one(small_cohort: Path, tmp_path: Path) -> None:
@@ -327,7 +328,7 @@ def test_outputs_that_exist(segment: Segment, tmp_path: Path) -> None:
     stale = tmp_path / "out" / "s4_desc-pseudohealthy_FLAIR.nii.gz"
     stale.write_bytes(b"of a model that reconstructs")
     report.write_text("mine")
-    segment().refused(2, "output exists. Pass --overwrite to replace it.")
+    segment().refused(2, "s4_report.html: was changed after uadtk wrote it. Pass --overwrite to replace it.")
     assert report.read_text() == "mine"
     assert segment("--overwrite").code == 0
     assert report.read_text() != "mine"

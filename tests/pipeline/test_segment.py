@@ -20,8 +20,9 @@ from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import read_cohort
+from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.score import Method, build_method, score_map
-from uadtk.pipeline.segment import Rules, segment, segment_cohort, segment_file
+from uadtk.pipeline.segment import Rules, segment, segment_file
 from uadtk.pipeline.threshold import calibrate
 
 
@@ -162,7 +163,7 @@ def test_one_failure_is_one_outcome(method: Method, small_cohort: Path, tmp_path
     assert [(outcome.place, outcome.row) for outcome in outcomes] == list(enumerate(rows))
     assert [outcome.error is None for outcome in outcomes] == [True, False, True]
     assert "bad.nii.gz" in str(outcomes[1].error)
-    assert not list((tmp_path / "out").glob("s1_*"))
+    assert [path.name for path in (tmp_path / "out").glob("s1_*")] == ["s1_failure.json"]
     assert (tmp_path / "out" / "s2_report.html").exists()
 
 

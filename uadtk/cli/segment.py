@@ -10,7 +10,6 @@ import typer
 
 from uadtk.cli._options import Cleaner, Device, Model, Overwrite, Scorer, Threads, Trust, chosen_cleaners
 from uadtk.core.errors import UadtkError, UsageError
-from uadtk.core.text import shown
 
 
 def segment(
@@ -42,7 +41,8 @@ def segment(
     """Segment anomalies in one scan, several scans or a cohort.
 
     Prints one line per scan: name, findings, millilitres, report, and the light of the gate. A scan that fails costs
-    one line; the others are written, and the exit code is 1 (that of its error if it was the only one).
+    one line; the others are written, and the exit code is 1 (that of its error if it was the only one). The same
+    command goes on after an interruption, and with new scans: it does what is missing, and what has changed.
 
     The gate looks at every scan first. Amber (too large, noisy, cropped, unusual) is a warning, and refused with
     --strict. Red (a T1 or T2, CT, a mask, a map) is refused unless --force is given. uadtk inspect SCAN shows why.
@@ -50,9 +50,8 @@ def segment(
     from dataclasses import replace
 
     from uadtk import interface
-    from uadtk.core.errors import GateError
-    from uadtk.io.cohort import Cohort
-    from uadtk.io.write import refuse_existing, write_text
+    from uadtk.io.cohort import Cohort, output_names
+    from uadtk.io.results import HEADER, ScanState, Summary, failed
     from uadtk.pipeline.point import given
 
     if point is not None and threshold is not None:
@@ -65,27 +64,22 @@ def segment(
             what, fix = f"one mask for {len(cohort)} scans", "Name masks in the cohort's brain_mask column."
             raise UsageError(what, "--brain-mask", fix)
         cohort = Cohort(tuple(replace(row, brain_mask=brain_mask) for row in cohort), cohort.source)
-    summary = output / "summary.tsv"
-    if len(cohort) > 1:
-        refuse_existing([summary], overwrite)
-    lines = ["name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"]
-    failed = False
-    print(lines[0])
+    states = list[ScanState]()
+    summary = Summary(output / "summary.tsv", output_names(cohort)) if len(cohort) > 1 else None
+    print(HEADER)
     outcomes = opened.segment_cohort(
         cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force
     )
-    for name, outcome in outcomes:
-        if outcome.error is not None:
-            failed = True
-            light = outcome.error.light if isinstance(outcome.error, GateError) else ""
-            lines.append(f"{name}\tfailed\t\t\t{outcome.error.one_line()}\t{light}")
-        else:
-            findings = outcome.result.findings
-            total_ml = sum(finding.volume_ml for finding in findings)
-            report, light = shown(str(output / f"{name}_report.html")), outcome.result.gate.light
-            lines.append(f"{name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{report}\t{light}")
-        print(lines[-1], flush=True)
-    if len(cohort) > 1:
-        write_text(summary, "\n".join(lines) + "\n")
-    if failed:
+    try:
+        for name, outcome in outcomes:
+            states.append(outcome.value or failed(output, name, outcome.error))
+            if summary:
+                summary.add(states[-1])
+            print(states[-1].row(), flush=True)
+    finally:
+        if summary and states:
+            summary.write()
+    if before := sum(state.before for state in states):
+        opened.run.say(f"{before} of {len(states)} were done before; --overwrite does them again")
+    if any(state.status != "done" for state in states):
         sys.exit(UadtkError.exit_code)

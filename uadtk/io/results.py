@@ -16,15 +16,17 @@ not be segmented leaves ``<name>_failure.json`` instead, until it succeeds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from uadtk.core.errors import GateError, UadtkError
 from uadtk.core.text import shown
 from uadtk.io.masks import read_json
 from uadtk.io.memo import sha256_of
-from uadtk.io.write import UNFINISHED
+from uadtk.io.write import UNFINISHED, staged, write_text
 
 FILES = {
     "mask": "label-lesion_mask.nii.gz",
@@ -67,8 +69,11 @@ class ScanState:
         Content of the manifest; empty if there is none.
     failure
         Content of the record of a failure; empty if there is none.
+    before
+        It was done before the run that asked for it, and was not done again.
     """
 
+    folder: Path
     name: str
     status: Status
     image: str = ""
@@ -79,6 +84,7 @@ class ScanState:
     files: Mapping[str, Path] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     failure: Mapping[str, Any] = field(default_factory=dict)
+    before: bool = False
 
     def row(self) -> str:
         """Its line of ``summary.tsv``."""
@@ -120,6 +126,7 @@ def read_scan(folder: Path, name: str) -> ScanState | None:
         status, error = ("unfinished", wrong) if wrong else ("done", "")
         light = str(_mapping(manifest, "gate").get("light", ""))
     return ScanState(
+        folder=folder,
         name=name,
         status=status,
         image=str(source.get("path", "")),
@@ -152,15 +159,47 @@ def former_files(folder: Path, name: str) -> list[Path]:
 
 
 def altered(state: ScanState) -> list[str]:
-    """Files of a set whose content is not what the manifest names; reads all of them."""
-    named = _mapping(state.provenance, "files")
-    paths = (path for key, path in state.files.items() if key != "provenance")
-    return [path.name for path in paths if sha256_of(path) != named[path.name]["sha256"]]
+    """Files of a set that are there with another content than the manifest names; reads all of them."""
+    named = _mapping(state.provenance, "files").items()
+    there = [(state.folder / Path(name).name, facts) for name, facts in named if isinstance(facts, dict)]
+    return [path.name for path, facts in there if path.is_file() and sha256_of(path) != facts.get("sha256")]
 
 
 def summary_table(states: Iterable[ScanState]) -> str:
     """``summary.tsv`` of these scans."""
     return "\n".join([HEADER, *(state.row() for state in states)]) + "\n"
+
+
+def failed(folder: Path, name: str, error: UadtkError | None) -> ScanState:
+    """The state of a scan whose last try ended with ``error``."""
+    light = error.light if isinstance(error, GateError) else ""
+    return ScanState(folder, name, "failed", light=light, error=error.one_line() if error else "")
+
+
+class Summary:
+    """``summary.tsv`` of a folder while its scans ``names`` are being done: theirs first, then all others it holds.
+
+    It is written again as scans are added, as often as that costs little, and by ``write``.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path, self.names = path, names
+        self._states = {state.name: state for state in read_folder(path.parent)}
+        self._due = 0.0
+
+    def add(self, state: ScanState) -> None:
+        self._states[state.name] = state
+        if time.monotonic() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        own = [self._states[name] for name in self.names if name in self._states]
+        others = sorted(self._states.keys() - set(self.names))
+        start = time.monotonic()
+        with staged(self.path.parent, overwrite=True) as stage:
+            write_text(stage / self.path.name, summary_table([*own, *(self._states[name] for name in others)]))
+        end = time.monotonic()
+        self._due = end + 20 * (end - start)
 
 
 def _files(folder: Path, name: str, manifest: Mapping[str, Any]) -> tuple[dict[str, Path], str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from uadtk.core.errors import BackendError, DataError, OutOfMemoryError, UadtkError
 from uadtk.core.run import Run
@@ -19,6 +19,13 @@ from uadtk.io.cohort import Row
 from uadtk.io.read import located
 
 T = TypeVar("T")
+U = TypeVar("U")
+Work = Callable[[int, Row, Run], T]
+"""What is done with one scan: index, row, and the ``Run`` of the process that does it."""
+
+
+def unchanged(_place: int, _row: Row, value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,38 @@ class Outcome(Generic[T]):
         return self.value  # type: ignore[return-value]
 
 
+@overload
 def each(
-    rows: Sequence[Row], work: Callable[[Row], T], run: Run, doing: str, alone: bool | None = None
-) -> Iterator[Outcome[T]]:
-    """``work(row)`` for every row in order, with a progress bar labelled ``doing``; a failure is reported on one line.
+    rows: Sequence[Row], work: Work[T], run: Run, doing: str, alone: bool | None = None
+) -> Iterator[Outcome[T]]: ...
 
-    Errors without a location get the path of the scan. ``alone``: raise the error of a scan instead of
-    reporting it; by default, if there is only one row.
+
+@overload
+def each(
+    rows: Sequence[Row],
+    work: Work[T],
+    run: Run,
+    doing: str,
+    alone: bool | None = None,
+    *,
+    finish: Callable[[int, Row, T], U],
+) -> Iterator[Outcome[U]]: ...
+
+
+def each(
+    rows: Sequence[Row],
+    work: Work[Any],
+    run: Run,
+    doing: str,
+    alone: bool | None = None,
+    *,
+    finish: Callable[[int, Row, Any], Any] = unchanged,
+) -> Iterator[Outcome[Any]]:
+    """``finish(place, row, work(place, row, run))`` for every row in order, with a progress bar labelled ``doing``.
+
+    ``work`` may be done by another process, and must then be picklable, as must its value; ``finish`` is done by this
+    one, in the order of the rows. A failure of either is reported on one line. Errors without a location get the path
+    of the scan. ``alone``: raise the error of a scan instead of reporting it; by default, if there is only one row.
 
     Raises
     ------
@@ -55,7 +87,7 @@ def each(
     for place, row in enumerate(run.track(rows, doing)):
         try:
             with located(row.image):
-                value = work(row)
+                value = finish(place, row, work(place, row, run))
         except Exception as error:
             if alone and not isinstance(error, MemoryError):
                 raise

@@ -8,10 +8,10 @@ it is; slices without brain are ignored. Operating points are calibrated on nati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,13 +21,13 @@ from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, read_row, refuse_copies
+from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, digest_of_scan, read_row, refuse_copies
 from uadtk.io.write import ROOM, scratch, storing
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
-from uadtk.metrics.scan import Look, ScanResult, Seen, keep
+from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, build_method, score_map, score_slices
@@ -36,7 +36,13 @@ from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
 from uadtk.version import VERSION
 
-Watch = Callable[[Row, Scoring, Mask], None]
+
+class Watch(Protocol):
+    """Is shown each labelled scan as it is scored, perhaps in another process, and keeps in this one what it made."""
+
+    def look(self, row: Row, scoring: Scoring, lesion: Mask) -> Any: ...
+
+    def keep(self, seen: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -180,38 +186,60 @@ def _see_all(
     watch: Watch | None,
 ) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
     """Score and measure every row; the second part lists (image, reason) of those that failed."""
-    threshold, place = None if point is None else point.threshold, iter(range(len(rows)))
     distinct = Distinct()
 
-    def work(row: Row) -> Seen:
-        look = _look(row, method, grid, run, watch, distinct)
+    def store(place: int, row: Row, found: _Found) -> Seen:
+        distinct.check(row, found.digest)
+        if watch is not None and found.shown is not None:
+            watch.keep(found.shown)
         with storing(folder, "scores", ROOM):
-            return keep(look, threshold, floor_of(point), folder / f"{next(place):06d}")
+            return found.fresh.keep(folder / f"{place:06d}")
 
-    outcomes = list(each(rows, work, run, "evaluating"))
+    work = _Work(method, None if point is None else point.threshold, floor_of(point), grid, watch)
+    outcomes = list(each(rows, work, run, "evaluating", finish=store))
     seen = [outcome.result for outcome in successful(outcomes, "evaluated")]
     return seen, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
 
 
-def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, distinct: Distinct) -> Look:
-    scan, brain_mask = read_row(row, run)
-    distinct.check(row, scan)
-    lesion = lesion_of(row, scan, run)
-    truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
-    with measured() as cost:
-        if grid == "native":
-            scoring = score_map(scan, method, run, brain_mask)
-            score, brain = scoring.score.voxels, scoring.brain.voxels
-            if watch is not None and lesion is not None:
-                watch(row, scoring, lesion)
-        else:
-            prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
-            stack, _ = score_slices(prepared, method, run)
-            score, brain = (stack * prepared.brain).T, prepared.brain.T
-    if grid == "model":
-        truth = None if truth is None else prepared.to_slices(truth).T
-        voxel_ml = math.prod(prepared.spacing_mm) / 1000
-    return Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
+@dataclass(frozen=True)
+class _Found:
+    """A measured scan, the digest of its voxels, and what the watch made of it."""
+
+    fresh: Fresh
+    digest: str
+    shown: Any
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Scores and measures a row."""
+
+    method: Method
+    threshold: float | None
+    min_voxels: int
+    grid: Grid
+    watch: Watch | None
+
+    def __call__(self, _: int, row: Row, run: Run) -> _Found:
+        method, shown = self.method, None
+        scan, brain_mask = read_row(row, run)
+        lesion = lesion_of(row, scan, run)
+        truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
+        with measured() as cost:
+            if self.grid == "native":
+                scoring = score_map(scan, method, run, brain_mask)
+                score, brain = scoring.score.voxels, scoring.brain.voxels
+                if self.watch is not None and lesion is not None:
+                    shown = self.watch.look(row, scoring, lesion)
+            else:
+                prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+                stack, _maps = score_slices(prepared, method, run)
+                score, brain = (stack * prepared.brain).T, prepared.brain.T
+        if self.grid == "model":
+            truth = None if truth is None else prepared.to_slices(truth).T
+            voxel_ml = math.prod(prepared.spacing_mm) / 1000
+        look = Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
+        return _Found(measure_scan(look, self.threshold, self.min_voxels), digest_of_scan(scan), shown)
 
 
 def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run) -> dict[str, Any]:

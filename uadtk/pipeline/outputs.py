@@ -24,12 +24,14 @@ COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean")
 def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overwrite: bool) -> None:
     """Write everything to a staging folder, then move it into place as one set (``uadtk.io.results``).
 
-    ``run.timings`` gains ``write``. Files of a former result that the new one lacks are removed.
+    ``run.timings`` gains ``write``. Files of a former result that the new one lacks are removed: another model's
+    reconstruction must not remain beside this model's mask.
     """
     maps = result.scoring.maps
     refuse_existing(output_paths(folder, name, tuple(maps)).values(), overwrite)
     manifest = f"{name}_{MANIFEST}"
-    with staged(folder, overwrite, manifest, former_files(folder, name)) as stage:
+    former = {*former_files(folder, name), *output_paths(folder, name).values()}
+    with staged(folder, overwrite, manifest, former) as stage:
         paths = output_paths(stage, name, tuple(maps))
         volumes: dict[str, Volume] = {
             "mask": result.mask,

@@ -132,7 +132,7 @@ def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run
     facts = _stored(folder, key)
     if facts is not None and facts["failed"]:
         again = [rows[place] for place in facts["failed"]]
-        outcomes = list(each(again, _Work(recipe, masked, run), run, what, alone=False))
+        outcomes = list(each(again, _Work(recipe, masked), run, what, alone=False))
         if any(outcome.error is None for outcome in outcomes):
             facts = None
     if facts is None:
@@ -181,10 +181,9 @@ class _Work:
 
     recipe: Preparation
     masked: bool
-    run: Run
 
-    def __call__(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        return _scan_slices(row, self.recipe, self.masked, self.run)
+    def __call__(self, _: int, row: Row, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        return _scan_slices(row, self.recipe, self.masked, run)
 
 
 def _prepare_all(
@@ -196,7 +195,7 @@ def _prepare_all(
         images, masks, about = (
             open_files.enter_context((folder / name).open("wb")) for name in ("image.f32", "masks.u8", "about.i4")
         )
-        for outcome in each(rows, _Work(recipe, masked, run), run, what):
+        for outcome in each(rows, _Work(recipe, masked), run, what):
             if outcome.error is not None:
                 failed.append(outcome.place)
                 continue
