@@ -73,6 +73,8 @@ def open(
     threads: int = 0,
     seed: int = 0,
     trust: Trust | None = None,
+    jobs: int = 1,
+    cluster: str = "",
 ) -> OpenModel:
     """A shipped model by name, or a checkpoint file (``.safetensors``), ready to use.
 
@@ -82,12 +84,12 @@ def open(
         In place of the checkpoint's own: ``"residual"``, ``["erode:iterations=3", "median"]``; ``[]`` for none.
     device
         ``auto``, ``cpu`` or ``cuda``.
-    threads
-        For torch; 0 is one per core.
-    seed
-        Decides bootstrap intervals.
+    threads, seed
+        Threads of torch, 0 is one per core; what bootstrap intervals depend on.
     trust
         ``sform`` or ``qform``, where they contradict each other in a NIfTI header.
+    jobs, cluster
+        The scans of a cohort are done by this many processes, or by a Dask cluster (address, or ``local``).
 
     Raises
     ------
@@ -97,7 +99,7 @@ def open(
         The checkpoint, its plugin, or the device cannot be used.
     """
     checkpoint = opened(model, scorer, cleaners)
-    return OpenModel(checkpoint, make_run(device, threads, seed, trust))
+    return OpenModel(checkpoint, make_run(device, threads, seed, trust, jobs, cluster))
 
 
 def opened(model: PathLike, scorer: str | None, cleaners: Sequence[str] | None) -> Checkpoint:
@@ -181,16 +183,21 @@ class OpenModel:
         overwrite: bool = False,
         strict: bool = False,
         force: bool = False,
+        shard: tuple[int, int] = (1, 1),
     ) -> Iterator[tuple[str, Outcome[ScanState]]]:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
 
         Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
+        ``shard`` (i, n): only each n-th scan from the i-th; any number of machines may write to one folder.
         """
-        rows = list(chosen_rows(cohort, split, self.run))
-        chosen, names = self._point(point), output_names(rows)
+        everything = list(chosen_rows(cohort, split, self.run))
+        first, step = shard[0] - 1, shard[1]
+        rows, names = everything[first::step], output_names(everything)[first::step]
+        chosen = self._point(point)
         rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
         folder = Path(output)
-        outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite)
+        alone = len(everything) == 1
+        outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite, alone)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
     def threshold(
@@ -308,6 +315,8 @@ def train(
     slices: PathLike | None = None,
     device: str = "auto",
     threads: int = 0,
+    jobs: int = 1,
+    cluster: str = "",
     overwrite: bool = False,
     **options: Any,
 ) -> OpenModel:
@@ -323,8 +332,8 @@ def train(
         Preparation, as ``"side=256,denoise=yes"``.
     minutes
         Pause after this long; the same call resumes.
-    slices
-        Folder for prepared slices, to share them with other trainings on the same scans.
+    slices, jobs, cluster
+        Folder for prepared slices, to share them with other trainings; who prepares them, as in :func:`uadtk.open`.
     **options
         Options of the model (``latent=64``) and of the schedule (``epochs=20``), as ``uadtk train MODEL --help`` lists.
 
@@ -343,7 +352,7 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
-    run = make_run(device, threads, schedule.seed)
+    run = make_run(device, threads, schedule.seed, None, jobs, cluster)
     cache = None if slices is None else Path(slices)
     trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)
     return OpenModel(trained, run)

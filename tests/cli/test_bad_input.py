@@ -438,16 +438,32 @@ def test_a_full_disk(segment: Segment, weighted: Path, small_cohort: Path, tmp_p
 # Interrupted ----------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c(segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signal arrives when half of the files are written."""
-    monkeypatch.setattr(outputs, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends(
+    segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """It arrives when half of the files are written."""
+    monkeypatch.setattr(outputs, "write_json", lambda *_: os.kill(os.getpid(), number))
+    # a shell's background job ignores ctrl-c, and nohup the end of the terminal
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)
     try:
         done = segment()
+        assert signal.getsignal(number) == usual
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
     assert (done.code, done.err) == (130, "uadtk: interrupted\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_that_is_ignored_stays_ignored(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = outputs.write_text
+    monkeypatch.setattr(outputs, "write_text", lambda *all_: (os.kill(os.getpid(), signal.SIGHUP), write(*all_)))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert segment().code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 KILLED = """

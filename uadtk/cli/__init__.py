@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, run
+from uadtk.cli._signals import ending
 from uadtk.core.absent import why
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
 from uadtk.core.text import escape_output
@@ -107,7 +108,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with the code of the error (see ``uadtk.core.errors``)."""
     escape_output()
     try:
-        code = run(group(Root, "uadtk", _root), argv, "uadtk")
+        with ending():
+            code = run(group(Root, "uadtk", _root), argv, "uadtk")
     except UadtkError as error:
         print(f"uadtk: {error.one_line()}", file=sys.stderr)
         sys.exit(error.exit_code)

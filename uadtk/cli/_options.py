@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,12 +24,25 @@ Grid = Annotated[
 Trust = Annotated[
     Literal["sform", "qform"] | None, typer.Option(help="Use this part of a NIfTI header that contradicts itself.")
 ]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that do scans at the same time; they share the threads.")]
+Cluster = Annotated[
+    str, typer.Option(help="Dask: address of a scheduler (tcp://...) that does the scans, or 'local'; [cluster] extra.")
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
 
 
 def chosen_cleaners(cleaner: list[str] | None) -> list[str] | None:
     """The chain that ``--cleaner`` names; None if it was not given."""
     return None if not cleaner else [] if cleaner == ["none"] else cleaner
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """``i/n`` with 1 <= i <= n. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    place, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= place <= parts:
+        raise UsageError(f"'{text}' is not a part of a cohort", "--shard", "Write --shard 2/8 for the second of eight.")
+    return place, parts
 
 
 def pairs(given: list[str] | None, option: str, meaning: str, example: str) -> dict[str, str]:

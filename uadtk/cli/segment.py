@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Model, Overwrite, Scorer, Threads, Trust, chosen_cleaners
+from uadtk.cli._options import (
+    Cleaner,
+    Cluster,
+    Device,
+    Jobs,
+    Model,
+    Scorer,
+    Threads,
+    Trust,
+    chosen_cleaners,
+    shard_of,
+)
 from uadtk.core.errors import UadtkError, UsageError
 
 
@@ -35,8 +46,15 @@ def segment(
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
+    shard: Annotated[
+        str, typer.Option(help="i/n: each n-th scan from the i-th; n machines may write to one folder.")
+    ] = "1/1",
     trust: Trust = None,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done; replace what exists.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print a line of JSON per event, not a table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but failures.")] = False,
 ) -> None:
     """Segment anomalies in one scan, several scans or a cohort.
 
@@ -44,19 +62,27 @@ def segment(
     one line; the others are written, and the exit code is 1 (that of its error if it was the only one). The same
     command goes on after an interruption, and with new scans: it does what is missing, and what has changed.
 
+    --json prints an object per event: started (name, image), done (seconds, findings, volume_ml, light, before), failed
+    (error, exit_code) and, at the end, finished. Failed scans go to stderr too, as does everything for people.
+
     The gate looks at every scan first. Amber (too large, noisy, cropped, unusual) is a warning, and refused with
     --strict. Red (a T1 or T2, CT, a mask, a map) is refused unless --force is given. uadtk inspect SCAN shows why.
     """
     from dataclasses import replace
 
     from uadtk import interface
+    from uadtk.cli._reporter import Reporter
     from uadtk.io.cohort import Cohort, output_names
-    from uadtk.io.results import HEADER, ScanState, Summary, failed
+    from uadtk.io.results import Summary, failed
     from uadtk.pipeline.point import given
 
     if point is not None and threshold is not None:
         raise UsageError("one operating point for a scan", "--point, --threshold", "Give one of them.")
-    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    if json_lines and quiet:
+        raise UsageError("one form of output", "--json, --quiet", "Give one of them.")
+    opened = interface.open(
+        model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
+    )
     chosen = point if threshold is None else given(opened.checkpoint, threshold)
     cohort = interface.chosen_rows(scans, split, opened.run)
     if brain_mask is not None:
@@ -64,22 +90,25 @@ def segment(
             what, fix = f"one mask for {len(cohort)} scans", "Name masks in the cohort's brain_mask column."
             raise UsageError(what, "--brain-mask", fix)
         cohort = Cohort(tuple(replace(row, brain_mask=brain_mask) for row in cohort), cohort.source)
-    states = list[ScanState]()
-    summary = Summary(output / "summary.tsv", output_names(cohort)) if len(cohort) > 1 else None
-    print(HEADER)
+    places = shard_of(shard)
+    names = output_names(cohort)[places[0] - 1 :: places[1]]
     outcomes = opened.segment_cohort(
-        cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force
+        cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force, shard=places
     )
+    reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
+    summary = None
+    if len(cohort) > 1:
+        part = "" if places[1] == 1 else f"_shard-{places[0]}-of-{places[1]}"
+        summary = Summary(output / f"summary{part}.tsv", names, whole=not part)
     try:
         for name, outcome in outcomes:
-            states.append(outcome.value or failed(output, name, outcome.error))
+            state = outcome.value or failed(output, name, outcome.error)
             if summary:
-                summary.add(states[-1])
-            print(states[-1].row(), flush=True)
+                summary.add(state)
+            reporter.ended(state, outcome.error)
     finally:
-        if summary and states:
+        if summary and reporter.counts:
             summary.write()
-    if before := sum(state.before for state in states):
-        opened.run.say(f"{before} of {len(states)} were done before; --overwrite does them again")
-    if any(state.status != "done" for state in states):
+    reporter.finished()
+    if reporter.counts["failed"]:
         sys.exit(UadtkError.exit_code)

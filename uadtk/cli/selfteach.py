@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import parameter, with_parameters
-from uadtk.cli._options import Cleaner, Device, Overwrite, Threads, chosen_cleaners
+from uadtk.cli._options import Cleaner, Cluster, Device, Jobs, Overwrite, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 # Fields of the schedule that are for models of normal anatomy alone.
@@ -34,6 +34,8 @@ def _settings(
     slices: Annotated[Path | None, typer.Option(help="Folder for prepared slices.")] = None,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
     overwrite: Overwrite = False,
 ) -> None: ...
 
@@ -73,6 +75,8 @@ def _selfteach(
     slices: Path | None,
     device: str,
     threads: int,
+    jobs: int,
+    cluster: str,
     overwrite: bool,
     **values: Any,
 ) -> None:
@@ -95,7 +99,7 @@ def _selfteach(
     opened = checkpoints.open_checkpoint(teacher)
     chosen, own, chain = opened.point(point), Spec.parse(student), chosen_cleaners(cleaner)
     fresh = checkpoints.new(own.name, own.values, opened.preparation, None, None if chain is None else parse_all(chain))
-    run = make_run(device, threads, schedule.seed)
+    run = make_run(device, threads, schedule.seed, None, jobs, cluster)
     lessons = teaching.lessons(
         as_cohort(unlabelled, run), as_cohort(labelled, run) if labelled is not None else None, schedule.seed
     )

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Model, Output, Overwrite, Scorer, Threads, Trust, chosen_cleaners
+from uadtk.cli._options import (
+    Cleaner,
+    Cluster,
+    Device,
+    Jobs,
+    Model,
+    Output,
+    Overwrite,
+    Scorer,
+    Threads,
+    Trust,
+    chosen_cleaners,
+)
 from uadtk.core.errors import UsageError
 
 
@@ -28,6 +40,8 @@ def threshold(
     cleaner: Cleaner = None,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
     trust: Trust = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -41,7 +55,9 @@ def threshold(
     from uadtk.pipeline.run import say
 
     spec = interface.strategy_of(strategy, budget)
-    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    opened = interface.open(
+        model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
+    )
     path = output or Path(opened.checkpoint.source)
     if output is None and path.suffix != ".safetensors":
         raise UsageError("is not a file of yours", model, "Name a checkpoint to write with -o.")

@@ -182,9 +182,10 @@ class Summary:
     It is written again as scans are added, as often as that costs little, and by ``write``.
     """
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
+    def __init__(self, path: Path, names: Sequence[str], whole: bool = True) -> None:
+        """``whole``: with everything that the folder holds; else with ``names`` alone."""
         self.path, self.names = path, names
-        self._states = {state.name: state for state in read_folder(path.parent)}
+        self._states = {state.name: state for state in (read_folder(path.parent) if whole else ())}
         self._due = 0.0
 
     def add(self, state: ScanState) -> None:

@@ -1,6 +1,6 @@
 """Atomic writing of files: written to a temporary folder beside the target, flushed to disk, then renamed.
 
-A killed process leaves at most a hidden ``.uadtk-...`` folder, which a later write to the same place removes.
+A killed process leaves at most a hidden ``.uadtk-...`` folder, here or in TMPDIR, which a later run removes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 import zlib
@@ -32,7 +33,8 @@ _STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anyb
 UNFINISHED = "unfinished"
 """Key of a manifest whose set is being moved into place; its value: the names of the set's files."""
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
-_GRACE_S = 10.0
+_GRACE_S, _WEEK_S = 10.0, 7 * 86400.0
+_next_sweep: dict[Path, float] = {}
 ROOM = "Set TMPDIR to a folder with room."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -214,13 +216,13 @@ def storing(folder: Path, what: str, fix: str) -> Iterator[None]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A temporary folder for scores. Raises StorageError if it cannot be made or is full."""
+    """A temporary folder for scores, in TMPDIR. Raises StorageError if it cannot be made or is full."""
     try:
         place = Path(tempfile.gettempdir())
     except OSError:
         place = Path(os.environ.get("TMPDIR", "the temporary folder"))
-    with storing(place, "scores", ROOM), tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
-        yield Path(folder)
+    with storing(place, "scores", ROOM), _hidden(place) as folder:
+        yield folder
 
 
 @contextmanager
@@ -228,7 +230,7 @@ def _hidden(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same file system, locked while its process lives and removed at the end."""
     _sweep(folder)
     hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
-    hidden.mkdir()
+    hidden.mkdir(mode=0o700)
     inside = Path(os.path.realpath(hidden))
     _STAGES.add(inside)
     try:
@@ -240,17 +242,26 @@ def _hidden(folder: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine left behind: hidden folders that no process holds a lock on.
+    """Remove what killed processes left behind: hidden folders of this user that no process holds a lock on.
 
-    Without locks (Windows, some network file systems) a folder may belong to a running process, so none is removed.
+    Of other machines, whose locks may not be seen here, after a week: every container is another machine. Without locks
+    (Windows, some network file systems) a folder may belong to a running process, so none is removed.
     """
-    for hidden in folder.glob(f"{_HIDDEN}{_HOST}-*"):
+    start = time.monotonic()
+    if start < _next_sweep.get(folder, 0.0):
+        return
+    for hidden in folder.glob(f"{_HIDDEN}*-*"):
         with suppress(OSError):
-            if time.time() - hidden.stat().st_mtime < _GRACE_S:  # created, but perhaps not locked yet
-                continue
+            found = hidden.lstat()
+            grace_s = _GRACE_S if hidden.name.startswith(f"{_HIDDEN}{_HOST}-") else _WEEK_S
+            mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            if not (stat.S_ISDIR(found.st_mode) and mine and time.time() - found.st_mtime > grace_s):
+                continue  # somebody else's, or created but perhaps not locked yet
             with _locked(hidden) as sure:
                 if sure:
                     shutil.rmtree(hidden, ignore_errors=True)
+    end = time.monotonic()
+    _next_sweep[folder] = end + 100 * (end - start)  # listing a folder of a million files is not for every write
 
 
 @contextmanager

@@ -10,6 +10,7 @@ Nothing that failed is stored, so the same command tries it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
@@ -17,6 +18,8 @@ from uadtk.core.errors import BackendError, DataError, OutOfMemoryError, UadtkEr
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row
 from uadtk.io.read import located
+from uadtk.pipeline.cluster import clustered
+from uadtk.pipeline.workers import processes
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -84,24 +87,41 @@ def each(
         One that stops the run (``stops_run``), or that of the only row.
     """
     alone = len(rows) == 1 if alone is None else alone
-    for place, row in enumerate(run.track(rows, doing)):
-        try:
-            with located(row.image):
-                value = finish(place, row, work(place, row, run))
-        except Exception as error:
-            if alone and not isinstance(error, MemoryError):
-                raise
-            if alone:
-                raise as_error(error, str(row.image)) from error
-            failure = as_error(error, str(row.image))
-            if failure is error and failure.stops_run:
-                raise
-            if failure.stops_run:
-                raise failure from error
-            run.say(f"{row.subject}: failed: {failure.one_line()}")
-            yield Outcome(place, row, error=failure)
-        else:
-            yield Outcome(place, row, value)
+    with _doing(rows, work, run) as result:
+        for place, row in enumerate(run.track(rows, doing)):
+            try:
+                with located(row.image):
+                    value = finish(place, row, result(place))
+            except Exception as error:
+                if alone and not isinstance(error, MemoryError):
+                    raise
+                if alone:
+                    raise as_error(error, str(row.image)) from error
+                failure = as_error(error, str(row.image))
+                if failure is error and failure.stops_run:
+                    raise
+                if failure.stops_run:
+                    raise failure from error
+                run.say(f"{row.subject}: failed: {failure.one_line()}")
+                yield Outcome(place, row, error=failure)
+            else:
+                yield Outcome(place, row, value)
+
+
+def _doing(rows: Sequence[Row], work: Work[Any], run: Run) -> AbstractContextManager[Callable[[int], Any]]:
+    """``result(place)``: what the work on that row returns or raises, by this process, several, or a cluster."""
+    if run.cluster:
+        return clustered(rows, work, run)
+    return processes(rows, work, run) if run.jobs > 1 and len(rows) > 1 else _here(rows, work, run)
+
+
+@contextmanager
+def _here(rows: Sequence[Row], work: Work[Any], run: Run) -> Iterator[Callable[[int], Any]]:
+    def result(place: int) -> Any:
+        run.begun(place)
+        return work(place, rows[place], run)
+
+    yield result
 
 
 def successful(outcomes: Iterable[Outcome[T]], what: str) -> list[Outcome[T]]:
