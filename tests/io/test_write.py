@@ -296,9 +296,7 @@ def test_what_may_be_anothers_stays(tmp_path, monkeypatch):
 
 def test_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    code = (
-        "import os; from uadtk.io.write import scratch\nwith scratch() as s: (s / 'a').touch(); os.kill(os.getpid(), 9)"
-    )
+    code = "import os; from uadtk.io.write import scratch\nwith scratch(): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
     (left,) = tmp_path.iterdir()
     assert stat.S_IMODE(left.stat().st_mode) == 0o700

@@ -96,6 +96,7 @@ def evaluate(
         No row that can be used, or none that could be read and scored.
     """
     refuse_copies(cohort)
+    digest = content_digest(cohort)
     rows = _usable(cohort, point, run)
     method = build_method(checkpoint, run)
     if point is not None:
@@ -103,6 +104,8 @@ def evaluate(
     with scratch() as folder:
         seen, failed = _see_all(rows, method, point, grid, folder, run, watch)
         found = pooled(seen, point is not None, run.seed)
+    if content_digest(cohort) != digest:
+        raise DataError("its files changed while they were measured", cohort.source, "Run the command again.")
     labelled = [one.result for one in seen if one.result.labelled]
     inside = sum(result.lesion_voxels - result.lesion_outside for result in labelled)
     brain = sum(result.brain_voxels for result in labelled)
@@ -117,7 +120,7 @@ def evaluate(
         measures=found.measures,
         precision_recall=found.precision_recall,
         histograms=found.histograms,
-        options=_options(checkpoint, cohort, point, run),
+        options=_options(checkpoint, cohort, digest, point, run),
         trained_on=sum(row.split == "train" for row in cohort),
     )
 
@@ -242,14 +245,16 @@ class _Work:
         return _Found(measure_scan(look, self.threshold, self.min_voxels), digest_of_scan(scan), shown)
 
 
-def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run) -> dict[str, Any]:
+def _options(
+    checkpoint: Checkpoint, cohort: Cohort, digest: str, point: OperatingPoint | None, run: Run
+) -> dict[str, Any]:
     header = checkpoint.header()
     return {
         **{key: header[key] for key in ("model", "preparation", "scorer", "cleaners")},
         "checkpoint_digest": checkpoint.digest,
         "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
-        "cohort_digest": content_digest(cohort),
+        "cohort_digest": digest,
         "min_voxels": floor_of(point),
         "seed": run.seed,
         "draws": DRAWS,

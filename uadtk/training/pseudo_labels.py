@@ -21,7 +21,7 @@ from uadtk.core.options import option
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Affine, Mask, Scan
-from uadtk.io.cohort import Cohort, Row, output_names, read_row
+from uadtk.io.cohort import Cohort, Row, content_digest, output_names, read_row
 from uadtk.io.memo import digest_of, read_memo, remembered, write_memo
 from uadtk.io.write import staged, write_nifti
 from uadtk.pipeline.each import each, successful
@@ -186,7 +186,7 @@ def _unlabelled(row: Row) -> Row:
 def _key(row: Row, method: Method, point: OperatingPoint, trust: Trust) -> dict[str, Any]:
     """Everything that the labels of a scan depend on; not its split."""
     return {
-        "scan": Cohort((replace(row, split=None),), "").digest(),
+        "scan": content_digest(Cohort((replace(row, split=None),), "")),
         "teacher": method.checkpoint.digest,
         "specs": list(map(str, (point.scorer, *point.cleaners))),
         "threshold": point.threshold,

@@ -136,8 +136,11 @@ def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run
         if any(outcome.error is None for outcome in outcomes):
             facts = None
     if facts is None:
-        with staged(folder, overwrite=True) as stage, storing(cache, "prepared slices", ROOM):
-            facts = write_memo(stage / _FACTS, FORMAT, key, _prepare_all(rows, recipe, masked, run, what, stage))
+        with staged(folder, overwrite=True, manifest=_FACTS) as stage, storing(cache, "prepared slices", ROOM):
+            found = _prepare_all(rows, recipe, masked, run, what, stage)
+            if slices_key(rows, recipe, masked) != key:
+                raise DataError("a scan changed while it was prepared", what, "Run the command again.")
+            facts = write_memo(stage / _FACTS, FORMAT, key, found)
     shape = (facts["slices"], recipe.pixels, recipe.pixels)
     image = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
     about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
