@@ -184,7 +184,7 @@ def test_a_checkpoint_of_a_missing_plugin(weighted: Path, scan: Path, tmp_path: 
 
     path = rewritten(weighted, tmp_path / "gone.safetensors", foreign)
     done = call("segment", scan, "--model", path, "-o", tmp_path / "out")
-    done.refused(5, f"{path}: needs model 'gone' of uadtk-gone 1.2, which is not installed. pip install uadtk-gone")
+    done.refused(5, f"{path}: needs model 'gone' of the package 'uadtk-gone', which is not installed. Install it")
     assert not (tmp_path / "out").exists()
     assert call("inspect", path).code == 0  # what is in it can be seen all the same
 

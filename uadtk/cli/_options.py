@@ -11,7 +11,7 @@ import typer
 from uadtk.core.errors import UsageError
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")]
-Threads = Annotated[int, typer.Option(min=0, help="Threads for torch; 0 is one per core.")]
+Threads = Annotated[int, typer.Option(min=0, max=1024, help="Threads for torch; 0 is one per core.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Model = Annotated[str, typer.Option(help="A shipped model by name, or a checkpoint (.safetensors).")]
 Scorer = Annotated[str | None, typer.Option(help="name:option=value,... in place of the checkpoint's scorer.")]
@@ -24,7 +24,7 @@ Grid = Annotated[
 Trust = Annotated[
     Literal["sform", "qform"] | None, typer.Option(help="Use this part of a NIfTI header that contradicts itself.")
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Processes that do scans at the same time; they share the threads.")]
+Jobs = Annotated[int, typer.Option(min=1, max=1024, help="Processes that do scans at once; they share the threads.")]
 Cluster = Annotated[
     str, typer.Option(help="Dask: address of a scheduler (tcp://...) that does the scans, or 'local'; [cluster] extra.")
 ]

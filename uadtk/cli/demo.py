@@ -18,7 +18,7 @@ def demo(
     lesions: Annotated[
         Literal["tumour", "ms"], typer.Option(help="What is planted: one large or many small.")
     ] = "tumour",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another patient.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed, another patient.")] = 1,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:

@@ -36,9 +36,9 @@ def segment(
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask of the scan, on its grid.")] = None,
     min_voxels: Annotated[
         int | None,
-        typer.Option(min=1, help="Smallest component to keep, in voxels; default: that of the calibration, or 8."),
+        typer.Option(min=1, max=2**31, help="Smallest component to keep, in voxels; default: the calibration's, or 8."),
     ] = None,
-    min_volume_ml: Annotated[float | None, typer.Option(min=0, help="The same in ml.")] = None,
+    min_volume_ml: Annotated[float | None, typer.Option(min=0, max=1e6, help="The same in ml.")] = None,
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse scans that the gate warns about (amber).")] = False,

@@ -27,7 +27,7 @@ def _settings(
     labels: Annotated[Path | None, typer.Option(help="Folder for the teacher's labels.  [beside the output]")] = None,
     student: Annotated[str, typer.Option(help="A model that learns from labels: name:option=value,...")] = "unet",
     cleaner: Cleaner = None,
-    rounds: Annotated[int, typer.Option(min=1, help="The student of a round teaches the next.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="The student of a round teaches the next.")] = 1,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Pause after this many minutes; the same command resumes.")
     ] = None,

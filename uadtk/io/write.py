@@ -64,6 +64,22 @@ def refuse_file(path: Path, overwrite: bool) -> None:
         raise UsageError("the folder is not writable", str(parent), "Choose another output.")
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Before any work: files can be made in a folder, which need not exist yet. Raises UsageError."""
+    fix = "Choose another output."
+    try:
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+        if not there.is_dir():
+            raise UsageError("a file is where a folder should be", str(there), fix)
+        os.lstat(folder / ("n" * 60))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(f"cannot be used ({error.strerror})", str(folder), fix) from None
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError("the folder is not writable", str(there), fix)
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file atomically, replacing an existing one; missing folders are created.
 

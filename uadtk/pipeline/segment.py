@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from uadtk import registry
+from uadtk.core.errors import UsageError
 from uadtk.core.finding import Finding, Light, Reason, Segmentation
 from uadtk.core.machine import require_memory
 from uadtk.core.run import Run
@@ -46,6 +47,12 @@ class Rules:
     min_voxels: int | None = None
     min_volume_ml: float | None = None
     worst: Light = "amber"
+
+    def __post_init__(self) -> None:
+        if self.min_volume_ml is not None and not 0 <= self.min_volume_ml <= 1e6:  # NaN is neither
+            raise UsageError("is no volume", f"--min-volume-ml {self.min_volume_ml}", "Give millilitres, 0 or more.")
+        if self.min_voxels is not None and not 1 <= self.min_voxels <= 2**31:
+            raise UsageError("is no size", f"--min-voxels {self.min_voxels}", "Give voxels, 1 or more.")
 
     def smallest(self, voxel_ml: float, point: OperatingPoint) -> int:
         if self.min_volume_ml is not None:
