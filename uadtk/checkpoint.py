@@ -76,13 +76,14 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        facts = {"model": self.model, "options": self.options, "preparation": opts.as_dict(self.preparation)}
+        facts = {"model": self.model, "options": self.options, "preparation": self.preparation.identity()}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + self.weights).hexdigest()
 
     def point(self, name: str | None) -> OperatingPoint:
-        """The operating point of that name; None: the only one, or ``p98`` if there are several."""
+        """The operating point of that name; None: the only one, or ``default`` or ``p98`` if there are several."""
         names = [point.name for point in self.points]
-        found = named_point(self.points, name or ("p98" if len(names) > 1 else names[0] if names else ""))
+        several = "default" if "default" in names else "p98"
+        found = named_point(self.points, name or (several if len(names) > 1 else names[0] if names else ""))
         if found is not None:
             return found
         if not names:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from uadtk.core.errors import UadtkError
 from uadtk.core.run import Run, silent, untracked
 from uadtk.core.text import shown
+from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.results import HEADER, ScanState
 
 
@@ -22,6 +23,7 @@ class Reporter:
         self.run, self.names, self.form = run, names, form
         self.counts: Counter[str] = Counter()
         self._start = time.monotonic()
+        self._point: dict[str, Any] = {}
         if form == "table":
             print(HEADER, flush=True)
         if form == "json":
@@ -31,6 +33,8 @@ class Reporter:
 
     def ended(self, state: ScanState, error: UadtkError | None) -> None:
         self.counts["before" if state.before else "done" if error is None else "failed"] += 1
+        if error is None:
+            self._point = state.provenance["options"]["point"]
         if self.form == "table":
             print(state.row(), flush=True)
         elif self.form == "json":
@@ -43,7 +47,10 @@ class Reporter:
         if self.form == "json":
             counts = {key: self.counts[key] for key in ("done", "failed", "before")}
             self._event(event="finished", scans=len(self.names), **counts, seconds=round(seconds, 3))
-        elif before:
+            return
+        if self._point and (usual := OperatingPoint.from_json(self._point).lesion_free):
+            self.run.say(f"lesion-free scans have {usual}")
+        if before:
             self.run.say(f"{before} of {len(self.names)} were done before; --overwrite does them again")
 
     def _begun(self, place: int) -> None:

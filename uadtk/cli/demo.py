@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from uadtk.cli._options import Device, Model, Threads
+from uadtk.cli._options import DEFAULT_MODEL, Device, Model, Threads
 
 
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to; replaced if it is there.")] = Path(
         "uadtk-demo"
     ),
-    model: Model = "scalespace",
+    model: Model = DEFAULT_MODEL,
     lesions: Annotated[
         Literal["tumour", "ms"], typer.Option(help="What is planted: one large or many small.")
     ] = "tumour",

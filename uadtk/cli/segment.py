@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from uadtk.cli._options import (
+    DEFAULT_MODEL,
     Cleaner,
     Cluster,
     Device,
@@ -27,7 +28,7 @@ def segment(
     scans: Annotated[
         list[Path], typer.Argument(help="Scans (NIfTI, DICOM, ...), a folder, a BIDS tree or a cohort.tsv.")
     ],
-    model: Model = "scalespace",
+    model: Model = DEFAULT_MODEL,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("uadtk-out"),
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
     threshold: Annotated[

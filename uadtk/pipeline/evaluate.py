@@ -29,7 +29,7 @@ from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
 from uadtk.pipeline.each import each, successful
-from uadtk.pipeline.point import check_point, floor_of
+from uadtk.pipeline.point import MIN_VOXELS, check_point, floor_of
 from uadtk.pipeline.score import Method, build_method, score_map, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
@@ -198,7 +198,7 @@ def _see_all(
         with storing(folder, "scores", ROOM):
             return found.fresh.keep(folder / f"{place:06d}")
 
-    work = _Work(method, None if point is None else point.threshold, floor_of(point), grid, watch)
+    work = _Work(method, point, grid, watch)
     outcomes = list(each(rows, work, run, "evaluating", finish=store))
     seen = [outcome.result for outcome in successful(outcomes, "evaluated")]
     return seen, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
@@ -218,8 +218,7 @@ class _Work:
     """Scores and measures a row."""
 
     method: Method
-    threshold: float | None
-    min_voxels: int
+    point: OperatingPoint | None
     grid: Grid
     watch: Watch | None
 
@@ -242,7 +241,9 @@ class _Work:
             truth = None if truth is None else prepared.to_slices(truth).T
             voxel_ml = math.prod(prepared.spacing_mm) / 1000
         look = Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
-        return _Found(measure_scan(look, self.threshold, self.min_voxels), digest_of_scan(scan), shown)
+        threshold = None if self.point is None else self.point.threshold
+        fresh = measure_scan(look, threshold, floor_of(self.point, voxel_ml))
+        return _Found(fresh, digest_of_scan(scan), shown)
 
 
 def _options(
@@ -255,7 +256,8 @@ def _options(
         "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
         "cohort_digest": digest,
-        "min_voxels": floor_of(point),
+        "min_voxels": (point and point.min_voxels) or (None if point and point.min_ml is not None else MIN_VOXELS),
+        "min_ml": point and point.min_ml,
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,

@@ -63,6 +63,11 @@ def findings_record(result: Segmentation) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in result.findings],
         "total_volume_ml": total_ml(result),
         "operating_point": {"name": result.point.name, "threshold": result.point.threshold},
+        "lesion_free_scans": {
+            key.removeprefix("findings_"): value
+            for key, value in result.point.measured.items()
+            if key.startswith("findings_")
+        },
         "gate": {key: value for key, value in result.gate.to_json().items() if key != "measured"},
         "space": "RAS+ millimetres of the scan",
         "use": "Research only. Not a medical device.",

@@ -26,7 +26,7 @@ from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.score import Method, cleaned, raw_slices
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.geometry import bounding_box
-from uadtk.preparation.lesion_free import lesion_free, lesion_of
+from uadtk.preparation.lesion_free import lesion_of, normal_voxels
 
 GRIDS: tuple[Grid, ...] = get_args(Grid)
 Masks = dict[str, NDArray[np.bool_]]
@@ -107,7 +107,7 @@ class _Work:
         lesion = lesion_of(row, scan, run)
         prepared = prepare(scan, self.method.checkpoint.preparation, run, brain_mask)
         raw, _maps = raw_slices(prepared, self.method, run)
-        free = lesion_free(row, scan, lesion)
+        free = normal_voxels(row, scan, lesion)
         voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
         chains = [[registry.build("cleaners", spec) for spec in chain] for chain in self.chains]
         scores = [cleaned(raw, prepared, cleaners) for cleaners in chains]
@@ -173,7 +173,7 @@ def for_thresholder(thresholder: Any, scans: Sequence[ScoredScan], place: int, g
     labelled = thresholder.needs_lesions
     usable = [scan for scan in scans if (scan.labelled if labelled else scan.normal[grid] > 0)]
     if not usable:
-        raise DataError(f"no calibration scan with {'a lesion mask' if labelled else 'lesion-free slices'}")
+        raise DataError(f"no calibration scan with {'a lesion mask' if labelled else 'lesion-free tissue'}")
     check_subjects(thresholder, (scan.subject for scan in usable))
     return ScoredScans(usable, place, grid, "brain" if labelled else "normal")
 

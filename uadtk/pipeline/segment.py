@@ -16,7 +16,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.finding import Finding, Light, Reason, Segmentation
 from uadtk.core.machine import require_memory
 from uadtk.core.run import Run
-from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.read import located
@@ -56,8 +56,8 @@ class Rules:
 
     def smallest(self, voxel_ml: float, point: OperatingPoint) -> int:
         if self.min_volume_ml is not None:
-            return max(1, int(np.ceil(self.min_volume_ml / voxel_ml - 1e-9)))
-        return self.min_voxels or floor_of(point)
+            return voxels_in(self.min_volume_ml, voxel_ml)
+        return self.min_voxels or floor_of(point, voxel_ml)
 
 
 def segment(
@@ -89,8 +89,8 @@ def segment(
     admit(gate, rules.worst, name)
     scoring = score_prepared(scan, prepared, method, run)
     smallest = rules.smallest(scan.voxel_ml, point)
-    if point.min_voxels is not None and smallest < point.min_voxels:
-        calibrated = f"'{point.name}' was calibrated for components of {point.min_voxels} voxels or more"
+    if point.smallest and smallest < floor_of(point, scan.voxel_ml):
+        calibrated = f"'{point.name}' was calibrated for components of {point.smallest} or more"
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
         above = scoring.score.zyx > np.float32(point.threshold)

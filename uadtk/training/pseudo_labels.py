@@ -25,6 +25,7 @@ from uadtk.io.cohort import Cohort, Row, content_digest, output_names, read_row
 from uadtk.io.memo import digest_of, read_memo, remembered, write_memo
 from uadtk.io.write import staged, write_nifti
 from uadtk.pipeline.each import each, successful
+from uadtk.pipeline.point import floor_of
 from uadtk.pipeline.score import Method
 from uadtk.pipeline.segment import Rules, segment
 from uadtk.preparation.geometry import stored_axis
@@ -149,7 +150,7 @@ def _label(
 ) -> dict[str, Any]:
     """Label one scan and write its files, all or none."""
     scan, brain_mask = read_row(row, run)
-    rules = Rules(max(trust.min_voxels, point.min_voxels or 1))
+    rules = Rules(max(trust.min_voxels, floor_of(point, scan.voxel_ml) if point.smallest else 1))
     found = segment(scan, method, point, run, brain_mask, rules)
     again = _found_mirrored(found, method, rules, run) if trust.mirrored else None
     lesion, ignored = believed(found, trust, again)

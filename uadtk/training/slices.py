@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from uadtk.core import options as opts
 from uadtk.core.errors import DataError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
@@ -153,7 +152,7 @@ def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[s
     return {
         "cohort": Cohort(tuple(rows), "").digest(),
         "images": [[row.image.name, _changed(row.image)] for row in rows],
-        "preparation": opts.as_dict(recipe),
+        "preparation": recipe.identity(),
         "masked": masked,
         "uadtk": VERSION,
     }
