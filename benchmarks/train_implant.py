@@ -8,6 +8,9 @@ with 5 mm and of 8 with 3 mm, so that many heads contribute a few slices each. W
 held-out slices (the `lgg` validation split and four more phantoms) with kinds of implants that are never trained on, so
 no lesion influences the selection. The test split is not read.
 
+With `--fold 1/2` and `--fold 2/2`, two more models leave out one half of the patients each: `crossfit.py` calibrates
+operating points on the patients that a model has not seen.
+
 Each step is a uadtk command, printed before it runs. A step whose output exists is not repeated; an interrupted
 training resumes after its last complete epoch when the same command is run again.
 """
@@ -50,6 +53,7 @@ def main() -> None:
     parser.add_argument("--epochs", default="40")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--shapes", type=Path, help="Output of `lesion_shapes.py`: outlines of real lesions.")
+    parser.add_argument("--fold", help="As 1/2: leave out every second `lgg` patient, beginning with the first.")
     parser.add_argument("--minutes", help="Pause after this time; the same command resumes.")
     arguments = parser.parse_args()
     data, work = arguments.data.resolve(), arguments.work.resolve()
@@ -57,16 +61,18 @@ def main() -> None:
     for name, settings in PHANTOMS.items():
         if not (work.parent / name / "cohort.tsv").exists():
             uadtk("phantom", "-o", str(work.parent / name), "--labels", str(data / "labels"), *settings)
-    cohort, kind = work / "cohort.tsv", "shapes-" if arguments.shapes else ""
-    output = work / f"implant-{kind}{arguments.width}-{arguments.seed}.safetensors"
+    kind = "shapes-" if arguments.shapes else ""
+    part = f"-fold{arguments.fold.replace('/', 'of')}" if arguments.fold else ""
+    cohort, slices = work / f"cohort{part}.tsv", work / f"slices{part}"
+    output = work / f"implant-{kind}{arguments.width}-{arguments.seed}{part}.safetensors"
     if not cohort.exists():
-        write_cohort(cohort, data, work)
+        write_cohort(cohort, data, work, arguments.fold)
     if finished(output):
         return
     pause = ("--minutes", arguments.minutes) if arguments.minutes else ()
     again = ("--overwrite",) if output.exists() else ()
     long = ("--epochs", arguments.epochs, "--patience", arguments.epochs, "--seed", arguments.seed)
-    model = ["--width", arguments.width, "--slices", str(work / "slices")]
+    model = ["--width", arguments.width, "--slices", str(slices)]
     model += ["--shapes", str(arguments.shapes.resolve())] if arguments.shapes else []
     uadtk("train", "implant", str(cohort), "-o", str(output), *model, *SCHEDULE, *long, *pause, *again)
 
@@ -75,14 +81,23 @@ def finished(output: Path) -> bool:
     return output.exists() and not output.with_name(output.name + ".resume").exists()
 
 
-def write_cohort(path: Path, data: Path, work: Path) -> None:
-    """Gliomas and phantoms for training and validation, with absolute paths."""
+def write_cohort(path: Path, data: Path, work: Path, fold: str | None = None) -> None:
+    """Gliomas and phantoms for training and validation, with absolute paths; without the patients of a fold."""
     rows = [row for row in read_cohort(data / "cohort.tsv").where(collection="lgg") if row.split != "test"]
+    left_out = {row.subject for row in fold_of(data, fold)} if fold else set()
+    rows = [row for row in rows if row.subject not in left_out]
     rows += [row for name in PHANTOMS for row in phantoms(work.parent / name, work / "thinned")]
     with path.open("w", encoding="utf-8", newline="") as out:
         table = csv.DictWriter(out, COLUMNS, delimiter="\t", extrasaction="ignore", restval="", lineterminator="\n")
         table.writeheader()
         table.writerows(vars(row) for row in rows)
+
+
+def fold_of(data: Path, fold: str) -> list[Row]:
+    """The `lgg` training patients of fold ``k/n``: every n-th, beginning with the k-th, so that sites are mixed."""
+    k, n = (int(part) for part in fold.split("/"))
+    patients = [row for row in read_cohort(data / "cohort.tsv").where(collection="lgg") if row.split == "train"]
+    return patients[k - 1 :: n]
 
 
 def phantoms(folder: Path, thinned: Path) -> Iterator[Row]:

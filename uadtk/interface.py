@@ -31,22 +31,25 @@ from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
-from uadtk.core.finding import Light, Segmentation
+from uadtk.core.finding import Light
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
-from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
+from uadtk.io.cohort import Cohort, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
+from uadtk.io.results import ScanState
 from uadtk.io.write import refuse_file
 from uadtk.pipeline.admit import warn
+from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_scorer
-from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of_array, source_of_file
+from uadtk.pipeline.segment import Rules, provenance, segment
+from uadtk.pipeline.sources import is_path, remembering, source_of
 from uadtk.pipeline.threshold import calibrate
 from uadtk.result import Result
 from uadtk.training.resume import refuse_checkpoint
@@ -70,6 +73,8 @@ def open(
     threads: int = 0,
     seed: int = 0,
     trust: Trust | None = None,
+    jobs: int = 1,
+    cluster: str = "",
 ) -> OpenModel:
     """A shipped model by name, or a checkpoint file (``.safetensors``), ready to use.
 
@@ -79,12 +84,12 @@ def open(
         In place of the checkpoint's own: ``"residual"``, ``["erode:iterations=3", "median"]``; ``[]`` for none.
     device
         ``auto``, ``cpu`` or ``cuda``.
-    threads
-        For torch; 0 is one per core.
-    seed
-        Decides bootstrap intervals.
+    threads, seed
+        Threads of torch, 0 is one per core; what bootstrap intervals depend on.
     trust
         ``sform`` or ``qform``, where they contradict each other in a NIfTI header.
+    jobs, cluster
+        The scans of a cohort are done by this many processes, or by a Dask cluster (address, or ``local``).
 
     Raises
     ------
@@ -94,7 +99,7 @@ def open(
         The checkpoint, its plugin, or the device cannot be used.
     """
     checkpoint = opened(model, scorer, cleaners)
-    return OpenModel(checkpoint, make_run(device, threads, seed, trust))
+    return OpenModel(checkpoint, make_run(device, threads, seed, trust, jobs, cluster))
 
 
 def opened(model: PathLike, scorer: str | None, cleaners: Sequence[str] | None) -> Checkpoint:
@@ -155,16 +160,16 @@ class OpenModel:
         """
         chosen = self._point(point)
         self.run.timings.clear()
-        with self.run.stage("read"):
+        with self.run.stage("read"), source_of(scan, brain_mask) as source:
             image = as_scan(scan, affine, self.run.trust)
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         for note in image.notes:
             self.run.say(note)
         rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
-        source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
-        found = segment(image, self.method, chosen, self.run, mask, rules, source)
-        warn(found.gate, source or "scan", self.run)
-        record = provenance(_source(scan, image, brain_mask), self.method, chosen, rules, found, self.run)
+        name = str(scan) if is_path(scan) else ""
+        found = segment(image, self.method, chosen, self.run, mask, rules, name)
+        warn(found.gate, name or "scan", self.run)
+        record = provenance(remembering(source, image, mask), self.method, chosen, rules, found, self.run)
         return Result(replace(found, provenance=record), _name(scan, image), self.run)
 
     def segment_cohort(
@@ -178,13 +183,21 @@ class OpenModel:
         overwrite: bool = False,
         strict: bool = False,
         force: bool = False,
-    ) -> Iterator[tuple[str, Outcome[Segmentation]]]:
-        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line."""
-        rows = list(chosen_rows(cohort, split, self.run))
-        chosen, names = self._point(point), output_names(rows)
+        shard: tuple[int, int] = (1, 1),
+    ) -> Iterator[tuple[str, Outcome[ScanState]]]:
+        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
+
+        Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
+        ``shard`` (i, n): only each n-th scan from the i-th; any number of machines may write to one folder.
+        """
+        everything = list(chosen_rows(cohort, split, self.run))
+        first, step = shard[0] - 1, shard[1]
+        rows, names = everything[first::step], output_names(everything)[first::step]
+        chosen = self._point(point)
         rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
         folder = Path(output)
-        outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite)
+        alone = len(everything) == 1
+        outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite, alone)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
     def threshold(
@@ -302,6 +315,8 @@ def train(
     slices: PathLike | None = None,
     device: str = "auto",
     threads: int = 0,
+    jobs: int = 1,
+    cluster: str = "",
     overwrite: bool = False,
     **options: Any,
 ) -> OpenModel:
@@ -317,8 +332,8 @@ def train(
         Preparation, as ``"side=256,denoise=yes"``.
     minutes
         Pause after this long; the same call resumes.
-    slices
-        Folder for prepared slices, to share them with other trainings on the same scans.
+    slices, jobs, cluster
+        Folder for prepared slices, to share them with other trainings; who prepares them, as in :func:`uadtk.open`.
     **options
         Options of the model (``latent=64``) and of the schedule (``epochs=20``), as ``uadtk train MODEL --help`` lists.
 
@@ -337,7 +352,7 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
-    run = make_run(device, threads, schedule.seed)
+    run = make_run(device, threads, schedule.seed, None, jobs, cluster)
     cache = None if slices is None else Path(slices)
     trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)
     return OpenModel(trained, run)
@@ -375,22 +390,11 @@ def strategy_of(strategy: str | None, budget: str | None) -> Spec:
     return Spec.parse(strategy or "healthy-fp").having(budget=budget)
 
 
-def _source(scan: Any, image: Scan, brain_mask: Any) -> dict[str, Any]:
-    mask = os.fspath(brain_mask) if _is_path(brain_mask) else "in memory" if brain_mask is not None else ""
-    if _is_path(scan):
-        return source_of_file(Row("", Path(scan), Path(mask) if mask else None), image)
-    return {**source_of_array(image), "brain_mask": mask}
-
-
 def _name(scan: Any, image: Scan) -> str:
     """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
-    if not _is_path(scan):
+    if not is_path(scan):
         return "scan"
     return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
-
-
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str | os.PathLike)
 
 
 __all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import rankdata
 
-from uadtk.cleaners import erode, median, prior
+from uadtk.cleaners import erode, fill, median, prior
 from uadtk.core.errors import UsageError
 from uadtk.core.options import build
 
@@ -118,6 +118,47 @@ def test_the_prior_weighs_by_the_rank_of_the_intensity_in_the_brain(power: float
     assert not weighted[~brain].any()
     # Intensities are counted in steps of 1/65535 of the brightest: neighbours in rank may be taken for equal.
     np.testing.assert_allclose(weighted[brain], score[brain] * rank**power, atol=2.5 * 2 / brain.sum())
+
+
+def test_smoothing_lifts_a_lesion_over_noise_and_lowers_the_rim() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(0.6, 0.1, (9, 32, 32)).astype(np.float32).clip(0.1)
+    brain = np.ones(image.shape, bool)
+    image[4, 10:14, 10:14], image[4, 20, 20], image[4, 0, 16] = (
+        0.9,
+        0.9,
+        0.9,
+    )  # a lesion, a bright voxel, one at the rim
+    score = np.ones(image.shape, np.float32)
+    plain, smooth = (
+        prior.Cleaner(prior.Options(8, mm)).clean(score, image, brain, (5.0, 1.0, 1.0))[4] for mm in (0, 2)
+    )
+    assert plain[12, 12] == pytest.approx(plain[20, 20]) == pytest.approx(plain[0, 16])
+    assert smooth[12, 12] > 1.5 * smooth[20, 20] > 1.5 * smooth[0, 16]
+
+
+def test_the_hole_of_a_large_finding_is_filled_and_a_small_one_is_left_alone() -> None:
+    score = np.zeros((9, 64, 64), np.float32)
+    score[:, 8:40, 8:40], score[:, 22:26, 22:26], score[4, 56, 56] = 0.8, 0.0, 0.8
+    brain = np.ones(score.shape, bool)
+    brain[:, :, 60:] = False
+    filled = fill.Cleaner(fill.Options(5.0)).clean(score, 0 * score, brain, (5.0, 1.0, 1.0))
+    assert (filled >= score).all()
+    assert filled[4, 24, 24] > 0.5
+    assert filled[4, 56, 57] < 0.01
+    assert not filled[:, :, 60:].any()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.4, 8.0))
+def test_fill_and_prior_are_continuous_in_the_spacing(mm: float) -> None:
+    rng = np.random.default_rng(3)
+    score = ndimage.gaussian_filter(rng.random((24, 40, 40)), (1.0, 1.5, 1.5)).astype(np.float32)
+    image, brain = rng.random(score.shape, dtype=np.float32), np.ones(score.shape, bool)
+    for cleaner in (fill.Cleaner(fill.Options()), prior.Cleaner(prior.Options(8, 2))):
+        one, other = (cleaner.clean(score, image, brain, (z, 1.0, 1.0)) for z in (mm, mm * 1.001))
+        cut = np.quantile(one, 0.95)
+        assert np.count_nonzero((one > cut) ^ (other > cut)) <= 0.01 * np.count_nonzero(one > cut)
 
 
 def test_the_prior_of_nothing() -> None:

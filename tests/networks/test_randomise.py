@@ -137,12 +137,15 @@ def test_some_are_blurred_some_sharpened_and_noise_differs() -> None:
     assert (ratio > 2).float().mean() > 0.1
 
 
-def test_three_masks_in_ten_are_wrong_near_the_rim() -> None:
+def test_about_half_of_the_masks_are_wrong_near_the_rim() -> None:
+    """30 % by up to 3 mm, 30 % with remnants of skull."""
     _, brain = acquired(IMAGE, BRAIN, PIXEL_MM, seeded())
     wrong = (brain ^ BRAIN).flatten(1).any(1)
-    assert 0.15 < wrong.float().mean() < 0.5
-    deep, far = spread(BRAIN, round(12 / PIXEL_MM)) > 0.99, spread(BRAIN, round(12 / PIXEL_MM)) < 0.01
+    assert 0.3 < wrong.float().mean() < 0.65
+    deep, far = spread(BRAIN, round(12 / PIXEL_MM)) > 0.99, spread(BRAIN, round(52 / PIXEL_MM)) < 0.01
     assert brain[deep].all()
     assert not brain[far].any()
+    beyond = brain & (spread(BRAIN, round(12 / PIXEL_MM)) < 0.01)  # 6 mm outside: remnants alone
+    assert 0.04 < beyond.flatten(1).any(1).float().mean() < 0.3
     assert (brain & ~BRAIN).any()
     assert (BRAIN & ~brain).any()

@@ -18,11 +18,13 @@ from uadtk.core.errors import UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
+from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.cohort import read_cohort
+from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.score import Method, build_method, score_map
-from uadtk.pipeline.segment import Rules, segment, segment_cohort, segment_file
-from uadtk.pipeline.threshold import calibrate
+from uadtk.pipeline.segment import Rules, segment, segment_file
+from uadtk.pipeline.threshold import calibrate, cross_calibrate
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +164,7 @@ def test_one_failure_is_one_outcome(method: Method, small_cohort: Path, tmp_path
     assert [(outcome.place, outcome.row) for outcome in outcomes] == list(enumerate(rows))
     assert [outcome.error is None for outcome in outcomes] == [True, False, True]
     assert "bad.nii.gz" in str(outcomes[1].error)
-    assert not list((tmp_path / "out").glob("s1_*"))
+    assert [path.name for path in (tmp_path / "out").glob("s1_*")] == ["s1_failure.json"]
     assert (tmp_path / "out" / "s2_report.html").exists()
 
 
@@ -182,6 +184,37 @@ def test_calibration_leaves_lesion_slices_out(method: Method, small_cohort: Path
     assert sick.measured["voxel_fpr"] == pytest.approx(0.02, abs=0.005)
     assert sick.name == "sick"
     assert sick.scans == 1
+
+
+def test_a_floor_in_ml_is_as_many_voxels_as_the_scan_needs(method: Method) -> None:
+    point = replace(method.checkpoint.point("p98"), min_ml=0.05)
+    assert Rules().smallest(0.004, point) == 13
+    assert Rules().smallest(0.1, point) == 1
+    assert Rules(min_voxels=5).smallest(0.004, point) == 5
+    assert point.smallest == "0.05 ml"
+    assert OperatingPoint.from_json(point.to_json()) == point
+    assert "min_ml" not in replace(point, min_ml=None).to_json()  # as older versions have written it
+
+
+def test_a_point_remembers_how_many_findings_lesion_free_scans_have(method: Method, small_cohort: Path) -> None:
+    point = calibrate(method.checkpoint, read_cohort(small_cohort).split("test"), Spec("p98"), "sick", Run())
+    measured = point.measured
+    assert measured["findings_scans"] == 1
+    assert measured["findings_median"] == measured["findings_p80"]
+    assert point.lesion_free.endswith("in 80 % (n = 1)")
+    labelled = calibrate(method.checkpoint, read_cohort(small_cohort).split("test"), Spec("validation"), "", Run())
+    assert not labelled.lesion_free
+
+
+def test_each_part_of_the_scans_may_have_a_checkpoint_of_its_own(method: Method, small_cohort: Path) -> None:
+    rows, checkpoint = read_cohort(small_cohort).split("train"), method.checkpoint
+    one, *others = rows
+    parts = [(checkpoint, Cohort((one,), "a")), (checkpoint, Cohort(tuple(others), "b"))]
+    together = calibrate(checkpoint, rows, Spec("p98"), "p", Run())
+    assert replace(cross_calibrate(checkpoint, parts, Spec("p98"), "p", Run()), date=together.date) == together
+    coarse = replace(checkpoint, preparation=replace(checkpoint.preparation, field_mm=260.0))
+    other = cross_calibrate(checkpoint, [(coarse, parts[0][1]), parts[1]], Spec("p98"), "p", Run())
+    assert other.threshold != together.threshold  # its scan was scored by the other checkpoint
 
 
 def test_the_threshold_command_of_a_copied_checkpoint_keeps_its_weights(method: Method, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.score import build_method, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
-from uadtk.preparation.lesion_free import lesion_free, lesion_of
+from uadtk.preparation.lesion_free import lesion_of, normal_voxels
 from uadtk.study import multiverse as module
 from uadtk.study.multiverse import chain, multiverse
 
@@ -117,7 +117,7 @@ def test_on_the_models_grid_the_threshold_is_calibrated_there(
     for row in table.split("validation"):
         scan, _ = read_row(row, Run())
         prepared = prepare(scan, checkpoint.preparation, Run())
-        abnormal = prepared.to_slices(~lesion_free(row, scan, lesion_of(row, scan, Run())))
+        abnormal = prepared.to_slices(~normal_voxels(row, scan, lesion_of(row, scan, Run())))
         values.append(score_slices(prepared, method, Run())[0][prepared.brain & ~abnormal])
     point = calibrate(checkpoint, table.split("validation"), Spec("p98"), "p", Run())
     point = replace(point, threshold=float(np.quantile(np.concatenate(values), 0.98)))

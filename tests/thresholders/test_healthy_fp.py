@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +280,8 @@ def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
     assert done.out == (
         f"{mine}: healthy-fp = {point.threshold:.6g} (at most 1 lesion/scan in 50 % of healthy scans, confidence 50 %, "
         f"components of 8 voxels or more; 3 scans; over_budget 0.3333, over_budget_limit 0.5, bound 0.5, "
-        f"next_within 0.5, rank 2, subjects 3, needed_for_half_epsilon 3, interval {low:.6g} to {high:.6g})\n"
+        f"next_within 0.5, rank 2, subjects 3, needed_for_half_epsilon 3, interval {low:.6g} to {high:.6g}; "
+        f"lesion-free scans have {point.lesion_free})\n"
     )
     shown = call("inspect", mine).out
     block = shown[shown.index(f"point        healthy-fp: score > {point.threshold:.6g}\n") :]
@@ -331,8 +333,23 @@ def test_slices_of_patients_are_said_to_be_a_part(small_cohort: Path, tmp_path: 
                 "-o", path)  # fmt: skip
     assert done.code == 0
     counted = checkpoints.load(path).points[0].measured["brain_counted"]
-    assert 0.3 < counted < 0.95
+    assert 0.3 < counted < 0.99
     assert done.err == (
-        f"only lesion-free slices were counted ({counted:.0%} of the brain): "
+        f"only lesion-free tissue was counted ({counted:.0%} of the brain): "
         "any guarantee per scan holds for that part of it\n"
     )
+
+
+def test_components_can_be_counted_from_a_volume_on() -> None:
+    """Two components of 3 voxels: 0.05 ml asks for 3 voxels of 20 mm3, and for 6 of 10 mm3."""
+    score = np.zeros((9, 5, 5), np.float32)
+    score[1:4, 1, 1], score[5:8, 3, 3] = 0.4, 0.7
+
+    def chosen(voxel_ml: float) -> Choice:
+        scans = [replace(scan(score, subject=f"s{n}"), voxel_ml=voxel_ml) for n in range(11)]
+        return choose(scans, budget="1 lesion/scan", min_ml=0.05)
+
+    assert chosen(0.02).threshold == pytest.approx(0.4)
+    assert chosen(0.01).threshold == 0
+    assert (chosen(0.02).min_ml, chosen(0.02).min_voxels) == (0.05, None)
+    assert "components of 0.05 ml or more" in chosen(0.02).target

@@ -2,6 +2,10 @@
 
 The study keeps residuals only where the image is among the brightest (its hyper-intensity prior, a hard cut at a
 quantile). Here it is continuous: the score is multiplied by the voxel's intensity rank among the brain's voxels.
+
+Noise moves the rank of a voxel, and lesions are larger than a voxel. With ``smooth_mm`` the rank is the geometric mean
+of two: that of the voxel, and that of the scan smoothed with a Gaussian, for which the outside of the brain is 0. So a
+bright voxel at the rim of the brain, often a remnant of the skull, ranks lower.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from uadtk.plugin import option
 
@@ -18,7 +23,10 @@ LEVELS = 65535  # intensity bins up to the brightest value, for ranking
 
 @dataclass(frozen=True)
 class Options:
-    power: float = option(1.0, "Exponent of the rank in (0, 1]; 0 disables the prior.", ge=0, le=10)
+    power: float = option(1.0, "Exponent of the rank in (0, 1]; 0 disables the prior.", ge=0, le=64)
+    smooth_mm: float = option(
+        0.0, "Standard deviation of the smoothing for half of the exponent, in mm; 0 is none.", ge=0, le=20
+    )
 
 
 class Cleaner:
@@ -34,10 +42,19 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        weighted = np.zeros_like(score)
-        values = image[brain]
-        if values.size:
-            grey = (values * (LEVELS / max(float(values.max()), 1e-6))).astype(np.int32)
-            share = np.cumsum(np.bincount(grey, minlength=LEVELS + 1)) / values.size
-            weighted[brain] = score[brain] * (share**self.options.power).astype(np.float32)[grey]
-        return weighted
+        power, smooth_mm = self.options.power, self.options.smooth_mm
+        if not smooth_mm:
+            return score * ranked(image, brain, power)
+        smooth = gaussian_filter(image * brain, [smooth_mm / mm for mm in spacing_mm], mode="constant")
+        return score * ranked(image, brain, power / 2) * ranked(smooth, brain, power / 2)
+
+
+def ranked(image: NDArray[np.float32], brain: NDArray[np.bool_], power: float) -> NDArray[np.float32]:
+    """The share of the brain's voxels that are at most as bright, in (0, 1], to the ``power``; 0 outside the brain."""
+    found = np.zeros_like(image)
+    values = image[brain]
+    if values.size:
+        grey = (values * (LEVELS / max(float(values.max()), 1e-6))).astype(np.int32)
+        share = np.cumsum(np.bincount(grey, minlength=LEVELS + 1)) / values.size
+        found[brain] = (share**power).astype(np.float32)[grey]
+    return found

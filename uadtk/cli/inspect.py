@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._options import Model
+from uadtk.cli._options import DEFAULT_MODEL, Model
 
 if TYPE_CHECKING:
     from uadtk.core.thresholder import OperatingPoint
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def inspect(
     what: Annotated[str, typer.Argument(help="A shipped model by name, a checkpoint (.safetensors), or a scan.")],
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    model: Model = "scalespace",
+    model: Model = DEFAULT_MODEL,
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask of a scan, on its grid.")] = None,
 ) -> None:
     """Show the contents of a checkpoint, or the gate's findings about a scan.
@@ -95,7 +95,7 @@ def _facts(point: OperatingPoint) -> dict[str, str]:
         "target": point.target,
         "interval": "[{:.6g}, {:.6g}]".format(*point.interval) if point.interval else "none",
         "scans": f"{point.scans}, digest {point.digest[:16]}",
-        **({"components": f"{point.min_voxels} voxels or more"} if point.min_voxels else {}),
+        **({"components": f"{point.smallest} or more"} if point.smallest else {}),
         "date": point.date,
         "made for": " ".join(map(str, (point.scorer, *point.cleaners))),
         **{name: f"{value:.4g}" for name, value in point.measured.items()},

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Model, Output, Overwrite, Scorer, Threads, Trust, chosen_cleaners
-from uadtk.core.errors import UsageError
+from uadtk.cli._options import (
+    DEFAULT_MODEL,
+    Cleaner,
+    Cluster,
+    Device,
+    Jobs,
+    Model,
+    Output,
+    Overwrite,
+    Scorer,
+    Threads,
+    Trust,
+    chosen_cleaners,
+)
+from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.text import shown
+
+if TYPE_CHECKING:
+    from uadtk.core.spec import Spec
 
 
 def threshold(
-    model: Model,
-    healthy: Annotated[Path, typer.Option(help="cohort.tsv, a BIDS tree, a folder or a scan to calibrate on.")],
+    model: Model = DEFAULT_MODEL,
+    healthy: Annotated[
+        Path | None, typer.Option(help="cohort.tsv, a BIDS tree, a folder or a scan to calibrate on; required.")
+    ] = None,
     strategy: Annotated[
         str | None, typer.Option(help="Thresholder, as p98:percentile=99; p98 if not given, healthy-fp with --budget.")
     ] = None,
@@ -28,6 +47,8 @@ def threshold(
     cleaner: Cleaner = None,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
     trust: Trust = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -41,17 +62,63 @@ def threshold(
     from uadtk.pipeline.run import say
 
     spec = interface.strategy_of(strategy, budget)
-    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    missing = _missing(healthy, split, output, model, spec)
+    if healthy is None or missing:
+        words = ["uadtk threshold", *([] if model == DEFAULT_MODEL else ["--model", shown(model)])]
+        words += [f'--strategy "{spec}"', "--healthy", "cohort.tsv" if healthy is None else shown(str(healthy))]
+        words += ["-o", shown(str(output or "calibrated.safetensors"))]
+        raise UsageError(f"missing: {'; '.join(missing)}", fix=f"For example: {' '.join(words)}")
+    opened = interface.open(
+        model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
+    )
     path = output or Path(opened.checkpoint.source)
-    if output is None and path.suffix != ".safetensors":
-        raise UsageError("is not a file of yours", model, "Name a checkpoint to write with -o.")
     refuse_file(path, overwrite or output is None)
     point = opened.threshold(healthy, str(spec), None, name, split)
     opened.save(path, overwrite=True)
-    facts = [f"{key} {value:.4g}" for key, value in point.measured.items()]
+    facts = [f"{key} {value:.4g}" for key, value in point.measured.items() if not key.startswith("findings_")]
     if point.interval is not None:
         facts.append("interval {:.6g} to {:.6g}".format(*point.interval))
-    print(f"{path}: {point.name} = {point.threshold:.6g} ({point.target}; {point.scans} scans; {', '.join(facts)})")
+    usual = f"; lesion-free scans have {point.lesion_free}" if point.lesion_free else ""
+    what = f"{point.target}; {point.scans} scans; {', '.join(facts)}{usual}"
+    print(f"{shown(str(path))}: {point.name} = {point.threshold:.6g} ({what})")
     if "brain_counted" in point.measured:
         part = f"{point.measured['brain_counted']:.0%} of the brain"
-        say(f"only lesion-free slices were counted ({part}): any guarantee per scan holds for that part of it")
+        say(f"only lesion-free tissue was counted ({part}): any guarantee per scan holds for that part of it")
+
+
+def _missing(healthy: Path | None, split: str, output: Path | None, model: str, strategy: Spec) -> list[str]:
+    """Every requirement that is not met, as far as the command line shows."""
+    from uadtk import registry
+    from uadtk.checkpoint import SUFFIX
+    from uadtk.core.run import Run
+    from uadtk.interface import chosen_rows
+    from uadtk.pipeline.threshold import ready
+
+    missing = []
+    if healthy is None:
+        needed = _subjects_needed(registry.build("thresholders", strategy))
+        scans = f"scans of {needed} subjects or more" if needed > 1 else "scans"
+        labelled = registry.load("thresholders", strategy.name).needs_lesions
+        kind = "with lesion masks" if labelled else "without lesions, or with known ones"
+        missing.append(f"--healthy, {scans} {kind} (a cohort.tsv, a BIDS tree or a folder)")
+    if output is None and not model.endswith(SUFFIX):
+        missing.append(f"-o, the checkpoint to write ('{shown(model)}' is not a file)")
+        if healthy is not None:
+            try:
+                ready(strategy, chosen_rows(healthy, split, Run()))
+            except UadtkError as error:
+                missing.append(error.one_line().rstrip("."))
+    return missing
+
+
+def _subjects_needed(thresholder: Any) -> int:
+    """The smallest number of subjects that the thresholder accepts."""
+
+    def accepts(n: int) -> bool:
+        try:
+            thresholder.check_subjects(n)
+        except UsageError:
+            return False
+        return True
+
+    return next((n for n in range(1, 10_000) if accepts(n)), 1) if hasattr(thresholder, "check_subjects") else 1

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
-from uadtk.cli._options import Cleaner, Device, Overwrite, Scorer, Threads, chosen_cleaners
+from uadtk.cli._options import Cleaner, Cluster, Device, Jobs, Overwrite, Scorer, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -61,6 +61,8 @@ def _settings(
     ] = None,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
     overwrite: Overwrite = False,
 ) -> None: ...
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from uadtk.core.options import option
+from uadtk.core.options import as_dict, option
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Preparation:
     field_mm: float = option(208.0, "Field of view of a slice in mm, centred on the brain.", ge=100, le=400)
     register: Literal["none", "rigid", "affine"] = option("none", "Register to the ICBM 2009a atlas (SimpleITK).")
     n4: bool = option(False, "N4 bias field correction (SimpleITK).")
+    flatten: bool = option(False, "Bias field correction by a robust cubic fit; keeps large lesions bright, fast.")
     denoise: bool = option(False, "Curvature-flow denoising, 5 iterations.")
     percentile: float = option(98.0, "Percentile of brain intensities that is scaled to 1.", ge=50, le=100)
 
@@ -29,3 +30,7 @@ class Preparation:
     @property
     def pixel_mm(self) -> float:
         return self.field_mm / self.pixels
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that identify the recipe: without ``flatten`` where it is off, as before there was one."""
+        return {key: value for key, value in as_dict(self).items() if key != "flatten" or value}

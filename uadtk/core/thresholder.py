@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core import schema
 from uadtk.core.errors import CheckpointError, UsageError
 from uadtk.core.spec import Spec, parse_all
 
@@ -32,6 +34,10 @@ class CalibrationScan:
         """``score`` (z, y, x), the order kernels take; 0 where a voxel does not count."""
         return np.where(self.brain, self.score, np.float32(0)).T
 
+    def voxels_in(self, ml: float) -> int:
+        """The smallest number of voxels with at least this volume."""
+        return voxels_in(ml, self.voxel_ml)
+
     @property
     def lesion_zyx(self) -> NDArray[np.bool_]:
         """``lesion`` (z, y, x), the order kernels take; all False without a lesion mask."""
@@ -50,8 +56,8 @@ class CalibrationSet(Protocol):
 class Choice:
     """The threshold chosen, and the measurements behind it.
 
-    In ``measured``, a value ``x`` must not exceed ``x_limit``, if there is one. ``min_voxels``: the smallest component
-    that was counted; None if the thresholder evaluates voxels, not components.
+    In ``measured``, a value ``x`` must not exceed ``x_limit``, if there is one. ``min_voxels`` or ``min_ml``: the
+    smallest component that was counted; both None if the thresholder evaluates voxels, not components.
     """
 
     threshold: float
@@ -59,6 +65,7 @@ class Choice:
     measured: dict[str, float] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     min_voxels: int | None = None
+    min_ml: float | None = None
 
 
 class Thresholder(Protocol):
@@ -80,7 +87,7 @@ class OperatingPoint:
     """A threshold with its provenance. Voxels with a score above ``threshold`` are abnormal.
 
     ``scorer`` and ``cleaners`` are the specs that produced the scores; the threshold is not valid for others.
-    ``min_voxels``: smaller components were ignored when it was chosen; None if it was chosen on voxels.
+    ``min_voxels`` or ``min_ml``: smaller components were ignored when it was chosen; None if it was chosen on voxels.
     ``failed``: calibration scans that could not be used.
     """
 
@@ -97,15 +104,33 @@ class OperatingPoint:
     interval: tuple[float, float] | None = None
     min_voxels: int | None = None
     failed: int = 0
+    min_ml: float | None = None
+
+    @property
+    def smallest(self) -> str:
+        """The smallest component it counts, ``8 voxels`` or ``0.05 ml``; empty if it was chosen on voxels."""
+        if self.min_ml is not None:
+            return f"{self.min_ml:g} ml"
+        return f"{self.min_voxels} voxels" if self.min_voxels else ""
+
+    @property
+    def lesion_free(self) -> str:
+        """The number of findings in its lesion-free calibration scans, as a phrase; empty if it was not measured."""
+        if "findings_median" not in self.measured:
+            return ""
+        median, p80, scans = (self.measured[f"findings_{name}"] for name in ("median", "p80", "scans"))
+        return f"a median of {median:g} findings, at most {p80:g} in 80 % (n = {scans:g})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as checkpoints and receipts store them."""
         specs = {"strategy": str(self.strategy), "scorer": str(self.scorer)}
-        return {**asdict(self), **specs, "cleaners": [str(spec) for spec in self.cleaners]}
+        record = {**asdict(self), **specs, "cleaners": [str(spec) for spec in self.cleaners]}
+        return {key: value for key, value in record.items() if key != "min_ml" or value is not None}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OperatingPoint:
         try:
+            _POINT(record, "point")
             interval = record.get("interval")
             return cls(
                 **{
@@ -116,8 +141,33 @@ class OperatingPoint:
                     "interval": None if interval is None else (interval[0], interval[1]),
                 }
             )
-        except (TypeError, KeyError, AttributeError, UsageError) as error:
+        except (TypeError, KeyError, ValueError, UsageError) as error:
             raise CheckpointError(f"an operating point cannot be read ({error})") from None
+
+
+_POINT = schema.record(
+    {
+        "name": schema.text(200),
+        "threshold": schema.number(ge=0),  # as of a threshold of the user's own: scores are at least 0
+        **dict.fromkeys(("strategy", "scorer"), schema.text(1000)),
+        "target": schema.text(1000),
+        "cleaners": schema.items(schema.text(1000), 100),
+        "scans": schema.whole(0, 2**40),
+        **dict.fromkeys(("digest", "date"), schema.text(200)),
+    },
+    {
+        "measured": schema.mapping(schema.number()),
+        "interval": schema.optional(schema.items(schema.number(), 2)),
+        "min_voxels": schema.optional(schema.whole(1, 2**31)),
+        "min_ml": schema.optional(schema.number(0, 1e6)),
+        "failed": schema.whole(0, 2**40),
+    },
+)
+
+
+def voxels_in(ml: float, voxel_ml: float) -> int:
+    """The smallest number of voxels with at least this volume; at least 1."""
+    return max(1, math.ceil(ml / voxel_ml - 1e-9))
 
 
 def named_point(points: Sequence[OperatingPoint], name: str) -> OperatingPoint | None:

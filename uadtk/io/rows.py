@@ -211,7 +211,8 @@ def _content(path: Path) -> str:
     """What a file holds; a file that is missing costs its row alone, when it is used."""
     try:
         stats = [file.stat() for file in files_of(path)]
-        return _sha256(path, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
+        # A change of the inode cannot be set back, as that of the content can.
+        return _sha256(path, sum(s.st_size for s in stats), max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats))
     except (OSError, ValueError):  # missing, not allowed, or an empty folder
         return "unreadable"
 

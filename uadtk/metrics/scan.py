@@ -84,8 +84,28 @@ class Seen:
         return stored
 
 
-def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Seen:
-    """Compute everything that needs the whole volume (mask, components), and store the rest beside ``file``.
+@dataclass(frozen=True)
+class Fresh:
+    """A measured scan in memory: what ``Seen`` holds, and scores and truth of the brain."""
+
+    result: ScanResult
+    errors: NDArray[np.float64]
+    tally: NDArray[np.int64]
+    top: float
+    outside: tuple[int, int]
+    score: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+
+    def keep(self, file: Path) -> Seen:
+        """Store the arrays of a labelled scan beside ``file``."""
+        if self.result.labelled:
+            np.save(_scores(file), self.score)
+            np.save(_truths(file), self.truth)
+        return Seen(self.result, self.errors, self.tally, self.top, self.outside, file)
+
+
+def measure_scan(look: Look, threshold: float | None, min_voxels: int) -> Fresh:
+    """Everything that needs the whole volume: mask, components.
 
     ``threshold`` None: no operating point. Components of fewer than ``min_voxels`` voxels are not findings.
     """
@@ -108,11 +128,9 @@ def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Se
     tally = np.zeros((4, 4), np.int64)
     if threshold is not None:
         result, tally = _at_point(result, look, truth, threshold, min_voxels)
-    if result.labelled:
-        np.save(_scores(file), score)
-        np.save(_truths(file), marked)
     elsewhere = look.brain.size - score.size - outside
-    return Seen(result, error_sums(score, marked), tally, float(score.max(initial=0)), (outside, elsewhere), file)
+    top, errors = float(score.max(initial=0)), error_sums(score, marked)
+    return Fresh(result, errors, tally, top, (outside, elsewhere), score, marked)
 
 
 def _at_point(

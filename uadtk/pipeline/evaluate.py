@@ -8,10 +8,10 @@ it is; slices without brain are ignored. Operating points are calibrated on nati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,22 +21,28 @@ from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, read_row, refuse_copies
+from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, digest_of_scan, read_row, refuse_copies
 from uadtk.io.write import ROOM, scratch, storing
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
-from uadtk.metrics.scan import Look, ScanResult, Seen, keep
+from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
 from uadtk.pipeline.each import each, successful
-from uadtk.pipeline.point import check_point, floor_of
+from uadtk.pipeline.point import MIN_VOXELS, check_point, floor_of
 from uadtk.pipeline.score import Method, build_method, score_map, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
 from uadtk.version import VERSION
 
-Watch = Callable[[Row, Scoring, Mask], None]
+
+class Watch(Protocol):
+    """Is shown each labelled scan as it is scored, perhaps in another process, and keeps in this one what it made."""
+
+    def look(self, row: Row, scoring: Scoring, lesion: Mask) -> Any: ...
+
+    def keep(self, seen: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ def evaluate(
         No row that can be used, or none that could be read and scored.
     """
     refuse_copies(cohort)
+    digest = content_digest(cohort)
     rows = _usable(cohort, point, run)
     method = build_method(checkpoint, run)
     if point is not None:
@@ -97,6 +104,8 @@ def evaluate(
     with scratch() as folder:
         seen, failed = _see_all(rows, method, point, grid, folder, run, watch)
         found = pooled(seen, point is not None, run.seed)
+    if content_digest(cohort) != digest:
+        raise DataError("its files changed while they were measured", cohort.source, "Run the command again.")
     labelled = [one.result for one in seen if one.result.labelled]
     inside = sum(result.lesion_voxels - result.lesion_outside for result in labelled)
     brain = sum(result.brain_voxels for result in labelled)
@@ -111,7 +120,7 @@ def evaluate(
         measures=found.measures,
         precision_recall=found.precision_recall,
         histograms=found.histograms,
-        options=_options(checkpoint, cohort, point, run),
+        options=_options(checkpoint, cohort, digest, point, run),
         trained_on=sum(row.split == "train" for row in cohort),
     )
 
@@ -180,49 +189,75 @@ def _see_all(
     watch: Watch | None,
 ) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
     """Score and measure every row; the second part lists (image, reason) of those that failed."""
-    threshold, place = None if point is None else point.threshold, iter(range(len(rows)))
     distinct = Distinct()
 
-    def work(row: Row) -> Seen:
-        look = _look(row, method, grid, run, watch, distinct)
+    def store(place: int, row: Row, found: _Found) -> Seen:
+        distinct.check(row, found.digest)
+        if watch is not None and found.shown is not None:
+            watch.keep(found.shown)
         with storing(folder, "scores", ROOM):
-            return keep(look, threshold, floor_of(point), folder / f"{next(place):06d}")
+            return found.fresh.keep(folder / f"{place:06d}")
 
-    outcomes = list(each(rows, work, run, "evaluating"))
+    work = _Work(method, point, grid, watch)
+    outcomes = list(each(rows, work, run, "evaluating", finish=store))
     seen = [outcome.result for outcome in successful(outcomes, "evaluated")]
     return seen, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
 
 
-def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, distinct: Distinct) -> Look:
-    scan, brain_mask = read_row(row, run)
-    distinct.check(row, scan)
-    lesion = lesion_of(row, scan, run)
-    truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
-    with measured() as cost:
-        if grid == "native":
-            scoring = score_map(scan, method, run, brain_mask)
-            score, brain = scoring.score.voxels, scoring.brain.voxels
-            if watch is not None and lesion is not None:
-                watch(row, scoring, lesion)
-        else:
-            prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
-            stack, _ = score_slices(prepared, method, run)
-            score, brain = (stack * prepared.brain).T, prepared.brain.T
-    if grid == "model":
-        truth = None if truth is None else prepared.to_slices(truth).T
-        voxel_ml = math.prod(prepared.spacing_mm) / 1000
-    return Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
+@dataclass(frozen=True)
+class _Found:
+    """A measured scan, the digest of its voxels, and what the watch made of it."""
+
+    fresh: Fresh
+    digest: str
+    shown: Any
 
 
-def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Work:
+    """Scores and measures a row."""
+
+    method: Method
+    point: OperatingPoint | None
+    grid: Grid
+    watch: Watch | None
+
+    def __call__(self, _: int, row: Row, run: Run) -> _Found:
+        method, shown = self.method, None
+        scan, brain_mask = read_row(row, run)
+        lesion = lesion_of(row, scan, run)
+        truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
+        with measured() as cost:
+            if self.grid == "native":
+                scoring = score_map(scan, method, run, brain_mask)
+                score, brain = scoring.score.voxels, scoring.brain.voxels
+                if self.watch is not None and lesion is not None:
+                    shown = self.watch.look(row, scoring, lesion)
+            else:
+                prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
+                stack, _maps = score_slices(prepared, method, run)
+                score, brain = (stack * prepared.brain).T, prepared.brain.T
+        if self.grid == "model":
+            truth = None if truth is None else prepared.to_slices(truth).T
+            voxel_ml = math.prod(prepared.spacing_mm) / 1000
+        look = Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
+        threshold = None if self.point is None else self.point.threshold
+        fresh = measure_scan(look, threshold, floor_of(self.point, voxel_ml))
+        return _Found(fresh, digest_of_scan(scan), shown)
+
+
+def _options(
+    checkpoint: Checkpoint, cohort: Cohort, digest: str, point: OperatingPoint | None, run: Run
+) -> dict[str, Any]:
     header = checkpoint.header()
     return {
         **{key: header[key] for key in ("model", "preparation", "scorer", "cleaners")},
         "checkpoint_digest": checkpoint.digest,
         "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
-        "cohort_digest": content_digest(cohort),
-        "min_voxels": floor_of(point),
+        "cohort_digest": digest,
+        "min_voxels": (point and point.min_voxels) or (None if point and point.min_ml is not None else MIN_VOXELS),
+        "min_ml": point and point.min_ml,
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,

@@ -20,13 +20,13 @@ from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import CalibrationScan
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import Distinct, Row, read_row
+from uadtk.io.cohort import Distinct, Row, digest_of_scan, read_row
 from uadtk.io.write import ROOM, storing
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.score import Method, cleaned, raw_slices
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.geometry import bounding_box
-from uadtk.preparation.lesion_free import lesion_free, lesion_of
+from uadtk.preparation.lesion_free import lesion_of, normal_voxels
 
 GRIDS: tuple[Grid, ...] = get_args(Grid)
 Masks = dict[str, NDArray[np.bool_]]
@@ -66,44 +66,63 @@ def score_all(
     StorageError
         The disk is full.
     """
-    built = [[registry.build("cleaners", spec) for spec in chain] for chain in chains]
-    place, distinct = iter(range(len(rows))), Distinct()
+    distinct = Distinct()
 
-    def work(row: Row) -> ScoredScan:
-        return _score(row, method, built, folder / f"{next(place):06d}", run, grids, distinct)
+    def store(place: int, row: Row, found: _Found) -> ScoredScan:
+        distinct.check(row, found.digest)
+        own = folder / f"{place:06d}"
+        with storing(own, "scores", ROOM):
+            own.mkdir(parents=True)
+            for grid, masks in found.masks.items():
+                np.savez(own / f"{grid}.npz", **masks)
+            for name, score in found.scores.items():
+                np.save(own / name, score)
+        return ScoredScan(row.subject, found.labelled, found.normal, own)
 
-    return [outcome.result for outcome in successful(each(rows, work, run, doing), "scored")]
+    work = _Work(method, tuple(map(tuple, chains)), tuple(grids))
+    return [outcome.result for outcome in successful(each(rows, work, run, doing, finish=store), "scored")]
 
 
-def _score(
-    row: Row,
-    method: Method,
-    chains: Sequence[Sequence[Any]],
-    folder: Path,
-    run: Run,
-    grids: Sequence[Grid],
-    distinct: Distinct,
-) -> ScoredScan:
-    scan, brain_mask = read_row(row, run)
-    distinct.check(row, scan)
-    lesion = lesion_of(row, scan, run)
-    prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
-    raw, _ = raw_slices(prepared, method, run)
-    masks = {grid: _masks(prepared, lesion_free(row, scan, lesion), lesion, grid) for grid in grids}
-    voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
-    # The box includes lesion voxels outside the brain: they are missed, and must count as such.
-    boxes = {grid: bounding_box(own["brain"] | own["lesion"]) for grid, own in masks.items()}
-    scores = [cleaned(raw, prepared, cleaners) for cleaners in chains]
-    with storing(folder, "scores", ROOM):
-        folder.mkdir(parents=True)
-        for grid, own in masks.items():
-            cut: dict[str, Any] = {name: _cut(mask, boxes[grid]) for name, mask in own.items()}
-            np.savez(folder / f"{grid}.npz", voxel_ml=np.array(voxel_ml[grid]), **cut)
+@dataclass(frozen=True)
+class _Found:
+    """A scored scan before it is stored: ``digest`` of its voxels; arrays by grid, and by file name."""
+
+    digest: str
+    labelled: bool
+    normal: dict[Grid, float]
+    masks: dict[Grid, dict[str, Any]]
+    scores: dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Scores a row and cleans the score by every chain."""
+
+    method: Method
+    chains: tuple[tuple[Spec, ...], ...]
+    grids: tuple[Grid, ...]
+
+    def __call__(self, _: int, row: Row, run: Run) -> _Found:
+        scan, brain_mask = read_row(row, run)
+        lesion = lesion_of(row, scan, run)
+        prepared = prepare(scan, self.method.checkpoint.preparation, run, brain_mask)
+        raw, _maps = raw_slices(prepared, self.method, run)
+        free = normal_voxels(row, scan, lesion)
+        voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
+        chains = [[registry.build("cleaners", spec) for spec in chain] for chain in self.chains]
+        scores = [cleaned(raw, prepared, cleaners) for cleaners in chains]
+        found = _Found(digest_of_scan(scan), lesion is not None, {}, {}, {})
+        for grid in self.grids:
+            masks = _masks(prepared, free, lesion, grid)
+            # The box includes lesion voxels outside the brain: they are missed, and must count as such.
+            box = bounding_box(masks["brain"] | masks["lesion"])
+            cut = {name: _cut(mask, box) for name, mask in masks.items()}
+            found.masks[grid] = {"voxel_ml": np.array(voxel_ml[grid]), **cut}
+            found.normal[grid] = float(masks["normal"].sum() / masks["brain"].sum())
             for place, score in enumerate(scores):
-                found = prepared.to_own_grid(score) if grid == "native" else score.T
-                np.save(folder / f"{grid}.{place}.npy", _cut(found, boxes[grid]) * cut["brain"])
-    normal: dict[Grid, float] = {grid: float(own["normal"].sum() / own["brain"].sum()) for grid, own in masks.items()}
-    return ScoredScan(row.subject, lesion is not None, normal, folder)
+                whole = prepared.to_own_grid(score) if grid == "native" else score.T
+                found.scores[f"{grid}.{place}.npy"] = _cut(whole, box) * cut["brain"]
+        return found
 
 
 def _masks(prepared: Prepared, free: NDArray[np.bool_], lesion: Mask | None, grid: Grid) -> Masks:
@@ -154,7 +173,7 @@ def for_thresholder(thresholder: Any, scans: Sequence[ScoredScan], place: int, g
     labelled = thresholder.needs_lesions
     usable = [scan for scan in scans if (scan.labelled if labelled else scan.normal[grid] > 0)]
     if not usable:
-        raise DataError(f"no calibration scan with {'a lesion mask' if labelled else 'lesion-free slices'}")
+        raise DataError(f"no calibration scan with {'a lesion mask' if labelled else 'lesion-free tissue'}")
     check_subjects(thresholder, (scan.subject for scan in usable))
     return ScoredScans(usable, place, grid, "brain" if labelled else "normal")
 

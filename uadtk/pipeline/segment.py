@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import platform
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -15,21 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk import registry
+from uadtk.core.errors import UsageError
 from uadtk.core.finding import Finding, Light, Reason, Segmentation
 from uadtk.core.machine import require_memory
 from uadtk.core.run import Run
-from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
-from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
+from uadtk.io.results import output_paths
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
 from uadtk.pipeline.admit import admit, warn
-from uadtk.pipeline.each import Outcome, as_error, each
-from uadtk.pipeline.outputs import output_paths, write_outputs
+from uadtk.pipeline.outputs import write_outputs
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, score_prepared
+from uadtk.pipeline.sources import noticed, source_of_row
 from uadtk.preparation import prepare
 from uadtk.preparation.gate import STATISTICS, first_look, look, wanted_by
 from uadtk.version import VERSION
@@ -50,10 +49,16 @@ class Rules:
     min_volume_ml: float | None = None
     worst: Light = "amber"
 
+    def __post_init__(self) -> None:
+        if self.min_volume_ml is not None and not 0 <= self.min_volume_ml <= 1e6:  # NaN is neither
+            raise UsageError("is no volume", f"--min-volume-ml {self.min_volume_ml}", "Give millilitres, 0 or more.")
+        if self.min_voxels is not None and not 1 <= self.min_voxels <= 2**31:
+            raise UsageError("is no size", f"--min-voxels {self.min_voxels}", "Give voxels, 1 or more.")
+
     def smallest(self, voxel_ml: float, point: OperatingPoint) -> int:
         if self.min_volume_ml is not None:
-            return max(1, int(np.ceil(self.min_volume_ml / voxel_ml - 1e-9)))
-        return self.min_voxels or floor_of(point)
+            return voxels_in(self.min_volume_ml, voxel_ml)
+        return self.min_voxels or floor_of(point, voxel_ml)
 
 
 def segment(
@@ -85,8 +90,8 @@ def segment(
     admit(gate, rules.worst, name)
     scoring = score_prepared(scan, prepared, method, run)
     smallest = rules.smallest(scan.voxel_ml, point)
-    if point.min_voxels is not None and smallest < point.min_voxels:
-        calibrated = f"'{point.name}' was calibrated for components of {point.min_voxels} voxels or more"
+    if point.smallest and smallest < floor_of(point, scan.voxel_ml):
+        calibrated = f"'{point.name}' was calibrated for components of {point.smallest} or more"
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
         above = scoring.score.zyx > np.float32(point.threshold)
@@ -110,42 +115,18 @@ def _share_marked(mask: Mask, brain: Mask) -> list[Reason]:
 def segment_file(
     row: Row, name: str, method: Method, point: OperatingPoint, folder: Path, run: Run, rules: Rules, overwrite: bool
 ) -> Segmentation:
-    """Read, segment, write, notify observers."""
+    """Read, segment, write, notify observers. Raises DataError if the files change while they are read."""
     refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work; checked again before writing
-    with run.stage("read"):
-        scan, brain_mask = read_row(row, run)
     with located(row.image):
+        with run.stage("read"), source_of_row(row) as source:
+            scan, brain_mask = read_row(row, run)
         result = segment(scan, method, point, run, brain_mask, rules, str(row.image))
-    result = replace(result, provenance=provenance(source_of_file(row, scan), method, point, rules, result, run))
+    source = {**source, **noticed(scan)}
+    result = replace(result, provenance=provenance(source, method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     warn(result.gate, str(row.image), run)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)
     return result
-
-
-def segment_cohort(
-    rows: Sequence[Row],
-    names: Sequence[str],
-    method: Method,
-    point: OperatingPoint,
-    folder: Path,
-    run: Run,
-    rules: Rules,
-    overwrite: bool,
-) -> Iterator[Outcome[Segmentation]]:
-    """Segment every row into files that begin with its name; a scan that fails does not stop the others."""
-    left = iter(names)
-
-    def work(row: Row) -> Segmentation:
-        name = next(left)
-        run.timings.clear()
-        try:
-            return segment_file(row, name, method, point, folder, run, rules, overwrite)
-        except Exception as error:
-            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=as_error(error, str(row.image)))
-            raise
-
-    yield from each(rows, work, run, "segmenting")
 
 
 def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
@@ -174,17 +155,20 @@ def _peaks(components: Volume, score: ScoreMap) -> NDArray[np.intp]:
     return np.stack(np.unravel_index(inside[order[first]], components.zyx.shape)[::-1], axis=1)
 
 
-def source_of_file(row: Row, scan: Scan) -> dict[str, Any]:
-    """The input as provenance records it: the file or folder, and what its reader said of it."""
-    source = {"path": str(row.image), "sha256": sha256_of(row.image), "brain_mask": str(row.brain_mask or "")}
-    said = {"notes": list(scan.notes), "facts": dict(scan.facts)}
-    return {**source, **{key: value for key, value in said.items() if value}}
-
-
-def source_of_array(scan: Scan) -> dict[str, str]:
-    """The same for a scan that was given in memory: the digest is of voxels (C order) and affine."""
-    digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).tobytes() + scan.affine.tobytes())
-    return {"path": "in memory", "sha256": digest.hexdigest()}
+def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dict[str, Any]:
+    """Checkpoint and options as provenance records them: with the input, all that a result depends on."""
+    checkpoint = method.checkpoint
+    return {
+        "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
+        "options": {
+            **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
+            "point": point.to_json(),
+            "rules": {"min_voxels": rules.min_voxels, "min_volume_ml": rules.min_volume_ml},
+            "worst_light": rules.worst,
+            "trust": run.trust,
+            "device": run.device,
+        },
+    }
 
 
 def provenance(
@@ -193,6 +177,7 @@ def provenance(
     """Everything needed to reproduce the mask."""
     checkpoint = method.checkpoint
     packages = ("torch", "numpy", "numba", "nibabel", "connected-components-3d")
+    chosen = recipe(method, point, rules, run)
     return {
         "versions": {
             "uadtk": VERSION,
@@ -204,14 +189,8 @@ def provenance(
         "gate": result.gate.to_json(),
         "brain_source": result.scoring.brain_source,
         "decisions": result.scoring.decisions,
-        "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
-        "options": {
-            **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
-            "point": point.to_json(),
-            "min_voxels": rules.smallest(result.mask.voxel_ml, point),
-            "worst_light": rules.worst,
-            "device": run.device,
-        },
+        "checkpoint": chosen["checkpoint"],
+        "options": {**chosen["options"], "min_voxels": rules.smallest(result.mask.voxel_ml, point)},
         "seconds": run.timings,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,22 @@ from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
-from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.thresholder import Choice, OperatingPoint
 from uadtk.io.cohort import Cohort, Row, refuse_copies
 from uadtk.io.write import scratch
+from uadtk.kernels import label_components
+from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.score import build_method
-from uadtk.pipeline.scored import check_subjects, for_thresholder, score_all
+from uadtk.pipeline.scored import ScoredScan, ScoredScans, check_subjects, for_thresholder, score_all
 
 
 def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str, run: Run) -> OperatingPoint:
     """The operating point that ``strategy`` (a thresholder) finds on ``cohort``.
 
-    Thresholders for healthy scans see the brain voxels of lesion-free slices only, where lesions are known. The point
-    then records in ``measured`` which share of the brain that is, on average over scans: ``brain_counted``. A scan
-    that fails is reported and left out.
+    Where lesions are known, thresholders for healthy scans see only the lesion-free slices that the cohort lists, or
+    all voxels more than 6 mm from a lesion. The point records in ``measured`` the share of the brain that is, on
+    average over scans (``brain_counted``), and the findings at the chosen threshold. A scan that fails is reported and
+    left out.
 
     Raises
     ------
@@ -33,19 +37,34 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
     DataError
         No scan could be used.
     """
+    return cross_calibrate(checkpoint, [(checkpoint, cohort)], strategy, name, run)
+
+
+def cross_calibrate(
+    checkpoint: Checkpoint, parts: Sequence[tuple[Checkpoint, Cohort]], strategy: Spec, name: str, run: Run
+) -> OperatingPoint:
+    """The same where each part of the scans is scored by a checkpoint of its own, and cleaned as by ``checkpoint``.
+
+    For cross-fitting: checkpoints trained alike, each without the patients of its part, so that a model that was
+    trained on all patients has a point calibrated on all of them. Raises as :func:`calibrate`.
+    """
+    cohort = Cohort(tuple(row for _, part in parts for row in part), parts[0][1].source)
     refuse_copies(cohort)
     thresholder, rows = ready(strategy, cohort)
     if len(rows) < len(cohort) and not thresholder.needs_lesions:
         left = f"{len(cohort) - len(rows)} scans of patients without a lesion mask"
         run.say(f"{left} are left out: nothing says where they are healthy")
-    method = build_method(checkpoint, run)
     with scratch() as folder:
-        scored = score_all(rows, method, [checkpoint.cleaners], folder, run, ("native",))
+        scored: list[ScoredScan] = []
+        for n, (one, part) in enumerate(parts):
+            own = [row for row in part if row in rows]
+            scored += score_all(own, build_method(one, run), [checkpoint.cleaners], folder / str(n), run, ("native",))
         scans = for_thresholder(thresholder, scored, 0, "native")
         for scan in scored:
             if scan not in scans.scans:
-                run.say(f"{scan.subject}: left out: no lesion-free slice")
+                run.say(f"{scan.subject}: left out: no lesion-free tissue")
         choice = thresholder.choose(scans)
+        findings = {} if thresholder.needs_lesions else lesion_free_findings(scans, choice)
     if not np.isfinite(choice.threshold):
         raise DataError(f"'{strategy.name}' found no threshold on {len(scans)} scans", str(cohort.source))
     counted = 1.0 if thresholder.needs_lesions else float(np.mean([scan.normal["native"] for scan in scans.scans]))
@@ -59,11 +78,23 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
         scans=len(scans),
         digest=cohort.digest(),
         date=dt.date.today().isoformat(),
-        measured={**choice.measured, **({"brain_counted": counted} if counted < 1 else {})},
+        measured={**choice.measured, **findings, **({"brain_counted": counted} if counted < 1 else {})},
         interval=choice.interval,
         min_voxels=choice.min_voxels,
+        min_ml=choice.min_ml,
         failed=len(rows) - len(scored),
     )
+
+
+def lesion_free_findings(scans: ScoredScans, choice: Choice) -> dict[str, float]:
+    """Findings per scan in its lesion-free part at the chosen threshold: median, 80th percentile, number of scans."""
+    found = []
+    for scan in scans:
+        smallest = choice.min_voxels or MIN_VOXELS if choice.min_ml is None else scan.voxels_in(choice.min_ml)
+        labels, _ = label_components(scan.score_zyx > np.float32(choice.threshold), connectivity=26, min_size=smallest)
+        found.append(int(labels.max(initial=0)))
+    median, p80 = np.quantile(found, (0.5, 0.8), method="inverted_cdf")
+    return {"findings_median": float(median), "findings_p80": float(p80), "findings_scans": float(len(found))}
 
 
 def ready(strategy: Spec, cohort: Cohort) -> tuple[Any, list[Row]]:

@@ -14,6 +14,7 @@ from uadtk.core.run import Run
 from uadtk.core.volume import Affine, Mask, Scan, Volume
 from uadtk.kernels import quantile
 from uadtk.preparation.background import background, dark_end
+from uadtk.preparation.bias import flattened
 from uadtk.preparation.brain import find_brain
 from uadtk.preparation.geometry import Reorientation, SliceGrid, bounding_box
 from uadtk.preparation.registration import Registration, denoise, n4, register
@@ -75,6 +76,7 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
             run.say("much of the brain is darker than the background: 0 is taken to be its darkest fluid")
         image = Scan(scan.voxels - np.float32(dark), scan.affine) if dark else scan
         image = n4(image, own_brain) if recipe.n4 else image
+        image = flattened(image, own_brain) if recipe.flatten else image
         image = denoise(image) if recipe.denoise else image
     registration = None
     if recipe.register != "none":

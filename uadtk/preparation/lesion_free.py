@@ -41,6 +41,14 @@ def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
     return normal
 
 
+def normal_voxels(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
+    """Voxels on which a threshold may be calibrated, as a bool volume on the scan's grid.
+
+    The cohort's list of lesion-free slices if there is one; else all voxels more than 6 mm from a known lesion.
+    """
+    return outside_lesion(scan, lesion) if row.lesion_free_slices is None else lesion_free(row, scan, lesion)
+
+
 def outside_lesion(scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
     """All voxels more than 6 mm from a lesion."""
     if lesion is None:

@@ -156,7 +156,10 @@ def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
 def _rule(rule: PointRule) -> dict[str, Any] | None:
     if isinstance(rule, Calibration):
         return {"name": rule.name, "strategy": str(rule.strategy), "scans": content_digest(rule.rows)}
-    return None if rule is None else {"name": rule.name, "threshold": rule.threshold, "min_voxels": rule.min_voxels}
+    if rule is None:
+        return None
+    floor = {"min_voxels": rule.min_voxels} if rule.min_ml is None else {"min_ml": rule.min_ml}
+    return {"name": rule.name, "threshold": rule.threshold, **floor}
 
 
 def _versions(checkpoint: Checkpoint, rule: PointRule) -> dict[str, str]:

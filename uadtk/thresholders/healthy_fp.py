@@ -18,9 +18,9 @@ model was trained on, or from another site or scanner, are not exchangeable with
 scans of its own.
 
 The unit of counting is a finding of ``uadtk segment``: a 26-connected component of ``score > threshold`` with at least
-``min_voxels`` voxels. Millilitres and percentages are of their voxels, so the same filter applies to these. Excluded
-voxels, such as slices of a patient that contain lesions, score 0: the budget, unscaled, and the guarantee then refer to
-the rest of the scan. Only whole scans support a guarantee about whole scans.
+``min_voxels`` voxels or ``min_ml`` ml. Millilitres and percentages are of their voxels, so the same filter applies to
+these. Excluded voxels, such as a patient's known lesions, score 0: the budget, unscaled, and the guarantee then refer
+to the rest of the scan. Only whole scans support a guarantee about whole scans.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Options:
     epsilon: float = option(0.2, "Fraction of healthy scans that may exceed the budget.", ge=0.001, le=0.5)
     delta: float = option(0.1, "Probability that more than that exceed it: 1 - confidence.", ge=1e-6, le=0.5)
     min_voxels: int = option(8, "Smallest component that counts, in voxels, as in uadtk segment.", ge=1)
+    min_ml: float = option(0.0, "The same in ml, in place of voxels; 0 counts voxels.", ge=0, le=100)
 
 
 class Thresholder:
@@ -89,14 +90,17 @@ class Thresholder:
             "needed_for_half_epsilon": float(subjects_needed(epsilon / 2, delta)),
         }
         share = f"{100 * (1 - epsilon):g} % of healthy scans, confidence {100 * (1 - delta):g} %"
-        target = f"at most {self.budget} in {share}, components of {self.options.min_voxels} voxels or more"
+        voxels, ml = (self.options.min_voxels, None) if not self.options.min_ml else (None, self.options.min_ml)
+        smallest = f"{voxels} voxels" if ml is None else f"{ml:g} ml"
+        target = f"at most {self.budget} in {share}, components of {smallest} or more"
         interval = float(lowest[rank_below(n, epsilon, delta) - 1]), threshold
-        return Choice(threshold, target, measured, interval, self.options.min_voxels)
+        return Choice(threshold, target, measured, interval, voxels, ml)
 
     def lowest(self, scan: CalibrationScan) -> float:
         """T_i: the smallest threshold, at least 0, at and above which the scan meets the budget."""
         limit, unit = self.budget.limit(scan)
-        return max(0.0, healthy_fp_threshold(scan.score_zyx, limit, unit, min_size=self.options.min_voxels))
+        smallest = scan.voxels_in(self.options.min_ml) if self.options.min_ml else self.options.min_voxels
+        return max(0.0, healthy_fp_threshold(scan.score_zyx, limit, unit, min_size=smallest))
 
 
 @dataclass(frozen=True)

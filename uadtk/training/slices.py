@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from uadtk.core import options as opts
 from uadtk.core.errors import DataError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
@@ -132,12 +131,15 @@ def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run
     facts = _stored(folder, key)
     if facts is not None and facts["failed"]:
         again = [rows[place] for place in facts["failed"]]
-        outcomes = list(each(again, _Work(recipe, masked, run), run, what, alone=False))
+        outcomes = list(each(again, _Work(recipe, masked), run, what, alone=False))
         if any(outcome.error is None for outcome in outcomes):
             facts = None
     if facts is None:
-        with staged(folder, overwrite=True) as stage, storing(cache, "prepared slices", ROOM):
-            facts = write_memo(stage / _FACTS, FORMAT, key, _prepare_all(rows, recipe, masked, run, what, stage))
+        with staged(folder, overwrite=True, manifest=_FACTS) as stage, storing(cache, "prepared slices", ROOM):
+            found = _prepare_all(rows, recipe, masked, run, what, stage)
+            if slices_key(rows, recipe, masked) != key:
+                raise DataError("a scan changed while it was prepared", what, "Run the command again.")
+            facts = write_memo(stage / _FACTS, FORMAT, key, found)
     shape = (facts["slices"], recipe.pixels, recipe.pixels)
     image = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
     about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
@@ -150,7 +152,7 @@ def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[s
     return {
         "cohort": Cohort(tuple(rows), "").digest(),
         "images": [[row.image.name, _changed(row.image)] for row in rows],
-        "preparation": opts.as_dict(recipe),
+        "preparation": recipe.identity(),
         "masked": masked,
         "uadtk": VERSION,
     }
@@ -181,10 +183,9 @@ class _Work:
 
     recipe: Preparation
     masked: bool
-    run: Run
 
-    def __call__(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        return _scan_slices(row, self.recipe, self.masked, self.run)
+    def __call__(self, _: int, row: Row, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        return _scan_slices(row, self.recipe, self.masked, run)
 
 
 def _prepare_all(
@@ -196,7 +197,7 @@ def _prepare_all(
         images, masks, about = (
             open_files.enter_context((folder / name).open("wb")) for name in ("image.f32", "masks.u8", "about.i4")
         )
-        for outcome in each(rows, _Work(recipe, masked, run), run, what):
+        for outcome in each(rows, _Work(recipe, masked), run, what):
             if outcome.error is not None:
                 failed.append(outcome.place)
                 continue

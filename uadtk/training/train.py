@@ -63,7 +63,7 @@ class Schedule:
     )
     discriminate: float = option(0.0, "Weight of discriminative reconstruction (Xia et al.: 0.1); 0 is off.", ge=0)
     trust: int = option(5, "Epochs before trimming or discriminating: errors of an untrained model mean nothing.", ge=0)
-    seed: int = option(0, "Decides weights, order and noise.", ge=0)
+    seed: int = option(0, "Decides weights, order and noise.", ge=0, le=2**32 - 1)
 
 
 def train(

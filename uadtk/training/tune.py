@@ -7,10 +7,8 @@ large one the steps oscillate. The minimum lies in between.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.io.cohort import Cohort
+from uadtk.io.write import scratch
 from uadtk.pipeline.score import SLICES_AT_ONCE, build_method
 from uadtk.training.slices import load_slices
 
@@ -53,8 +52,8 @@ def changes_by_weight(
         raise UsageError("no weight to try", "--weights")
     spec = restoration_spec(checkpoint.scorer)
     method = build_method(replace(checkpoint, scorer=spec), run)
-    with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
-        healthy = load_slices(list(cohort), checkpoint.preparation, False, run, "healthy scans", Path(folder))
+    with scratch() as folder:
+        healthy = load_slices(list(cohort), checkpoint.preparation, False, run, "healthy scans", folder)
         rows = np.unique(np.linspace(0, len(healthy) - 1, min(slices, len(healthy))).round().astype(np.intp))
         batch = healthy.batch(rows, run.device)
     changes = {}

@@ -1,0 +1,83 @@
+"""Robust correction of a bias field: a cubic surface fitted to the log intensities of ordinary tissue.
+
+N4 (Tustison et al. 2010) sharpens the histogram, and takes part of a large bright tumour for a bias field. Here the
+field is a polynomial of the position in mm, fitted by iteratively reweighted least squares with Tukey's biweight:
+tissue far from the surface, such as a lesion or fluid, has no weight (surface fitting as in Dawant et al., IEEE TMI
+1993, without manual reference points). Compared with N4 in benchmarks/bias.py.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.volume import Mask, Scan
+
+DEGREE = 3
+UNIT_MM = 80.0  # positions are divided by it: about half the length of a brain
+SAMPLES = 50_000  # brain voxels the field is fitted to, evenly spaced in memory order
+ITERATIONS = 12
+DARK, BRIGHT = (  # log intensities farther below or above the surface have no weight; lesions are bright on FLAIR
+    np.geomspace(0.7, end, ITERATIONS) for end in (0.3, 0.15)
+)
+RIDGE = 1e-3
+STRONGEST = 0.7  # largest logarithm of the field
+
+_TERMS = [term for term in product(range(DEGREE + 1), repeat=3) if sum(term) <= DEGREE]
+
+
+def flattened(scan: Scan, brain: Mask) -> Scan:
+    """The scan divided by its bias field, which is 1 on geometric average over the brain.
+
+    Intensities must be positive in most of the brain (0: darkest fluid).
+    """
+    return Scan(scan.voxels / bias_field(scan, brain), scan.affine)
+
+
+def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
+    """The bias field on the scan's grid, extrapolated outside the brain; 1 everywhere if the brain is not positive."""
+    found = np.flatnonzero(brain.voxels)
+    found = found[:: max(1, found.size // SAMPLES)]
+    values = scan.voxels.ravel()[found]
+    found, log = found[values > 0], np.log(values[values > 0].astype(np.float64))
+    if found.size < 10 * len(_TERMS):
+        return np.ones(scan.shape, np.float32)
+    spacing_mm = np.array(scan.spacing_mm)
+    at_mm = np.stack(np.unravel_index(found, scan.shape), axis=1) * spacing_mm
+    centre_mm = at_mm.mean(axis=0)
+    terms = np.stack([np.prod(((at_mm - centre_mm) / UNIT_MM) ** term, axis=1) for term in _TERMS], axis=1)
+    surface = _fitted(terms, log)
+    level = float((terms @ surface).mean())
+    coefficients = np.zeros((DEGREE + 1,) * 3)
+    coefficients[tuple(np.array(_TERMS).T)] = surface
+    coefficients[0, 0, 0] -= level
+    field: NDArray[np.float32] = coefficients.astype(np.float32)
+    for n, mm, centre in zip(
+        scan.shape, spacing_mm, centre_mm, strict=True
+    ):  # one axis after the other: (b, c, x), ...
+        powers = np.vander((np.arange(n) * mm - centre) / UNIT_MM, DEGREE + 1, increasing=True).astype(np.float32)
+        field = np.tensordot(field, powers, axes=(0, 1))
+    return np.exp(np.clip(field, -STRONGEST, STRONGEST, out=field), out=field)
+
+
+def _fitted(terms: NDArray[np.float64], log: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of the surface; it starts flat, at the most frequent intensity."""
+    surface = np.zeros(len(_TERMS))
+    surface[_TERMS.index((0, 0, 0))] = _mode(log)
+    penalty = RIDGE * log.size * np.diag([float(any(term)) for term in _TERMS])
+    for dark, bright in zip(DARK, BRIGHT, strict=True):
+        off = log - terms @ surface
+        weight = np.clip(1 - (off / np.where(off < 0, dark, bright)) ** 2, 0, None) ** 2
+        weighted = terms * weight[:, None]
+        surface = np.linalg.solve(weighted.T @ terms + penalty, weighted.T @ log)
+    return surface
+
+
+def _mode(values: NDArray[np.float64]) -> float:
+    """The centre of the narrowest interval that holds half of the values (half-sample mode, one step)."""
+    ordered = np.sort(values)
+    half = ordered.size // 2
+    first = int(np.argmin(ordered[half:] - ordered[:-half]))
+    return float(ordered[first : first + half + 1].mean())
