@@ -122,6 +122,7 @@ def test_all_files_are_written_and_agree(method: Method, small_cohort: Path, tmp
         "findings.tsv",
         "provenance.json",
         "report.html",
+        "thumbnail.png",
         "dataset_description.json",
     }
     source = nib.load(row.image)

@@ -42,7 +42,7 @@ def brain(name: str = EVIL) -> Segmentation:
         score[box] = 0.6
         score[tuple(axis.start for axis in box)] = peak
     findings = tuple(
-        replace(f, peak=peak, mean=0.6, peak_mm=tuple(3.0 * axis.start for axis in box))
+        replace(f, peak=peak, mean=0.6, peak_mm=(3.0 * box[0].start, 3.0 * box[1].start, 3.0 * box[2].start))
         for f, peak, box in zip(segmentation.findings, PEAKS, BOXES, strict=True)
     )
     scoring = replace(segmentation.scoring, score=ScoreMap(score, segmentation.mask.affine))

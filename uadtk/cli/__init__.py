@@ -20,6 +20,7 @@ from uadtk.version import VERSION
 
 _ORDER = (
     "segment",
+    "report",
     "train",
     "report-training",
     "selfteach",

@@ -14,7 +14,8 @@ from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.volume import Volume
 from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
-from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
+from uadtk.io.write import refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
+from uadtk.report.mosaic import thumbnail
 from uadtk.report.page import report_html
 from uadtk.version import VERSION
 
@@ -45,6 +46,7 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
             header = result.scoring.scan.header  # the outputs claim what the input claims
             jobs = [pool.submit(write_nifti, paths[key], volume, header) for key, volume in volumes.items()]
             write_text(paths["report"], report_html(result))
+            write_bytes(paths["thumbnail"], thumbnail(result))
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))
             for job in jobs:

@@ -46,15 +46,14 @@ def listing(segmentation: Segmentation) -> Listing:
 
 
 def healthy_count(point: OperatingPoint) -> str:
-    """How many findings the scans of the calibration show where they are known to be healthy; empty if not recorded."""
-    median, scans = point.measured.get("healthy_findings"), point.measured.get("healthy_scans")
-    if median is None or not scans:
+    """How many findings the calibration scans show where they are free of lesions; empty if that was not measured."""
+    if not point.lesion_free:
         return ""
     share = point.measured.get("brain_counted", 1.0)
     if share > 0.99:
-        return f"healthy scans show a median of {median:g} (n = {scans:g})"
-    lesion_free = f"in the lesion-free {share:.0%} of their brains"
+        return f"healthy scans show {point.lesion_free}"
+    whole = point.measured["findings_median"] / share
     return (
-        f"scans of the calibration show a median of {median:g} {lesion_free} (n = {scans:g}), "
-        f"at that rate {median / share:.0f} in a whole brain"
+        f"calibration scans show {point.lesion_free} in the {share:.0%} of their brains that is free of lesions, "
+        f"at that rate {whole:.0f} in a whole brain"
     )

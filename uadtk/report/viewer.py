@@ -87,7 +87,7 @@ def slider(threshold: float, highest: float, heat: float) -> tuple[NDArray[np.fl
     step = (top - low) / POSITIONS
     below = round((threshold - low) / step)
     positions = np.float64(threshold) + step * (np.arange(POSITIONS + 1) - below)
-    exact = np.float32(positions)
+    exact = positions.astype(np.float32)
     exact[below] = np.float32(threshold)
     return np.unique(exact), int(np.searchsorted(np.unique(exact), np.float32(threshold)))
 
