@@ -12,12 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from uadtk.core.finding import Segmentation
-from uadtk.core.volume import ScoreMap
+from tests.report.conftest import point
+from uadtk.core.finding import Finding, Scoring, Segmentation
+from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.kernels import label_components
 from uadtk.report import viewer as viewers
 from uadtk.report.axial_views import Planes
-from uadtk.report.listing import listing
+from uadtk.report.listing import LISTED, listing
+from uadtk.report.page import report_html
 from uadtk.report.viewer import Viewer, slider, viewer
 
 
@@ -133,3 +135,53 @@ def test_niivue_is_the_file_that_its_readme_names() -> None:
     assert hashlib.sha256(code).hexdigest() == digest[0]
     assert b"</script" not in code.lower()
     assert "BSD 2-Clause" in (folder / "LICENSE").read_text()
+
+
+def test_ten_thousand_findings_still_make_a_small_page(make) -> None:
+    boxes = tuple(
+        np.s_[x : x + 1, y : y + 1, z : z + 1]
+        for x in range(5, 55, 2)
+        for y in range(6, 54, 2)
+        for z in range(3, 37, 2)
+        for x in range(5, 55, 2)
+        for y in range(6, 54, 2)
+        for z in range(3, 37, 2)
+    )
+    assert len(boxes) > 10_000
+    segmentation = make(shape=(60, 60, 40), spacing=(1.0, 1.0, 1.0))
+    for box in boxes:
+        segmentation.scoring.score.voxels[box] = 0.9
+    labels, count = label_components(segmentation.scoring.score.zyx > 0.5, 26, 1)
+    places = [(float(box[0].start), float(box[1].start), float(box[2].start)) for box in boxes]
+    findings = tuple(Finding(n, 0.001, place, 0.9, 0.9, place) for n, place in enumerate(places, 1))
+    components = Volume.from_zyx(labels, segmentation.mask.affine)
+    segmentation = replace(segmentation, components=components, findings=findings)
+    html = report_html(segmentation)
+    assert len(html) < 5_000_000
+    assert html.count("<tr data-label=") == LISTED
+    settings = json.loads(made(segmentation).settings)
+    assert settings["findings"][settings["start"]] == count == len(boxes)
+
+
+@pytest.mark.parametrize("shape", [(40, 50, 1), (1, 50, 40), (1, 1, 1)])
+def test_a_scan_of_one_slice_has_a_page(shape: tuple[int, int, int]) -> None:
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    score = np.full(shape, 0.1, np.float32)
+    score[0, 0, 0] = 0.9
+    everywhere = np.ones(shape, bool)
+    scoring = Scoring(Scan(score, affine), Mask(everywhere, affine), "given", ScoreMap(score, affine), {})
+    components = Volume((score > 0.5).astype(np.int32), affine)
+    finding = Finding(1, 0.02, (0.0, 0.0, 0.0), 0.9, 0.9, (0.0, 0.0, 0.0))
+    segmentation = Segmentation(scoring, point(0.5), Mask(score > 0.5, affine), components, (finding,))
+    assert "1</b> finding" in report_html(segmentation)
+    assert volume(made(segmentation), "scan").shape == shape
+
+
+def test_nothing_found_has_a_viewer_at_the_highest_score(make) -> None:
+    segmentation = make()
+    segmentation.scoring.score.voxels[20, 20, 15] = 0.3
+    settings = json.loads(made(segmentation).settings)
+    assert settings["listed"] == []
+    assert settings["findings"][settings["start"]] == 0
+    assert settings["highest_mm"] == [80.0, 80.0, 60.0]
+    assert settings["findings"][0] == 1  # the lowest threshold is half the operating point
