@@ -21,6 +21,7 @@ from uadtk.version import VERSION
 _ORDER = (
     "segment",
     "report",
+    "export-bids",
     "train",
     "report-training",
     "selfteach",
