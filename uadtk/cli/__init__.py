@@ -26,6 +26,7 @@ _ORDER = (
     "report-training",
     "selfteach",
     "threshold",
+    "limits",
     "tune-restoration",
     "evaluate",
     "benchmark",
