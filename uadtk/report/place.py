@@ -1,7 +1,7 @@
 """Where a point of a brain lies, in words: side, part, depth below the surface, distance to the ventricles.
 
-No lobes: those need a registered atlas. The ventricles are those of the average brain in ``preparation/tissues.npz``,
-laid over this brain by its centre and its size along each axis.
+No lobes: those need a registered atlas. The ventricles are the lateral ones of the average brain in
+``preparation/tissues.npz``, laid over this brain by its centre and its size along each axis.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _average() -> _Average:
     brain = np.pad(maps.sum(axis=0) > 0.5, 1)
     points = (np.argwhere(brain) - 1) * spacing_mm
     deep = ndimage.distance_transform_edt(brain, sampling=spacing_mm)[1:-1, 1:-1, 1:-1] >= DEEP_MM
-    parts, count = ndimage.label((maps[0] > 0.5) & deep)
+    parts, count = ndimage.label((maps[0] > 0.4) & deep)
     largest = 1 + int(np.argmax(ndimage.sum_labels(parts > 0, parts, range(1, count + 1))))  # others are fissures
     ventricles = np.argwhere(parts == largest) * spacing_mm
     return _Average(ventricles - points.mean(axis=0), points.std(axis=0), spacing_mm)
