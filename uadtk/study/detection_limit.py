@@ -26,6 +26,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, Distinct, Row, read_row
+from uadtk.io.copies import digest_of_scan
 from uadtk.io.memo import digest_of, remembered, sha256_of, write_memo
 from uadtk.metrics.detection import Planted
 from uadtk.pipeline.admit import warn
@@ -117,9 +118,9 @@ def measure(
     """Scan after scan; None for one that failed, which has been reported. What is in ``folder`` is not done again."""
     distinct, started, fresh = Distinct(), perf_counter(), 0
 
-    def work(row: Row) -> tuple[Measured, bool]:
+    def work(_: int, row: Row, run: Run) -> tuple[Measured, bool]:
         scan, brain_mask = read_row(row, run)
-        distinct.check(row, scan)
+        distinct.check(row, digest_of_scan(scan))
         key = _key(row, method, point, question, run)
         path = folder / "scans" / f"{digest_of(key)}.json"
         record = remembered(path, FORMAT, key)
