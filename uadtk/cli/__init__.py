@@ -20,6 +20,7 @@ from uadtk.version import VERSION
 
 _ORDER = (
     "segment",
+    "watch",
     "train",
     "report-training",
     "selfteach",
@@ -35,6 +36,7 @@ _ORDER = (
     "plugins",
     "check",
     "doctor",
+    "warm",
 )
 
 

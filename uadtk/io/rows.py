@@ -213,7 +213,7 @@ def _content(path: Path) -> str:
         stats = [file.stat() for file in files_of(path)]
         # A change of the inode cannot be set back, as that of the content can.
         return _sha256(path, sum(s.st_size for s in stats), max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats))
-    except (OSError, ValueError):  # missing, not allowed, or an empty folder
+    except (OSError, ValueError, DataError):  # missing, not allowed, a pipe, or an empty folder
         return "unreadable"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from uadtk.core.absent import absence
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Row
@@ -34,6 +35,9 @@ def source_of_row(row: Row) -> Iterator[dict[str, Any]]:
 
 def describe(row: Row) -> dict[str, str]:
     """Paths and digests of the files of a row that a segmentation reads."""
+    if not row.image.exists():
+        what, fix = absence(row.image)
+        raise DataError(what, str(row.image), fix)
     with located(row.image):
         digest = sha256_of(row.image)
     source = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
