@@ -29,10 +29,11 @@ from uadtk.io.cohort import Cohort, refuse_copies
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
+from uadtk.pipeline.run import duration
 from uadtk.preparation.gate import STATISTICS
 from uadtk.training.batches import steps_of_epoch
 from uadtk.training.contamination import inliers, pushing_apart, trimmed
-from uadtk.training.logs import write_log
+from uadtk.training.logs import draw_log, log_path, page_path, write_log
 from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
 from uadtk.training.parallel import World, joined
 from uadtk.training.resume import State, forget, load_state, save_state, state_path
@@ -145,7 +146,8 @@ def _train(
         if world.leads:
             save_state(output, plan, model, optimisers, state)
             write_log(output, state.log)
-            run.say(_line(record, state))
+            draw_log(log_path(output), state.log, page_path(log_path(output)))
+            run.say(f"{_line(record, state)}  {_left(state, schedule)}")
             registry.notify("uadtk_epoch_done", run.say, record=record)
 
     finished = not optimisers or _finished(state, schedule)
@@ -322,6 +324,13 @@ def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
     best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     best_loss = record["validation_loss"] if counts else math.inf
     return State(log, best, record["epoch"], best_loss, state.failed)
+
+
+def _left(state: State, schedule: Schedule) -> str:
+    """The time that all epochs would take; a training without progress for ``patience`` epochs ends before."""
+    recent = [record["seconds"] for record in state.log[-5:]]
+    left_s = (schedule.epochs - len(state.log)) * sum(recent) / len(recent)
+    return f"at most {duration(left_s)} left" if left_s else "last epoch"
 
 
 def _line(record: dict[str, Any], state: State) -> str:
