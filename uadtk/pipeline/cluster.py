@@ -1,4 +1,4 @@
-"""Scans done by the workers of a Dask cluster (``--cluster``), bit for bit as by this process.
+"""Scans done by the workers of a Dask cluster (``--cluster``), bit for bit as by one process with one thread.
 
 The work, and with it the checkpoint, is sent to a worker once. Scans and outputs must be at the same paths everywhere.
 A worker that dies costs its scan another try; if workers die of it as often as the scheduler allows, the scan has

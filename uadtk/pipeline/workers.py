@@ -1,4 +1,4 @@
-"""Scans done by several processes of this machine (``--jobs``), bit for bit as by one.
+"""Scans done by several processes of this machine (``--jobs``), bit for bit as by one with as many threads as each.
 
 Each process is a fresh interpreter that gets the work, and with it the checkpoint, once, and then a scan at a time.
 Memory decides with it: there are no more processes than have room, and a scan that finds none beside others is tried
