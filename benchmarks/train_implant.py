@@ -1,12 +1,12 @@
 """Train the model `implant` on a cohort of which about half are phantoms.
 
-    python benchmarks/train_implant.py ../shared/data build/implant [--width 16] [--epochs 40] [--shapes shapes.npy]
+    python benchmarks/train_implant.py ../shared/data build/implant [--width 16] [--epochs 12] [--shapes shapes.npy]
 
 Real slices come from the `lgg` train split; known lesions and a margin of 6 mm are excluded from the loss. Nearly as
 many come from phantoms made from the label maps: every fifth slice of 36 heads with slices of 1 mm, all slices of 20
-with 5 mm and of 8 with 3 mm, so that many heads contribute a few slices each. Weights are selected by the loss on
-held-out slices (the `lgg` validation split and four more phantoms) with kinds of implants that are never trained on, so
-no lesion influences the selection. The test split is not read.
+with 5 mm and of 8 with 3 mm, so that many heads contribute a few slices each. The weights are the mean over the last
+epochs. Held-out slices (the `lgg` validation split and four more phantoms) get kinds of implants that are never trained
+on, so no lesion influences the training or its log. The test split is not read.
 
 With `--fold 1/2` and `--fold 2/2`, two more models leave out one half of the patients each: `crossfit.py` calibrates
 operating points on the patients that a model has not seen.
@@ -50,7 +50,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path, help="Output folder; phantoms are written beside it.")
     parser.add_argument("--width", default="16")
-    parser.add_argument("--epochs", default="40")
+    parser.add_argument("--epochs", default="12")
+    parser.add_argument("--average", default="8", help="Last epochs whose weights are averaged; 0 for none.")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--shapes", type=Path, help="Output of `lesion_shapes.py`: outlines of real lesions.")
     parser.add_argument("--fold", help="As 1/2: leave out every second `lgg` patient, beginning with the first.")
@@ -71,7 +72,8 @@ def main() -> None:
         return
     pause = ("--minutes", arguments.minutes) if arguments.minutes else ()
     again = ("--overwrite",) if output.exists() else ()
-    long = ("--epochs", arguments.epochs, "--patience", arguments.epochs, "--seed", arguments.seed)
+    long = ["--epochs", arguments.epochs, "--patience", arguments.epochs, "--average", arguments.average]
+    long += ["--seed", arguments.seed]
     model = ["--width", arguments.width, "--slices", str(slices)]
     model += ["--shapes", str(arguments.shapes.resolve())] if arguments.shapes else []
     uadtk("train", "implant", str(cohort), "-o", str(output), *model, *SCHEDULE, *long, *pause, *again)

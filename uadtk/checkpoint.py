@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,6 +237,14 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
         fix = f"Train it: uadtk train {name} cohort.tsv -o {name}{SUFFIX}, then --model {name}{SUFFIX}."
         raise UsageError("no weights are shipped for this model", name, fix)
     return new(name, spec.values, Preparation())
+
+
+def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Sequence[str] | None) -> Checkpoint:
+    """The same with scorer and cleaners replaced where they are given; no cleaner for an empty list."""
+    checkpoint = open_checkpoint(os.fspath(model))
+    if scorer:
+        checkpoint = replace(checkpoint, scorer=Spec.parse(scorer))
+    return checkpoint if cleaners is None else replace(checkpoint, cleaners=parse_all(list(cleaners)))
 
 
 def load(path: Path) -> Checkpoint:

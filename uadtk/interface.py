@@ -30,8 +30,6 @@ from uadtk import checkpoint as checkpoints
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
-from uadtk.core.errors import UsageError
-from uadtk.core.finding import Light
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
@@ -41,7 +39,7 @@ from uadtk.io.cohort import Cohort, output_name, output_names, read_cohort, refu
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.results import ScanState
 from uadtk.io.write import refuse_file
-from uadtk.pipeline.admit import warn
+from uadtk.pipeline.admit import warn, worst_light
 from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
@@ -50,8 +48,10 @@ from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_scorer
 from uadtk.pipeline.segment import Rules, provenance, segment
 from uadtk.pipeline.sources import is_path, remembering, source_of
-from uadtk.pipeline.threshold import calibrate
+from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
+from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
+from uadtk.study.limits import Limits, detection_limits
 from uadtk.training.resume import refuse_checkpoint
 from uadtk.training.train import Schedule
 from uadtk.training.train import train as run_training
@@ -98,16 +98,8 @@ def open(
     CheckpointError, PluginError, BackendError
         The checkpoint, its plugin, or the device cannot be used.
     """
-    checkpoint = opened(model, scorer, cleaners)
+    checkpoint = checkpoints.open_with(model, scorer, cleaners)
     return OpenModel(checkpoint, make_run(device, threads, seed, trust, jobs, cluster))
-
-
-def opened(model: PathLike, scorer: str | None, cleaners: Sequence[str] | None) -> Checkpoint:
-    """The checkpoint, with scorer and cleaners replaced where they are given."""
-    checkpoint = checkpoints.open_checkpoint(os.fspath(model))
-    if scorer:
-        checkpoint = replace(checkpoint, scorer=Spec.parse(scorer))
-    return checkpoint if cleaners is None else replace(checkpoint, cleaners=parse_all(list(cleaners)))
 
 
 @dataclass
@@ -223,6 +215,30 @@ class OpenModel:
         point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, self.run)
         self.checkpoint = self.checkpoint.with_point(point)
         return point
+
+    def limits(
+        self,
+        healthy: CohortLike,
+        output: PathLike,
+        point: str | float | OperatingPoint | None = None,
+        sizes_mm: Sequence[float] = SIZES_MM,
+        contrasts: Sequence[float] = CONTRASTS,
+        repeats: int | None = None,
+        split: str = "",
+        overwrite: bool = False,
+    ) -> Limits:
+        """Plant lesions in lesion-free scans and measure which of them are found; files go to the folder ``output``.
+
+        Parameters
+        ----------
+        sizes_mm, contrasts
+            Diameters, and contrasts with the tissue around: 0.5 is 50 % brighter, -0.5 darker.
+        repeats
+            Implants of each size, contrast and place in each scan; None: 1, and more if there are fewer than ten scans.
+        """
+        rows, chosen = chosen_rows(healthy, split, self.run), self._point(point)
+        question = Question(tuple(sizes_mm), tuple(contrasts), repeats)
+        return detection_limits(self.method, chosen, rows, question, Path(output), self.run, overwrite)
 
     def evaluate(self, cohort: CohortLike, **choices: Any) -> Evaluated:
         """As :func:`uadtk.evaluate`."""
@@ -358,13 +374,6 @@ def train(
     return OpenModel(trained, run)
 
 
-def worst_light(strict: bool, force: bool) -> Light:
-    """The worst light of the gate that passes."""
-    if strict and force:
-        raise UsageError("strict and force ask for opposite things", fix="Give one of them.")
-    return "green" if strict else "red" if force else "amber"
-
-
 def as_cohort(source: CohortLike, run: Run) -> Cohort:
     """Read it unless it is read, and say what was found and is not used."""
     if isinstance(source, Cohort):
@@ -379,15 +388,6 @@ def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
     cohort = as_cohort(source, run)
     refuse_copies(cohort, across_splits=True)
     return cohort.split(split) if split else cohort
-
-
-def strategy_of(strategy: str | None, budget: str | None) -> Spec:
-    """The thresholder: ``p98``, or ``healthy-fp`` where there is a budget, unless it is named."""
-    if budget is None:
-        return Spec.parse(strategy or "p98")
-    if "," in budget:
-        raise UsageError("a budget has no comma", f"--budget '{budget}'", "Write 0.5, not 0,5.")
-    return Spec.parse(strategy or "healthy-fp").having(budget=budget)
 
 
 def _name(scan: Any, image: Scan) -> str:

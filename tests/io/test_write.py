@@ -21,7 +21,16 @@ from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.volume import Volume
 from uadtk.io import write
 from uadtk.io.read import read_scan, read_volume
-from uadtk.io.write import refuse_existing, scratch, staged, write_bytes, write_json, write_nifti, write_text
+from uadtk.io.write import (
+    refuse_existing,
+    refuse_folder,
+    scratch,
+    staged,
+    write_bytes,
+    write_json,
+    write_nifti,
+    write_text,
+)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -156,6 +165,19 @@ def test_no_permission(tmp_path, monkeypatch):
         staged(tmp_path / "out"),
     ):
         pytest.fail("must not start the work")
+
+
+def test_refuse_folder_that_cannot_hold_files(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    refuse_folder(tmp_path)
+    refuse_folder(tmp_path / "new" / "newer")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="is a file; expected a folder"):
+            refuse_folder(path)
+    monkeypatch.setattr(write.os, "access", lambda *_: False)
+    with pytest.raises(UsageError, match="the folder is not writable"):
+        refuse_folder(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_refuse_existing(tmp_path):

@@ -11,6 +11,7 @@ import torch
 
 from tests.constant import count
 from uadtk.models.implant import Model, Options
+from uadtk.networks.arithmetic import fast_bfloat16
 from uadtk.networks.lessons import JUDGED, lesson
 from uadtk.networks.seeded import seeded
 from uadtk.plugin import UsageError
@@ -90,13 +91,20 @@ def test_shapes_that_are_none_are_refused(content: np.ndarray | None, tmp_path: 
         model(shapes=str(path)).training_loss(BATCH)
 
 
-def test_the_score_does_not_change_sides() -> None:
-    image, _ = planted(BATCH)
-    taught = model()
-    with torch.no_grad():
-        score, mirrored = taught.score(image, BATCH.brain), taught.score(image.flip(3), BATCH.brain.flip(3))
-    torch.testing.assert_close(mirrored.flip(3), score)
-    assert ((score > 0) == BATCH.brain).all()
+def test_scores_in_bfloat16_are_those_of_float32_but_for_rounding() -> None:
+    torch.manual_seed(0)
+    model = Model(Options(width=8, arithmetic="float32"), 64).eval()
+    x, brain = torch.rand(4, 1, 64, 64), torch.ones(4, 1, 64, 64, dtype=torch.bool)
+    with torch.inference_mode():
+        exact = model.score(x, brain)
+        model.options = replace(model.options, arithmetic="bfloat16")
+        rounded = model.score(x, brain)
+        alone = torch.cat([model.score(one, inside) for one, inside in zip(x.split(1), brain.split(1), strict=True)])
+    assert exact.dtype == rounded.dtype == torch.float32
+    assert model.arithmetic == ("bfloat16" if fast_bfloat16(x.device) else "float32")
+    assert (rounded - exact).abs().max() < 0.02 * exact.max()
+    assert (alone - rounded).abs().max() < 0.02 * exact.max()
+    assert bool((rounded != exact).any()) == (model.arithmetic == "bfloat16")
 
 
 def test_many_slices_are_scored_as_few() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.scans import CODES, turned
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Row
-from uadtk.preparation.lesion_free import lesion_free
+from uadtk.preparation.lesion_free import lesion_free, outside_lesion
 
 
 @pytest.mark.parametrize("codes", [*CODES, "PIR", "ASL"])
@@ -24,3 +24,13 @@ def test_slices_near_a_lesion_are_axial_ones_however_the_scan_is_stored(codes: s
     scan = Scan(np.zeros(stored.shape, np.float32), stored.affine)
     found = lesion_free(Row("s", Path("s.nii.gz")), scan, Mask(stored.voxels, stored.affine))
     np.testing.assert_array_equal(found, expected.voxels)
+
+
+def test_outside_a_lesion_is_more_than_6_mm_away_and_everywhere_if_there_is_none() -> None:
+    lesion = np.zeros((20, 5, 5), bool)
+    lesion[0, 2, 2] = True
+    scan = Scan(np.zeros((20, 5, 5), np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+    outside = outside_lesion(scan, Mask(lesion, scan.affine))
+    assert outside[:, 2, 2].tolist() == [False] * 4 + [True] * 16
+    for none in (None, Mask(np.zeros_like(lesion), scan.affine)):
+        assert outside_lesion(scan, none).all()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load
 
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import UadtkError, UsageError
@@ -98,6 +99,36 @@ def test_a_pause_saves_and_the_same_command_goes_on(cohort: Cohort, trained: Pat
     assert not first.training["finished"]
     assert first.training["epochs"] == 1
     assert train(fresh(), cohort, QUICK, output, Run()).weights == checkpoints.load(trained).weights
+
+
+def test_the_weights_of_the_last_epochs_are_averaged(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    real = training.save_state
+
+    def spy(output: Path, plan: Any, model: torch.nn.Module, *rest: Any) -> None:
+        seen.append({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
+        real(output, plan, model, *rest)
+
+    schedule = replace(QUICK, epochs=3, patience=3, average=2)
+    monkeypatch.setattr(training, "save_state", spy)
+    whole = train(fresh(), cohort, schedule, tmp_path / "whole.safetensors", Run())
+    found = load(whole.weights)
+    assert len(seen) == 3
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, (seen[1][name] + seen[2][name]) / 2)
+    output, calls = tmp_path / "stopped.safetensors", len(seen)
+
+    def stop(*arguments: Any) -> None:
+        spy(*arguments)
+        if len(seen) == calls + 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_state", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), cohort, schedule, output, Run())
+    assert train(fresh(), cohort, schedule, output, Run()).weights == whole.weights
 
 
 def test_another_training_is_not_resumed(cohort: Cohort, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ _ORDER = (
     "report-training",
     "selfteach",
     "threshold",
+    "limits",
     "tune-restoration",
     "evaluate",
     "benchmark",

@@ -60,8 +60,9 @@ def threshold(
     from uadtk import interface
     from uadtk.io.write import refuse_file
     from uadtk.pipeline.run import say
+    from uadtk.pipeline.threshold import strategy_of
 
-    spec = interface.strategy_of(strategy, budget)
+    spec = strategy_of(strategy, budget)
     missing = _missing(healthy, split, output, model, spec)
     if healthy is None or missing:
         words = ["uadtk threshold", *([] if model == DEFAULT_MODEL else ["--model", shown(model)])]

@@ -30,12 +30,13 @@ def tune_restoration(
     """
     from dataclasses import replace
 
-    from uadtk.interface import chosen_rows, opened
+    from uadtk.checkpoint import open_with
+    from uadtk.interface import chosen_rows
     from uadtk.io.write import refuse_file
     from uadtk.pipeline.run import make_run
     from uadtk.training.tune import changes_by_weight, restoration_spec, with_weight
 
-    checkpoint = opened(model, scorer, None)
+    checkpoint = open_with(model, scorer, None)
     if output is not None:
         refuse_file(output, overwrite)
     run = make_run(device, threads)

@@ -15,13 +15,16 @@ A model is one file with a class ``Model`` and its ``Options``. It has a capabil
 ``lacks: tuple[str, ...]``
     Methods that are of no use with these options, such as ``("sample",)`` without dropout.
 
-Everything else is optional, and :class:`Traits` lists the defaults. What a new checkpoint stores:
+Everything else is optional, and :class:`Traits` lists the defaults. What checkpoints and provenance store:
 
 ``scorer: str``
     Scorer, with options if need be (``"montecarlo:samples=20"``); by default ``own`` if there is a ``score`` method,
     else ``residual``.
 ``cleaners: tuple[str, ...]``
     Cleaners in their order; by default those that suit residuals, an erosion of the brain mask and a median.
+
+``arithmetic: str``
+    In which it computes scores (``bfloat16``), for the provenance; by default ``float32``.
 
 How it is trained:
 
@@ -142,6 +145,7 @@ class Traits:
     players: Callable[[], dict[str, Iterable[nn.Parameter]]] | None = None
     turns: Callable[[int], Sequence[Turn]] | None = None
     judged_from: float = 1
+    arithmetic: str = "float32"
     supervised: bool = False
     unlabelled: bool = False
     neighbours: int = 0

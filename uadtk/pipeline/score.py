@@ -14,7 +14,7 @@ from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
-from uadtk.core.model import capabilities
+from uadtk.core.model import capabilities, traits
 from uadtk.core.run import Run
 from uadtk.core.scorer import scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
@@ -71,6 +71,7 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
 
 def score_prepared(scan: Scan, prepared: Prepared, method: Method, run: Run) -> Scoring:
     """The same for a scan that is prepared."""
+    decisions = {**prepared.decisions, "arithmetic": traits(method.model).arithmetic}
     score, maps = score_slices(prepared, method, run)
     with run.stage("return"):
         brain = prepared.own_brain.voxels
@@ -80,7 +81,7 @@ def score_prepared(scan: Scan, prepared: Prepared, method: Method, run: Run) -> 
         if "reconstruction" in own and prepared.dark:
             own["reconstruction"] = _above_background(own["reconstruction"], prepared, scan)
         own_score = ScoreMap(prepared.to_own_grid(score) * brain, scan.affine)
-    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, prepared.decisions)
+    return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, decisions)
 
 
 def _above_background(image: Volume, prepared: Prepared, scan: Scan) -> Volume:

@@ -93,14 +93,18 @@ def segment(
         calibrated = f"'{point.name}' was calibrated for components of {point.smallest} or more"
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
-        above = scoring.score.zyx > np.float32(point.threshold)
-        labels, _ = label_components(above, connectivity=26, min_size=smallest)
-        components = Volume.from_zyx(labels, scan.affine)
+        components = components_of(scoring.score, point, smallest)
         findings = _findings(components, scoring.score)
     mask = Mask(components.voxels > 0, scan.affine)
     gate = gate.having(*_share_marked(mask, scoring.brain))
     admit(gate, rules.worst, name)
     return Segmentation(scoring, point, mask, components, findings, gate=gate)
+
+
+def components_of(score: ScoreMap, point: OperatingPoint, smallest: int) -> Volume:
+    """Components of at least ``smallest`` voxels above the point's threshold; int32, the largest is 1."""
+    labels, _ = label_components(score.zyx > np.float32(point.threshold), connectivity=26, min_size=smallest)
+    return Volume.from_zyx(labels, score.affine)
 
 
 def _share_marked(mask: Mask, brain: Mask) -> list[Reason]:

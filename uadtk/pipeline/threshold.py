@@ -100,7 +100,7 @@ def lesion_free_findings(scans: ScoredScans, choice: Choice) -> dict[str, float]
 def ready(strategy: Spec, cohort: Cohort) -> tuple[Any, list[Row]]:
     """The thresholder, and the rows it can use. Raises UsageError as :func:`calibrate` does, before any work."""
     thresholder = registry.build("thresholders", strategy)
-    rows = [row for row in cohort if row.lesion_mask or (not thresholder.needs_lesions and _has_healthy(row))]
+    rows = [row for row in cohort if row.lesion_mask or (not thresholder.needs_lesions and has_healthy(row))]
     if not rows and not thresholder.needs_lesions:
         groups = ", ".join(sorted({f"'{row.group}'" for row in cohort}))
         raise UsageError(
@@ -114,6 +114,15 @@ def ready(strategy: Spec, cohort: Cohort) -> tuple[Any, list[Row]]:
     return thresholder, rows
 
 
-def _has_healthy(row: Row) -> bool:
+def has_healthy(row: Row) -> bool:
     """Healthy as far as anyone says, or somebody marked what is."""
     return row.presumed_healthy or row.lesion_free_slices is not None
+
+
+def strategy_of(strategy: str | None, budget: str | None) -> Spec:
+    """The thresholder: ``p98``, or ``healthy-fp`` where there is a budget, unless it is named."""
+    if budget is None:
+        return Spec.parse(strategy or "p98")
+    if "," in budget:
+        raise UsageError("a budget has no comma", f"--budget '{budget}'", "Write 0.5, not 0,5.")
+    return Spec.parse(strategy or "healthy-fp").having(budget=budget)

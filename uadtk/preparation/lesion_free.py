@@ -51,7 +51,7 @@ def normal_voxels(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_
 
 def outside_lesion(scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
     """All voxels more than 6 mm from a lesion."""
-    if lesion is None:
+    if lesion is None or not lesion.voxels.any():
         return np.ones(scan.shape, dtype=bool)
     from scipy.ndimage import distance_transform_edt
 

@@ -22,7 +22,7 @@ class State:
     """``log`` has one record per epoch; ``best`` the weights of the epoch with the lowest validation loss.
 
     Before the first epoch that is judged, ``best`` are the latest weights and ``best_loss`` is infinite. ``failed``:
-    subjects whose scans could not be used.
+    subjects whose scans could not be used. ``mean``: of the weights after the last epochs, if they are averaged.
     """
 
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -30,6 +30,7 @@ class State:
     best_epoch: int = 0
     best_loss: float = math.inf
     failed: tuple[str, ...] = ()
+    mean: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def waited(self) -> int:
@@ -54,6 +55,7 @@ def save_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers:
 
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    tensors |= {f"mean/{name}": tensor for name, tensor in state.mean.items()}
     for player, optimiser in optimisers.items():
         for index, moments in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{player}/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
@@ -101,7 +103,9 @@ def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers:
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]
     failed = tuple(facts.get("failed", ()))
-    return State(facts["log"], _under("best/", tensors), facts["best_epoch"], best_loss, failed)
+    return State(
+        facts["log"], _under("best/", tensors), facts["best_epoch"], best_loss, failed, _under("mean/", tensors)
+    )
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -52,6 +52,9 @@ class Schedule:
 
     epochs: int = option(1000, "At most this many passes over the slices.", ge=1)
     patience: int = option(5, "Stop after this many epochs without a lower validation loss.", ge=1)
+    average: int = option(
+        0, "Use the mean of the weights after each of the last epochs, this many, in place of the best.", ge=0
+    )
     batch: int = option(8, "Slices per step.", ge=1)
     accumulate: int = option(1, "Parts a batch is computed in, one after the other, to save memory.", ge=1)
     learning_rate: float = option(1e-4, "Adam's learning rate.", ge=1e-8, le=1)
@@ -76,7 +79,9 @@ def train(
     minutes: float | None = None,
     cache: Path | None = None,
 ) -> Checkpoint:
-    """Train ``checkpoint.model`` and save it, with the weights of the best validation loss, to ``output``.
+    """Train ``checkpoint.model`` and save it to ``output``.
+
+    The weights are those of the best validation loss, or the mean over the last epochs (``schedule.average``).
 
     ``minutes``: pause after this long; the current weights and the state are saved, and the same command resumes.
     ``cache``: folder for prepared slices, which other trainings can share; without it they are stored beside the output
@@ -142,7 +147,7 @@ def _train(
         record |= {f"validation_{k}": v for k, v in losses.items()}
         rate = _learning_rate(schedule, epoch)
         record |= {"learning_rate": rate, "seconds": round(time.monotonic() - start, 2)}
-        state = _judged(state, model, record)
+        state = _averaged(_judged(state, model, record), model, schedule)
         if world.leads:
             save_state(output, plan, model, optimisers, state)
             write_log(output, state.log)
@@ -151,7 +156,7 @@ def _train(
             registry.notify("uadtk_epoch_done", run.say, record=record)
 
     finished = not optimisers or _finished(state, schedule)
-    model.load_state_dict(state.best or model.state_dict())
+    model.load_state_dict(state.mean or state.best or model.state_dict())
     if conclude := traits(model).conclude:
         model.eval()
         with torch.no_grad(), seeded(schedule.seed):
@@ -323,7 +328,21 @@ def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
         return replace(state, log=log)
     best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     best_loss = record["validation_loss"] if counts else math.inf
-    return State(log, best, record["epoch"], best_loss, state.failed)
+    return replace(state, log=log, best=best, best_epoch=record["epoch"], best_loss=best_loss)
+
+
+def _averaged(state: State, model: nn.Module, schedule: Schedule) -> State:
+    """Update the mean of the weights after the last epochs (stochastic weight averaging, Izmailov et al. 2018)."""
+    n = len(state.log) - (schedule.epochs - schedule.average)
+    if n < 1 or not schedule.average:
+        return state
+    now = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    if not state.mean:
+        return replace(state, mean=now)
+    mean = {
+        name: was.lerp(now[name], 1 / n) if was.is_floating_point() else now[name] for name, was in state.mean.items()
+    }
+    return replace(state, mean=mean)
 
 
 def _left(state: State, schedule: Schedule) -> str:
