@@ -24,6 +24,7 @@ import struct
 import sys
 import tempfile
 import traceback
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -240,7 +241,9 @@ def _manifest(folder: Path) -> bytes:
 def _read_manifest(path: Path) -> str:
     lines = summary_table(read_folder(path.parent)).splitlines()
     return (
-        "" if all(line.replace("\t", "").isprintable() and line.count("\t") == 5 for line in lines) else "the summary"
+        ""
+        if all(_one_plain_line(line.replace("\t", "")) and line.count("\t") == 5 for line in lines)
+        else "the summary"
     )
 
 
@@ -294,7 +297,7 @@ def _end(kind: Kind, path: Path) -> tuple[str, str]:
             nonsense = kind.read(path)
     except UadtkError as error:
         line = error.one_line()
-        return ("refused", "") if "\n" not in line and line.isprintable() else ("nonsense", repr(line))
+        return ("refused", "") if _one_plain_line(line) else ("nonsense", repr(line))
     except Hang:
         return "hang", f"{HANG_S} s"
     except MemoryError:
@@ -302,6 +305,11 @@ def _end(kind: Kind, path: Path) -> tuple[str, str]:
     except Exception:
         return "traceback", traceback.format_exc()
     return ("nonsense", nonsense) if nonsense else ("read", "")
+
+
+def _one_plain_line(text: str) -> bool:
+    """Without control characters, line ends of any kind, and what no file can hold."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
 
 
 @contextmanager

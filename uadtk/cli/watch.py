@@ -44,7 +44,7 @@ def watch(
     chosen = opened.checkpoint.point(point)
     reporter, summary = Reporter(opened.run, [], form), Summary(output / "summary.tsv", [])
     for rows in arrivals(incoming, settle, once, opened.run):
-        names = output_names(rows)
+        names = reporter.names = output_names(rows)
         for outcome in segment_cohort(
             rows, names, opened.method, chosen, output, opened.run, Rules(), overwrite=False, alone=False
         ):
