@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import rankdata
 
-from uadtk.cleaners import erode, fill, median, prior
+from uadtk.cleaners import crest, erode, fill, median, prior
 from uadtk.core.errors import UsageError
 from uadtk.core.options import build
 
@@ -147,6 +147,21 @@ def test_the_hole_of_a_large_finding_is_filled_and_a_small_one_is_left_alone() -
     assert filled[4, 24, 24] > 0.5
     assert filled[4, 56, 57] < 0.01
     assert not filled[:, :, 60:].any()
+
+
+def test_a_voxel_shares_in_the_crest_of_its_component() -> None:
+    score = np.zeros((3, 6, 16), np.float32)
+    score[1, 1:5, 1:5], score[1, 2, 2] = 0.2, 0.8  # strong, with a flank
+    score[1, 1:5, 10:14], score[0, 0, 15] = 0.3, 0.04  # weak; below the low threshold
+    raised = crest.Cleaner(crest.Options(0.05, 0.75)).clean(score, score, score >= 0, (1, 1, 1))
+    assert raised[1, 2, 2] == pytest.approx(0.8)
+    assert raised[1, 4, 4] == pytest.approx(0.2**0.25 * 0.8**0.75)
+    np.testing.assert_allclose(raised[1, 1:5, 10:14], 0.3, rtol=1e-6)
+    assert raised[0, 0, 15] == np.float32(0.04)
+    assert (raised > 0.5).sum() == 16  # all of the strong one, none of the weak
+    unchanged = crest.Cleaner(crest.Options(0.05, 0)).clean(score, score, score >= 0, (1, 1, 1))
+    np.testing.assert_allclose(unchanged, score, rtol=1e-6)
+    assert not crest.Cleaner(crest.Options()).clean(0 * score, score, score >= 0, (1, 1, 1)).any()
 
 
 @settings(max_examples=20, deadline=None)

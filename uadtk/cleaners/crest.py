@@ -1,0 +1,46 @@
+"""Crest: a voxel shares in the highest score of the finding that it belongs to.
+
+One threshold has two tasks: to choose findings, for which it must be high, and to outline them, for which it must be
+low. Two thresholds (hysteresis; Canny 1986) solve that: a finding is a component above the low one that reaches the
+high one. Here the low one is an option, and scores above it are raised towards the highest of their component, as
+score^(1 - share) * highest^share, so that any single threshold acts as the high one and outlines generously.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.kernels import label_components
+from uadtk.plugin import option
+
+
+@dataclass(frozen=True)
+class Options:
+    low: float = option(0.05, "Scores above it form the components.", ge=0)
+    share: float = option(0.75, "Exponent of a component's highest score; 0 changes nothing.", ge=0, le=1)
+
+
+class Cleaner:
+    Options = Options
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def clean(
+        self,
+        score: NDArray[np.float32],
+        image: NDArray[np.float32],
+        brain: NDArray[np.bool_],
+        spacing_mm: tuple[float, float, float],
+    ) -> NDArray[np.float32]:
+        labels, _ = label_components(score > np.float32(self.options.low), connectivity=26, min_size=1)
+        highest = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
+        inside = labels > 0
+        np.maximum.at(highest, labels[inside], score[inside])
+        share = np.float32(self.options.share)
+        raised = score.copy()
+        raised[inside] = score[inside] ** (1 - share) * highest[labels[inside]] ** share
+        return raised
