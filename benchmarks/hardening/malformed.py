@@ -203,7 +203,7 @@ def _receipt(folder: Path) -> bytes:
 
     key = {"seed": 0, "grid": "native", "model": {"name": "histeq", "options": {}}, "point": None, "versions": {}}
     scan = {"subject": "a", "dice": 0.5, "auprc": None, "lesions": 1}
-    evaluation = {"point": None, "scans": [scan], "measures": {}, "lesion_share": 0.1, "failed": []}
+    evaluation: dict[str, Any] = {"point": None, "scans": [scan], "measures": {}, "lesion_share": 0.1, "failed": []}
     content = {"where": {"model": "histeq", "cohort": "c.tsv", "split": "", "collection": ""}, "evaluation": evaluation}
     write_memo(folder / "made.json", _receipt_format(), key, content)
     return (folder / "made.json").read_bytes()

@@ -14,7 +14,7 @@ import numpy as np
 from uadtk.core.absent import absence
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.cohort import Row, output_names, read_cohort
+from uadtk.io.cohort import Row, output_name, output_names, read_cohort
 from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
 
