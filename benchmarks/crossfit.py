@@ -41,12 +41,11 @@ def main() -> None:
     parser.add_argument("folds", nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--cleaners", default="fill prior:power=16,smooth_mm=2 crest")
-    parser.add_argument("--flatten", action="store_true", help="Correct the bias field (recorded in the checkpoint).")
     arguments = parser.parse_args()
 
     def opened(path: str) -> checkpoints.Checkpoint:
         found = checkpoints.open_checkpoint(path)
-        recipe = replace(found.preparation, flatten=arguments.flatten)
+        recipe = replace(found.preparation, flatten=True)
         return replace(found, preparation=recipe, cleaners=parse_all(arguments.cleaners.split()))
 
     final, run = opened(arguments.final), make_run(threads=1)

@@ -4,7 +4,8 @@
 
 By ``uadtk.pipeline.evaluate``: pooled over the voxels of a collection on each scan's own grid, inside the brain mask.
 Intervals are 95 % bootstrap over patients, where there are at least two. ⌈DICE⌉ is an oracle: the best threshold,
-chosen on the scans it is reported on. DICE at the operating point is the mean over patients, small components removed.
+chosen on the scans it is reported on. DICE at the operating point (`default`, or `p98` where there is none) is the mean
+over patients, small components removed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
     for collection in arguments.collections:
         for model in arguments.model:
             checkpoint = open_checkpoint(model)
-            point = named_point(checkpoint.points, "p98")
+            point = named_point(checkpoint.points, "default") or named_point(checkpoint.points, "p98")
             evaluation = evaluate(checkpoint, cohort.where(collection=collection), point, run)
             lines.append(_row(collection, model, evaluation))
             print(lines[-1], file=sys.stderr, flush=True)

@@ -96,6 +96,33 @@ def other_formats(folder: Path, image: Image) -> list[Case]:
     return cases
 
 
+def headers(folder: Path, image: Image) -> list[Case]:
+    """NIfTI files whose header is unusual, or contradicts itself."""
+    voxels, affine = image[0].astype("i2"), image[1]
+    cases: list[Case] = []
+
+    def case(name: str, change: Callable[[nib.Nifti1Image], object], truth: Image | None = image) -> None:
+        made = nib.Nifti1Image(voxels, affine)
+        made.set_qform(affine, 1)
+        changed = change(made)
+        path = folder / f"h{len(cases)}.nii.gz"
+        nib.save(changed if isinstance(changed, nib.Nifti1Image) else made, path)
+        cases.append(Case(name, path, truth))
+
+    case("qform alone", lambda i: i.set_sform(affine, 0))
+    case("sform alone", lambda i: i.set_qform(affine, 0))
+    case("big-endian", lambda i: nib.Nifti1Image(voxels.astype(">i2"), affine, nib.Nifti1Header(endianness=">")))
+    case("stored halved, scl_slope 2", lambda i: i.header.set_slope_inter(2, 0), (voxels * 2.0, affine))
+    case("sform and qform codes 0: left unknown", lambda i: (i.set_sform(affine, 0), i.set_qform(affine, 0)), None)
+    thick, mirrored = affine @ np.diag([1, 1, 3, 1]), affine @ np.diag([-1, 1, 1, 1])
+    case("slices 3 times as thick by qform and pixdim", lambda i: i.set_qform(thick, 1), None)
+    case("left and right differ between sform and qform", lambda i: i.set_qform(mirrored, 1), None)
+    twice = np.stack([voxels, voxels[::-1]], axis=-1)
+    case("two volumes", lambda i: nib.Nifti1Image(twice, affine), None)
+    case("NaN in the air", lambda i: nib.Nifti1Image(np.where(voxels, voxels, np.nan).astype("f4"), affine), None)
+    return cases
+
+
 def dicom(folder: Path, image: Image) -> list[Case]:
     cases: list[Case] = []
     axial = image
@@ -265,7 +292,7 @@ def verdict(case: Case, read: Callable[[Path], tuple[list[Image], str]]) -> str:
             warnings.simplefilter("ignore")
             images, said = read(case.path)
     except UadtkError as error:
-        reason = re.split(r":|, at| \(| by ", error.what)[0]
+        reason = re.split(r":|, at|, the first| \(| by ", error.what)[0]
         return f"refused: {reason}" if case.truth is None else f"**refused: {reason}**"
     except Exception:
         return "cannot"
@@ -328,11 +355,10 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         image = phantom()
-        for title, cases in (("Formats", other_formats(Path(folder), image)), ("DICOM", dicom(Path(folder), image))):
-            tools = {n: t for n, t in TOOLS.items() if n != ("dcm2niix" if title == "Formats" else "nibabel")}
-            print(f"| {title} | {' | '.join(tools)} |\n|---|{'---|' * len(tools)}")
-            for case in cases:
-                print(f"| {case.name} | {' | '.join(verdict(case, tool) for tool in tools.values())} |", flush=True)
+        for title, make_cases in (("Formats", other_formats), ("NIfTI headers", headers), ("DICOM", dicom)):
+            print(f"| {title} | {' | '.join(TOOLS)} |\n|---|{'---|' * len(TOOLS)}")
+            for case in make_cases(Path(folder), image):
+                print(f"| {case.name} | {' | '.join(verdict(case, tool) for tool in TOOLS.values())} |", flush=True)
             print()
     print(f"MR images that pydicom and pydicom-data carry, one file at a time: {carried()}.")
     print("Refused: files cut short, frames without a place in the patient, single views of a series of three.")

@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from uadtk.io.cohort import read_cohort
 from uadtk.io.read import read_mask, read_scan
 from uadtk.phantom import make
 from uadtk.preparation.brain import find_brain
-from uadtk.preparation.gate import STATISTICS, first_look, look
+from uadtk.preparation.gate import first_look, look
 
 LIGHTS = ("green", "amber", "red", "refused")
 SEEDS = range(11, 15)
@@ -53,11 +53,19 @@ def main() -> None:
     parser.add_argument("--only", default="", help="Kinds whose name begins like this.")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
-    statistics = open_checkpoint(arguments.model).training.get(STATISTICS, {})
+    found = images(arguments.data, arguments.real)
+    text = table(found, open_checkpoint(arguments.model).statistics, arguments.only)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text)
+
+
+def table(found: Iterable[tuple[tuple[str, ...], Image]], statistics: dict, only: str = "") -> str:
+    """Counts of lights by kind of image; a line for each image on stderr."""
     counts: dict[tuple[str, tuple[str, ...]], Counter[str]] = {}
     seconds = []
-    for allowed, image in images(arguments.data, arguments.real):
-        if not image.kind.startswith(arguments.only):
+    for allowed, image in found:
+        if not image.kind.startswith(only):
             continue
         light, why, cost_s = judged(image, statistics)
         counts.setdefault((image.kind, allowed), Counter())[light] += 1
@@ -73,10 +81,7 @@ def main() -> None:
         right = sum(count[light] for light in allowed)
         wish = {PASS: "green or amber", NOT_GREEN: "not green", STOP: "red"}[allowed]
         lines.append(f"| {kind} | {count.total()} | {cells} | {wish} | {right} |")
-    text = "\n".join(lines) + f"\n\nMedian {np.median(seconds):.2f} s of processor time for an image, brain given.\n"
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text)
+    return "\n".join(lines) + f"\n\nMedian {np.median(seconds):.2f} s of processor time for an image, brain given.\n"
 
 
 def judged(image: Image, statistics: dict) -> tuple[str, str, float]:

@@ -2,11 +2,11 @@
 
     python benchmarks/train_implant.py ../shared/data build/implant [--width 16] [--epochs 12] [--shapes shapes.npy]
 
-Real slices come from the `lgg` train split; known lesions and a margin of 6 mm are excluded from the loss. Nearly as
-many come from phantoms made from the label maps: every fifth slice of 36 heads with slices of 1 mm, all slices of 20
-with 5 mm and of 8 with 3 mm, so that many heads contribute a few slices each. The weights are the mean over the last
-epochs. Held-out slices (the `lgg` validation split and four more phantoms) get kinds of implants that are never trained
-on, so no lesion influences the training or its log. The test split is not read.
+Real slices come from the `lgg` train split; known lesions and a margin of 6 mm are excluded from the loss. More come
+from phantoms of the label maps (every fifth slice of 36 heads with slices of 1 mm, all slices of 20 with 5 mm and of
+8 with 3 mm) and of the ICBM brain (16 with 1 mm), so that many heads contribute a few slices each. The weights are
+the mean over the last epochs. Held-out slices (the `lgg` validation split and four more phantoms) get kinds of
+implants that are never trained on, so no lesion influences the training or its log. The test split is not read.
 
 With `--fold 1/2` and `--fold 2/2`, two more models leave out one half of the patients each: `crossfit.py` calibrates
 operating points on the patients that a model has not seen.
@@ -35,9 +35,10 @@ PHANTOMS = {
     "phantoms": ("--count", "40", "--slice-mm", "1", "--in-plane-mm", "1", "--seed", "100"),
     "phantoms-3mm": ("--count", "20", "--slice-mm", "3", "--seed", "3000"),
     "phantoms-5mm": ("--count", "20", "--slice-mm", "5", "--seed", "5000"),
+    "phantoms-icbm": ("--count", "16", "--slice-mm", "1", "--seed", "7000"),
 }
-USED = {"phantoms": 40, "phantoms-3mm": 8, "phantoms-5mm": 20}
-THIN, EVERY, HELD = "phantoms", 5, 4
+USED = {"phantoms": 40, "phantoms-3mm": 8, "phantoms-5mm": 20, "phantoms-icbm": 16}
+ICBM, THIN, EVERY, HELD = "phantoms-icbm", ("phantoms", "phantoms-icbm"), 5, 4
 COLUMNS = ("subject", "collection", "split", "group", "image", "brain_mask", "lesion_mask")
 SCHEDULE = (
     *("--masked", "--no-augment", "--batch", "16", "--learning-rate", "2e-3", "--decay", "cosine"),
@@ -61,7 +62,8 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     for name, settings in PHANTOMS.items():
         if not (work.parent / name / "cohort.tsv").exists():
-            uadtk("phantom", "-o", str(work.parent / name), "--labels", str(data / "labels"), *settings)
+            labels = () if name == ICBM else ("--labels", str(data / "labels"))
+            uadtk("phantom", "-o", str(work.parent / name), *labels, *settings)
     kind = "shapes-" if arguments.shapes else ""
     part = f"-fold{arguments.fold.replace('/', 'of')}" if arguments.fold else ""
     cohort, slices = work / f"cohort{part}.tsv", work / f"slices{part}"
@@ -105,9 +107,9 @@ def fold_of(data: Path, fold: str) -> list[Row]:
 def phantoms(folder: Path, thinned: Path) -> Iterator[Row]:
     """Phantoms for training; the last few with thin slices are for validation."""
     for k, row in enumerate(read_cohort(folder / "cohort.tsv").rows[: USED[folder.name]]):
-        split = "validation" if folder.name == THIN and k >= USED[THIN] - HELD else "train"
+        split = "validation" if folder.name == THIN[0] and k >= USED[THIN[0]] - HELD else "train"
         row = replace(row, subject=f"{folder.name}-{row.subject}", split=split)
-        yield every_fifth(row, k, thinned) if folder.name == THIN else row
+        yield every_fifth(row, k, thinned) if folder.name in THIN else row
 
 
 def every_fifth(row: Row, k: int, folder: Path) -> Row:
@@ -117,7 +119,7 @@ def every_fifth(row: Row, k: int, folder: Path) -> Row:
     assert brain is not None
     step = np.diag([1.0, 1.0, EVERY, 1.0])
     step[2, 3] = first = k % EVERY
-    image, mask = folder / row.image.name, folder / row.brain_mask.name  # type: ignore[union-attr]
+    image, mask = (folder / f"{row.subject}_{kind}.nii.gz" for kind in ("FLAIR", "brain"))
     write_nifti(image, Scan(scan.voxels[:, :, first::EVERY], scan.affine @ step))
     write_nifti(mask, Mask(brain.voxels[:, :, first::EVERY], scan.affine @ step))
     return replace(row, image=image, brain_mask=mask)

@@ -52,6 +52,7 @@ _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 SUFFIX = ".safetensors"
 AGAIN = "Copy or download it again."
 _DIST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")  # of packages (PEP 508)
+STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -79,6 +80,11 @@ class Checkpoint:
     def digest(self) -> str:
         facts = {"model": self.model, "options": self.options, "preparation": self.preparation.identity()}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + self.weights).hexdigest()
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What the training scans are like, as ``uadtk.preparation.gate.statistics_of`` makes it; empty if unknown."""
+        return dict(self.training.get(STATISTICS, {}))
 
     def point(self, name: str | None) -> OperatingPoint:
         """The operating point of that name; None: the only one, or ``default`` or ``p98`` if there are several."""

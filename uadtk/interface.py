@@ -35,7 +35,7 @@ from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
-from uadtk.io.cohort import Cohort, output_name, output_names, read_cohort, refuse_copies
+from uadtk.io.cohort import Cohort, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.results import ScanState
 from uadtk.io.write import refuse_file
@@ -47,7 +47,7 @@ from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_scorer
 from uadtk.pipeline.segment import Rules, provenance, segment
-from uadtk.pipeline.sources import is_path, remembering, source_of
+from uadtk.pipeline.sources import is_path, name_of, remembering, source_of
 from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
 from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
@@ -157,12 +157,12 @@ class OpenModel:
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         for note in image.notes:
             self.run.say(note)
-        rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
+        rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
         name = str(scan) if is_path(scan) else ""
-        found = segment(image, self.method, chosen, self.run, mask, rules, name)
-        warn(found.gate, name or "scan", self.run)
-        record = provenance(remembering(source, image, mask), self.method, chosen, rules, found, self.run)
-        return Result(replace(found, provenance=record), _name(scan, image), self.run)
+        found = segment(image, self.method, chosen, run, mask, rules, name)
+        warn(found.gate, name or "scan", run)
+        record = provenance(remembering(source, image, mask), self.method, chosen, rules, found, run)
+        return Result(replace(found, provenance=record), name_of(scan, image), self.run)
 
     def segment_cohort(
         self,
@@ -183,13 +183,11 @@ class OpenModel:
         ``shard`` (i, n): only each n-th scan from the i-th; any number of machines may write to one folder.
         """
         everything = list(chosen_rows(cohort, split, self.run))
-        first, step = shard[0] - 1, shard[1]
-        rows, names = everything[first::step], output_names(everything)[first::step]
+        part, alone = slice(shard[0] - 1, None, shard[1]), len(everything) == 1
+        rows, names = everything[part], output_names(everything)[part]
         chosen = self._point(point)
-        rules = Rules(min_voxels, min_volume_ml, worst_light(strict, force))
-        folder = Path(output)
-        alone = len(everything) == 1
-        outcomes = segment_cohort(rows, names, self.method, chosen, folder, self.run, rules, overwrite, alone)
+        rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
+        outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite, alone)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
     def threshold(
@@ -199,6 +197,7 @@ class OpenModel:
         budget: str | None = None,
         name: str = "",
         split: str = "",
+        force: bool = False,
     ) -> OperatingPoint:
         """Choose an operating point on healthy (or labelled) scans. The model has it from now on; ``save`` stores it.
 
@@ -210,9 +209,12 @@ class OpenModel:
             False positives allowed: ``"1 lesion/scan"``, ``"0.5 ml/scan"`` or ``"1 % voxels"``.
         name
             Of the point; the strategy's if not given.
+        force
+            Use scans that the gate would refuse, too.
         """
-        rows = chosen_rows(healthy, split, self.run)
-        point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, self.run)
+        run = replace(self.run, worst=worst_light(False, force))
+        rows = chosen_rows(healthy, split, run)
+        point = calibrate(self.checkpoint, rows, strategy_of(strategy, budget), name, run)
         self.checkpoint = self.checkpoint.with_point(point)
         return point
 
@@ -279,6 +281,7 @@ def evaluate(
     where: Mapping[str, str] | None = None,
     point: str | None = None,
     grid: Grid = "native",
+    force: bool = False,
 ) -> Evaluated:
     """Measure a model on labelled scans: AUPRC, ⌈DICE⌉, lesion-wise measures, each with its interval over patients.
 
@@ -290,6 +293,8 @@ def evaluate(
         Operating point; None: the checkpoint's own, if it has one for these scores.
     grid
         ``native``: the scan's own. ``model``: the slices that the network sees, as in the study.
+    force
+        Measure on scans that the gate would refuse, too.
 
     Raises
     ------
@@ -299,22 +304,21 @@ def evaluate(
         No row that can be used, or none that could be read and scored.
     """
     own = model if isinstance(model, OpenModel) else open(model)
-    table = as_cohort(cohort, own.run)
-    rows = chosen_rows(table, split, own.run)
+    run = replace(own.run, worst=worst_light(False, force))
+    table = as_cohort(cohort, run)
+    rows = chosen_rows(table, split, run)
     if where:
         rows = rows.where(**where)
-    chosen = fitting_point(own.checkpoint, point, own.run)
-    found = measure(own.checkpoint, rows, chosen, own.run, grid)
+    chosen = fitting_point(own.checkpoint, point, run)
+    found = measure(own.checkpoint, rows, chosen, run, grid)
     if own.checkpoint.model == "histeq":
         return Evaluated(found, None)
-    quiet = replace(own.run, say=silent)  # a scan that fails has been reported
+    quiet = replace(run, say=silent)  # a scan that fails has been reported
     bare, its_point = baseline(own.checkpoint, chosen, table, quiet)
     failed = {image for image, _ in found.failed}
     scored = Cohort(tuple(row for row in rows if str(row.image) not in failed), rows.source)
     if chosen is not None and its_point is None:
-        own.run.say(
-            f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated"
-        )
+        run.say(f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated")
     if its_point is None and not any(row.lesion_mask for row in scored):
         return Evaluated(found, None)
     return Evaluated(found, measure(bare, scored, its_point, quiet, grid))
@@ -334,6 +338,7 @@ def train(
     jobs: int = 1,
     cluster: str = "",
     overwrite: bool = False,
+    force: bool = False,
     **options: Any,
 ) -> OpenModel:
     """Train a model on the normal anatomy of a cohort and save it; an interrupted training resumes, bit-identically.
@@ -349,7 +354,9 @@ def train(
     minutes
         Pause after this long; the same call resumes.
     slices, jobs, cluster
-        Folder for prepared slices, to share them with other trainings; who prepares them, as in :func:`uadtk.open`.
+        Folder for prepared slices, shared between trainings; who prepares them, as in :func:`uadtk.open`.
+    force
+        Train on scans that the gate would refuse, too: of another contrast than most, or no scans of a brain.
     **options
         Options of the model (``latent=64``) and of the schedule (``epochs=20``), as ``uadtk train MODEL --help`` lists.
 
@@ -368,7 +375,7 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
-    run = make_run(device, threads, schedule.seed, None, jobs, cluster)
+    run = replace(make_run(device, threads, schedule.seed, None, jobs, cluster), worst=worst_light(False, force))
     cache = None if slices is None else Path(slices)
     trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)
     return OpenModel(trained, run)
@@ -388,13 +395,6 @@ def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
     cohort = as_cohort(source, run)
     refuse_copies(cohort, across_splits=True)
     return cohort.split(split) if split else cohort
-
-
-def _name(scan: Any, image: Scan) -> str:
-    """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
-    if not is_path(scan):
-        return "scan"
-    return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
 
 
 __all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]

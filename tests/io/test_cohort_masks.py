@@ -118,6 +118,8 @@ def test_masks_among_our_outputs_that_nobody_vouches_for(tmp_path: Path) -> None
         ([0, 3], None, 1),
         ([0, 0], None, 0),
         ([0, 0.99999], None, 1),
+        ([0, 1 / 255], None, 1),
+        ([0, 0.3], None, 1),
         ([0, 1, 2, 4], (1, 4), 2),
         ([0, 1, 2], (9,), 0),
     ],
@@ -135,6 +137,7 @@ def test_values_of_lesion_masks(tmp_path: Path, values: list[float], labels: Any
     [
         ([0, 1, 2], "holds the values 0, 1, 2, not 0 and one other.*lesion_labels"),
         ([-1, 0, 1], "holds the values -1, 0, 1"),
+        ([-1, 0], "holds the values -1, 0"),
         ([0, 0.3, 0.9], "holds fractions, such as 0.3.*threshold"),
         ([0, 0.5, 1], "holds fractions, such as 0.5"),
     ],
@@ -142,6 +145,17 @@ def test_values_of_lesion_masks(tmp_path: Path, values: list[float], labels: Any
 def test_values_that_do_not_say_what_is_lesion(tmp_path: Path, values: list[float], what: str) -> None:
     stored = np.zeros(SHAPE, dtype=np.float32)
     stored[0, 0, : len(values)] = values
+    scan = read_scan(image(tmp_path / "a.nii.gz"))
+    with pytest.raises(DataError, match=what):
+        read_lesion_mask(image(tmp_path / "m.nii.gz", values=stored), scan)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"), [((1, 0), "100% of the field"), ((1, 1), "100% of the field"), ((2, 1), "1, 2")]
+)
+def test_a_mask_that_is_inverted_is_no_mask_of_lesions(tmp_path: Path, values: tuple[int, int], what: str) -> None:
+    stored = np.full(SHAPE, values[0], dtype=np.float32)
+    stored[0, 0, 0] = values[1]
     scan = read_scan(image(tmp_path / "a.nii.gz"))
     with pytest.raises(DataError, match=what):
         read_lesion_mask(image(tmp_path / "m.nii.gz", values=stored), scan)

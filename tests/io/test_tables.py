@@ -39,7 +39,24 @@ def refused(folder: Path, content: str, *words: str) -> None:
     assert "\n" not in caught.value.one_line()
 
 
-EMPTY = ["", "NA", "na", "nan", "NaN", "None", "null", "NULL", "<NA>", "n/a", "N/A", "#N/A", " ", " NA "]
+EMPTY = [
+    "",
+    "NA",
+    "na",
+    "nan",
+    "NaN",
+    "None",
+    "null",
+    "NULL",
+    "<NA>",
+    "n/a",
+    "N/A",
+    "#N/A",
+    "NaT",
+    " ",
+    " NA ",
+    "\u200b",
+]
 
 
 @pytest.mark.parametrize("word", EMPTY)
@@ -57,7 +74,7 @@ def test_a_cell_that_may_be_empty_or_may_not_is_refused_with_line_and_column(fol
 @pytest.mark.parametrize(
     "coding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252"]
 )
-@pytest.mark.parametrize("delimiter", ["\t", ",", ";"])
+@pytest.mark.parametrize("delimiter", ["\t", ",", ";", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_codes_delimiters_and_line_ends(folder: Path, coding: str, delimiter: str, end: str) -> None:
     lines = [("subject", "image", "site"), ("Müller", "a.nii.gz", "Görlitz"), ("P2", "b.nii.gz", ""), ("", "", "")]

@@ -23,7 +23,7 @@ from uadtk.io import write
 from uadtk.io.read import read_scan, read_volume
 from uadtk.io.write import (
     refuse_existing,
-    refuse_unwritable,
+    refuse_folder,
     scratch,
     staged,
     write_bytes,
@@ -167,16 +167,16 @@ def test_no_permission(tmp_path, monkeypatch):
         pytest.fail("must not start the work")
 
 
-def test_refuse_unwritable_that_cannot_hold_files(tmp_path, monkeypatch):
+def test_refuse_folder_that_cannot_hold_files(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    refuse_unwritable(tmp_path)
-    refuse_unwritable(tmp_path / "new" / "newer")
+    refuse_folder(tmp_path)
+    refuse_folder(tmp_path / "new" / "newer")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UsageError, match="a file is where a folder should be"):
-            refuse_unwritable(path)
+        with pytest.raises(UsageError, match="is a file; expected a folder"):
+            refuse_folder(path)
     monkeypatch.setattr(write.os, "access", lambda *_: False)
     with pytest.raises(UsageError, match="the folder is not writable"):
-        refuse_unwritable(tmp_path / "new")
+        refuse_folder(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.scans import small_brain
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import StorageError
+from uadtk.core.finding import Light
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
@@ -48,13 +49,28 @@ class Archive:
         self.method, self.folder = method, folder
         self.said: list[str] = []
 
-    def run(self, rows: Sequence[Row], threshold: float = 0.98, rules: Rules | None = None, overwrite: bool = False):
+    def run(
+        self,
+        rows: Sequence[Row],
+        threshold: float = 0.98,
+        rules: Rules | None = None,
+        overwrite: bool = False,
+        worst: Light = "amber",
+    ):
         """The states by name; ``said`` holds the lines of this run, but those of the gate."""
         self.said.clear()
         point = replace(self.method.checkpoint.points[0], threshold=threshold)
         names, say = [row.subject for row in rows], lambda line: None if ": amber: " in line else self.said.append(line)
         outcomes = segment_cohort(
-            rows, names, self.method, point, self.folder, Run(say=say), rules or Rules(), overwrite, alone=False
+            rows,
+            names,
+            self.method,
+            point,
+            self.folder,
+            Run(say=say, worst=worst),
+            rules or Rules(),
+            overwrite,
+            alone=False,
         )
         return {outcome.row.subject: outcome.value or outcome.error for outcome in outcomes}
 
@@ -95,7 +111,7 @@ def test_new_scans_are_done_and_those_that_left_stay(archive: Archive, rows: lis
         ({"threshold": 0.97}, "operating point"),
         ({"rules": Rules(min_voxels=3)}, "options"),
         ({"rules": Rules(min_volume_ml=2)}, "options"),
-        ({"rules": Rules(worst="red")}, "options"),
+        ({"worst": "red"}, "options"),
     ],
 )
 def test_another_point_or_option_does_all_again(archive: Archive, rows: list[Row], choice: dict, what: str) -> None:
@@ -187,7 +203,7 @@ def test_a_failure_is_recorded_tried_again_and_forgotten(archive: Archive, rows:
 
 
 def test_the_gates_light_is_in_the_record_of_a_failure(archive: Archive, rows: list[Row]) -> None:
-    archive.run(rows, rules=Rules(worst="green"))
+    archive.run(rows, worst="green")
     assert {(state.status, state.light) for state in read_folder(archive.folder)} == {("failed", "amber")}
 
 

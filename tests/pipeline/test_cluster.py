@@ -25,6 +25,9 @@ def scheduler() -> Iterator[str]:
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import dask
+
+        dask.config.set({"distributed.scheduler.allowed-failures": 1})  # starting workers takes longest
         with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster:
             yield cluster.scheduler_address
 

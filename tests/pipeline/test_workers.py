@@ -148,7 +148,7 @@ def test_no_process_outlives_the_loop() -> None:
     assert next(outcomes).value == "A"
     children = _children()
     assert len(children) == 2
-    outcomes.close()
+    outcomes.close()  # type: ignore[attr-defined]
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import uadtk.preparation.contrast
+from uadtk.core.errors import DataError
 from uadtk.core.finding import Gate
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.read import read_mask, read_scan
 from uadtk.preparation.gate import contrast_of, first_look, look, numbers, statistics_of, wanted_by
-from uadtk.preparation.kinds import by_tags, named
+from uadtk.preparation.kinds import by_name, by_tags, named
 
 AFFINE = np.diag([2.0, 2, 2, 1])
 FLAIR, T1, T2, PD = (0.25, 1.15, 1.0), (0.3, 0.7, 1.0), (2.2, 1.2, 1.0), (1.5, 1.25, 1.0)  # fluid, grey, white
@@ -173,6 +174,10 @@ def test_a_statistical_map_is_red() -> None:
         ("p07_T2_FLAIR_sag.nii.gz", "FLAIR", False),
         ("p07_t1.mgz", "a T1-weighted image", False),
         ("flair_to_t1.nii.gz", "FLAIR", False),
+        ("fmri_pitch.nii.gz", "a functional series", True),
+        ("sub-01_T1w_brain.nii.gz", "a T1-weighted image", True),
+        ("CT_head.nii.gz", "CT", True),
+        ("dwi_and_flair.nii.gz", "FLAIR", False),
         ("P1.nii.gz", "", False),
         ("mask-study_007.nii.gz", "a mask", False),
         ("Pettersson_3.nii.gz", "", False),
@@ -180,6 +185,12 @@ def test_a_statistical_map_is_red() -> None:
 )
 def test_names(name: str, kind: str, sure: bool) -> None:
     assert named(name) == (kind, sure)
+
+
+@pytest.mark.parametrize(("wanted", "name"), [("T1", "sub-01_T1w"), ("T2 or PD", "sub-01_T2w"), ("T2 or PD", "x_pd")])
+def test_a_name_of_the_contrast_that_the_checkpoint_reads_is_no_reason(wanted: str, name: str) -> None:
+    assert by_name(f"{name}.nii.gz", wanted) == []
+    assert [reason.light for reason in by_name("sub-01_FLAIR.nii.gz", wanted)] == ["red"]
 
 
 def test_a_name_alone_is_red_only_if_it_is_sure() -> None:
@@ -237,3 +248,15 @@ def test_real_scans(shared_data: Path, folder: str, name: str, light: str) -> No
     scan = read_scan(shared_data / folder / f"{name}.nii.gz")
     brain = read_mask(shared_data / folder / "brainmask.nii.gz", scan)
     assert look(scan, brain, first_look(scan, "scan.nii.gz")).light == light
+
+
+@pytest.mark.parametrize(
+    "name", ["CT_pitch", "M2208_T2w", "chris_MRA", "fmri_pitch", "mniMask", pytest.param("pcasl", id="ten volumes")]
+)
+def test_real_files_of_other_kinds_are_refused_before_a_brain_is_looked_for(real_files: Path, name: str) -> None:
+    path = real_files / f"{name}.nii.gz"
+    if name == "pcasl":
+        with pytest.raises(DataError, match="holds 10 volumes"):
+            read_scan(path)
+        return
+    assert first_look(read_scan(path), path.name).light == "red"

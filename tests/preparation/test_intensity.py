@@ -17,6 +17,7 @@ from uadtk.core.volume import Mask, Scan
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.background import background, dark_end, foreground
 from uadtk.preparation.brain import STRIPPED, find_brain, is_stripped
+from uadtk.preparation.gate import numbers
 
 RECIPE = Preparation(side="128")
 
@@ -127,3 +128,20 @@ def test_the_pseudo_healthy_image_is_as_bright_as_the_scan() -> None:
     plain = score_map(Scan(image, SMALL_AFFINE), method, Run())
     np.testing.assert_allclose(shifted.score.voxels, plain.score.voxels, atol=1e-3)
     assert shifted.decisions["intensity_0"] == -500
+
+
+@pytest.mark.parametrize("level", [0.0, -1000.0, 3.5])
+def test_the_gate_and_the_preparation_share_one_background(level: float) -> None:
+    """A stripped scan, and a head in noisy air: preparation, brain search and gate start from the same intensity."""
+    image, brain, _ = small_brain()
+    stripped = Scan((image + np.float32(level)), SMALL_AFFINE)
+    assert background(stripped) == level
+    head, _ = whole_head()
+    noisy = Scan(head + np.float32(level), SMALL_AFFINE)
+    assert level <= background(noisy) < level + 1
+    one, other = (
+        numbers(Scan(scan.voxels - background(scan), SMALL_AFFINE), Mask(brain, SMALL_AFFINE))
+        for scan in (stripped, noisy)
+    )
+    for name in ("level_50", "noise", "bias"):
+        assert one[name] == pytest.approx(other[name], abs=0.02)

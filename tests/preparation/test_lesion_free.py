@@ -26,6 +26,19 @@ def test_slices_near_a_lesion_are_axial_ones_however_the_scan_is_stored(codes: s
     np.testing.assert_array_equal(found, expected.voxels)
 
 
+@pytest.mark.parametrize("mm", [0.5, 1.0, 1.2, 1.5, 2.0, 3.0, 6.0])
+def test_the_margin_does_not_hang_on_the_last_digit_of_a_spacing(mm: float) -> None:
+    lesion = np.zeros((29, 29, 9), bool)
+    lesion[14, 14, 4] = True
+
+    def outside(by: float) -> np.ndarray:
+        affine = np.diag([mm * by, mm * by, mm * by, 1])
+        return outside_lesion(Scan(lesion.astype(np.float32), affine), Mask(lesion, affine))
+
+    for by in (0.999, 0.99999, 1.00001, 1.001):
+        np.testing.assert_array_equal(outside(by), outside(1.0))
+
+
 def test_outside_a_lesion_is_more_than_6_mm_away_and_everywhere_if_there_is_none() -> None:
     lesion = np.zeros((20, 5, 5), bool)
     lesion[0, 2, 2] = True

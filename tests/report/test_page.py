@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from uadtk.core.finding import Gate, Reason
 from uadtk.core.spec import Spec
 from uadtk.core.volume import Mask
 from uadtk.report.listing import LISTED
@@ -274,3 +275,20 @@ def test_whole_scan_is_quick_small_and_stable(make) -> None:
     assert process_time() - start < 2.0
     assert first == second
     assert len(first.encode()) < 5_000_000  # noise everywhere: no scan compresses worse
+
+
+def test_the_light_its_reasons_and_the_notes_come_first_and_are_escaped(make: Any) -> None:
+    segmentation = make()
+    gate = Gate(
+        (Reason("red", "name", "its <name> says T1", "x", "FLAIR & co"), Reason("amber", "noise", "noisy", 1, ""))
+    )
+    notes = ["sform has spacing 1 mm, <b>qform</b> 3 mm", "left is\u202eunknown"]
+    provenance = {**PROVENANCE, "input": {**PROVENANCE["input"], "notes": notes}}  # type: ignore[dict-item]
+    html = report_html(replace(segmentation, gate=gate, provenance=provenance))
+    page, top = Page(html), html[: html.index("</header>")]
+    assert "Input red" in page.text
+    for text in ("its &lt;name&gt; says T1", "FLAIR &amp; co", "noisy", "1 mm, &lt;b&gt;qform&lt;/b&gt; 3 mm"):
+        assert text in top
+    assert [top.count(f'class="light {light}"') for light in ("red", "amber", "green")] == [2, 1, 0]
+    assert "\u202e" not in html
+    assert "Read with these notes" not in report_html(replace(segmentation, provenance=PROVENANCE))

@@ -22,6 +22,7 @@ _ORDER = (
     "segment",
     "report",
     "export-bids",
+    "watch",
     "train",
     "report-training",
     "selfteach",
@@ -38,6 +39,7 @@ _ORDER = (
     "plugins",
     "check",
     "doctor",
+    "warm",
 )
 
 
@@ -116,8 +118,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _code(argv: list[str] | None) -> int:
+    come: list[int] = []
     try:
-        with ending():
+        with ending() as come:
             code = run(group(Root, "uadtk", _root), argv, "uadtk")
             sys.stdout.flush()
     except OutputError as error:
@@ -134,11 +137,13 @@ def _code(argv: list[str] | None) -> int:
         print(f"uadtk: {shown(os.fsdecode(error.filename))}: cannot be used ({error.strerror})", file=sys.stderr)
         return UadtkError.exit_code
     except Exception:
-        print(
-            "uadtk: this is a bug in uadtk (or in a plugin it runs); please report it with the lines below.",
-            file=sys.stderr,
-        )
-        raise
+        if not come:
+            print(
+                "uadtk: this is a bug in uadtk (or in a plugin it runs); please report it with the lines below.",
+                file=sys.stderr,
+            )
+            raise
+        code = INTERRUPTED
     if code == INTERRUPTED:
         print("uadtk: interrupted", file=sys.stderr)
     return code

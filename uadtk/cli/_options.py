@@ -29,6 +29,7 @@ Jobs = Annotated[int, typer.Option(min=1, max=1024, help="Processes that do scan
 Cluster = Annotated[
     str, typer.Option(help="Dask: address of a scheduler (tcp://...) that does the scans, or 'local'; [cluster] extra.")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Use even scans that the gate refuses (red).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
 
 

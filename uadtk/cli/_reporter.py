@@ -17,7 +17,10 @@ from uadtk.io.results import HEADER, ScanState
 
 
 class Reporter:
-    """Reports the scans ``names`` of a run. ``counts``: how many were done, failed, or were done before."""
+    """Reports scans called ``names``, which may change between cohorts.
+
+    ``counts``: how many were done, failed, or were done before.
+    """
 
     def __init__(self, run: Run, names: Sequence[str], form: Literal["table", "json", "quiet"]) -> None:
         self.run, self.names, self.form = run, names, form
@@ -46,12 +49,12 @@ class Reporter:
         before, seconds = self.counts["before"], time.monotonic() - self._start
         if self.form == "json":
             counts = {key: self.counts[key] for key in ("done", "failed", "before")}
-            self._event(event="finished", scans=len(self.names), **counts, seconds=round(seconds, 3))
+            self._event(event="finished", scans=self.counts.total(), **counts, seconds=round(seconds, 3))
             return
         if self._point and (usual := OperatingPoint.from_json(self._point).lesion_free):
             self.run.say(f"lesion-free scans have {usual}")
         if before:
-            self.run.say(f"{before} of {len(self.names)} were done before; --overwrite does them again")
+            self.run.say(f"{before} of {self.counts.total()} were done before; --overwrite does them again")
 
     def _begun(self, place: int) -> None:
         self._event(event="started", name=self.names[place], place=place + 1, scans=len(self.names))

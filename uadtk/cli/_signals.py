@@ -8,30 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextmanager
-def ending() -> Iterator[None]:
+def ending() -> Iterator[list[int]]:
     """SIGTERM (a scheduler, a container) and SIGHUP (a terminal that closed) raise KeyboardInterrupt in the block.
 
-    One that is ignored, as ``nohup`` does, stays ignored. The first one counts: a second must not stop the cleaning up.
+    Yields the signals that have come, ctrl-c included: where compiled code swallows the exception, what fails next is
+    no bug. One that is ignored, as ``nohup`` does, stays ignored.
     """
+    come: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield come
         return
     before = {number: signal.getsignal(number) for number in _ENDING}
-    handled = [number for number in _ENDING if before[number] == signal.SIG_DFL]
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    handled = [number for number in _ENDING if before[number] in usual]
 
-    def stop(*_: Any) -> None:
-        for number in handled:
-            signal.signal(number, signal.SIG_IGN)
+    def stop(number: int, _: Any) -> None:
+        come.append(number)
         raise KeyboardInterrupt
 
     for number in handled:
         signal.signal(number, stop)
     try:
-        yield
+        yield come
     finally:
         for number in handled:
             signal.signal(number, before[number])

@@ -13,6 +13,7 @@ from uadtk.cli._options import (
     Cleaner,
     Cluster,
     Device,
+    Force,
     Grid,
     Jobs,
     Overwrite,
@@ -45,12 +46,14 @@ def evaluate(
     jobs: Jobs = 1,
     cluster: Cluster = "",
     trust: Trust = None,
+    force: Force = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a model on labelled scans, beside the no-learning baseline.
 
     Prints a table: measure, model, histeq (same preparation, brain masks and cleaners); each value with its 95 %
-    bootstrap interval over patients. A scan that fails costs one line, and the exit code is 1.
+    bootstrap interval over patients. A scan that fails, or that the gate refuses, costs one line, and the exit code is
+    1.
     """
     from json import dumps
 
@@ -64,7 +67,7 @@ def evaluate(
         model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
     )
     values = pairs(where, "--where", "COLUMN=VALUE", "collection=lgg")
-    found = interface.evaluate(opened, cohort, split, values, point, grid)
+    found = interface.evaluate(opened, cohort, split, values, point, grid, force)
     for line in _notes(found.model):
         say(line)
     both = [one for one in found if one is not None]

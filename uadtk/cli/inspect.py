@@ -63,8 +63,7 @@ def _inspect_scan(path: Path, model: str, brain_mask: Path | None, json: bool) -
 def _inspect_checkpoint(checkpoint: str, json: bool) -> None:
     from json import dumps
 
-    from uadtk.checkpoint import open_checkpoint
-    from uadtk.preparation.gate import STATISTICS
+    from uadtk.checkpoint import STATISTICS, open_checkpoint
 
     found = open_checkpoint(checkpoint)
     header = {**found.header(), "digest": found.digest}
@@ -78,7 +77,7 @@ def _inspect_checkpoint(checkpoint: str, json: bool) -> None:
         ("training", {key: value for key, value in found.training.items() if key != STATISTICS}),
     ):
         print(f"{title:<12} " + ("\n             ".join(f"{key} = {value}" for key, value in values.items()) or "none"))
-    statistics = found.training.get(STATISTICS, {})
+    statistics = found.statistics
     for name, values in statistics.get("numbers", {}).items():
         print(f"scans        {name}: {' '.join(f'{value:.4g}' for value in values)}  (min, q10, median, q90, max)")
     print(f"scorer       {found.scorer}")

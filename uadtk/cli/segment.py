@@ -94,10 +94,10 @@ def segment(
         cohort = Cohort(tuple(replace(row, brain_mask=brain_mask) for row in cohort), cohort.source)
     places = shard_of(shard)
     names = output_names(cohort)[places[0] - 1 :: places[1]]
+    reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
         cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force, shard=places
     )
-    reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     summary = None
     if len(cohort) > 1:
         part = "" if places[1] == 1 else f"_shard-{places[0]}-of-{places[1]}"

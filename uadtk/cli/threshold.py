@@ -12,6 +12,7 @@ from uadtk.cli._options import (
     Cleaner,
     Cluster,
     Device,
+    Force,
     Jobs,
     Model,
     Output,
@@ -50,12 +51,14 @@ def threshold(
     jobs: Jobs = 1,
     cluster: Cluster = "",
     trust: Trust = None,
+    force: Force = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Choose an operating point on healthy scans and store it in the checkpoint.
 
     Scans with known lesions count where they are lesion-free. The checkpoint itself is rewritten (weights unchanged)
-    unless -o names another file. For a new site, give scans of that site the model was not trained on.
+    unless -o names another file. For a new site, give scans of that site the model was not trained on. The gate looks
+    at every scan, as in segment: amber is a warning, red is left out.
     """
     from uadtk import interface
     from uadtk.io.write import refuse_file
@@ -74,7 +77,7 @@ def threshold(
     )
     path = output or Path(opened.checkpoint.source)
     refuse_file(path, overwrite or output is None)
-    point = opened.threshold(healthy, str(spec), None, name, split)
+    point = opened.threshold(healthy, str(spec), None, name, split, force)
     opened.save(path, overwrite=True)
     facts = [f"{key} {value:.4g}" for key, value in point.measured.items() if not key.startswith("findings_")]
     if point.interval is not None:

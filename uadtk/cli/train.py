@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
-from uadtk.cli._options import Cleaner, Cluster, Device, Jobs, Overwrite, Scorer, Threads, chosen_cleaners
+from uadtk.cli._options import Cleaner, Cluster, Device, Force, Jobs, Overwrite, Scorer, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -63,6 +63,7 @@ def _settings(
     threads: Threads = 0,
     jobs: Jobs = 1,
     cluster: Cluster = "",
+    force: Force = False,
     overwrite: Overwrite = False,
 ) -> None: ...
 

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from uadtk.core.finding import Light
 
 T = TypeVar("T")
 
@@ -29,7 +32,7 @@ class Run:
 
     ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
     seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
-    contradict each other.
+    contradict each other. ``worst``: the worst light of the gate that a scan may have.
 
     The scans of a cohort are done by this process, by ``jobs`` processes of this machine, or by the workers of a Dask
     ``cluster`` (the address of its scheduler, or ``local``); ``begun`` is called with the index of each that is begun.
@@ -44,6 +47,7 @@ class Run:
     jobs: int = 1
     cluster: str = ""
     begun: Callable[[int], None] = _unheard
+    worst: Light = "amber"
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -166,8 +166,11 @@ _POINT = schema.record(
 
 
 def voxels_in(ml: float, voxel_ml: float) -> int:
-    """The smallest number of voxels with at least this volume; at least 1."""
-    return max(1, math.ceil(ml / voxel_ml - 1e-9))
+    """The smallest number of voxels with this volume, or a little less; at least 1.
+
+    Half a percent less: voxels of 0.99999 mm give the same number as those of 1 mm.
+    """
+    return max(1, math.ceil(0.995 * ml / voxel_ml))
 
 
 def named_point(points: Sequence[OperatingPoint], name: str) -> OperatingPoint | None:

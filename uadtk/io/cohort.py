@@ -50,8 +50,8 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
 
     Beside images that no table lists, and in the BIDS tree's ``derivatives``, masks named after the image are taken:
     ``..._desc-brain_mask.nii[.gz]`` and ``..._label-lesion_mask.nii[.gz]``. One that is there and cannot be used makes
-    the row fail when it is read. What uadtk wrote is taken neither for a scan nor for a mask. ``Cohort.notes`` says
-    what was found and is not used.
+    the row fail when it is read. Outputs of uadtk are used neither as scans nor as masks. ``Cohort.notes`` reports
+    files that were found and are not used.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def _dicom(path: Path, seen: set[str]) -> list[Row] | None:
 
 
 def read_row(row: Row, run: Run) -> tuple[Scan, Mask | None]:
-    """The scan of a row, and its brain mask if the row has one; what a reader found odd is reported by ``run.say``.
+    """The scan of a row, and its brain mask if the row has one; ``run.say`` reports the notes of the readers.
 
     Raises as ``read_scan`` and ``read_mask``.
     """

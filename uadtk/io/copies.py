@@ -1,4 +1,4 @@
-"""One scan twice in a cohort counts twice in every pooled number, and in two splits it gives the answer away."""
+"""Copies of a scan in a cohort: they count twice in every pooled number, and leak test data between splits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 
 
 def refuse_copies(cohort: Cohort, across_splits: bool = False) -> None:
-    """Call it wherever the scans of a cohort are pooled, and with ``across_splits`` for the table they are from.
+    """For every use that pools the scans of a cohort; with ``across_splits`` for the table they come from.
 
     Two names of one file are found by the file. Two files with one content are found by length and checksum, which
     packed files end with, and then compared byte for byte, unpacked: nothing else is read.
@@ -41,7 +41,7 @@ def refuse_copies(cohort: Cohort, across_splits: bool = False) -> None:
 
 
 class Distinct:
-    """Finds a scan that was read before, whatever its file looks like: the same voxels at the same place."""
+    """Finds a scan that was read before, in whatever format: the same voxels at the same place."""
 
     def __init__(self) -> None:
         self._seen: dict[str, Row] = {}
@@ -78,7 +78,7 @@ def _refuse(items: Iterable[tuple[Hashable, Row]], how: str, source: str, across
 
 
 def _will_fail(row: Row) -> bool:
-    """A row whose image or masks cannot be read is not pooled: that is what there is to say of it."""
+    """A row whose image or masks cannot be read is not pooled; its own error is the one to report."""
     if not row.image.is_dir() and _digest(row.image) is None:
         return True
     grid = grid_of(row.image)
@@ -136,7 +136,7 @@ def _digest(path: Path) -> str | None:
 
 @cache
 def _sha256(path: Path, _size: int, _changed: int) -> str:
-    """Of what is in the file, unpacked."""
+    """Of the file's content, unpacked."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"

@@ -1,8 +1,8 @@
 """Which mask belongs to an image, among those found beside it or in derivatives.
 
-A mask that is there is never as good as none. One that cannot be used stays the mask of its row, and the row fails when
-it is read: a patient whose lesion mask is a dead link is not healthy. A mask that is meant for another space, or for
-another image, is not taken, and the reader is told.
+A mask that exists is never treated as absent. One that cannot be used stays the mask of its row, which then fails when
+it is read: a patient whose lesion mask is a dead link is not healthy. A mask for another space or another image is not
+used, and a note reports that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from uadtk.io.nifti import read_grid
 from uadtk.io.rows import PATIENT, Row
 
 Kind = Literal["brain", "lesion"]
-OWN_SPACES = ("orig", "native", "flair")  # what labels of ``space-`` say of a mask in the space of its FLAIR
+OWN_SPACES = ("orig", "native", "flair")  # values of ``space-`` for a mask in the space of its FLAIR
 
 # Words for what may be a lesion, in names of masks.
 _SUSPECT = re.compile(
@@ -30,7 +30,7 @@ _SUSPECT = re.compile(
 
 
 def kind_of(name: str) -> Literal["brain", "lesion", "unknown", "other"]:
-    """What a mask is of, by its name without that of its image; ``unknown`` may be lesions.
+    """What a mask shows, by the part of its name after that of its image; ``unknown`` may be lesions.
 
     >>> [kind_of(name) for name in ("desc-brain_mask", "lesion", "label-L_roi", "seg", "wmh_mask", "label-GM_mask")]
     ['brain', 'lesion', 'lesion', 'unknown', 'unknown', 'other']
@@ -49,7 +49,7 @@ def kind_of(name: str) -> Literal["brain", "lesion", "unknown", "other"]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A mask that may belong to an image. ``own``: it is meant for the image's own space. The highest rank is taken."""
+    """A mask that may belong to an image. ``own``: it is in the image's own space. The highest rank is used."""
 
     path: Path
     own: bool = True
@@ -58,7 +58,7 @@ class Candidate:
 
 @dataclass
 class Notes:
-    """What was found and is not used: by the reason, the files."""
+    """Files that were found and are not used, by reason."""
 
     found: dict[str, list[str]] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ def with_masks(
 ) -> Row:
     """The row with its masks.
 
-    A lesion mask that is meant for something else, or a mask of something unknown (``doubtful``), makes the row one of
+    With a lesion mask for another space or image, or a mask of unknown content (``doubtful``), the row becomes that of
     a patient without labels, unless its group is known.
 
     Raises

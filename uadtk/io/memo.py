@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ _MOST_TEXT = 1 << 28
 
 def read_text(path: Path) -> str:
     """A small text file. Raises OSError, or ValueError if it is not UTF-8, too large, or no file that ends."""
-    if not path.is_file():
-        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
-    if path.stat().st_size > _MOST_TEXT:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    if found.st_size > _MOST_TEXT:
         raise ValueError("is too large")
     return path.read_text(encoding="utf-8-sig")
 

@@ -1,4 +1,4 @@
-"""Names of files: which are images, what a scan is called, and file names made of text."""
+"""File names: which are images, the name of a scan's outputs, and safe names from any text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def safe_name(text: str, longest: int = LONGEST_NAME) -> str:
 
 
 def output_name(item: Row | str | os.PathLike[str]) -> str:
-    """What the outputs of a scan are called, before their suffix; made by ``safe_name``.
+    """The name of a scan's outputs, without their suffix; made by ``safe_name``.
 
     >>> output_name("raw/sub-01_ses-1_FLAIR.nii.gz"), output_name("scan.nii.gz")
     ('sub-01_ses-1', 'scan')

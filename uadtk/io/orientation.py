@@ -1,4 +1,4 @@
-"""Where a NIfTI header says the voxels are: sform, qform and pixdim, and what to do when they contradict each other.
+"""The voxel grid in a NIfTI header: sform, qform and pixdim, and how contradictions between them are resolved.
 
 The sform is used if its code is not 0, else the qform, else the spacing alone, as nibabel does. A header whose parts
 disagree is reported; if the volume of a voxel depends on which part is right, it is refused unless one is chosen.
@@ -76,7 +76,7 @@ def choose_affine(header: Any, trust: str = "") -> tuple[Affine, Header, tuple[s
 
 
 def _unit(header: Any) -> tuple[float, list[str]]:
-    """What one unit of the header is in mm. Units other than mm are believed only where mm would be impossible."""
+    """One unit of the header in mm. Units other than mm are believed only where mm would be impossible."""
     code = int(header["xyzt_units"]) & 7
     factor = _UNITS_MM.get(code)
     if factor is None:
@@ -96,7 +96,7 @@ def _scaled(affine: Any, factor: float) -> Affine:
 
 
 def _difference(affine: Affine, other: Affine, used: str) -> str:
-    """What the sform and the qform disagree about, in words; '' if nothing matters."""
+    """The differences between sform and qform in words; '' if they are negligible."""
     ours, theirs = (np.linalg.norm(a[:3, :3], axis=0) for a in (affine, other))
     found = []
     if (np.abs(theirs / np.maximum(ours, 1e-30) - 1) > SPACING_SHARE).any():

@@ -18,6 +18,7 @@ from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.readers import read_any
 
+MOST_LESION = 0.5  # of the field, air included: more is an inverted mask
 SLIGHTLY_MM = 0.02  # a mask that is further off than rounding explains is used with a note
 
 
@@ -206,17 +207,21 @@ def _words(grid: Volume) -> str:
 
 
 def read_lesion_mask(path: str | os.PathLike[str], like: Volume, labels: Sequence[int] | None = None) -> Mask:
-    """A lesion mask on the grid of ``like``: 0 and one other value, or the values ``labels`` of a label map.
+    """A lesion mask on the grid of ``like``: 0 and one other value, whichever, or the values ``labels`` of a label map.
 
     Raises
     ------
     DataError
-        As ``read_mask``; probabilities, or several labels of which nobody says which are lesions.
+        As ``read_mask``; probabilities, several labels without a word on which are lesions, or most of the field.
     """
     with located(Path(path)):
         # The grid first: of another image, values say nothing.
         volume = _on_grid(read_volume(path, like.header.trust), like)
-        return Mask(_lesions(volume.voxels, labels), like.affine, notes=volume.notes)
+        lesions = _lesions(volume.voxels, labels)
+        if (share := float(lesions.mean())) > MOST_LESION:
+            what = f"{share:.0%} of the field is marked as lesion"
+            raise DataError(what, fix="Is the mask inverted, or that of another image? Lesions are not 0.")
+        return Mask(lesions, like.affine, notes=volume.notes)
 
 
 def _lesions(voxels: NDArray[Any], labels: Sequence[int] | None) -> NDArray[np.bool_]:
@@ -227,8 +232,8 @@ def _lesions(voxels: NDArray[Any], labels: Sequence[int] | None) -> NDArray[np.b
         raise DataError(what, fix="Choose a threshold and store a mask of 0 and 1.")
     if labels is not None:
         return np.isin(np.rint(voxels), labels)
-    if len(values) > 2 or values[0] < 0:
+    if len(values) > 2 or values[0] < 0 or (len(values) == 2 and values[0] != 0):
         shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
         fix = "Name those that are lesions in the column lesion_labels, as '1 2', or store a mask of 0 and 1."
         raise DataError(f"holds the values {shown}, not 0 and one other", fix=fix)
-    return np.asarray(voxels > 0.5)
+    return np.asarray(voxels > values[-1] / 2)  # also where 1 is stored as 1/255

@@ -17,13 +17,13 @@ HEALTHY = "healthy"
 PATIENT = "patient"
 """Group of a scan whose lesions are marked somewhere, but not on its grid: it is not healthy, and not labelled."""
 
-# As people write them, without spaces and signs. Any other group is one of patients.
+# Common spellings, without spaces and punctuation. Any other group is one of patients.
 _HEALTHY = {
     *("healthy", "healthycontrol", "healthycontrols", "healthysubject", "healthysubjects", "healthyvolunteer"),
     *("healthyvolunteers", "healthyparticipant", "control", "controls", "controlgroup", "ctrl", "ctl", "con"),
     *("hc", "hcs", "hv", "normal", "normals", "normalcontrol", "normalcontrols", "nc", "cn", "cognitivelynormal"),
 }
-_KEPT = (HEALTHY, "control", "controls")  # as they were always kept, so that digests of such tables still hold
+_KEPT = (HEALTHY, "control", "controls")  # stored as written, so that digests of such tables stay valid
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "validate", "valid", "val", "dev"), "validation"),
@@ -35,9 +35,9 @@ _SPLITS = {
 class Row:
     """One scan. Its files need not exist until they are used: one that is missing fails one row.
 
-    ``lesion_free_slices`` are indices along z of the stored image; None says that nobody looked. ``ignore_mask`` are
-    voxels of a labelled scan whose label is not known; ``label_source`` is who labelled it, None for people;
-    ``prior_mask`` are voxels of a scan without labels that something suspects (``uadtk segment`` with any model).
+    ``lesion_free_slices`` are indices along z of the stored image; None: unknown. ``ignore_mask``: voxels of a labelled
+    scan whose label is unreliable. ``label_source``: what made the lesion mask; None: human annotators.
+    ``prior_mask``: suspected lesions of an unlabelled scan, such as the mask of another model.
     ``lesion_labels``: the values of ``lesion_mask`` that are lesion; None: it holds one value besides 0. All masks are
     on the scan's own grid.
     """
@@ -65,16 +65,16 @@ class Row:
 NAME_MASKS = "Name lesion masks in the column lesion_mask; an empty mask says that there is no lesion."
 COLUMNS = tuple(one.name for one in fields(Row))
 FILES = ("image", "brain_mask", "lesion_mask")
-LATER_FILES = ("ignore_mask", "prior_mask")  # in a digest only where there is one, so that older digests still hold
+LATER_FILES = ("ignore_mask", "prior_mask")  # in a digest only where there is one, so that older digests stay valid
 
 
 def group_of(text: str) -> str:
-    """``healthy`` for every way to write it (HC, Control, normal); any other group is as it was written."""
+    """``healthy`` for its common spellings (HC, Control, normal); any other group is unchanged."""
     return HEALTHY if text not in _KEPT and re.sub(r"[\W_]+", "", text).casefold() in _HEALTHY else text
 
 
 def split_of(text: str) -> str:
-    """``train``, ``validation`` or ``test`` for the usual ways to write them; any other split as it was written."""
+    """``train``, ``validation`` or ``test`` for common spellings; any other split is unchanged."""
     return _SPLITS.get(text.casefold(), text)
 
 
@@ -83,14 +83,14 @@ _CANONICAL = {"group": group_of, "split": split_of}
 
 @dataclass(frozen=True)
 class Cohort:
-    """Rows in the order of their source, and a word on where they came from.
+    """Rows in the order of their source, and where they came from.
 
-    ``notes``: what was found beside the rows and is not used, a line each, for people.
+    ``notes``: lines for the user about files that were found and are not used.
 
     Raises
     ------
     DataError
-        No rows, or a subject or a file in two splits: what is tested on must be unknown to what was trained.
+        No rows, or a subject or a file in two splits: test data must be unseen in training.
     """
 
     rows: tuple[Row, ...]
@@ -208,12 +208,12 @@ def _content_facts(row: Row) -> Iterator[str]:
 
 
 def _content(path: Path) -> str:
-    """What a file holds; a file that is missing costs its row alone, when it is used."""
+    """Digest of a file's content. A file that is missing fails its own row, when it is used."""
     try:
         stats = [file.stat() for file in files_of(path)]
         # A change of the inode cannot be set back, as that of the content can.
         return _sha256(path, sum(s.st_size for s in stats), max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats))
-    except (OSError, ValueError):  # missing, not allowed, or an empty folder
+    except (OSError, ValueError, DataError):  # missing, not allowed, a pipe, or an empty folder
         return "unreadable"
 
 

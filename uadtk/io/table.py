@@ -1,8 +1,8 @@
 """Tables of text: the cohort tables that people and programs write, and BIDS's own.
 
-Read as they are meant: tabs, commas, semicolons or blanks; UTF-8, UTF-16 or an 8-bit code; with R's row names or the
-index of pandas; ``NA``, ``nan`` or nothing for an empty cell; names of columns in any case. What has two meanings is an
-error that names line and column.
+Accepted: tabs, commas, semicolons, bars or blanks; UTF-8, UTF-16 or an 8-bit encoding; row names of R or the index of
+pandas; ``NA``, ``nan`` or nothing for an empty cell; column names in any case. Anything ambiguous is an error with line
+and column.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from uadtk.io.write import write_bytes
 
 SUFFIXES = (".tsv", ".csv", ".txt", ".tab")
 _SHEETS = (".xlsx", ".xls", ".ods")
-# What pandas takes for missing, in any case, and MATLAB's <missing>. R writes NA, Excel #N/A.
+# Missing values of pandas, in any case, and MATLAB's <missing>. R writes NA, Excel #N/A.
 _EMPTY = {
     *("", "n/a", "na", "nan", "-nan", "none", "null", "<na>", "#n/a", "#na", "#n/a n/a", "<missing>"),
-    *("1.#ind", "1.#qnan", "-1.#ind", "-1.#qnan"),
+    *("1.#ind", "1.#qnan", "-1.#ind", "-1.#qnan", "nat"),
 }
-_UNCLEAR = {"-", "--", "---", "\u2013", "\u2014", ".", "?"}  # none, or not known, or nobody looked
+_UNCLEAR = {"-", "--", "---", "\u2013", "\u2014", ".", "?"}  # could mean none or unknown
 _SYNONYMS = {
     "subject": ("participant", "participantid", "subjectid", "sub", "subid", "patient", "patientid"),
     "image": ("imagepath", "imagefile", "scan", "scanpath", "flair", "flairpath"),  # a path may be of anything
@@ -41,6 +41,7 @@ _SYNONYMS = {
 }
 _MASK_WORDS = re.compile(r"mask|lesion|label|seg|roi|truth|annot|manual|tumou?r|wmh|\bgt\b", re.IGNORECASE)
 _NEARLY = 0.8
+_INVISIBLE = "\u200b\u2060\ufeff"  # spaces of no width, as web pages and joined files leave them
 _UTF = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -53,9 +54,9 @@ _ANEW = "Save it as text (UTF-8) with tabs or commas."
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: names of its columns, and for each line that is not empty where it is and its cells by column.
+    """A table: column names, and for each non-empty line its location and its cells by column.
 
-    Cells that are empty, however that is written, are left out. Bytes that are not UTF-8 are lone surrogates.
+    Empty cells, in any spelling, are left out. Bytes that are not UTF-8 are lone surrogates.
     """
 
     columns: tuple[str, ...]
@@ -63,7 +64,7 @@ class Sheet:
 
 
 def is_table(path: Path) -> bool:
-    """Whether its name says so. Raises DataError for the file of a spreadsheet program."""
+    """Whether its file name is that of a table. Raises DataError for a spreadsheet file."""
     if path.suffix.lower() in _SHEETS:
         raise DataError("is a spreadsheet", str(path), "Save it as text: CSV UTF-8 or tab delimited.")
     return path.suffix.lower() in SUFFIXES
@@ -115,7 +116,7 @@ def _delimiter(text: str) -> str:
     first = re.sub(r'"[^"]*"', "x", text.lstrip("\r\n").partition("\n")[0])
     if "\t" in first:
         return "\t"
-    return max(",;", key=first.count) if set(first) & set(",;") else " " if " " in first.strip() else "\t"
+    return max(",;|", key=first.count) if set(first) & set(",;|") else " " if " " in first.strip() else "\t"
 
 
 def _aligned(columns: list[str], lines: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
@@ -141,16 +142,16 @@ def _cells(cells: list[str], columns: list[str], where: str) -> dict[int, str]:
         filled.pop()
     if len(filled) > len(columns):
         raise DataError(f"{len(filled)} cells under {len(columns)} columns", where, "Repair the line.")
-    return {place: cell for place, cell in enumerate(filled) if cell.strip().casefold() not in _EMPTY}
+    return {place: cell for place, cell in enumerate(filled) if cell.strip().strip(_INVISIBLE).casefold() not in _EMPTY}
 
 
 def known_columns(columns: Sequence[str], wanted: Sequence[str], needed: Sequence[str] = ()) -> dict[str, int]:
-    """Where the columns ``wanted`` are, however their names are written.
+    """The positions of the columns ``wanted``, whatever the spelling of their names.
 
     Raises
     ------
     DataError
-        One of ``needed`` is missing, two columns have one meaning, or one is nearly called as one that is missing:
+        One of ``needed`` is missing, two columns have the same meaning, or a name is nearly that of a missing column:
         a misspelt ``lesion_mask`` would make patients healthy.
     """
     plain = [_plain(name) for name in columns]
@@ -200,7 +201,7 @@ def word(cell: str) -> str:
 
 
 def values_of(cells: dict[int, str], places: dict[str, int], where: str) -> dict[str, str]:
-    """The cells of known columns. Raises ``DataError`` for one that may be empty or may not."""
+    """The cells of known columns. Raises ``DataError`` for an ambiguous one."""
     values = {name: cells[place] for name, place in places.items() if place in cells}
     for name, cell in values.items():
         if cell.strip().casefold() in _UNCLEAR:
@@ -223,7 +224,7 @@ def _row(folder: Path, places: dict[str, int], cells: dict[int, str], where: str
 
 
 def _whole_numbers(sheet: Sheet, place: int) -> bool:
-    """Every subject is a whole number and some are written 1.0: a program has taken names for numbers."""
+    """Every subject is a whole number and some are written 1.0: a program has read names as numbers."""
     return all(re.fullmatch(r"[0-9]+(\.0)?", cells.get(place, "0").strip()) for _, cells in sheet.lines)
 
 
@@ -241,7 +242,7 @@ _FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 
 def _path(folder: Path, cell: str) -> Path:
-    """The file that a cell names: as it is written or, if that is not there, as another system would write it."""
+    """The file that a cell names: as written or, if that does not exist, as another system would write it."""
     stripped = cell.strip()
     spelled = [stripped, cell, word(cell), stripped.replace("\\", "/"), os.path.expanduser(stripped)]
     spelled += [unicodedata.normalize(form, way) for way in spelled[:4] for form in _FORMS]

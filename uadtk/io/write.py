@@ -66,13 +66,13 @@ def refuse_file(path: Path, overwrite: bool) -> None:
         raise UsageError("the folder is not writable", str(parent), "Choose another output.")
 
 
-def refuse_unwritable(folder: Path) -> None:
+def refuse_folder(folder: Path) -> None:
     """Before any work: files can be made in a folder, which need not exist yet. Raises UsageError."""
     fix = "Choose another output."
     try:
         there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
         if not there.is_dir():
-            raise UsageError("a file is where a folder should be", str(there), fix)
+            raise UsageError("is a file; expected a folder", str(there), fix)
         os.lstat(folder / ("n" * 60))
     except FileNotFoundError:
         pass

@@ -25,6 +25,10 @@ class Cost:
     seconds: float = 0.0
     peak_mb: float = math.nan
 
+    def __add__(self, other: Cost) -> Cost:
+        """Of one block after the other."""
+        return Cost(self.seconds + other.seconds, max(self.peak_mb, other.peak_mb))
+
 
 @contextmanager
 def measured() -> Iterator[Cost]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core.finding import Light
 from uadtk.kernels import average_precision, label_components
 from uadtk.metrics.cost import Cost
 from uadtk.metrics.lesions import tally_lesions
@@ -19,7 +20,7 @@ from uadtk.metrics.residuals import error_sums
 class Look:
     """A scored scan on the grid of the evaluation, arrays (x, y, z); the score is 0 outside the brain.
 
-    ``truth`` is None without lesion annotations, and all False if there are no lesions.
+    ``truth`` is None without lesion annotations, and all False if there are no lesions. ``light``: of the gate.
     """
 
     subject: str
@@ -30,6 +31,7 @@ class Look:
     truth: NDArray[np.bool_] | None
     voxel_ml: float
     cost: Cost
+    light: Light = "green"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ScanResult:
     ``auprc``: inside this scan's brain, if it contains a lesion voxel. ``lesion_outside``: lesion voxels outside the
     brain. ``lesions``, ``found``, ``components``, ``true`` as in ``uadtk.metrics.lesions``; ``mask_ml``: volume of the
     mask after small components are dropped. ``seconds`` and ``peak_mb`` (MiB; NaN if not measured): cost of the score
-    map.
+    map. ``light``: of the gate.
     """
 
     subject: str
@@ -58,6 +60,7 @@ class ScanResult:
     lesions: int | None = None
     found: int | None = None
     true: int | None = None
+    light: Light = "green"
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def measure_scan(look: Look, threshold: float | None, min_voxels: int) -> Fresh:
         seconds=look.cost.seconds,
         peak_mb=look.cost.peak_mb,
         auprc=average_precision(score, marked) if marked.any() else None,
+        light=look.light,
     )
     tally = np.zeros((4, 4), np.int64)
     if threshold is not None:

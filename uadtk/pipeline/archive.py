@@ -20,7 +20,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Row
 from uadtk.io.results import FAILURE, ScanState, altered, former_files, output_paths, read_scan
-from uadtk.io.write import refuse_existing, refuse_unwritable, staged, write_json
+from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json
 from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.score import Method
 from uadtk.pipeline.segment import Rules, recipe, segment_file
@@ -43,7 +43,7 @@ def segment_cohort(
 
     Its record, ``<name>_failure.json``, is written unless it is ``alone`` (by default: the only row).
     """
-    refuse_unwritable(folder)
+    refuse_folder(folder)
     alone = len(rows) == 1 if alone is None else alone
     wanted = json.loads(json.dumps(recipe(method, point, rules, run)))  # as it is read from a manifest
     work = _Work(tuple(names), method, point, folder, rules, wanted, overwrite, not alone)

@@ -1,4 +1,4 @@
-"""Scans done by the workers of a Dask cluster (``--cluster``), bit for bit as by this process.
+"""Scans done by the workers of a Dask cluster (``--cluster``), bit for bit as by one process with one thread.
 
 The work, and with it the checkpoint, is sent to a worker once. Scans and outputs must be at the same paths everywhere.
 A worker that dies costs its scan another try; if workers die of it as often as the scheduler allows, the scan has
@@ -45,7 +45,7 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
             held = client.submit(_received, pickle.dumps(work), pure=False)
-        settings = (run.device, run.seed, run.trust)
+        settings = (run.device, run.seed, run.trust, run.worst)
         futures: dict[int, Any] = {}
 
         def result(place: int) -> Any:
@@ -101,10 +101,10 @@ def _received(packed: bytes) -> Any:
 
 def _scan(work: Any, place: int, row: Row, settings: tuple[Any, ...]) -> tuple[Any, list[str]]:
     said: list[str] = []
-    device, seed, trust = settings
+    device, seed, trust, worst = settings
     with _one_scan:
         share_threads(1)
-        return attempt(work, place, row, Run(device, seed, said.append, trust=trust)), said
+        return attempt(work, place, row, Run(device, seed, said.append, trust=trust, worst=worst)), said
 
 
 def _told(error: Exception, row: Row) -> UadtkError:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from uadtk.checkpoint import Checkpoint, new
+from uadtk.checkpoint import STATISTICS, Checkpoint, new
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
@@ -28,9 +28,10 @@ from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
+from uadtk.pipeline.admit import admitted, first_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import MIN_VOXELS, check_point, floor_of
-from uadtk.pipeline.score import Method, build_method, score_map, score_slices
+from uadtk.pipeline.score import Method, build_method, score_prepared, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
@@ -85,7 +86,8 @@ def evaluate(
     """All measures of ``checkpoint`` on ``cohort``; those of an operating point only if one is given.
 
     Rows with a lesion mask, even an empty one, are labelled. Rows without are healthy and count for false positives
-    only, unless their group says otherwise: unmarked patients are left out. A scan that fails is reported and left out.
+    only, unless their group says otherwise: unmarked patients are left out. A scan that fails, or that the gate
+    refuses, is reported and left out.
     ``run.seed`` decides the intervals. On native grids ``watch`` is shown each labelled scan as it is scored.
 
     Raises
@@ -154,11 +156,17 @@ def baseline(
     Its point has the strategy of ``point`` and is calibrated on the same scans: ``table``, or the split of it, whose
     digest ``point`` carries. None where ``table`` does not hold those scans.
     """
-    bare = new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
+    bare = bare_of(checkpoint)
     if point is None:
         return bare, None
     rows = calibration_rows(table, point)
     return bare, None if rows is None else calibrate(bare, rows, point.strategy, point.name, run)
+
+
+def bare_of(checkpoint: Checkpoint) -> Checkpoint:
+    """``histeq`` with the preparation and cleaners of a checkpoint, behind the same gate."""
+    bare = new("histeq", {}, checkpoint.preparation, cleaners=checkpoint.cleaners)
+    return replace(bare, training={STATISTICS: {"contrasts": checkpoint.statistics.get("contrasts", {})}})
 
 
 def calibration_rows(table: Cohort, point: OperatingPoint) -> Cohort | None:
@@ -223,24 +231,29 @@ class _Work:
     watch: Watch | None
 
     def __call__(self, _: int, row: Row, run: Run) -> _Found:
-        method, shown = self.method, None
+        method, checkpoint, shown, name = self.method, self.method.checkpoint, None, str(row.image)
         scan, brain_mask = read_row(row, run)
         lesion = lesion_of(row, scan, run)
         truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
-        with measured() as cost:
+        first = first_admitted(scan, checkpoint.statistics, run, name)
+        with measured() as preparing:
+            prepared = prepare(scan, checkpoint.preparation, run, brain_mask)
+        gate = admitted(scan, prepared.own_brain, first, checkpoint.statistics, run, name)
+        warn(gate, name, run)
+        with measured() as scoring_cost:
             if self.grid == "native":
-                scoring = score_map(scan, method, run, brain_mask)
+                scoring = score_prepared(scan, prepared, method, run)
                 score, brain = scoring.score.voxels, scoring.brain.voxels
                 if self.watch is not None and lesion is not None:
                     shown = self.watch.look(row, scoring, lesion)
             else:
-                prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
                 stack, _maps = score_slices(prepared, method, run)
                 score, brain = (stack * prepared.brain).T, prepared.brain.T
         if self.grid == "model":
             truth = None if truth is None else prepared.to_slices(truth).T
             voxel_ml = math.prod(prepared.spacing_mm) / 1000
-        look = Look(row.subject, str(row.image), row.site, score, brain, truth, voxel_ml, cost)
+        cost = preparing + scoring_cost
+        look = Look(row.subject, name, row.site, score, brain, truth, voxel_ml, cost, gate.light)
         threshold = None if self.point is None else self.point.threshold
         fresh = measure_scan(look, threshold, floor_of(self.point, voxel_ml))
         return _Found(fresh, digest_of_scan(scan), shown)
@@ -258,6 +271,7 @@ def _options(
         "cohort_digest": digest,
         "min_voxels": (point and point.min_voxels) or (None if point and point.min_ml is not None else MIN_VOXELS),
         "min_ml": point and point.min_ml,
+        "worst_light": run.worst,
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,

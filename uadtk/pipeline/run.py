@@ -94,7 +94,7 @@ def duration(seconds: float) -> str:
     ('1 h 46 min', '1 min 15 s', '3 d 11 h')
     """
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    whole, parts = round(seconds), []
+    whole, parts = round(seconds), list[str]()
     for name, size in units:
         count, whole = divmod(whole, size)
         if count or parts or size == 1:

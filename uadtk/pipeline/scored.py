@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 
 from uadtk import registry
 from uadtk.core.errors import DataError
+from uadtk.core.finding import Light
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import CalibrationScan
 from uadtk.core.volume import Grid, Mask
 from uadtk.io.cohort import Distinct, Row, digest_of_scan, read_row
 from uadtk.io.write import ROOM, storing
+from uadtk.pipeline.admit import prepare_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.score import Method, cleaned, raw_slices
-from uadtk.preparation import Prepared, prepare
+from uadtk.preparation import Prepared
 from uadtk.preparation.geometry import bounding_box
 from uadtk.preparation.lesion_free import lesion_of, normal_voxels
 
@@ -37,13 +39,14 @@ class ScoredScan:
     """A scored scan on disk. ``<grid>.npz``: its masks; ``<grid>.<n>.npy``: its score after the n-th chain.
 
     Arrays are (z, y, x), cut to the box of brain and lesion. ``normal``: for each grid, the share of the brain that is
-    known to be free of lesions, on which a threshold may be calibrated.
+    known to be free of lesions, on which a threshold may be calibrated. ``light``: of the gate.
     """
 
     subject: str
     labelled: bool
     normal: dict[Grid, float]
     folder: Path
+    light: Light = "green"
 
 
 def score_all(
@@ -57,7 +60,7 @@ def score_all(
 ) -> list[ScoredScan]:
     """Score ``rows``, clean each score by every chain, and store everything in ``folder``.
 
-    ``method``'s own cleaners are not used. A scan that fails is reported and left out.
+    ``method``'s own cleaners are not used. A scan that fails, or that the gate refuses, is reported and left out.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def score_all(
                 np.savez(own / f"{grid}.npz", **masks)
             for name, score in found.scores.items():
                 np.save(own / name, score)
-        return ScoredScan(row.subject, found.labelled, found.normal, own)
+        return ScoredScan(row.subject, found.labelled, found.normal, own, found.light)
 
     work = _Work(method, tuple(map(tuple, chains)), tuple(grids))
     return [outcome.result for outcome in successful(each(rows, work, run, doing, finish=store), "scored")]
@@ -85,13 +88,14 @@ def score_all(
 
 @dataclass(frozen=True)
 class _Found:
-    """A scored scan before it is stored: ``digest`` of its voxels; arrays by grid, and by file name."""
+    """A scored scan before it is stored: digest of its voxels, arrays by grid and by file name, light of the gate."""
 
     digest: str
     labelled: bool
     normal: dict[Grid, float]
     masks: dict[Grid, dict[str, Any]]
     scores: dict[str, NDArray[np.float32]]
+    light: Light
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,15 @@ class _Work:
     def __call__(self, _: int, row: Row, run: Run) -> _Found:
         scan, brain_mask = read_row(row, run)
         lesion = lesion_of(row, scan, run)
-        prepared = prepare(scan, self.method.checkpoint.preparation, run, brain_mask)
+        checkpoint, name = self.method.checkpoint, str(row.image)
+        prepared, gate = prepare_admitted(scan, brain_mask, checkpoint.preparation, checkpoint.statistics, run, name)
+        warn(gate, name, run)
         raw, _maps = raw_slices(prepared, self.method, run)
         free = normal_voxels(row, scan, lesion)
         voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
         chains = [[registry.build("cleaners", spec) for spec in chain] for chain in self.chains]
         scores = [cleaned(raw, prepared, cleaners) for cleaners in chains]
-        found = _Found(digest_of_scan(scan), lesion is not None, {}, {}, {})
+        found = _Found(digest_of_scan(scan), lesion is not None, {}, {}, {}, gate.light)
         for grid in self.grids:
             masks = _masks(prepared, free, lesion, grid)
             # The box includes lesion voxels outside the brain: they are missed, and must count as such.

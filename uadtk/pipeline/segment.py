@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -14,8 +13,7 @@ from numpy.typing import NDArray
 
 from uadtk import registry
 from uadtk.core.errors import UsageError
-from uadtk.core.finding import Finding, Light, Reason, Segmentation
-from uadtk.core.machine import require_memory
+from uadtk.core.finding import Finding, Reason, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
@@ -24,16 +22,13 @@ from uadtk.io.read import located
 from uadtk.io.results import output_paths
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
-from uadtk.pipeline.admit import admit, warn
+from uadtk.pipeline.admit import admit, prepare_admitted, warn
 from uadtk.pipeline.outputs import write_outputs
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, score_prepared
 from uadtk.pipeline.sources import noticed, source_of_row
-from uadtk.preparation import prepare
-from uadtk.preparation.gate import STATISTICS, first_look, look, wanted_by
 from uadtk.version import VERSION
 
-BYTES_A_VOXEL = 40  # at the peak, measured: 27 to 33 on scans of 1 mm
 MOST_MARKED = 1 / 3  # of a brain: more is rarely lesion
 
 
@@ -42,12 +37,10 @@ class Rules:
     """Which components become findings: 26-connected, at least this large (millilitres take precedence).
 
     ``min_voxels`` None: the size the operating point was calibrated for, or 8 where it looked at no components.
-    ``worst`` is the light of the gate that may still pass: amber, green alone (``--strict``), or red too (``--force``).
     """
 
     min_voxels: int | None = None
     min_volume_ml: float | None = None
-    worst: Light = "amber"
 
     def __post_init__(self) -> None:
         if self.min_volume_ml is not None and not 0 <= self.min_volume_ml <= 1e6:  # NaN is neither
@@ -75,19 +68,13 @@ def segment(
     Raises
     ------
     GateError
-        The gate shows a worse light than the rules let pass.
+        The gate shows a worse light than ``run.worst``.
     """
     rules = rules or Rules()
     check_point(method.checkpoint, point)
-    statistics = method.checkpoint.training.get(STATISTICS, {})
-    with run.stage("gate"):
-        first = first_look(scan, name, wanted_by(statistics))
-    admit(first, rules.worst, name)  # before the brain is looked for
-    require_memory(math.prod(scan.shape) * BYTES_A_VOXEL, "segmenting it")
-    prepared = prepare(scan, method.checkpoint.preparation, run, brain_mask)
-    with run.stage("gate"):
-        gate = look(scan, prepared.own_brain, first, statistics)
-    admit(gate, rules.worst, name)
+    prepared, gate = prepare_admitted(
+        scan, brain_mask, method.checkpoint.preparation, method.checkpoint.statistics, run, name
+    )
     scoring = score_prepared(scan, prepared, method, run)
     smallest = rules.smallest(scan.voxel_ml, point)
     if point.smallest and smallest < floor_of(point, scan.voxel_ml):
@@ -98,7 +85,7 @@ def segment(
         findings = _findings(components, scoring.score)
     mask = Mask(components.voxels > 0, scan.affine)
     gate = gate.having(*_share_marked(mask, scoring.brain))
-    admit(gate, rules.worst, name)
+    admit(gate, run, name)
     return Segmentation(scoring, point, mask, components, findings, gate=gate, min_voxels=smallest)
 
 
@@ -125,7 +112,7 @@ def segment_file(
         with run.stage("read"), source_of_row(row) as source:
             scan, brain_mask = read_row(row, run)
         result = segment(scan, method, point, run, brain_mask, rules, str(row.image))
-    source = {**source, **noticed(scan)}
+    source = {**source, **noticed(scan, brain_mask)}
     result = replace(result, provenance=provenance(source, method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     warn(result.gate, str(row.image), run)
@@ -168,7 +155,7 @@ def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dic
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
             "point": point.to_json(),
             "rules": {"min_voxels": rules.min_voxels, "min_volume_ml": rules.min_volume_ml},
-            "worst_light": rules.worst,
+            "worst_light": run.worst,
             "trust": run.trust,
             "device": run.device,
         },

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from uadtk.core.absent import absence
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.cohort import Row
+from uadtk.io.cohort import Row, output_name, output_names, read_cohort
 from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
 
@@ -34,6 +35,9 @@ def source_of_row(row: Row) -> Iterator[dict[str, Any]]:
 
 def describe(row: Row) -> dict[str, str]:
     """Paths and digests of the files of a row that a segmentation reads."""
+    if not row.image.exists():
+        what, fix = absence(row.image)
+        raise DataError(what, str(row.image), fix)
     with located(row.image):
         digest = sha256_of(row.image)
     source = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
@@ -59,13 +63,21 @@ def remembering(source: dict[str, Any], image: Scan, brain_mask: Mask | None) ->
         source = {"path": IN_MEMORY, "sha256": _digest(image), "brain_mask": "", "brain_mask_sha256": ""}
     if brain_mask is not None and not source["brain_mask"]:
         source = {**source, "brain_mask": IN_MEMORY, "brain_mask_sha256": _digest(brain_mask)}
-    return {**source, **noticed(image)}
+    return {**source, **noticed(image, brain_mask)}
 
 
-def noticed(scan: Scan) -> dict[str, Any]:
-    """What the reader of a scan noticed."""
-    found = {"notes": list(scan.notes), "facts": dict(scan.facts)}
+def noticed(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
+    """The notes and facts of the readers."""
+    about_mask = [] if brain_mask is None else [f"brain mask: {note}" for note in brain_mask.notes]
+    found = {"notes": [*scan.notes, *about_mask], "facts": dict(scan.facts)}
     return {key: value for key, value in found.items() if value}
+
+
+def name_of(scan: Any, image: Scan) -> str:
+    """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
+    if not is_path(scan):
+        return "scan"
+    return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
 
 
 def is_path(source: Any) -> bool:

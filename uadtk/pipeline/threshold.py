@@ -27,8 +27,8 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
 
     Where lesions are known, thresholders for healthy scans see only the lesion-free slices that the cohort lists, or
     all voxels more than 6 mm from a lesion. The point records in ``measured`` the share of the brain that is, on
-    average over scans (``brain_counted``), and the findings at the chosen threshold. A scan that fails is reported and
-    left out.
+    average over scans (``brain_counted``), the findings at the chosen threshold, and the number of scans that the gate
+    warned about (``amber_scans``). A scan that fails, or that the gate refuses, is reported and left out.
 
     Raises
     ------
@@ -67,6 +67,7 @@ def cross_calibrate(
         findings = {} if thresholder.needs_lesions else lesion_free_findings(scans, choice)
     if not np.isfinite(choice.threshold):
         raise DataError(f"'{strategy.name}' found no threshold on {len(scans)} scans", str(cohort.source))
+    amber = sum(scan.light != "green" for scan in scans.scans)
     counted = 1.0 if thresholder.needs_lesions else float(np.mean([scan.normal["native"] for scan in scans.scans]))
     return OperatingPoint(
         name=name or strategy.name,
@@ -78,7 +79,12 @@ def cross_calibrate(
         scans=len(scans),
         digest=cohort.digest(),
         date=dt.date.today().isoformat(),
-        measured={**choice.measured, **findings, **({"brain_counted": counted} if counted < 1 else {})},
+        measured={
+            **choice.measured,
+            **findings,
+            **({"brain_counted": counted} if counted < 1 else {}),
+            **({"amber_scans": float(amber)} if amber else {}),
+        },
         interval=choice.interval,
         min_voxels=choice.min_voxels,
         min_ml=choice.min_ml,

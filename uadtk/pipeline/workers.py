@@ -1,4 +1,4 @@
-"""Scans done by several processes of this machine (``--jobs``), bit for bit as by one.
+"""Scans done by several processes of this machine (``--jobs``), bit for bit as by one with as many threads as each.
 
 Each process is a fresh interpreter that gets the work, and with it the checkpoint, once, and then a scan at a time.
 Memory decides with it: there are no more processes than have room, and a scan that finds none beside others is tried
@@ -160,7 +160,7 @@ class _Pool:
         worker = _Worker(process, Connection(ours.detach()))
         self.workers.append(worker)
         with suppress(OSError):
-            worker.pipe.send((self.work, self.run.device, self.run.seed, self.run.trust))
+            worker.pipe.send((self.work, self.run.device, self.run.seed, self.run.trust, self.run.worst))
         return worker
 
 
@@ -200,7 +200,7 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the whole group; the parent decides
     try:
-        work, device, seed, trust = pipe.recv()
+        work, device, seed, trust, worst = pipe.recv()
     except Exception as error:
         pipe.send(error if isinstance(error, UadtkError) else BackendError(f"cannot be sent to a process ({error})"))
         return
@@ -209,7 +209,7 @@ def _serve(pipe: Connection) -> None:
         while True:
             place, row = pipe.recv()
             said: list[str] = []
-            value = attempt(work, place, row, Run(device, seed, said.append, trust=trust))
+            value = attempt(work, place, row, Run(device, seed, said.append, trust=trust, worst=worst))
             pipe.send((value, said))
 
 

@@ -1,4 +1,4 @@
-"""The intensity of nothing: what a voxel without tissue holds.
+"""The background: the intensity of voxels without tissue.
 
 Raw magnitude images have 0 there. Scans that were normalised before (z-scored, scaled to [-1, 1], stored with an offset
 as CT is) have something else, and their tissue may be negative. Preparation counts intensities from the background.
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from uadtk.core.volume import Scan
 
-LOWEST_SHARE = 0.001  # the darkest voxels but for a few odd ones
-MOST = 0.5  # of the border holds one and the same value where the scan is stripped or padded
+LOWEST_SHARE = 0.001  # the darkest voxels, a few outliers aside
+MOST = 0.5  # of the border has one value where the scan is stripped or padded
 NEGATIVE_SHARE = 0.01  # of the tissue is darker than the background: more than interpolation leaves there
 
 
 def background(scan: Scan) -> float:
-    """The level of nothing: the value most of the border has, else the darkest of the border; 0 in raw images.
+    """The background's intensity: the value of most of the border, else the darkest of the border; 0 in raw images.
 
     Any rescaling ``a * x + b`` of the scan with a > 0 rescales it alike.
     """
@@ -25,12 +25,6 @@ def background(scan: Scan) -> float:
     middle = outside[len(outside) // 2]  # a value that more than half have is the median
     most = np.searchsorted(outside, middle, "right") - np.searchsorted(outside, middle, "left")
     return float(middle if most > MOST * len(outside) else outside[int(LOWEST_SHARE * (len(outside) - 1))])
-
-
-def commonest(voxels: NDArray[np.float32]) -> float:
-    """The commonest value at the border of the field, however rare. The limits of the gate were set with it."""
-    values, counts = np.unique(_border(voxels), return_counts=True)
-    return float(values[counts.argmax()])
 
 
 def _border(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -49,8 +43,8 @@ def foreground(scan: Scan, level: float) -> NDArray[np.bool_]:
 def dark_end(brain: NDArray[np.float32], level: float) -> float:
     """The intensity that becomes 0, from the voxels of the brain.
 
-    The background, unless much of the brain is darker: then the scan was normalised within its brain mask, the
-    background says nothing about the tissue, and the darkest fluid has to serve.
+    The background, unless much of the brain is darker: then the scan was normalised within its brain mask, so that the
+    background is arbitrary, and the darkest fluid is used instead.
     """
     if np.count_nonzero(brain < np.float32(level)) <= NEGATIVE_SHARE * len(brain):
         return level

@@ -1,9 +1,9 @@
-"""The order of tissues in a brain, which tells a FLAIR from a T1 or T2: is fluid dark, is white matter above grey?
+"""The order of tissues in a brain, which distinguishes a FLAIR from a T1 or T2: is fluid dark, is white above grey?
 
-An average brain (``tissues.npz``: fluid, grey and white matter on 4 mm voxels) is laid over this one, first by its
-centre and size, then so that its tissues explain the image best. Intensities are ranks, so that no scale, offset or
-bright lesion matters; slow changes over 12 mm and more are removed, so that neither does a bias field nor a tumour.
-What is left is regressed on the tissues, likewise without their slow part.
+An average brain (``tissues.npz``: fluid, grey and white matter on 4 mm voxels) is aligned to this one, first by centre
+and size, then so that its tissues explain the image best. Intensities are ranks, which removes scale, offset and the
+influence of bright lesions; slow changes over 12 mm and more are removed, and with them bias fields and tumours. The
+rest is regressed on the tissues, from which the slow part is removed too.
 
 ``tissues.npz`` is made by ``benchmarks/tissue_prior.py`` from the ICBM 152 nonlinear symmetric 2009a atlas. Copyright
 (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University.
@@ -28,8 +28,8 @@ from uadtk.preparation.geometry import Reorientation, bounding_box, resampling_m
 
 Array = NDArray[np.float64]
 
-COARSE_MM = 3.0  # of the grid that is looked at
-SLOW_MM = 12.0  # standard deviation of the Gaussian that says what is slow
+COARSE_MM = 3.0  # of the grid used here
+SLOW_MM = 12.0  # standard deviation of the Gaussian that separates slow changes
 EVERY = 7  # of the atlas' points is used while aligning
 EVALUATIONS = 180
 
@@ -79,7 +79,7 @@ def coarse(scan: Scan, brain: Mask) -> Coarse:
 
 
 def tissue_contrast(brain: Coarse) -> Contrast:
-    """Lay the average brain over this one and measure the tissues. Needs some 100 voxels of brain."""
+    """Align the average brain to this one and measure the tissues. Needs about 100 voxels of brain."""
     from scipy import optimize
 
     atlas, fit = _atlas(), _Fit(brain)
@@ -130,7 +130,7 @@ def _atlas() -> _Atlas:
 
 
 class _Fit:
-    """The ranks of one brain, and how well the average brain fits under a transform of nine parameters.
+    """The ranks of one brain, and how well the average brain fits it under a transform of nine parameters.
 
     Parameters: shift (cm), logarithm of the size beside the brain's own, rotation (radians); along and about R, A, S.
     """
@@ -173,7 +173,7 @@ class _Fit:
 
 
 def _ranks(image: Array, inside: NDArray[np.bool_]) -> Array:
-    """Share of the brain that is darker, to 1/64."""
+    """Share of the brain that is darker, interpolated between 65 quantiles."""
     steps = np.linspace(0, 1, 65)
     levels = np.quantile(image[inside], steps)
     levels = levels + steps * 1e-6 * max(levels[-1] - levels[0], 1e-30)  # rising also where many voxels are equal
@@ -182,7 +182,7 @@ def _ranks(image: Array, inside: NDArray[np.bool_]) -> Array:
 
 
 def _detail(values: Array, weight: Array, atlas: _Atlas) -> Array:
-    """Less the weighted mean around each point."""
+    """Values minus their weighted local mean."""
     from scipy import ndimage
 
     sigma = SLOW_MM / atlas.spacing_mm

@@ -1,12 +1,12 @@
 """The gate: is this a scan that the checkpoint can read? Green, amber or red, with the reasons.
 
-Two looks. The first, before a brain is looked for, reads the name, the DICOM tags and the kind of the values; the
-second reads the brain: the order of its tissues, its size, what the field covers, noise, ghosts, bias. Red says that
-it is another kind of image, or no brain; amber that something is unusual. Limits are wide: a large tumour, a brain full
-of white matter lesions, wide ventricles and slices of 8 mm are what the tool is for.
+It works in two steps. The first, before the brain mask, checks file name, DICOM tags and the type of values. The second
+examines the brain: the order of its tissues, its size, coverage, noise, ghosts and bias. Red means another kind of
+image, or no brain; amber means something unusual. Limits are wide: large tumours, many white matter lesions, wide
+ventricles and slices of 8 mm are the intended use.
 
-How they were set: on the 60 ``lgg`` training scans and on phantoms, each well outside the range of those; checked on
-all others (``benchmarks/gate.py``).
+The limits were set on the 60 ``lgg`` training scans and on phantoms, well outside the range of both.
+``benchmarks/gate.md`` has the counts for all other images, and which of those were seen while the limits were set.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from uadtk.core.finding import Gate, Light, Reason
 from uadtk.core.volume import Mask, Scan
 from uadtk.preparation import kinds
-from uadtk.preparation.background import commonest
+from uadtk.preparation.background import background
 from uadtk.preparation.contrast import coarse, tissue_contrast
 from uadtk.preparation.kinds import FLAIR
 from uadtk.preparation.plausibility import measure
@@ -32,8 +32,7 @@ _OTHER = {
     T1: "white matter is much brighter than grey, as on a T1",
     T2: "fluid is brighter than grey matter, as on a T2, proton density or echo-planar image",
 }
-STATISTICS = "statistics"  # key of a checkpoint's training facts
-# Numbers that a checkpoint's training scans are compared by, and how far beyond their range is still near: at least.
+# Measurements compared with those of the training scans, and the distance from their range that is always tolerated.
 _COMPARED = {
     "in_plane_mm": 0.5,
     "slice_mm": 4.0,
@@ -47,7 +46,7 @@ _COMPARED = {
 
 
 def first_look(scan: Scan, name: str, wanted: str = FLAIR) -> Gate:
-    """Before a brain is looked for: name, tags, values."""
+    """Before the brain mask: name, tags, values."""
     tags: Mapping[str, Any] = getattr(scan, "facts", {})
     reasons = [*kinds.by_name(name, wanted), *kinds.by_tags(tags, wanted), *kinds.by_values(scan)]
     return Gate(tuple(reasons))
@@ -56,14 +55,15 @@ def first_look(scan: Scan, name: str, wanted: str = FLAIR) -> Gate:
 def look(scan: Scan, brain: Mask, first: Gate, statistics: Mapping[str, Any] | None = None) -> Gate:
     """With the brain: tissue order, plausibility, distance from what the checkpoint was trained on.
 
-    ``statistics`` as ``statistics_of`` makes them. Where the name and the tissues agree that it is no FLAIR, or the
-    name says so and the tissues say nothing, amber becomes red.
+    ``statistics`` as returned by ``statistics_of``. If the name claims another contrast and the tissues agree, or are
+    inconclusive, amber becomes red.
     """
     measured = numbers(scan, brain)
     known = statistics or {}
+    wanted = wanted_by(known)
     found = [
-        *_contrast(measured, wanted_by(known)),
-        *_kind_of_brain(scan, brain, measured),
+        *_contrast(measured, wanted),
+        *_kind_of_brain(scan, brain, measured, wanted),
         *_brain(measured),
         *_image(measured),
     ]
@@ -73,7 +73,7 @@ def look(scan: Scan, brain: Mask, first: Gate, statistics: Mapping[str, Any] | N
 
 
 def numbers(scan: Scan, brain: Mask) -> dict[str, float]:
-    """All that is measured on a scan with its brain, by name."""
+    """All measurements of a scan with its brain, by name."""
     low = coarse(scan, brain)
     return {**asdict(tissue_contrast(low)), **measure(scan, brain, low)}
 
@@ -81,8 +81,9 @@ def numbers(scan: Scan, brain: Mask) -> dict[str, float]:
 def contrast_of(measured: Mapping[str, float]) -> str:
     """FLAIR, T1, ``T2 or PD``, or ``unsure``, by the order of tissues.
 
-    White matter of a FLAIR may look brighter than grey where it is ill, but not by half of the distance between grey
-    matter and fluid, and not in all quarters of the brain. Another contrast must be plain to be named.
+    Diseased white matter of a FLAIR may be brighter than grey matter, but not by half of the distance between grey
+    matter and fluid, and not in all quarters of the brain; on PET and maps of grey matter it is much darker. Another
+    contrast is named only if the evidence is clear.
     """
     white, fluid, plain = measured["white"], measured["fluid"], measured["explained"] > 0.08
     if measured["overlap"] < 0.8:
@@ -91,7 +92,7 @@ def contrast_of(measured: Mapping[str, float]) -> str:
         return T2
     if white > 0.17 and measured["worst_white"] > 0.1 and white > -0.5 * fluid and plain:
         return T1
-    return FLAIR if fluid < -0.08 and white < 0.2 and measured["worst_white"] < 0.15 else UNSURE
+    return FLAIR if fluid < -0.08 and -0.3 < white < 0.16 and measured["worst_white"] < 0.15 else UNSURE
 
 
 def wanted_by(statistics: Mapping[str, Any]) -> str:
@@ -101,7 +102,7 @@ def wanted_by(statistics: Mapping[str, Any]) -> str:
 
 
 def statistics_of(scans: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """What a checkpoint stores of its training scans: how many have which contrast, and quantiles of every number."""
+    """What a checkpoint stores about its training scans: counts of contrasts, and quantiles of every measurement."""
     if len(scans) < 2:
         return {}
     found = [contrast_of(scan) for scan in scans]
@@ -134,16 +135,15 @@ def _contrast(measured: Mapping[str, float], wanted: str) -> list[Reason]:
     return []
 
 
-def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float]) -> list[Reason]:
-    """Other kinds of images that have voxels where a brain would be."""
+def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float], wanted: str) -> list[Reason]:
+    """Other kinds of images with something brain-like in them."""
     reasons = []
     values = scan.voxels[brain.voxels]
-    level = commonest(scan.voxels)
+    level = background(scan)
     below = float(np.mean(values < level))
-    seen = contrast_of(measured)
-    if 0.1 < below < 0.9 and seen != FLAIR:
+    if 0.1 < below < 0.9 and contrast_of(measured) != wanted:
         what = f"it may be a statistical map: {below:.0%} of the brain lies below the background"
-        reasons.append(Reason("red", "values", what, below, "above the background, or a FLAIR's tissue order"))
+        reasons.append(Reason("red", "values", what, below, f"above the background, or a {wanted}'s tissue order"))
     middle = measured["level_50"]
     if middle < 0.25:
         what = f"most of the brain is dark ({middle:.0%} of its bright end), as on an angiogram or a statistical map"
@@ -157,19 +157,20 @@ def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float]) -> li
 
 
 def _ring(scan: Scan, brain: Mask, level: float) -> float:
-    """Upper quartile of the brightness within about 10 mm around the brain beside the brain's median."""
+    """Upper quartile of the brightness 5 to 12 mm outside the brain, divided by the brain's median."""
     from scipy import ndimage
 
     step = [max(1, round(4 / mm)) for mm in scan.spacing_mm]
     thin = tuple(slice(None, None, n) for n in step)
     inside, image = brain.voxels[thin], scan.voxels[thin] - level
-    around = ndimage.binary_dilation(inside, iterations=2) & ~ndimage.binary_dilation(inside)
+    distance_mm = ndimage.distance_transform_edt(~inside, sampling=np.multiply(step, scan.spacing_mm))
+    around = (distance_mm > 5) & (distance_mm < 12)
     middle = float(np.median(image[inside])) if inside.any() else 0.0
     return float(np.quantile(image[around], 0.75)) / middle if around.any() and middle > 0 else 0.0
 
 
 def _brain(measured: Mapping[str, float]) -> Iterable[Reason]:
-    """Size, shape and what the field leaves out."""
+    """Size, shape and coverage."""
     volume, width, length, height = (measured[k] for k in ("volume_ml", "width_mm", "length_mm", "height_mm"))
     parts, overlap = measured["largest_part"], measured["overlap"]
     if parts < 0.8:
@@ -225,7 +226,7 @@ def _training(measured: Mapping[str, float], statistics: Mapping[str, Any]) -> I
 
 
 def _agreed(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
-    """A name that says T1, and tissues that do not contradict: together they are sure."""
+    """Name or tags that claim another contrast, and tissues that do not contradict them: together they are certain."""
     claims = [reason for reason in reasons if reason.check in ("name", "tags")]
     doubts = any(reason.check == "contrast" for reason in reasons)
     if not (claims and doubts):

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from uadtk.core.volume import Affine, Spacing, Volume
 
 Float = NDArray[np.float32]
+OFF_MIDDLE = 0.25  # of a pixel
+OFF_BELOW, OFF_ABOVE = 1.1, 1.25  # voxels from pixel to pixel: whole below, none above, where pixels lie at all phases
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,8 @@ class SliceGrid:
         """Centre the field of view on the bounding box of ``brain`` (x, y, z)."""
         x, y, z = bounding_box(brain)
         size_x, size_y = x.stop - x.start, y.stop - y.start
-        offsets_mm = (np.arange(side) - (side - 1) / 2) * pixel_mm
-        at_x = (size_x - 1) / 2 + offsets_mm / spacing_mm[0]
-        at_y = (size_y - 1) / 2 - offsets_mm / spacing_mm[1]
+        at_x = _positions(size_x, side, pixel_mm / spacing_mm[0])
+        at_y = _positions(size_y, side, -pixel_mm / spacing_mm[1])
         return cls(
             shape=brain.shape,
             z=z,
@@ -98,6 +99,17 @@ class SliceGrid:
         volume = np.zeros(self.shape[::-1], dtype=np.float32)
         volume[self.z, self.y, self.x] = self.back_rows @ slices @ self.back_columns.T
         return volume.T
+
+
+def _positions(size: int, side: int, step: float) -> NDArray[np.floating]:
+    """Positions of ``side`` pixels, ``step`` voxels apart, in a box of ``size`` voxels: centred on it.
+
+    Up to a quarter of a pixel off centre where voxels are about as large as pixels, or larger. There all pixels, or
+    those of two opposite faces of the brain, may be exactly halfway between inside and outside, and a spacing off by a
+    micrometre would move whole faces into the mask or out of it.
+    """
+    off = OFF_MIDDLE * min(max((OFF_ABOVE - abs(step)) / (OFF_ABOVE - OFF_BELOW), 0.0), 1.0)
+    return (size - 1) / 2 + (np.arange(side) - (side - 1) / 2 + off) * step
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:

@@ -1,4 +1,4 @@
-"""What is in a file, before any brain is looked for: by its name, by its DICOM tags, and by the kind of its values."""
+"""The kind of image in a file, without its brain: by its name, its DICOM tags and its values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from uadtk.core.finding import Reason
 from uadtk.core.volume import Scan
-from uadtk.preparation.background import commonest
+from uadtk.preparation.background import background
 
 FLAIR = "FLAIR"
 # Suffixes of BIDS 1.9 for images that are not FLAIR, by what they are; the suffix is the last part of a name.
@@ -50,16 +50,23 @@ _WORDS = {
     "a label map": "seg dseg aseg labels aparc",
     "a statistical map": "zstat tstat zmap tmap statmap",
 }
+# Those of them that mean nothing else; `t1`, `rest` or `mask` may be part of the name of a study.
+_CERTAIN = {
+    *("t1w", "t1ce", "mprage", "t2w", "pdw", "t2star", "mra", "fmri", "bold", "pcasl", "dwi", "dti", "adc"),
+    *("ct", "cta", "ncct", "pet", "fdg", "zstat", "tstat"),
+}
 _BY_SUFFIX = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 _BY_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 _IS_FLAIR = re.compile(r"flair|(?:^|[^a-z0-9])t2f(?:[^a-z0-9]|$)|dark[ _-]?fluid|tirm", re.IGNORECASE)
+# What a checkpoint of another contrast than FLAIR reads, by ``gate.contrast_of``.
+_READS = {"T1": ("a T1-weighted image",), "T2 or PD": ("a T2-weighted image", "a proton density image")}
 _MAPS = ("a mask", "a label map", "a probability map", "a statistical map")
 
-SAMPLED = 400_000  # voxels that are looked at, at most
+SAMPLED = 400_000  # voxels examined, at most
 
 
 def named(name: str) -> tuple[str, bool]:
-    """What a file's name says it is, and whether that is sure: a suffix of BIDS; "" if it says nothing.
+    """The kind of image by its file name ("" if unknown), and whether that is certain, as by a BIDS suffix.
 
     >>> named("sub-01_T1w.nii.gz"), named("sub-01_acq-T1w_FLAIR.nii.gz"), named("p7_t2.nii"), named("scan.nii.gz")
     (('a T1-weighted image', True), ('FLAIR', True), ('a T2-weighted image', False), ('', False))
@@ -71,18 +78,24 @@ def named(name: str) -> tuple[str, bool]:
         return kind, True
     if _IS_FLAIR.search(stem):
         return FLAIR, stem.endswith("_FLAIR")
-    words = [_BY_WORD[word] for word in re.split(r"[^a-z0-9]+", stem.lower()) if word in _BY_WORD]
-    return (words[-1], False) if words else ("", False)
+    words = [word for word in re.split(r"[^a-z0-9]+", stem.lower()) if word in _BY_WORD]
+    return (_BY_WORD[words[-1]], words[-1] in _CERTAIN) if words else ("", False)
+
+
+def contrast_named(name: str) -> str:
+    """The contrast of a file by its name, as ``gate.contrast_of`` names it; "" if it is not one of those."""
+    kind, _ = named(name)
+    return FLAIR if kind == FLAIR else next((wanted for wanted, kinds in _READS.items() if kind in kinds), "")
 
 
 def by_name(name: str, wanted: str) -> list[Reason]:
-    """Red where the name has the suffix of another kind of image, amber where it has a word for one."""
+    """Red for the BIDS suffix of another kind of image, amber for a word that suggests one."""
     kind, sure = named(PurePath(name).name)
-    if not kind or kind == wanted:
+    if not kind or kind in _READS.get(wanted, (wanted,)):
         return []
     limit = f"the checkpoint reads {wanted}"
-    said = f"its name says that it is {kind}"
-    return [Reason("red" if sure else "amber", "name", said, PurePath(name).name, limit)]
+    what = f"its name says that it is {kind}"
+    return [Reason("red" if sure else "amber", "name", what, PurePath(name).name, limit)]
 
 
 def by_tags(facts: Mapping[str, Any], wanted: str) -> list[Reason]:
@@ -91,16 +104,18 @@ def by_tags(facts: Mapping[str, Any], wanted: str) -> list[Reason]:
     modality = str(facts.get("Modality") or "MR").upper()
     if modality != "MR":
         return [Reason("red", "tags", f"its modality is {modality}, not MR", modality, limit)]
-    told = " ".join(str(facts.get(tag) or "") for tag in ("SeriesDescription", "ProtocolName", "SequenceName"))
+    described = " ".join(str(facts.get(tag) or "") for tag in ("SeriesDescription", "ProtocolName", "SequenceName"))
     inversion_ms = _milliseconds(facts.get("InversionTime"), longest_s=10)
     echo_ms = _milliseconds(facts.get("EchoTime"), longest_s=1)
-    if wanted != FLAIR or _IS_FLAIR.search(told) or inversion_ms >= 1400:
+    if wanted != FLAIR or _IS_FLAIR.search(described) or inversion_ms >= 1400:
         return []
     if 0 < echo_ms < 40:
         what = f"an echo time of {echo_ms:g} ms is not that of a FLAIR"
-        return [Reason("red" if named(told)[0] else "amber", "tags", what, echo_ms, "above 40 ms, or inversion")]
-    kind, _ = named(told.strip() + "_")
-    return [Reason("amber", "tags", f"its description says that it is {kind}", told.strip(), limit)] if kind else []
+        return [Reason("red" if named(described)[0] else "amber", "tags", what, echo_ms, "above 40 ms, or inversion")]
+    kind, _ = named(described.strip() + "_")
+    return (
+        [Reason("amber", "tags", f"its description says that it is {kind}", described.strip(), limit)] if kind else []
+    )
 
 
 def _milliseconds(value: Any, longest_s: float) -> float:
@@ -113,9 +128,9 @@ def _milliseconds(value: Any, longest_s: float) -> float:
 
 
 def by_values(scan: Scan) -> list[Reason]:
-    """Red for masks, label maps and CT: kinds of values that no MR image has."""
+    """Red for masks, label maps and CT, by values that no MR image has."""
     voxels = scan.voxels
-    level = commonest(voxels)
+    level = background(scan)
     step = max(1, round((voxels.size / SAMPLED) ** (1 / 3)))
     some = voxels[::step, ::step, ::step]
     inside = some[some != level]

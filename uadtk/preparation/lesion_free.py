@@ -11,7 +11,7 @@ from uadtk.io.cohort import Row, read_lesion
 from uadtk.preparation.geometry import stored_axis
 
 MARGIN_SLICES = 2
-MARGIN_MM = 6.0
+MARGIN_MM = 6.05  # a little over 6: at a multiple of many voxel sizes, a whole shell of voxels would be in or out
 
 
 def lesion_of(row: Row, scan: Scan, run: Run) -> Mask | None:
@@ -50,7 +50,7 @@ def normal_voxels(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_
 
 
 def outside_lesion(scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
-    """All voxels more than 6 mm from a lesion."""
+    """All voxels more than about 6 mm from a lesion."""
     if lesion is None or not lesion.voxels.any():
         return np.ones(scan.shape, dtype=bool)
     from scipy.ndimage import distance_transform_edt

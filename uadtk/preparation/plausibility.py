@@ -1,4 +1,4 @@
-"""Numbers that say whether a model can make sense of a brain: its size, what the field covers, noise, ghosts, bias."""
+"""Measurements of a brain and its image: size, coverage, noise, ghosts, bias."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.preparation.background import commonest
+from uadtk.preparation.background import background
 from uadtk.preparation.contrast import Coarse
 from uadtk.preparation.geometry import Reorientation, bounding_box
 
@@ -17,13 +17,13 @@ GHOST_MM = 25.0  # nearer repetitions are anatomy
 
 
 def measure(scan: Scan, brain: Mask, low: Coarse) -> dict[str, float]:
-    """All numbers by name; lengths in mm, volume in ml, shares of 1. See ``gate.py`` for the limits."""
+    """All measurements by name; lengths in mm, volume in ml, shares of 1. See ``gate.py`` for the limits."""
     turn = Reorientation.of(scan.affine)
     image, inside = turn.to_ras(Volume(scan.voxels, scan.affine)).voxels, turn.to_ras(brain)
     box, spacing_mm = bounding_box(inside.voxels), inside.spacing_mm
     width, length, height = ((box[axis].stop - box[axis].start) * spacing_mm[axis] for axis in range(3))
     values = low.image[low.inside > 0.5]
-    dark, bright = _ends(values, commonest(scan.voxels))
+    dark, bright = _ends(values, background(scan))
     levels = (np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.999)) - dark) / (bright - dark)
     return {
         "volume_ml": float(np.count_nonzero(inside.voxels)) * brain.voxel_ml,
@@ -42,9 +42,9 @@ def measure(scan: Scan, brain: Mask, low: Coarse) -> dict[str, float]:
 
 
 def _ends(values: Array, level: float) -> tuple[float, float]:
-    """What counts as 0 and as 1: background and 98th percentile of the brain.
+    """The intensities that count as 0 and 1: background and 98th percentile of the brain.
 
-    The 1st percentile instead of a background that some of the brain is darker than.
+    If some of the brain is darker than the background, its 1st percentile is used instead.
     """
     lowest, bright = np.quantile(values, (0.01, 0.98)).tolist()
     dark = min(level, lowest) if np.mean(values < level) < 0.02 else lowest
@@ -52,7 +52,7 @@ def _ends(values: Array, level: float) -> tuple[float, float]:
 
 
 def _largest_part(low: Coarse) -> float:
-    """Share of the brain that hangs together."""
+    """Share of the brain in its largest connected component."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(low.inside > 0.5)
@@ -61,7 +61,7 @@ def _largest_part(low: Coarse) -> float:
 
 
 def _cut(inside: NDArray[np.bool_], box: tuple[slice, ...]) -> dict[str, float]:
-    """Where the brain reaches the end of the field: its area there, as a share of its largest area along that axis."""
+    """Where the field cuts the brain: its area there, as a share of its largest area along that axis."""
     cut = {}
     for axis, names in enumerate((("left", "right"), ("back", "front"), ("bottom", "top"))):
         areas = inside.sum(axis=tuple({0, 1, 2} - {axis})).astype(float)
@@ -106,7 +106,7 @@ def _texture(
 
 
 def _noise(image: Array, inside: NDArray[np.bool_]) -> float:
-    """Standard deviation of the noise, by the median of what [1 -2 1] x [1 -2 1] leaves (Immerkaer 1996)."""
+    """Standard deviation of the noise, by the median response to [1 -2 1] x [1 -2 1] (Immerkaer 1996)."""
     once = image[:-2] - 2 * image[1:-1] + image[2:]
     left = once[:, :-2] - 2 * once[:, 1:-1] + once[:, 2:]
     whole = inside[:-2] & inside[1:-1] & inside[2:]
@@ -117,16 +117,18 @@ def _noise(image: Array, inside: NDArray[np.bool_]) -> float:
 def _repeat(image: Array, inside: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> float:
     """The strongest repetition of the fine structure at a distance along rows or columns: ghosts of motion.
 
-    Autocorrelation of what is left after a mean over 5 x 5 pixels, at shifts above 25 mm along either axis, each over
+    Autocorrelation of what is left after a mean over 5 x 5 mm, at shifts above 25 mm along either axis, each over
     the pixels that overlap; less the median over shifts and in units of its own.
     """
     from scipy import ndimage
 
-    size = [max(3, 2 * round(5 / mm / 2) + 1) for mm in spacing_mm[:2]]
     core = ndimage.binary_erosion(inside, iterations=2)
     if core.sum() < 100:
         return 0.0
-    fine = np.where(core, image - ndimage.uniform_filter(image, size), 0.0)
+    slow = image
+    for axis in (0, 1):
+        slow = ndimage.correlate1d(slow, _window(5 / spacing_mm[axis]), axis)
+    fine = np.where(core, image - slow, 0.0)
     spread = fine[core].std()
     fine = np.clip(fine, -3 * spread, 3 * spread)
     shape = [2 * n for n in image.shape]
@@ -143,8 +145,15 @@ def _repeat(image: Array, inside: NDArray[np.bool_], spacing_mm: tuple[float, ..
     return strongest
 
 
+def _window(width: float) -> Array:
+    """Weights of a mean over ``width`` pixels, at least 3; the outermost count in part, so that no width is rounded."""
+    width = max(width, 3.0)
+    reach = int(np.ceil((width - 1) / 2))
+    return np.clip((width + 1) / 2 - np.abs(np.arange(-reach, reach + 1)), 0.0, 1.0) / width
+
+
 def _jumps(image: NDArray[np.float32], inside: NDArray[np.bool_], slices: NDArray[np.intp]) -> float:
-    """How much slices differ in brightness from the mean of their two neighbours, by the median over slices."""
+    """Difference in brightness between a slice and the mean of its two neighbours: the median over slices."""
     steps = []
     for k in slices[1:-1]:
         both = inside[::2, ::2, k - 1] & inside[::2, ::2, k] & inside[::2, ::2, k + 1]

@@ -58,6 +58,7 @@ def report_html(segmentation: Segmentation) -> str:
         name=name,
         facts=_facts(segmentation, options),
         gate=segmentation.gate,
+        notes=[shown(note) for note in provenance.get("input", {}).get("notes", ())],
         rows=_rows(planes, segmentation, order),
         overview=_overview(planes),
         aspect="{:.1f} / {:.1f}".format(*planes.size_mm),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from uadtk import registry
-from uadtk.checkpoint import Checkpoint, new, open_checkpoint
+from uadtk.checkpoint import STATISTICS, Checkpoint, new, open_checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import CheckpointError, DataError
 from uadtk.core.preparation import Preparation
@@ -35,6 +35,8 @@ from uadtk.metrics.bootstrap import DRAWS
 from uadtk.pipeline.evaluate import Evaluation, evaluate
 from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.threshold import calibrate
+from uadtk.preparation.gate import wanted_by
+from uadtk.preparation.kinds import FLAIR
 from uadtk.version import VERSION
 
 FORMAT = 2
@@ -68,6 +70,7 @@ def key_of(checkpoint: Checkpoint, rows: Cohort, rule: PointRule, grid: Grid, ru
         "draws": DRAWS,
         "device": run.device.partition(":")[0],
         "versions": _versions(checkpoint, rule),
+        **({} if (contrast := wanted_by(checkpoint.statistics)) == FLAIR else {"contrast": contrast}),
     }
 
 
@@ -132,6 +135,7 @@ def checkpoint_of(source: str, key: dict[str, Any]) -> Checkpoint:
     told = key["model"]
     if source == "histeq":  # the baseline uses the preparation of the model it is compared with
         found = new(source, told["options"], opts.build(Preparation, key["preparation"], "receipt: preparation"))
+        found = replace(found, training={STATISTICS: {"contrasts": {key.get("contrast", FLAIR): 1}}})
     else:
         found = open_checkpoint(source)
     if found.digest != key["checkpoint_digest"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uadtk import registry
-from uadtk.checkpoint import Checkpoint, new, open_checkpoint
+from uadtk.checkpoint import Checkpoint, open_checkpoint
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
@@ -17,7 +17,7 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid
 from uadtk.io.cohort import NAME_MASKS, Cohort, refuse_copies
 from uadtk.io.memo import digest_of
-from uadtk.pipeline.evaluate import calibration_rows
+from uadtk.pipeline.evaluate import bare_of, calibration_rows
 from uadtk.pipeline.point import check_point
 from uadtk.pipeline.score import build_method
 from uadtk.pipeline.threshold import ready
@@ -146,7 +146,7 @@ def _tasks(
         run.say(f"histeq has no operating point: the cohort lacks the scans on which '{point.name}' was calibrated")
     for chain in question.chains or (found.cleaners,):
         own = replace(found, cleaners=chain)
-        bare = new("histeq", {}, own.preparation, cleaners=chain)
+        bare = bare_of(own)
         baselines = {}
         for name, rows in groups.items():
             key = key_of(bare, rows, again[name], question.grid, run)

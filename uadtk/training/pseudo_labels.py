@@ -151,7 +151,7 @@ def _label(
     """Label one scan and write its files, all or none."""
     scan, brain_mask = read_row(row, run)
     rules = Rules(max(trust.min_voxels, floor_of(point, scan.voxel_ml) if point.smallest else 1))
-    found = segment(scan, method, point, run, brain_mask, rules)
+    found = segment(scan, method, point, run, brain_mask, rules, str(row.image))
     again = _found_mirrored(found, method, rules, run) if trust.mirrored else None
     lesion, ignored = believed(found, trust, again)
     volumes = {"brain_mask": found.scoring.brain, "lesion_mask": lesion, "ignore_mask": ignored}
@@ -174,7 +174,8 @@ def _found_mirrored(found: Segmentation, method: Method, rules: Rules, run: Run)
     """The teacher's mask of the mirrored scan, mirrored back. The brain mask is mirrored, not computed again."""
     scan, affine = found.scoring.scan, found.mask.affine
     turned, brain = mirror(scan.voxels, affine), mirror(found.scoring.brain.voxels, affine)
-    again = segment(Scan(turned, affine), method, found.point, run, Mask(brain, affine), rules)
+    passed = replace(run, worst="red")  # the scan itself has passed the gate
+    again = segment(Scan(turned, affine), method, found.point, passed, Mask(brain, affine), rules)
     return mirror(again.mask.voxels, affine)
 
 

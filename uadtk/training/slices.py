@@ -6,7 +6,7 @@ cache.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from uadtk.core.errors import DataError
+from uadtk.core.finding import Gate
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
@@ -25,8 +26,10 @@ from uadtk.io.cohort import Cohort, Row, read_row
 from uadtk.io.memo import digest_of, files_of, remembered, write_memo
 from uadtk.io.read import read_mask
 from uadtk.io.write import staged, storing
+from uadtk.pipeline.admit import prepare_admitted, warn
 from uadtk.pipeline.each import each
-from uadtk.preparation import Prepared, prepare
+from uadtk.preparation import Prepared
+from uadtk.preparation.gate import wanted_by
 from uadtk.preparation.lesion_free import lesion_free, lesion_of, outside_lesion
 from uadtk.version import VERSION
 
@@ -34,7 +37,7 @@ MIN_BRAIN_SHARE = 0.02  # of a slice; slices with less are the top of the vertex
 HELD_OUT = 0.2
 BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED = 1, 2, 4, 8, 16, 32  # bits of the masks' file
 ANNOTATED, PSEUDO, UNLABELLED = 0, 1, 2  # sources of labels
-FORMAT = 3  # of the files
+FORMAT = 4  # of the files
 ROOM = "Make room or name another folder: --slices."
 _FACTS = "slices.json"
 
@@ -45,7 +48,7 @@ class Slices:
 
     ``about`` int32 (n, 3): scan number, ascending; label source; number of lesion pixels.
     ``neighbours``: number of adjacent slices on each side that come with each slice of a batch; edges repeat.
-    ``failed``: subjects of scans that could not be used.
+    ``failed``: subjects of scans that could not be used. ``gates``: of the others, light and numbers.
     """
 
     image: NDArray[np.float32]
@@ -54,6 +57,7 @@ class Slices:
     about: NDArray[np.int32]
     neighbours: int = 0
     failed: tuple[str, ...] = ()
+    gates: tuple[dict[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.image)
@@ -113,11 +117,20 @@ def to_judge(rows: Sequence[Row]) -> list[Row]:
     return [row for row in labelled if not row.label_source] or labelled
 
 
-def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, cache: Path) -> Slices:
+def load_slices(
+    rows: Sequence[Row],
+    recipe: Preparation,
+    masked: bool,
+    run: Run,
+    what: str,
+    cache: Path,
+    statistics: Mapping[str, Any] | None = None,
+) -> Slices:
     """The slices of all scans: read from the folder ``cache`` if they were prepared before, else prepared into it.
 
-    ``masked``: all slices, known lesions marked not normal; else lesion-free slices only. A scan that fails is reported
-    and left out, and tried again next time; if it then succeeds, all slices are prepared again.
+    ``masked``: all slices, known lesions marked not normal; else lesion-free slices only. ``statistics``: of the scans
+    that these should be like, for the gate. A scan that fails, or that the gate refuses, is reported and left out, and
+    tried again next time; if it then succeeds, all slices are prepared again.
 
     Raises
     ------
@@ -126,25 +139,27 @@ def load_slices(rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run
     StorageError
         The disk is full.
     """
-    key = slices_key(rows, recipe, masked)
+    work = _Work(recipe, masked, statistics or {})
+    key = {**slices_key(rows, recipe, masked), "gate": [wanted_by(work.statistics), run.worst]}
     folder = cache / digest_of(key)[:16]
     facts = _stored(folder, key)
     if facts is not None and facts["failed"]:
         again = [rows[place] for place in facts["failed"]]
-        outcomes = list(each(again, _Work(recipe, masked), run, what, alone=False))
+        outcomes = list(each(again, work, run, what, alone=False))
         if any(outcome.error is None for outcome in outcomes):
             facts = None
     if facts is None:
         with staged(folder, overwrite=True, manifest=_FACTS) as stage, storing(cache, "prepared slices", ROOM):
-            found = _prepare_all(rows, recipe, masked, run, what, stage)
-            if slices_key(rows, recipe, masked) != key:
+            found = _prepare_all(rows, work, run, what, stage)
+            if slices_key(rows, recipe, masked)["images"] != key["images"]:
                 raise DataError("a scan changed while it was prepared", what, "Run the command again.")
             facts = write_memo(stage / _FACTS, FORMAT, key, found)
     shape = (facts["slices"], recipe.pixels, recipe.pixels)
     image = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
     about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
     masks = np.memmap(folder / "masks.u8", "u1", "r", shape=shape)
-    return Slices(image, masks, facts["scans"], about, failed=tuple(rows[place].subject for place in facts["failed"]))
+    failed = tuple(rows[place].subject for place in facts["failed"])
+    return Slices(image, masks, facts["scans"], about, failed=failed, gates=tuple(facts["gates"]))
 
 
 def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[str, Any]:
@@ -179,43 +194,44 @@ def _stored(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class _Work:
-    """Prepares the slices of a row: images and bits of masks."""
+    """Prepares the slices of a row: images, bits of masks, and what the gate sees."""
 
     recipe: Preparation
     masked: bool
+    statistics: Mapping[str, Any]
 
-    def __call__(self, _: int, row: Row, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        return _scan_slices(row, self.recipe, self.masked, run)
+    def __call__(self, _: int, row: Row, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8], Gate]:
+        return _scan_slices(row, self, run)
 
 
-def _prepare_all(
-    rows: Sequence[Row], recipe: Preparation, masked: bool, run: Run, what: str, folder: Path
-) -> dict[str, Any]:
+def _prepare_all(rows: Sequence[Row], work: _Work, run: Run, what: str, folder: Path) -> dict[str, Any]:
     """Write the slices scan by scan, with one scan in memory. ``failed``: indices of scans that could not be used."""
-    slices, scans, failed = 0, 0, []
+    slices, scans, failed, gates = 0, 0, list[int](), list[dict[str, Any]]()
     with ExitStack() as open_files:
         images, masks, about = (
             open_files.enter_context((folder / name).open("wb")) for name in ("image.f32", "masks.u8", "about.i4")
         )
-        for outcome in each(rows, _Work(recipe, masked), run, what):
+        for outcome in each(rows, work, run, what):
             if outcome.error is not None:
                 failed.append(outcome.place)
                 continue
-            image, bits = outcome.result
+            image, bits, gate = outcome.result
+            gates.append({"light": gate.light, "measured": dict(gate.measured)})
             images.write(np.ascontiguousarray(image, "<f4").data)
             masks.write(np.ascontiguousarray(bits).data)
             about.write(_about(scans, outcome.row, bits).data)
             slices, scans = slices + len(image), scans + (len(image) > 0)
     if not slices:
         raise DataError(f"no slice to use for {what}", fix="See the lines above; are the scans lesion-free anywhere?")
-    return {"slices": slices, "scans": scans, "pixels": slices * recipe.pixels**2, "failed": failed}
+    pixels = slices * work.recipe.pixels**2
+    return {"slices": slices, "scans": scans, "pixels": pixels, "failed": failed, "gates": gates}
 
 
-def _scan_slices(
-    row: Row, recipe: Preparation, masked: bool, run: Run
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _scan_slices(row: Row, work: _Work, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8], Gate]:
+    masked, name = work.masked, str(row.image)
     scan, brain_mask = read_row(row, run)
-    prepared = prepare(scan, recipe, run, brain_mask)
+    prepared, gate = prepare_admitted(scan, brain_mask, work.recipe, work.statistics, run, name)
+    warn(gate, name, run)
     lesion = lesion_of(row, scan, run)
     usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)
     abnormal = prepared.to_slices(~usable)
@@ -223,7 +239,7 @@ def _scan_slices(
     if not masked:
         wanted &= ~abnormal.any(axis=(1, 2))
     bits = prepared.brain * np.uint8(BRAIN) | ~abnormal * np.uint8(NORMAL) | _labels(row, scan, lesion, prepared)
-    return prepared.image[wanted], bits[wanted]
+    return prepared.image[wanted], bits[wanted], gate
 
 
 def _labels(row: Row, scan: Scan, lesion: Mask | None, prepared: Prepared) -> NDArray[np.uint8]:

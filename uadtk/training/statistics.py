@@ -1,7 +1,8 @@
-"""What the training scans are like, so that the gate can say how far a new scan is from them."""
+"""Which contrast a cohort has, before a model is trained on it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,19 +11,28 @@ from uadtk.core.run import Run, silent
 from uadtk.io.cohort import Row, read_row
 from uadtk.pipeline.each import each
 from uadtk.preparation.brain import find_brain
-from uadtk.preparation.gate import numbers, statistics_of
+from uadtk.preparation.gate import contrast_of, numbers
+from uadtk.preparation.kinds import contrast_named
 
-AT_MOST = 100  # scans: the range of more is hardly wider
-
-
-def scan_statistics(rows: Sequence[Row], run: Run) -> dict[str, Any]:
-    """``statistics_of`` these scans, or of some spread over them; those that cannot be read are left out."""
-    quiet = replace(run, say=silent)  # a scan that fails has been reported
-    some = rows[:: max(1, -(-len(rows) // AT_MOST))]
-    outcomes = each(some, _numbers, quiet, "statistics", alone=False)
-    return statistics_of([outcome.result for outcome in outcomes if outcome.error is None])
+LOOKED_AT = 9  # scans without a telling name, spread over the cohort
 
 
-def _numbers(_: int, row: Row, run: Run) -> dict[str, float]:
+def usual_contrast(rows: Sequence[Row], run: Run) -> dict[str, Any]:
+    """How many scans have which contrast: statistics for the gate, which then refuses those of another one.
+
+    By their names where these tell; else by the tissues of a few.
+    """
+    named = Counter(contrast_named(row.image.name) for row in rows)
+    unnamed = named.pop("", 0)
+    if named.total() >= unnamed:
+        return {"contrasts": dict(named)}
+    quiet = replace(run, say=silent, timings={})  # a scan that fails is reported when it is prepared
+
+    some = rows[:: max(1, -(-len(rows) // LOOKED_AT))]
+    outcomes = each(some, _contrast, quiet, "looking at the contrast", alone=False)
+    return {"contrasts": dict(Counter(outcome.result for outcome in outcomes if outcome.error is None))}
+
+
+def _contrast(_: int, row: Row, run: Run) -> str:
     scan, brain_mask = read_row(row, run)
-    return numbers(scan, find_brain(scan, brain_mask, run.device)[0])
+    return contrast_of(numbers(scan, find_brain(scan, brain_mask, run.device)[0]))

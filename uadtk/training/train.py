@@ -10,6 +10,7 @@ import datetime as dt
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from uadtk import registry
-from uadtk.checkpoint import Checkpoint, pack
+from uadtk.checkpoint import STATISTICS, Checkpoint, pack
 from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.model import Batch, Turn, capabilities, traits
 from uadtk.core.options import option
@@ -29,15 +30,16 @@ from uadtk.io.cohort import Cohort, refuse_copies
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
-from uadtk.preparation.gate import STATISTICS
+from uadtk.pipeline.run import duration
+from uadtk.preparation.gate import statistics_of
 from uadtk.training.batches import steps_of_epoch
 from uadtk.training.contamination import inliers, pushing_apart, trimmed
-from uadtk.training.logs import write_log
+from uadtk.training.logs import draw_log, log_path, page_path, write_log
 from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
 from uadtk.training.parallel import World, joined
 from uadtk.training.resume import State, forget, load_state, save_state, state_path
 from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
-from uadtk.training.statistics import scan_statistics
+from uadtk.training.statistics import usual_contrast
 from uadtk.version import VERSION
 
 VALIDATION_SEED = 2**31
@@ -94,9 +96,8 @@ def train(
         The loss is not finite; the state after the previous epoch is kept.
     """
     with joined(run) as world:
-        return _train(
-            checkpoint, cohort, schedule, output, run if world.leads else Run(run.device), minutes, cache, world
-        )
+        own = run if world.leads else Run(run.device, worst=run.worst)
+        return _train(checkpoint, cohort, schedule, output, own, minutes, cache, world)
 
 
 def _train(
@@ -150,7 +151,8 @@ def _train(
         if world.leads:
             save_state(output, plan, model, optimisers, state)
             write_log(output, state.log)
-            run.say(_line(record, state))
+            draw_log(log_path(output), state.log, page_path(log_path(output)))
+            run.say(f"{_line(record, state)}  {_left(state, schedule)}")
             registry.notify("uadtk_epoch_done", run.say, record=record)
 
     finished = not optimisers or _finished(state, schedule)
@@ -169,10 +171,11 @@ def _train(
         "finished": finished,
         "slices": {"train": len(slices), "validation": len(held)},
         "scans": {"train": slices.subjects, "validation": held.subjects},
+        "gate": {"train": _lights(slices), "validation": _lights(held), "worst": run.worst},
         "cohort_digest": cohort.digest(),
     }
     if finished and world.leads:
-        facts[STATISTICS] = scan_statistics(split_rows(cohort, schedule.seed)[0], run)
+        facts[STATISTICS] = statistics_of([gate["measured"] for gate in slices.gates])
     trained = replace(checkpoint, weights=pack(model), training={**checkpoint.training, **facts}, source=str(output))
     if world.leads:
         trained.save(output)
@@ -205,15 +208,21 @@ def _slices(
         run.say(f"{len(unmarked)} scans of patients without a lesion mask: all their slices are taken for normal")
     if learns_labels(model):
         rows, held_rows = to_learn(rows, traits(model).unlabelled), to_judge(held_rows)
+    usual = usual_contrast(rows, run)
     masked, neighbours = schedule.masked or learns_labels(model), traits(model).neighbours
     slices, held = (
-        replace(load_slices(part, checkpoint.preparation, masked, run, what, cache), neighbours=neighbours)
+        replace(load_slices(part, checkpoint.preparation, masked, run, what, cache, usual), neighbours=neighbours)
         for part, what in ((rows, "training scans"), (held_rows, "validation scans"))
     )
     if world.leads:
         world.wait()
     run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
     return slices, held
+
+
+def _lights(slices: Slices) -> dict[str, int]:
+    """How many scans the gate let pass, by its light."""
+    return dict(Counter(gate["light"] for gate in slices.gates))
 
 
 def _on_the_same_scans(state: State, slices: Slices, held: Slices, output: Path) -> State:
@@ -341,6 +350,13 @@ def _averaged(state: State, model: nn.Module, schedule: Schedule) -> State:
         name: was.lerp(now[name], 1 / n) if was.is_floating_point() else now[name] for name, was in state.mean.items()
     }
     return replace(state, mean=mean)
+
+
+def _left(state: State, schedule: Schedule) -> str:
+    """The time that all epochs would take; a training without progress for ``patience`` epochs ends before."""
+    recent = [record["seconds"] for record in state.log[-5:]]
+    left_s = (schedule.epochs - len(state.log)) * sum(recent) / len(recent)
+    return f"at most {duration(left_s)} left" if left_s else "last epoch"
 
 
 def _line(record: dict[str, Any], state: State) -> str:

@@ -53,7 +53,8 @@ def changes_by_weight(
     spec = restoration_spec(checkpoint.scorer)
     method = build_method(replace(checkpoint, scorer=spec), run)
     with scratch() as folder:
-        healthy = load_slices(list(cohort), checkpoint.preparation, False, run, "healthy scans", folder)
+        statistics = checkpoint.statistics
+        healthy = load_slices(list(cohort), checkpoint.preparation, False, run, "healthy scans", folder, statistics)
         rows = np.unique(np.linspace(0, len(healthy) - 1, min(slices, len(healthy))).round().astype(np.intp))
         batch = healthy.batch(rows, run.device)
     changes = {}

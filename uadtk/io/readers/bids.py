@@ -1,4 +1,4 @@
-"""BIDS trees: the FLAIR images of all subjects, what the participants' table says of them, and their masks.
+"""BIDS trees: the FLAIR images of all subjects, their entries in participants.tsv, and their masks.
 
 By entities, as the standard defines them: a name is ``key-value`` pairs and a suffix, a file without an entity applies
 to all of its values, and metadata of a folder are those of the folders below. The tree may be raw data with

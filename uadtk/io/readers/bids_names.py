@@ -11,7 +11,7 @@ from uadtk.io.names import IMAGE
 from uadtk.io.read import located
 from uadtk.io.table import read_sheet
 
-# The entities of raw data: they tell one image from another. All others tell what was made of an image.
+# Entities of raw data: they distinguish images. All others describe derivatives of an image.
 RAW = {
     *("sub", "ses", "sample", "task", "tracksys", "acq", "nuc", "voi", "ce", "trc", "stain", "rec", "dir", "run"),
     *("mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "recording", "split", "chunk"),
@@ -50,7 +50,7 @@ class Name:
         return cls(entities, tuple(words), suffix) if next(iter(entities), "") == "sub" else None
 
     def raw(self) -> dict[str, str]:
-        """The entities that tell images apart; run-1 is run-01."""
+        """The entities that distinguish images; run-1 equals run-01."""
         own = {key: value for key, value in self.entities.items() if key in RAW}
         return {k: v.lstrip("0") or "0" if k in _NUMBERS and v.isdecimal() else v for k, v in own.items()}
 
@@ -90,7 +90,7 @@ def _loose(stem: str) -> Name:
 
 
 def lesion_labels(path: Path, name: Name, root: Path) -> tuple[int, ...] | None:
-    """The values of a label map that its table calls lesions; None if there is no table or it names none."""
+    """The values of a label map that its table names as lesions; None without a table or such a name."""
     tables = _inherited(path, name, root, ".tsv")
     if not tables:
         return None

@@ -1,10 +1,10 @@
 """DICOM: the folder of a series or of a study, a zip of one, a file of a series (its siblings come along).
 
-pydicom reads the files; what is decided here is which of them make up the scan. A study with several series gives its
-FLAIR, chosen by tags (``dicom_series``). Slices are put in order by their positions (``dicom_stack``). Whatever is not
-one regular volume of one series is refused: a scan with a slice too few looks like any other.
+pydicom reads the files; this module decides which of them make up the scan. Of a study with several series the FLAIR is
+read, chosen by tags (``dicom_series``). Slices are ordered by their positions (``dicom_stack``). Anything but one
+regular volume of one series is refused: a scan that lacks a slice looks like any other.
 
-A scan read from DICOM has the tags that say how it was made as ``Volume.facts``.
+``Volume.facts`` of a scan read from DICOM are the tags that describe its acquisition.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read(path: Path) -> Volume | None:
 
 @dataclass(frozen=True)
 class Study:
-    """One scan: whose it is, the path that ``read`` takes, and, where that is a file, what tells its volume apart."""
+    """One scan: its subject, the path to pass to ``read`` and, if that is a file, an identifier of its volume."""
 
     subject: str
     path: Path

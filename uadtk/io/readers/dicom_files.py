@@ -22,7 +22,7 @@ AGAIN = "Copy or export the file again."
 _START_BYTES = 144
 _ZIP = b"PK\x03\x04"
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_LISTED = (  # what listing and choosing series needs
+_LISTED = (  # needed to list and choose series
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID ConcatenationUID PatientID PatientName Modality "
     "SeriesNumber SeriesDescription ProtocolName SequenceName PulseSequenceName ImageType EchoTime InversionTime "
     "RepetitionTime MRAcquisitionType NumberOfFrames InstanceNumber "
@@ -48,7 +48,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Header:
-    """The attributes of one file by which series are told apart and chosen."""
+    """The attributes of one file that identify its series."""
 
     place: Place
     tags: Any  # pydicom.Dataset
@@ -98,7 +98,7 @@ def any_dicom(folder: Path) -> bool:
 
 
 def headers(places: Sequence[Place]) -> list[Header]:
-    """What the files say, without their pixels; a DICOMDIR, which lists the others, is left out.
+    """The headers of the files, without pixels; a DICOMDIR, which lists the others, is left out.
 
     Raises as ``dataset``.
     """

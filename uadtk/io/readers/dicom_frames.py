@@ -19,8 +19,8 @@ from uadtk.io.readers.dicom_files import AGAIN, Place
 Vector = NDArray[np.float64]
 Dataset = Any  # pydicom.Dataset
 
-# What may tell frames at one position apart: name, attribute and functional group in enhanced files, attribute in
-# classic ones.
+# Attributes that may distinguish frames at one position: name; attribute and functional group in enhanced files;
+# attribute in classic ones.
 _KINDS = (
     ("echo times", "EffectiveEchoTime", "MREchoSequence", "EchoTime"),
     ("inversion times", "InversionTimes", "MRModifierSequence", "InversionTime"),
@@ -47,8 +47,8 @@ class Frame:
 
     ``axes`` (2, 3) are the directions in which columns and rows are counted, ``spacing_mm`` the steps along them.
     ``scale`` is slope and intercept; ``philips`` the scale slope of Philips, if there is one. ``kinds`` are the
-    attributes that tell frames at one position apart. ``depth_mm`` is what the file says of the step between slices:
-    spacing and thickness, 0 where it is silent.
+    attributes that distinguish frames at one position. ``depth_mm``: spacing between slices and slice thickness as
+    the file states them, 0 if it does not.
     """
 
     file: int
@@ -240,7 +240,7 @@ def _on_one_scale(frames: list[Frame]) -> list[Frame]:
 
 
 def _component(data: Dataset, number: int) -> str:
-    """magnitude, phase, real or imaginary; empty if the file is silent."""
+    """magnitude, phase, real or imaginary; empty if unknown."""
     named = _tag(data, number, "ComplexImageComponent", "MRImageFrameTypeSequence")
     values = [named] if named else list(data.get("ImageType") or [])[2:]
     found = next((_COMPONENTS[str(v).upper()] for v in values if str(v).upper() in _COMPONENTS), "")

@@ -1,4 +1,4 @@
-"""Series of a study: which can be a scan at all, which is the FLAIR, what its tags say."""
+"""Series of a study: which of them can be a scan, which is the FLAIR, and the facts in its tags."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Series:
         return ""
 
     def flair(self) -> bool | None:
-        """Whether it is a T2-weighted FLAIR by its name and timing; None if the tags are silent."""
+        """Whether it is a T2-weighted FLAIR by its name and timing; None if the tags do not tell."""
         names = [self.get(k) for k in ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")]
         words = " ".join(names).replace("_", " ")
         kinds = set(text_of(self.headers[0].tags.get("ImageType")).upper().split("\\"))
@@ -146,7 +146,7 @@ def choose(series: Sequence[Series]) -> tuple[Series, list[str]]:
 
 
 def facts_of(data: Any) -> dict[str, Any]:
-    """What the tags of a file say of how the image was made: no names, dates or addresses of people."""
+    """The tags that describe the acquisition; no names, dates or addresses of people."""
     facts = {}
     for name in FACTS.split():
         with suppress(Exception):  # a value that pydicom cannot decode is no fact
@@ -197,7 +197,7 @@ def _nested(data: Any, group: str, keyword: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON holds."""
+    """As a value that JSON can hold."""
     if isinstance(value, (int, float)) and math.isfinite(value):
         return int(value) if isinstance(value, int) else float(value)
     if isinstance(value, str | bytes | float):

@@ -1,7 +1,7 @@
-"""Frames to one volume: which of them, in which order, on which grid; or the reason why they are none.
+"""Frames to one volume: which of them, in which order, on which grid; or the reason why they do not form one.
 
-Every number that a slice's place rests on comes from its position in the patient. File names, instance numbers and
-slice locations only serve to tell that slices are missing.
+The place of a slice is computed from its position in the patient alone. File names, instance numbers and slice
+locations are only used to detect missing slices.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _alike(frames: Sequence[Frame]) -> None:
 
 
 def _magnitude(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
-    """Magnitude where there are other components as well."""
+    """The magnitude frames, if there are other components too."""
     components = Counter(frame.component for frame in frames)
     if len(components) == 1:
         (only,) = components
@@ -122,7 +122,7 @@ def _single(frame: Frame) -> tuple[NDArray[np.float64], list[str]]:
 
 
 def _step(frames: Sequence[Frame], at: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
-    """From one slice to the next, in mm; refuses what is no regular stack."""
+    """From one slice to the next, in mm. Raises DataError if the stack is not regular."""
     gaps = np.diff(at)
     _no_holes(frames, gaps)
     positions = np.array([frame.position for frame in frames])
@@ -141,7 +141,7 @@ def _step(frames: Sequence[Frame], at: NDArray[np.float64]) -> tuple[NDArray[np.
 
 
 def _heights_mm(frames: Sequence[Frame]) -> NDArray[np.float64]:
-    """Positions for people: along the normal, to the left, the back or the head, whichever it is nearest to."""
+    """Positions for messages: along the normal, to the left, the back or the head, whichever it is nearest to."""
     normal = frames[0].normal
     return np.array([frame.position @ normal for frame in frames]) * np.sign(normal[np.argmax(np.abs(normal))])
 
@@ -175,9 +175,9 @@ def _contradictions(frame: Frame, step_mm: float) -> list[str]:
 
 
 def refuse_incomplete(frames: Sequence[Frame], chosen: Sequence[Frame], data: Any) -> list[str]:
-    """Slices missing at an end, which positions cannot show: by the counts in the tags of a file of the series.
+    """Detect slices missing at an end, which positions cannot show, by the counts in the tags of a file of the series.
 
-    Returns notes on what is only likely. Raises DataError if fewer slices are there than were acquired.
+    Returns notes on slices that are probably missing. Raises DataError if fewer slices are there than were acquired.
     """
     if text_of(data.get("ImageType")).startswith("DERIVED"):  # counts are those of the original
         return []
@@ -192,7 +192,7 @@ def refuse_incomplete(frames: Sequence[Frame], chosen: Sequence[Frame], data: An
 
 
 def _numbering(chosen: Sequence[Frame]) -> list[str]:
-    """What the instance numbers of single-slice files say of slices that are not there."""
+    """Missing slices by the instance numbers of single-slice files."""
     numbers = [frame.instance for frame in chosen if frame.instance is not None]
     steps = {abs(b - a) for a, b in pairwise(numbers)}
     if len(numbers) < len(chosen) or len(steps) > 1:
@@ -219,7 +219,7 @@ def _too_few(count: int, found: int, source: str, chosen: Sequence[Frame]) -> Da
 
 
 def _acquired_slices(data: Any) -> int:
-    """How many slices the scanner was told to make, from private attributes; 0 if none says so."""
+    """Number of slices the scanner was set to acquire, from private attributes; 0 if unknown."""
     for group, creator, offset in ((0x2001, "Philips Imaging DD 001", 0x18), (0x0021, "GEMS_RELA_01", 0x4F)):
         try:
             return _number(data.private_block(group, creator)[offset].value)

@@ -105,7 +105,7 @@ def read_metaimage(path: Path) -> Volume | None:
 
 
 def _loaded(load: Callable[[], Any]) -> Any:
-    """By nibabel, which writes each repaired oddity to stderr unless it is told not to."""
+    """By nibabel, whose messages about repaired headers are suppressed."""
     import nibabel as nib
 
     level = nib.imageglobals.logger.level
@@ -117,7 +117,7 @@ def _loaded(load: Callable[[], Any]) -> Any:
             raise
         raise DataError(f"is damaged or cut short ({error})", fix=AGAIN) from error
     except Exception as error:
-        raise DataError(f"is damaged, or not what its name says ({_words(error)})", fix=AGAIN) from error
+        raise DataError(f"is damaged, or not of the format its name implies ({_words(error)})", fix=AGAIN) from error
     finally:
         nib.imageglobals.logger.setLevel(level)
 
@@ -179,7 +179,7 @@ def _start(path: Path) -> bytes:
 
 
 def _words(error: Exception) -> str:
-    """The last line of an error, which is where ITK and nibabel say what is wrong."""
+    """The last line of an error, where ITK and nibabel state the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][-200:] if lines else type(error).__name__
 

@@ -58,7 +58,7 @@ def is_packed(path: Path) -> bool:
 
 
 def first_bytes(path: Path, count: int) -> bytes:
-    """The first ``count`` bytes of what is in the file, unpacked; fewer if it is shorter. Raises as ``unpacked``."""
+    """The first ``count`` bytes of the file's content, unpacked; fewer if it is shorter. Raises as ``unpacked``."""
     with path.open("rb") as file:
         start = file.read(1 << 16)
         if not start:
