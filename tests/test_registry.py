@@ -12,7 +12,6 @@ from uadtk import registry
 from uadtk.checkpoint import new
 from uadtk.cli import main
 from uadtk.core.errors import DataError, PluginError, UsageError
-from uadtk.core.finding import Segmentation
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
@@ -20,8 +19,9 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Volume
 from uadtk.io.cohort import Row
 from uadtk.io.read import read_scan
+from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.score import build_method
-from uadtk.pipeline.segment import Rules, segment_cohort
+from uadtk.pipeline.segment import Rules
 from uadtk.testing import installed
 
 HEAD = "from uadtk.plugin import Entry, hookimpl\n"
@@ -234,7 +234,7 @@ def test_a_failing_observer_loses_no_segmentation(install, small_cohort, tmp_pat
     rows = [Row("s4", small_cohort.parent / "s4.nii.gz"), Row("gone", tmp_path / "gone.nii.gz")]
     names, out = ["s4", "gone"], tmp_path / "out"
     done, gone = segment_cohort(rows, names, build_method(checkpoint, run), point, out, run, Rules(), overwrite=False)
-    assert isinstance(done.result, Segmentation)
+    assert done.result.status == "done"
     assert (out / "s4_label-lesion_mask.nii.gz").exists()
     assert "no such file" in str(gone.error)
     assert [line for line in said if line.startswith("warning")] == [

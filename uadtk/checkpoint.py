@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,8 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 from uadtk import registry
 from uadtk.core import options as opts
-from uadtk.core.absent import why
-from uadtk.core.errors import CheckpointError, PluginError, UadtkError, UsageError, did_you_mean
+from uadtk.core import schema
+from uadtk.core.absent import refuse_special, why
+from uadtk.core.errors import CheckpointError, DataError, PluginError, UadtkError, UsageError, did_you_mean
 from uadtk.core.model import capabilities, default_scorer, traits
 from uadtk.core.preparation import Preparation
 from uadtk.core.spec import Spec, parse_all
@@ -62,6 +64,8 @@ def _with_old_defaults(header: dict[str, Any]) -> dict[str, Any]:
 # format n -> what makes of a header of format n one of format n + 1; for every n below FORMAT that was ever released
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_old_defaults}
 SUFFIX = ".safetensors"
+AGAIN = "Copy or download it again."
+_DIST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")  # of packages (PEP 508)
 STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -133,11 +137,17 @@ class Checkpoint:
         try:
             with seeded(0):  # weights that are replaced at once must not move torch's generator
                 model = self.new_model()
+        except (MemoryError, RuntimeError, ValueError) as error:  # a network that no machine can hold
+            first = " ".join(str(error).split())[:160]
+            what = f"model '{self.model}' cannot be made with its options ({first or 'no memory'})"
+            raise CheckpointError(what, self.source) from None
         except UsageError as error:  # the options come from the checkpoint, not from the command line
             what = f"model '{self.model}' does not take its options ({error.one_line().rstrip('.')})"
             raise CheckpointError(what, self.source, f"It was made with {self.dist} {self.version}.") from None
         try:
             tensors = load(self.weights) if self.weights else {}
+            if wrong := next((name for name, t in tensors.items() if not torch.isfinite(t).all()), None):
+                raise ValueError(f"{wrong} holds NaN or infinite values")
             model.load_state_dict(tensors)
         except Exception as error:  # safetensors and torch raise several kinds
             first = " ".join(str(error).split())[:160]
@@ -150,11 +160,12 @@ class Checkpoint:
         try:
             cls = registry.load("models", self.model if self.dist == registry.OWN else f"{self.dist}/{self.model}")
         except UsageError:
-            raise PluginError(
-                f"needs model '{self.model}' of {self.dist} {self.version}, which is not installed",
-                self.source,
-                f"pip install {self.dist}",
-            ) from None
+            # Never a command made of text from a file: it would be pasted into a shell.
+            fix = "Install it from a source that you trust."
+            known = _DIST.fullmatch(self.dist)
+            whose = f" of the package '{self.dist}'" if known else ""
+            what = f"needs model '{self.model}'{whose}, which is not installed"
+            raise PluginError(what, self.source, fix) from None
         return cls(opts.build(cls.Options, self.options, self.model), self.preparation.pixels)
 
     def header(self) -> dict[str, Any]:
@@ -264,7 +275,10 @@ def shipped_models() -> dict[str, dict[str, str]]:
 
 def load(path: Path) -> Checkpoint:
     try:
+        refuse_special(path)
         raw = path.read_bytes()
+    except DataError as error:
+        raise CheckpointError(error.what, str(path), error.fix) from None
     except OSError as error:
         raise CheckpointError(f"cannot be read ({why(error)})", str(path), "Check the path.") from None
     tensors, data = _split(raw, str(path))
@@ -272,7 +286,7 @@ def load(path: Path) -> Checkpoint:
     tensors.pop("__metadata__")
     weights = _join(tensors, data) if tensors else b""
     if hashlib.sha256(weights).hexdigest() != header.get("weights_sha256"):
-        raise CheckpointError("the weights are damaged (checksum differs)", str(path), "Copy or download it again.")
+        raise CheckpointError("the weights are damaged (checksum differs)", str(path), AGAIN)
     try:
         return Checkpoint(
             model=header["model"]["name"],
@@ -293,11 +307,32 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(error.what, error.where or str(path)) from None
 
 
+_HEADER = schema.record(
+    {
+        "model": schema.record(
+            {"name": schema.text(200), "options": schema.mapping(schema.plain)}
+            | dict.fromkeys(("dist", "version"), schema.text(200))
+        ),
+        "preparation": schema.mapping(schema.plain),
+        "scorer": schema.text(1000),
+        "cleaners": schema.items(schema.text(1000), 100),
+        "training": schema.mapping(schema.plain),
+        "points": schema.items(schema.plain, 1000),
+        "weights_sha256": schema.text(64),
+    }
+)
+_TENSORS = schema.mapping(
+    schema.record(
+        {"data_offsets": schema.items(schema.whole(0, 2**50), 2), "shape": schema.items(schema.whole(0, 2**40), 8)}
+    )
+)
+
+
 def _header(tensors: dict[str, Any], where: str) -> dict[str, Any]:
     try:
-        header: dict[str, Any] = json.loads(tensors["__metadata__"]["uadtk"])
+        header: dict[str, Any] = schema.parse_json(tensors["__metadata__"]["uadtk"])
         made_for = int(header["format"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise CheckpointError("is a safetensors file but not a uadtk checkpoint", where) from None
     if made_for > FORMAT:
         raise CheckpointError(
@@ -307,8 +342,13 @@ def _header(tensors: dict[str, Any], where: str) -> dict[str, Any]:
         )
     told = tensors["__metadata__"].get("uadtk_sha256")
     if told is not None and told != hashlib.sha256(tensors["__metadata__"]["uadtk"].encode()).hexdigest():
-        raise CheckpointError("the header is damaged (checksum differs)", where, "Copy or download it again.")
-    return _upgraded(header, made_for, where)
+        raise CheckpointError("the header is damaged (checksum differs)", where, AGAIN)
+    header = _upgraded(header, made_for, where)
+    try:
+        _HEADER(header, "its header")
+    except ValueError as error:
+        raise CheckpointError(str(error), where, f"It was made by another program, or damaged. {AGAIN}") from None
+    return header
 
 
 def _upgraded(header: dict[str, Any], made_for: int, where: str) -> dict[str, Any]:
@@ -327,12 +367,13 @@ def _split(raw: bytes, where: str = "weights") -> tuple[dict[str, Any], bytes]:
     """safetensors: 8 bytes little-endian header length, JSON header, data."""
     try:
         (length,) = struct.unpack_from("<Q", raw)
-        header: dict[str, Any] = json.loads(raw[8 : 8 + length])
+        header: dict[str, Any] = schema.parse_json(raw[8 : 8 + length])
+        _TENSORS({name: t for name, t in header.items() if name != "__metadata__"}, "tensors")
         end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError):
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         raise CheckpointError("is not a safetensors file", where) from None
     if len(raw) != 8 + length + end:
-        raise CheckpointError("is cut short or damaged", where, "Copy or download it again.")
+        raise CheckpointError("is cut short or damaged", where, AGAIN)
     return header, raw[8 + length :]
 
 

@@ -29,22 +29,24 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
-from uadtk.core.finding import Segmentation
 from uadtk.core.preparation import preparation_of
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
-from uadtk.io.cohort import Cohort, output_name, output_names, read_cohort, refuse_copies
+from uadtk.io.cohort import Cohort, output_names, read_cohort, refuse_copies
 from uadtk.io.read import as_mask, as_scan
+from uadtk.io.results import ScanState
 from uadtk.io.write import refuse_file
 from uadtk.pipeline.admit import warn, worst_light
+from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_untrained
-from uadtk.pipeline.segment import Rules, provenance, segment, segment_cohort, source_of
+from uadtk.pipeline.segment import Rules, provenance, segment
+from uadtk.pipeline.sources import is_path, name_of, remembering, source_of
 from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
 from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
@@ -70,6 +72,8 @@ def open(
     threads: int = 0,
     seed: int = 0,
     trust: Trust | None = None,
+    jobs: int = 1,
+    cluster: str = "",
 ) -> OpenModel:
     """A shipped model by name, or a checkpoint file (``.safetensors``), ready to use.
 
@@ -79,12 +83,12 @@ def open(
         In place of the checkpoint's own: ``"residual"``, ``["erode:iterations=3", "median"]``; ``[]`` for none.
     device
         ``auto``, ``cpu`` or ``cuda``.
-    threads
-        For torch; 0 is one per core.
-    seed
-        Decides bootstrap intervals.
+    threads, seed
+        Threads of torch, 0 is one per core; what bootstrap intervals depend on.
     trust
         ``sform`` or ``qform``, where they contradict each other in a NIfTI header.
+    jobs, cluster
+        The scans of a cohort are done by this many processes, or by a Dask cluster (address, or ``local``).
 
     Raises
     ------
@@ -94,7 +98,7 @@ def open(
         The checkpoint, its plugin, or the device cannot be used.
     """
     checkpoint = checkpoints.open_with(model, scorer, cleaners)
-    return OpenModel(checkpoint, make_run(device, threads, seed, trust))
+    return OpenModel(checkpoint, make_run(device, threads, seed, trust, jobs, cluster))
 
 
 @dataclass
@@ -147,17 +151,17 @@ class OpenModel:
         """
         chosen = self._point(point)
         self.run.timings.clear()
-        with self.run.stage("read"):
+        with self.run.stage("read"), source_of(scan, brain_mask) as source:
             image = as_scan(scan, affine, self.run.trust)
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         for note in image.notes:
             self.run.say(note)
         rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
-        source = os.fspath(scan) if isinstance(scan, str | os.PathLike) else ""
-        found = segment(image, self.method, chosen, run, mask, rules, source)
-        warn(found.gate, source or "scan", run)
-        record = provenance(source_of(scan, image, brain_mask, mask), self.method, chosen, rules, found, run)
-        return Result(replace(found, provenance=record), _name(scan, image), self.run)
+        name = str(scan) if is_path(scan) else ""
+        found = segment(image, self.method, chosen, run, mask, rules, name)
+        warn(found.gate, name or "scan", run)
+        record = provenance(remembering(source, image, mask), self.method, chosen, rules, found, run)
+        return Result(replace(found, provenance=record), name_of(scan, image), self.run)
 
     def segment_cohort(
         self,
@@ -170,12 +174,19 @@ class OpenModel:
         overwrite: bool = False,
         strict: bool = False,
         force: bool = False,
-    ) -> Iterator[tuple[str, Outcome[Segmentation]]]:
-        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line."""
-        rows = list(chosen_rows(cohort, split, self.run))
-        chosen, names = self._point(point), output_names(rows)
+        shard: tuple[int, int] = (1, 1),
+    ) -> Iterator[tuple[str, Outcome[ScanState]]]:
+        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
+
+        Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
+        ``shard`` (i, n): only each n-th scan from the i-th; any number of machines may write to one folder.
+        """
+        everything = list(chosen_rows(cohort, split, self.run))
+        part, alone = slice(shard[0] - 1, None, shard[1]), len(everything) == 1
+        rows, names = everything[part], output_names(everything)[part]
+        chosen = self._point(point)
         rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
-        outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite)
+        outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite, alone)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
     def threshold(
@@ -323,6 +334,8 @@ def train(
     slices: PathLike | None = None,
     device: str = "auto",
     threads: int = 0,
+    jobs: int = 1,
+    cluster: str = "",
     overwrite: bool = False,
     force: bool = False,
     **options: Any,
@@ -339,8 +352,8 @@ def train(
         Preparation, as ``"side=256,denoise=yes"``; ``"thesis"``: that of the thesis, in SRI24 space.
     minutes
         Pause after this long; the same call resumes.
-    slices
-        Folder for prepared slices, to share them with other trainings on the same scans.
+    slices, jobs, cluster
+        Folder for prepared slices, shared between trainings; who prepares them, as in :func:`uadtk.open`.
     force
         Train on scans that the gate would refuse, too: of another contrast than most, or no scans of a brain.
     **options
@@ -361,7 +374,7 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_untrained(fresh)
-    run = replace(make_run(device, threads, schedule.seed), worst=worst_light(False, force))
+    run = replace(make_run(device, threads, schedule.seed, None, jobs, cluster), worst=worst_light(False, force))
     cache = None if slices is None else Path(slices)
     trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)
     return OpenModel(trained, run)
@@ -381,17 +394,6 @@ def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
     cohort = as_cohort(source, run)
     refuse_copies(cohort, across_splits=True)
     return cohort.split(split) if split else cohort
-
-
-def _name(scan: Any, image: Scan) -> str:
-    """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
-    if not _is_path(scan):
-        return "scan"
-    return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
-
-
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str | os.PathLike)
 
 
 __all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]

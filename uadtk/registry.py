@@ -24,11 +24,14 @@ from uadtk.core import options as opts
 from uadtk.core.entry import API_VERSION, Entry
 from uadtk.core.errors import PluginError, UsageError, did_you_mean
 from uadtk.core.spec import Spec
+from uadtk.core.text import shown
 from uadtk.version import VERSION
 
 Kind = Literal["models", "scorers", "thresholders", "cleaners", "commands"]
 KINDS: tuple[Kind, ...] = ("models", "scorers", "thresholders", "cleaners", "commands")
 OWN = "uadtk"
+_FAULTS = (Exception, SystemExit)  # of a plugin: one that calls sys.exit must not end a run as if it had succeeded
+_NAME = re.compile(r"[\w.-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def load(kind: Kind, name: str) -> Any:
     module, _, attribute = registered.entry.target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+    except _FAULTS as error:
         where = f"{registered.dist} {registered.version}, {kind[:-1]} '{name}'"
         raise PluginError(f"cannot be loaded ({_cause(error)})", where, "Reinstall the plugin.") from error
 
@@ -148,7 +151,7 @@ def notify(hook: str, say: Callable[[str], None], **event: Any) -> None:
     for plugin in found:
         try:
             _call(manager, plugin, hook, **event)
-        except Exception as error:
+        except _FAULTS as error:
             say(f"warning: plugin {plugin}: {hook} failed ({_cause(error)})")
 
 
@@ -180,7 +183,7 @@ def _installed() -> tuple[pluggy.PluginManager, tuple[Plugin, ...]]:
             continue
         try:
             manager.register(importlib.import_module(point.module), plugin.id)
-        except Exception as error:
+        except _FAULTS as error:
             manager.unregister(name=plugin.id)  # it may be partly registered
             plugin = replace(plugin, problem=f"cannot be loaded ({_cause(error)})")
         found.append(plugin)
@@ -216,15 +219,18 @@ def _offers(plugin: Plugin, kind: Kind) -> tuple[list[Registered], list[str]]:
     good, bad = [], []
     try:
         offered = [entry for part in _call(_installed()[0], plugin, f"uadtk_{kind}") for entry in part]
-    except Exception as error:
+    except _FAULTS as error:
         return [], [f"uadtk_{kind} failed ({_cause(error)})"]
     for entry in offered:
         if not isinstance(entry, Entry):
             bad.append(f"uadtk_{kind} returned {entry!r}, which is not an Entry")
-        elif entry.api > API_VERSION:
+        elif not (isinstance(entry.name, str) and _NAME.fullmatch(entry.name) and isinstance(entry.summary, str)):
+            bad.append(f"uadtk_{kind}: {shown(repr(entry.name)[:80])} is no name of letters, digits, - and _")
+        elif not isinstance(entry.api, int) or entry.api > API_VERSION:
             bad.append(f"'{entry.name}' needs a newer uadtk (api {entry.api}, this is {API_VERSION})")
         else:
-            good.append(Registered(entry, plugin.dist, plugin.version))
+            summary = shown(" ".join(entry.summary.split())[:500])
+            good.append(Registered(replace(entry, summary=summary), plugin.dist, plugin.version))
     return good, bad
 
 
@@ -240,6 +246,6 @@ def _partial_problems(plugin: Plugin) -> list[str]:
     ]
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """An exception on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

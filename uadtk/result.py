@@ -14,7 +14,8 @@ from uadtk.core.finding import Finding, Gate, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, ScoreMap, Volume
-from uadtk.pipeline.outputs import output_paths, write_outputs
+from uadtk.io.results import output_paths
+from uadtk.pipeline.outputs import write_outputs
 
 PICTURED = 20  # findings listed below the picture
 

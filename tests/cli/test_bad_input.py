@@ -184,7 +184,7 @@ def test_a_checkpoint_of_a_missing_plugin(weighted: Path, scan: Path, tmp_path: 
 
     path = rewritten(weighted, tmp_path / "gone.safetensors", foreign)
     done = call("segment", scan, "--model", path, "-o", tmp_path / "out")
-    done.refused(5, f"{path}: needs model 'gone' of uadtk-gone 1.2, which is not installed. pip install uadtk-gone")
+    done.refused(5, f"{path}: needs model 'gone' of the package 'uadtk-gone', which is not installed. Install it")
     assert not (tmp_path / "out").exists()
     assert call("inspect", path).code == 0  # what is in it can be seen all the same
 
@@ -291,9 +291,10 @@ def test_a_cohort_goes_on_after_failures(segment: Segment, small_cohort: Path, t
     cells = [line.split("\t") for line in done.out.splitlines()]
     assert [row[:2] for row in cells[1:]] == [["good", "done"], ["bad", "failed"], ["gone", "failed"], ["last", "done"]]
     assert {len(row) for row in cells} == {6}
-    assert {path.name.split("_")[0] for path in out.glob("*_*.*")} == {"good", "last", "dataset"}
-    segment(scans=(table,)).refused(2, "summary.tsv: output exists. Pass --overwrite")
-    assert (out / "summary.tsv").read_text() == done.out
+    assert {path.name.split("_")[0] for path in out.glob("*_report.html")} == {"good", "last"}
+    again = segment(scans=(table,))
+    assert (again.code, again.out) == (1, done.out)
+    assert again.err.splitlines()[-1] == "2 of 4 were done before; --overwrite does them again"
 
 
 def test_calibration_leaves_bad_scans_out_and_needs_one(small_cohort: Path, tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_outputs_that_exist(segment: Segment, tmp_path: Path) -> None:
     stale = tmp_path / "out" / "s4_desc-pseudohealthy_FLAIR.nii.gz"
     stale.write_bytes(b"of a model that reconstructs")
     report.write_text("mine")
-    segment().refused(2, "output exists. Pass --overwrite to replace it.")
+    segment().refused(2, "s4_report.html: was changed after uadtk wrote it. Pass --overwrite to replace it.")
     assert report.read_text() == "mine"
     assert segment("--overwrite").code == 0
     assert report.read_text() != "mine"
@@ -439,16 +440,32 @@ def test_a_full_disk(segment: Segment, weighted: Path, small_cohort: Path, tmp_p
 # Interrupted ----------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c(segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signal arrives when half of the files are written."""
-    monkeypatch.setattr(outputs, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends(
+    segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """It arrives when half of the files are written."""
+    monkeypatch.setattr(outputs, "write_json", lambda *_: os.kill(os.getpid(), number))
+    # a shell's background job ignores ctrl-c, and nohup the end of the terminal
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)
     try:
         done = segment()
+        assert signal.getsignal(number) == usual
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
     assert (done.code, done.err) == (130, "uadtk: interrupted\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_that_is_ignored_stays_ignored(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = outputs.write_text
+    monkeypatch.setattr(outputs, "write_text", lambda *all_: (os.kill(os.getpid(), signal.SIGHUP), write(*all_)))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert segment().code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 KILLED = """

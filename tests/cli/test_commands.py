@@ -58,7 +58,11 @@ def test_train_says_how_it_goes_and_prints_where_it_is(trained: tuple[Path, Done
     made = checkpoints.load(path)
     assert made.options["widths"] == [4]
     assert made.training["schedule"]["augment"] is False
-    assert sorted(p.name for p in path.parent.iterdir()) == ["model.log.jsonl", "model.safetensors"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "model.log.jsonl",
+        "model.safetensors",
+        "model.training.html",
+    ]
 
 
 def test_threshold_adds_a_point_and_leaves_the_weights(trained: tuple[Path, Done, Done]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Scan
-from uadtk.io.cohort import Cohort, Distinct, Row, read_cohort, refuse_copies
+from uadtk.io.cohort import Cohort, Distinct, Row, digest_of_scan, read_cohort, refuse_copies
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_rows_whose_masks_cannot_be_used_are_told_so_instead(scan: Path) -> None
 def test_a_scan_in_another_type_is_found_when_it_is_read() -> None:
     voxels = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     distinct, first = Distinct(), Row("P1", Path("a.nii"))
-    distinct.check(first, Scan(voxels, np.eye(4)))
-    distinct.check(first, Scan(voxels, np.eye(4)))
-    distinct.check(Row("P2", Path("b.nii")), Scan(voxels + 1, np.eye(4)))
+    distinct.check(first, digest_of_scan(Scan(voxels, np.eye(4))))
+    distinct.check(first, digest_of_scan(Scan(voxels, np.eye(4))))
+    distinct.check(Row("P2", Path("b.nii")), digest_of_scan(Scan(voxels + 1, np.eye(4))))
     with pytest.raises(DataError, match=r"c\.nii: is the same scan as a\.nii"):
-        distinct.check(Row("P3", Path("c.nii")), Scan(np.asfortranarray(voxels), np.eye(4)))
+        distinct.check(Row("P3", Path("c.nii")), digest_of_scan(Scan(np.asfortranarray(voxels), np.eye(4))))

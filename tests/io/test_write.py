@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from uadtk.io.read import read_scan, read_volume
 from uadtk.io.write import (
     refuse_existing,
     refuse_folder,
+    scratch,
     staged,
     write_bytes,
     write_json,
@@ -292,15 +294,48 @@ def test_what_a_killed_process_leaves_is_removed(tmp_path):
     assert sorted(os.listdir(out)) == ["b", "c"]
 
 
-def test_a_fresh_folder_and_one_of_another_machine_stay(tmp_path):
-    fresh = tmp_path / f".uadtk-{write._HOST}-0123456789abcdef"
-    foreign = tmp_path / ".uadtk-elsewhere-0123456789abcdef"
-    for folder in (fresh, foreign):
-        folder.mkdir()
-    os.utime(foreign, (0, 0))
-    write_text(tmp_path / "a", "x")
-    assert fresh.is_dir()
-    assert foreign.is_dir()
+def test_what_may_be_anothers_stays(tmp_path, monkeypatch):
+    """A fresh folder, one of another machine (for a week), one of another user, and a link."""
+    own = f".uadtk-{write._HOST}"
+    ages_s = {f"{own}-0": 5, f"{own}-1": 60, ".uadtk-elsewhere-0": 86400, ".uadtk-elsewhere-1": 8 * 86400}
+    for name, age_s in ages_s.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    target = tmp_path / "target"
+    write_text(target / "a", "mine")
+    (tmp_path / f"{own}-2").symlink_to(target)
+    os.utime(tmp_path / f"{own}-2", (0, 0), follow_symlinks=False)
+    write._next_sweep.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 12345, raising=False)
+        write_text(tmp_path / "x", "x")
+    assert all((tmp_path / name).is_dir() for name in ages_s)
+    write._next_sweep.clear()
+    write_text(tmp_path / "x", "x")
+    assert {name for name in ages_s if (tmp_path / name).exists()} == {f"{own}-0", ".uadtk-elsewhere-0"}
+    assert (target / "a").read_text() == "mine"
+
+
+def test_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "import os; from uadtk.io.write import scratch\nwith scratch(): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    (left,) = tmp_path.iterdir()
+    assert stat.S_IMODE(left.stat().st_mode) == 0o700
+    os.utime(left, (time.time() - 60,) * 2)
+    write._next_sweep.clear()
+    with scratch() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_only_named_like_a_stage_is_written_atomically(tmp_path, monkeypatch):
+    place = tmp_path / ".uadtk-data" / "a"
+    write_text(place, "old")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UadtkError):
+        write_text(place, "new")
+    assert place.read_text() == "old"
 
 
 def test_without_locks_no_folder_of_another_process_is_removed(tmp_path, monkeypatch):

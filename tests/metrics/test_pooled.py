@@ -14,7 +14,7 @@ from uadtk.metrics.cost import Cost
 from uadtk.metrics.measures import CURVE, HEALTHY, POINT, VOXEL
 from uadtk.metrics.pooled import pooled
 from uadtk.metrics.samples import SAMPLES, sample_measures
-from uadtk.metrics.scan import Look, Seen, keep
+from uadtk.metrics.scan import Look, Seen, measure_scan
 
 SHAPE = (12, 10, 8)
 POINT_AT = 0.6
@@ -47,7 +47,7 @@ def look(seed: int, subject: str = "", lesion: bool | None = True) -> Look:
 
 
 def seen(looks: list[Look], folder: Path, threshold: float | None = POINT_AT) -> list[Seen]:
-    return [keep(one, threshold, 2, folder / f"{k:06d}") for k, one in enumerate(looks)]
+    return [measure_scan(one, threshold, 2).keep(folder / f"{k:06d}") for k, one in enumerate(looks)]
 
 
 def test_pooled_measures_are_those_of_all_voxels_together(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_components_below_the_smallest_size_are_no_findings(tmp_path: Path) -> N
     score = np.zeros_like(one.score)
     score[4, 4, 3] = score[8, 2:5, 1] = 0.9
     scan = Look("s", "s.nii", None, score, one.brain, one.truth, 0.01, Cost())
-    assert keep(scan, POINT_AT, 1, tmp_path / "1").result.components == 2
-    assert keep(scan, POINT_AT, 2, tmp_path / "2").result.components == 1
-    assert keep(scan, POINT_AT, 2, tmp_path / "2").result.mask_ml == pytest.approx(0.03)
+    assert measure_scan(scan, POINT_AT, 1).seen.result.components == 2
+    assert measure_scan(scan, POINT_AT, 2).seen.result.components == 1
+    assert measure_scan(scan, POINT_AT, 2).seen.result.mask_ml == pytest.approx(0.03)
 
 
 def test_false_positives_are_counted_on_scans_without_lesion_alone(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ import pytest
 from uadtk.core.errors import BackendError, CheckpointError, DataError, StorageError, UadtkError, UsageError
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row
-from uadtk.pipeline.each import Outcome, as_error, each, successful
+from uadtk.pipeline.each import Outcome, Work, as_error, each, successful
 
 ROWS = [Row(name, Path(f"{name}.nii.gz")) for name in "abc"]
 
 
-def fails_on(name: str, error: BaseException) -> Callable[[Row], str]:
+def fails_on(name: str, error: BaseException) -> Work[str]:
     """Work that gives the subject in capitals, but raises ``error`` for one of them."""
 
-    def work(row: Row) -> str:
+    def work(_place: int, row: Row, _run: Run) -> str:
         if row.subject == name:
             raise error
         return row.subject.upper()
@@ -28,7 +28,7 @@ def fails_on(name: str, error: BaseException) -> Callable[[Row], str]:
     return work
 
 
-def walk(work: Callable[[Row], str], rows: list[Row] = ROWS, **choices: Any) -> tuple[list[Outcome[str]], list[str]]:
+def walk(work: Work[str], rows: list[Row] = ROWS, **choices: Any) -> tuple[list[Outcome[str]], list[str]]:
     """The outcomes, and the lines that were said."""
     said: list[str] = []
     return list(each(rows, work, Run(say=said.append), "working", **choices)), said
@@ -87,9 +87,9 @@ def test_a_file_that_the_system_does_not_give_is_a_fault_of_the_scan() -> None:
 def test_what_is_not_about_the_scan_stops_the_run(error: Exception, kind: type[UadtkError], words: str) -> None:
     begun: list[str] = []
 
-    def work(row: Row) -> str:
+    def work(_place: int, row: Row, _run: Run) -> str:
         begun.append(row.subject)
-        return fails_on("b", error)(row)
+        return fails_on("b", error)(_place, row, _run)
 
     said: list[str] = []
     outcomes = each(ROWS, work, Run(say=said.append), "working")
@@ -124,6 +124,17 @@ def test_it_can_be_said_that_one_row_is_not_on_its_own_or_that_many_are() -> Non
         walk(fails_on("b", ZeroDivisionError()), alone=True)
 
 
+def test_a_value_is_finished_in_order_and_a_failure_of_that_counts_too() -> None:
+    def finish(place: int, row: Row, value: str) -> str:
+        if place == 1:
+            raise DataError("is the same scan as a")
+        return f"{place}{value}"
+
+    outcomes, said = walk(fails_on("nobody", ValueError()), finish=finish)
+    assert [outcome.value for outcome in outcomes] == ["0A", None, "2C"]
+    assert said == ["b: failed: b.nii.gz: is the same scan as a"]
+
+
 def test_no_rows_no_outcomes() -> None:
     assert walk(fails_on("a", ValueError()), []) == ([], [])
 
@@ -137,7 +148,7 @@ def test_a_scan_is_begun_when_its_outcome_is_asked_for() -> None:
         shown.append(what)
         yield from items
 
-    def work(row: Row) -> str:
+    def work(_place: int, row: Row, _run: Run) -> str:
         begun.append(row.subject)
         return ""
 

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -236,10 +237,14 @@ def test_a_bug_in_one_scan_costs_that_scan(
 def test_every_labelled_scan_can_be_watched(checkpoint: Checkpoint, table: Cohort) -> None:
     watched: dict[str, tuple[float, int]] = {}
 
-    def watch(row: Row, scoring: Scoring, truth: Mask) -> None:
-        watched[row.subject] = (float(scoring.score.voxels.max()), int(truth.voxels.sum()))
+    class Watch:
+        def look(self, row: Row, scoring: Scoring, truth: Mask) -> Any:
+            return row.subject, (float(scoring.score.voxels.max()), int(truth.voxels.sum()))
 
-    found = evaluate(checkpoint, table, None, Run(), watch=watch)
+        def keep(self, seen: Any) -> None:
+            watched.update([seen])
+
+    found = evaluate(checkpoint, table, None, Run(), watch=Watch())
     assert {scan.subject: scan.lesion_voxels for scan in found.scans if scan.labelled} == {
         subject: voxels for subject, (_, voxels) in watched.items()
     }

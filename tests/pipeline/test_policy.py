@@ -24,9 +24,10 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, read_cohort
 from uadtk.io.read import read_scan
+from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.evaluate import evaluate
 from uadtk.pipeline.score import build_method
-from uadtk.pipeline.segment import Rules, segment_cohort
+from uadtk.pipeline.segment import Rules
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation.brain import find_brain
 from uadtk.study import multiverse as universes

@@ -21,8 +21,10 @@ from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.lookup import lookup_tables
+from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.score import Method, build_method, score_map
-from uadtk.pipeline.segment import Rules, segment, segment_cohort, segment_file
+from uadtk.pipeline.segment import Rules, segment, segment_file
 from uadtk.pipeline.threshold import calibrate, cross_calibrate
 
 
@@ -122,7 +124,9 @@ def test_all_files_are_written_and_agree(method: Method, small_cohort: Path, tmp
         "findings.tsv",
         "provenance.json",
         "report.html",
+        "thumbnail.png",
         "dataset_description.json",
+        *lookup_tables(),
     }
     source = nib.load(row.image)
     for name in ("label-lesion_mask", "label-lesion_dseg", "desc-anomaly_statmap", "desc-brain_mask"):
@@ -164,7 +168,7 @@ def test_one_failure_is_one_outcome(method: Method, small_cohort: Path, tmp_path
     assert [(outcome.place, outcome.row) for outcome in outcomes] == list(enumerate(rows))
     assert [outcome.error is None for outcome in outcomes] == [True, False, True]
     assert "bad.nii.gz" in str(outcomes[1].error)
-    assert not list((tmp_path / "out").glob("s1_*"))
+    assert [path.name for path in (tmp_path / "out").glob("s1_*")] == ["s1_failure.json"]
     assert (tmp_path / "out" / "s2_report.html").exists()
 
 

@@ -80,7 +80,8 @@ def test_a_plugin_from_installation_to_removal(environment, small_cohort):
     assert gone.returncode == 5
     (line,) = gone.stderr.splitlines()
     assert line == (
-        f"uadtk: {model}: needs model 'pca' of uadtk-pca 0.1.0, which is not installed. pip install uadtk-pca"
+        f"uadtk: {model}: needs model 'pca' of the package 'uadtk-pca', which is not installed. "
+        "Install it from a source that you trust."
     )
     assert not (environment.folder / "again").exists()
     assert uadtk("uadtk", "inspect", model) == shown

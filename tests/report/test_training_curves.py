@@ -76,7 +76,8 @@ def test_the_command_takes_a_checkpoint_or_a_log(tmp_path: Path, capsys: pytest.
     assert uadtk("report-training", tmp_path / "m.safetensors") == 0
     assert capsys.readouterr().out == f"{tmp_path / 'm.training.html'}\n"
     assert "<svg" in (tmp_path / "m.training.html").read_text()
-    assert uadtk("report-training", tmp_path / "m.log.jsonl") == 2
+    assert uadtk("report-training", tmp_path / "m.log.jsonl") == 0
+    assert uadtk("report-training", tmp_path / "m.log.jsonl", "-o", tmp_path / "m.training.html") == 2
     assert uadtk("report-training", tmp_path / "m.log.jsonl", "-o", tmp_path / "other.html") == 0
 
 

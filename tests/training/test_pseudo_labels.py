@@ -66,7 +66,9 @@ def line(*scores: float) -> Segmentation:
             components[x] = components[x - 1, 0, 0] if x and scores[x - 1] > 1 else components.max() + 1
     for k in range(1, components.max() + 1):
         inside = score[components == k]
-        findings.append(Finding(k, 0.001 * len(inside), (0, 0, 0), float(inside.max()), float(inside.mean())))
+        findings.append(
+            Finding(k, 0.001 * len(inside), (0, 0, 0), float(inside.max()), float(inside.mean()), (0, 0, 0))
+        )
     brain = Mask(np.ones(score.shape, bool), np.eye(4))
     scoring = Scoring(Scan(score, np.eye(4)), brain, "given", ScoreMap(score, np.eye(4)), {})
     point = replace(POINT, threshold=1.0)

@@ -347,5 +347,5 @@ def test_prepared_slices_are_kept_where_asked_and_nowhere_else(cohort: Cohort, t
     assert len(list((tmp_path / "cache").iterdir())) == 2
     train(fresh(), cohort, one, tmp_path / "b.safetensors", Run())
     assert {path.name for path in tmp_path.iterdir()} == {
-        "a.safetensors", "a.log.jsonl", "b.safetensors", "b.log.jsonl", "cache"
+        *(f"{name}.{end}" for name in "ab" for end in ("safetensors", "log.jsonl", "training.html")), "cache"
     }  # fmt: skip

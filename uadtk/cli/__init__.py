@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, run
+from uadtk.cli._signals import ending
 from uadtk.core.absent import why
 from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
-from uadtk.core.text import escape_output
+from uadtk.core.text import OutputError, output_for_people, shown
 from uadtk.version import VERSION
 
 _ORDER = (
     "segment",
+    "report",
+    "export-bids",
+    "watch",
     "train",
     "report-training",
     "selfteach",
@@ -34,6 +39,7 @@ _ORDER = (
     "plugins",
     "check",
     "doctor",
+    "warm",
 )
 
 
@@ -106,18 +112,38 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with the code of the error (see ``uadtk.core.errors``)."""
-    escape_output()
+    with output_for_people():
+        code = _code(argv)
+    sys.exit(code)
+
+
+def _code(argv: list[str] | None) -> int:
+    come: list[int] = []
     try:
-        code = run(group(Root, "uadtk", _root), argv, "uadtk")
+        with ending() as come:
+            code = run(group(Root, "uadtk", _root), argv, "uadtk")
+            sys.stdout.flush()
+    except OutputError as error:
+        print(f"uadtk: {error}", file=sys.stderr)
+        return UadtkError.exit_code
+    except KeyboardInterrupt:  # before or after the command itself
+        code = INTERRUPTED
     except UadtkError as error:
         print(f"uadtk: {error.one_line()}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except OSError as error:
+        if not isinstance(error.filename, str | bytes):
+            raise
+        print(f"uadtk: {shown(os.fsdecode(error.filename))}: cannot be used ({error.strerror})", file=sys.stderr)
+        return UadtkError.exit_code
     except Exception:
-        print(
-            "uadtk: this is a bug in uadtk (or in a plugin it runs); please report it with the lines below.",
-            file=sys.stderr,
-        )
-        raise
+        if not come:
+            print(
+                "uadtk: this is a bug in uadtk (or in a plugin it runs); please report it with the lines below.",
+                file=sys.stderr,
+            )
+            raise
+        code = INTERRUPTED
     if code == INTERRUPTED:
         print("uadtk: interrupted", file=sys.stderr)
-    sys.exit(code)
+    return code

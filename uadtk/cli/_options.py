@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from uadtk.core.errors import UsageError
 
 DEFAULT_MODEL = "implant"
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")]
-Threads = Annotated[int, typer.Option(min=0, help="Threads for torch; 0 is one per core.")]
+Threads = Annotated[int, typer.Option(min=0, max=1024, help="Threads for torch; 0 is one per core.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Model = Annotated[str, typer.Option(help="A shipped model by name, or a checkpoint (.safetensors).")]
 Scorer = Annotated[str | None, typer.Option(help="name:option=value,... in place of the checkpoint's scorer.")]
@@ -24,6 +25,10 @@ Grid = Annotated[
 Trust = Annotated[
     Literal["sform", "qform"] | None, typer.Option(help="Use this part of a NIfTI header that contradicts itself.")
 ]
+Jobs = Annotated[int, typer.Option(min=1, max=1024, help="Processes that do scans at once; they share the threads.")]
+Cluster = Annotated[
+    str, typer.Option(help="Dask: address of a scheduler (tcp://...) that does the scans, or 'local'; [cluster] extra.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Use even scans that the gate refuses (red).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
 
@@ -31,6 +36,15 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint 
 def chosen_cleaners(cleaner: list[str] | None) -> list[str] | None:
     """The chain that ``--cleaner`` names; None if it was not given."""
     return None if not cleaner else [] if cleaner == ["none"] else cleaner
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """``i/n`` with 1 <= i <= n. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    place, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= place <= parts:
+        raise UsageError(f"'{text}' is not a part of a cohort", "--shard", "Write --shard 2/8 for the second of eight.")
+    return place, parts
 
 
 def pairs(given: list[str] | None, option: str, meaning: str, example: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Device, Grid, Threads, pairs
+from uadtk.cli._options import Cluster, Device, Grid, Jobs, Threads, pairs
 from uadtk.core.errors import UadtkError, UsageError
 
 
@@ -52,6 +52,8 @@ def benchmark(
     ] = False,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
 ) -> None:
     """Compare models and scorers on labelled collections, each beside no learning.
 
@@ -87,7 +89,7 @@ def benchmark(
         calibrate_on,
     )
     study = Study(rows, pairs(dataset, "--dataset", "COLLECTION=DATASET", "ms=MSLUB"))
-    run = make_run(device, threads)
+    run = make_run(device, threads, jobs=jobs, cluster=cluster)
     compared = compare(question, as_cohort(cohort, run), output, run, study, multiverse)
     print(compared.text, end="")
     if compared.failed:

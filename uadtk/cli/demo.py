@@ -18,7 +18,7 @@ def demo(
     lesions: Annotated[
         Literal["tumour", "ms"], typer.Option(help="What is planted: one large or many small.")
     ] = "tumour",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another patient.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed, another patient.")] = 1,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -30,12 +30,12 @@ def demo(
     """
     from uadtk.checkpoint import open_checkpoint
     from uadtk.io.cohort import Row
+    from uadtk.io.results import output_paths
     from uadtk.io.write import write_bytes, write_nifti
     from uadtk.kernels import average_precision, best_dice
     from uadtk.metrics.overlap import count_lesions, dice
     from uadtk.phantom import make
     from uadtk.phantom.shipped import LESIONS, SEED, shipped
-    from uadtk.pipeline.outputs import output_paths
     from uadtk.pipeline.run import make_run
     from uadtk.pipeline.score import build_method
     from uadtk.pipeline.segment import Rules, segment_file

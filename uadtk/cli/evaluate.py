@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Force, Grid, Overwrite, Scorer, Threads, Trust, chosen_cleaners, pairs
+from uadtk.cli._options import (
+    Cleaner,
+    Cluster,
+    Device,
+    Force,
+    Grid,
+    Jobs,
+    Overwrite,
+    Scorer,
+    Threads,
+    Trust,
+    chosen_cleaners,
+    pairs,
+)
 from uadtk.core.errors import UadtkError
 
 if TYPE_CHECKING:
@@ -30,6 +43,8 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Table to write as well (.tsv).")] = None,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
     trust: Trust = None,
     force: Force = False,
     overwrite: Overwrite = False,
@@ -48,7 +63,9 @@ def evaluate(
 
     if output is not None:
         refuse_file(output, overwrite)
-    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    opened = interface.open(
+        model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
+    )
     values = pairs(where, "--where", "COLUMN=VALUE", "collection=lgg")
     found = interface.evaluate(opened, cohort, split, values, point, grid, force)
     for line in _notes(found.model):

@@ -15,11 +15,11 @@ _ENDINGS = (".nii", ".nii.gz", ".mgz")
 
 def phantom(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
-    count: Annotated[int, typer.Option(min=1, help="How many; each has its own seed.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many; each has its own seed.")] = 1,
     lesions: Annotated[
         Literal["none", "ms", "tumour"], typer.Option(help="Healthy, or lesions of which kind.")
     ] = "none",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the next has the next.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the first; the next has the next.")] = 0,
     labels: Annotated[
         Path | None, typer.Option(help="FreeSurfer label map, or a folder of them, in place of the ICBM brain.")
     ] = None,

@@ -17,16 +17,18 @@ def report_training(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw the losses and the learning rate of a training, running or done."""
+    """Draw the losses and the learning rate of a training, running or done.
+
+    A training draws its page after each epoch itself, beside the checkpoint: open NAME.training.html. This command is
+    for logs from elsewhere.
+    """
     from uadtk.checkpoint import SUFFIX
-    from uadtk.io.write import refuse_file, write_text
-    from uadtk.report.curves import curves_html
-    from uadtk.training.logs import log_path, read_log
+    from uadtk.io.write import refuse_file
+    from uadtk.training.logs import draw_log, log_path, page_path, read_log
 
     source = log_path(log) if log.suffix == SUFFIX else log
     records = read_log(source)
-    name = source.name.removesuffix(".log.jsonl")
-    page = output or source.with_name(f"{name}.training.html")
-    refuse_file(page, overwrite)
-    write_text(page, curves_html(name, records))
+    page = output or page_path(source)
+    refuse_file(page, overwrite or output is None)  # the page beside a log is the training's own
+    draw_log(source, records, page)
     print(page)

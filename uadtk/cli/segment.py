@@ -8,9 +8,20 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Cleaner, Device, Model, Overwrite, Scorer, Threads, Trust, chosen_cleaners
+from uadtk.cli._options import (
+    DEFAULT_MODEL,
+    Cleaner,
+    Cluster,
+    Device,
+    Jobs,
+    Model,
+    Scorer,
+    Threads,
+    Trust,
+    chosen_cleaners,
+    shard_of,
+)
 from uadtk.core.errors import UadtkError, UsageError
-from uadtk.core.text import shown
 
 
 def segment(
@@ -26,9 +37,9 @@ def segment(
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask of the scan, on its grid.")] = None,
     min_voxels: Annotated[
         int | None,
-        typer.Option(min=1, help="Smallest component to keep, in voxels; default: that of the calibration, or 8."),
+        typer.Option(min=1, max=2**31, help="Smallest component to keep, in voxels; default: the calibration's, or 8."),
     ] = None,
-    min_volume_ml: Annotated[float | None, typer.Option(min=0, help="The same in ml.")] = None,
+    min_volume_ml: Annotated[float | None, typer.Option(min=0, max=1e6, help="The same in ml.")] = None,
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse scans that the gate warns about (amber).")] = False,
@@ -36,13 +47,24 @@ def segment(
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
+    shard: Annotated[
+        str, typer.Option(help="i/n: each n-th scan from the i-th; n machines may write to one folder.")
+    ] = "1/1",
     trust: Trust = None,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done; replace what exists.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print a line of JSON per event, not a table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but failures.")] = False,
 ) -> None:
     """Segment anomalies in one scan, several scans or a cohort.
 
     Prints one line per scan: name, findings, millilitres, report, and the light of the gate. A scan that fails costs
-    one line; the others are written, and the exit code is 1 (that of its error if it was the only one).
+    one line; the others are written, and the exit code is 1 (that of its error if it was the only one). The same
+    command goes on after an interruption, and with new scans: it does what is missing, and what has changed.
+
+    --json prints an object per event: started (name, image), done (seconds, findings, volume_ml, light, before), failed
+    (error, exit_code) and, at the end, finished. Failed scans go to stderr too, as does everything for people.
 
     The gate looks at every scan first. Amber (too large, noisy, cropped, unusual) is a warning, and refused with
     --strict. Red (a T1 or T2, CT, a mask, a map) is refused unless --force is given. uadtk inspect SCAN shows why.
@@ -50,14 +72,19 @@ def segment(
     from dataclasses import replace
 
     from uadtk import interface
-    from uadtk.core.errors import GateError
-    from uadtk.io.cohort import Cohort
-    from uadtk.io.write import refuse_existing, write_text
+    from uadtk.cli._reporter import Reporter
+    from uadtk.io.cohort import Cohort, output_names
+    from uadtk.io.results import Summary, failed
     from uadtk.pipeline.point import given
+    from uadtk.report.cohort_page import write_cohort_page
 
     if point is not None and threshold is not None:
         raise UsageError("one operating point for a scan", "--point, --threshold", "Give one of them.")
-    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    if json_lines and quiet:
+        raise UsageError("one form of output", "--json, --quiet", "Give one of them.")
+    opened = interface.open(
+        model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
+    )
     chosen = point if threshold is None else given(opened.checkpoint, threshold)
     cohort = interface.chosen_rows(scans, split, opened.run)
     if brain_mask is not None:
@@ -65,30 +92,27 @@ def segment(
             what, fix = f"one mask for {len(cohort)} scans", "Name masks in the cohort's brain_mask column."
             raise UsageError(what, "--brain-mask", fix)
         cohort = Cohort(tuple(replace(row, brain_mask=brain_mask) for row in cohort), cohort.source)
-    summary = output / "summary.tsv"
-    if len(cohort) > 1:
-        refuse_existing([summary], overwrite)
-    lines = ["name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"]
-    failed, usual = False, ""
-    print(lines[0])
+    places = shard_of(shard)
+    names = output_names(cohort)[places[0] - 1 :: places[1]]
+    reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
-        cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force
+        cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force, shard=places
     )
-    for name, outcome in outcomes:
-        if outcome.error is not None:
-            failed = True
-            light = outcome.error.light if isinstance(outcome.error, GateError) else ""
-            lines.append(f"{name}\tfailed\t\t\t{outcome.error.one_line()}\t{light}")
-        else:
-            findings = outcome.result.findings
-            total_ml = sum(finding.volume_ml for finding in findings)
-            report, light = shown(str(output / f"{name}_report.html")), outcome.result.gate.light
-            lines.append(f"{name}\tdone\t{len(findings)}\t{total_ml:.3f}\t{report}\t{light}")
-            usual = outcome.result.point.lesion_free
-        print(lines[-1], flush=True)
-    if usual:
-        opened.run.say(f"lesion-free scans have {usual}")
+    summary = None
     if len(cohort) > 1:
-        write_text(summary, "\n".join(lines) + "\n")
-    if failed:
+        part = "" if places[1] == 1 else f"_shard-{places[0]}-of-{places[1]}"
+        summary = Summary(output / f"summary{part}.tsv", names, whole=not part)
+    try:
+        for name, outcome in outcomes:
+            state = outcome.value or failed(output, name, outcome.error)
+            if summary:
+                summary.add(state)
+            reporter.ended(state, outcome.error)
+    finally:
+        if summary and reporter.counts:
+            summary.write()
+    if len(cohort) > 1 and reporter.counts["done"]:
+        write_cohort_page(output)
+    reporter.finished()
+    if reporter.counts["failed"]:
         sys.exit(UadtkError.exit_code)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import parameter, with_parameters
-from uadtk.cli._options import Cleaner, Device, Overwrite, Threads, chosen_cleaners
+from uadtk.cli._options import Cleaner, Cluster, Device, Jobs, Overwrite, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 # Fields of the schedule that are for models of normal anatomy alone.
@@ -27,13 +27,15 @@ def _settings(
     labels: Annotated[Path | None, typer.Option(help="Folder for the teacher's labels.  [beside the output]")] = None,
     student: Annotated[str, typer.Option(help="A model that learns from labels: name:option=value,...")] = "unet",
     cleaner: Cleaner = None,
-    rounds: Annotated[int, typer.Option(min=1, help="The student of a round teaches the next.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="The student of a round teaches the next.")] = 1,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Pause after this many minutes; the same command resumes.")
     ] = None,
     slices: Annotated[Path | None, typer.Option(help="Folder for prepared slices.")] = None,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
     overwrite: Overwrite = False,
 ) -> None: ...
 
@@ -73,6 +75,8 @@ def _selfteach(
     slices: Path | None,
     device: str,
     threads: int,
+    jobs: int,
+    cluster: str,
     overwrite: bool,
     **values: Any,
 ) -> None:
@@ -95,7 +99,7 @@ def _selfteach(
     opened = checkpoints.open_checkpoint(teacher)
     chosen, own, chain = opened.point(point), Spec.parse(student), chosen_cleaners(cleaner)
     fresh = checkpoints.new(own.name, own.values, opened.preparation, None, None if chain is None else parse_all(chain))
-    run = make_run(device, threads, schedule.seed)
+    run = make_run(device, threads, schedule.seed, None, jobs, cluster)
     lessons = teaching.lessons(
         as_cohort(unlabelled, run), as_cohort(labelled, run) if labelled is not None else None, schedule.seed
     )

@@ -10,8 +10,10 @@ import typer
 from uadtk.cli._options import (
     DEFAULT_MODEL,
     Cleaner,
+    Cluster,
     Device,
     Force,
+    Jobs,
     Model,
     Output,
     Overwrite,
@@ -46,6 +48,8 @@ def threshold(
     cleaner: Cleaner = None,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
     trust: Trust = None,
     force: Force = False,
     overwrite: Overwrite = False,
@@ -68,7 +72,9 @@ def threshold(
         words += [f'--strategy "{spec}"', "--healthy", "cohort.tsv" if healthy is None else shown(str(healthy))]
         words += ["-o", shown(str(output or "calibrated.safetensors"))]
         raise UsageError(f"missing: {'; '.join(missing)}", fix=f"For example: {' '.join(words)}")
-    opened = interface.open(model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust)
+    opened = interface.open(
+        model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
+    )
     path = output or Path(opened.checkpoint.source)
     refuse_file(path, overwrite or output is None)
     point = opened.threshold(healthy, str(spec), None, name, split, force)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
-from uadtk.cli._options import Cleaner, Device, Force, Overwrite, Scorer, Threads, chosen_cleaners
+from uadtk.cli._options import Cleaner, Cluster, Device, Force, Jobs, Overwrite, Scorer, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 
@@ -68,6 +68,8 @@ def _settings(
     ] = None,
     device: Device = "auto",
     threads: Threads = 0,
+    jobs: Jobs = 1,
+    cluster: Cluster = "",
     force: Force = False,
     overwrite: Overwrite = False,
 ) -> None: ...

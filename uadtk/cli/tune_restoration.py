@@ -14,7 +14,9 @@ def tune_restoration(
     model: Model,
     healthy: Annotated[Path, typer.Option(help="cohort.tsv, a BIDS tree, a folder or a scan.")],
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
-    slices: Annotated[int, typer.Option(min=1, help="Lesion-free slices to restore, spread over the scans.")] = 32,
+    slices: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Lesion-free slices to restore, from all scans.")
+    ] = 32,
     output: Output = None,
     scorer: Scorer = None,
     device: Device = "auto",

@@ -11,6 +11,12 @@ FETCH = "Fetch the file (DataLad: datalad get)."
 _POINTERS = ((b"/annex/objects/", "DataLad: datalad get"), (b"version https://git-lfs", "git lfs pull"))
 
 
+def refuse_special(path: Path) -> None:
+    """A pipe or a device is no image or table: reading one waits, or never ends. Raises DataError without ``where``."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError("is a pipe, socket or device, not a file", fix="Store it as a file first.")
+
+
 def absence(path: Path) -> tuple[str, str]:
     """Of a file that cannot be found: what it is, and what to do."""
     if path.is_symlink():

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from uadtk.core.text import shown
 
@@ -46,6 +47,9 @@ class UadtkError(Exception):
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
         super().__init__(self.one_line())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.where, self.fix), dict(self.__dict__)
 
     def one_line(self) -> str:
         """``where: what. fix`` on a single line."""

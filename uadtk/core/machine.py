@@ -17,6 +17,21 @@ def usable_cores() -> int:
     return count() or 1
 
 
+def threads_here() -> int:
+    """Threads that torch uses in this process."""
+    torch = sys.modules.get("torch")  # not imported only to be asked
+    return usable_cores() if torch is None else int(torch.get_num_threads())
+
+
+def share_threads(count: int) -> None:
+    """This many threads for torch and for compiled kernels, in a process that has others beside it."""
+    import numba
+    import torch
+
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+
 def user_cache(application: str) -> Path:
     """The folder in which the system keeps an application's cache for this user; it need not exist."""
     if sys.platform == "win32":

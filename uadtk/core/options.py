@@ -23,11 +23,12 @@ from uadtk.core.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 
+MOST = 1e6
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def option(default: T, help: str, *, ge: float | None = None, le: float | None = None) -> T:
-    """A dataclass field with help and, for numbers, an inclusive range."""
+    """A dataclass field with help and, for numbers, an inclusive range; without ``le``, numbers end at ``MOST``."""
     return dataclasses.field(default=default, metadata={"help": help, "ge": ge, "le": le})
 
 
@@ -55,10 +56,17 @@ class Field:
 def fields(options: type) -> list[Field]:
     """The options of a dataclass, with their types resolved."""
     hints = typing.get_type_hints(options)
-    return [
-        Field(f.name, hints[f.name], f.default, f.metadata.get("help", ""), f.metadata.get("ge"), f.metadata.get("le"))
-        for f in dataclasses.fields(options)
-    ]
+    found = []
+    for f in dataclasses.fields(options):
+        le = f.metadata.get("le")
+        most = MOST if le is None and _numeric(hints[f.name]) else le
+        found.append(Field(f.name, hints[f.name], f.default, f.metadata.get("help", ""), f.metadata.get("ge"), most))
+    return found
+
+
+def _numeric(kind: Any) -> bool:
+    """Of int and float, of lists of them, and where there may be none."""
+    return kind in (int, float) or any(_numeric(part) for part in typing.get_args(kind))
 
 
 def build(options: type[T], values: Mapping[str, Any], owner: str) -> T:

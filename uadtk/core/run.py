@@ -18,8 +18,12 @@ def silent(_: str) -> None:
     pass
 
 
-def _plain(items: Iterable[Any], _: str) -> Iterable[Any]:
+def untracked(items: Iterable[Any], _: str) -> Iterable[Any]:
     return items
+
+
+def _unheard(_: int) -> None:
+    pass
 
 
 @dataclass
@@ -29,14 +33,20 @@ class Run:
     ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
     seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
     contradict each other. ``worst``: the worst light of the gate that a scan may have.
+
+    The scans of a cohort are done by this process, by ``jobs`` processes of this machine, or by the workers of a Dask
+    ``cluster`` (the address of its scheduler, or ``local``); ``begun`` is called with the index of each that is begun.
     """
 
     device: str = "cpu"
     seed: int = 0
     say: Callable[[str], None] = silent
-    track: Callable[[Iterable[Any], str], Iterable[Any]] = _plain
+    track: Callable[[Iterable[Any], str], Iterable[Any]] = untracked
     timings: dict[str, float] = field(default_factory=dict)
     trust: Literal["", "sform", "qform"] = ""
+    jobs: int = 1
+    cluster: str = ""
+    begun: Callable[[int], None] = _unheard
     worst: Light = "amber"
 
     @contextmanager

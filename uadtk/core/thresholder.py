@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core import schema
 from uadtk.core.errors import CheckpointError, UsageError
 from uadtk.core.spec import Spec, parse_all
 
@@ -136,6 +137,7 @@ class OperatingPoint:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OperatingPoint:
         try:
+            _POINT(record, "point")
             interval = record.get("interval")
             return cls(
                 **{
@@ -146,8 +148,28 @@ class OperatingPoint:
                     "interval": None if interval is None else (interval[0], interval[1]),
                 }
             )
-        except (TypeError, KeyError, AttributeError, UsageError) as error:
+        except (TypeError, KeyError, ValueError, UsageError) as error:
             raise CheckpointError(f"an operating point cannot be read ({error})") from None
+
+
+_POINT = schema.record(
+    {
+        "name": schema.text(200),
+        "threshold": schema.number(ge=0),  # as of a threshold of the user's own: scores are at least 0
+        **dict.fromkeys(("strategy", "scorer"), schema.text(1000)),
+        "target": schema.text(1000),
+        "cleaners": schema.items(schema.text(1000), 100),
+        "scans": schema.whole(0, 2**40),
+        **dict.fromkeys(("digest", "date"), schema.text(200)),
+    },
+    {
+        "measured": schema.mapping(schema.number()),
+        "interval": schema.optional(schema.items(schema.number(), 2)),
+        "min_voxels": schema.optional(schema.whole(1, 2**31)),
+        "min_ml": schema.optional(schema.number(0, 1e6)),
+        "failed": schema.whole(0, 2**40),
+    },
+)
 
 
 def voxels_in(ml: float, voxel_ml: float) -> int:

@@ -10,7 +10,7 @@ from uadtk.core.absent import absence
 from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
-from uadtk.io.copies import Distinct, refuse_copies
+from uadtk.io.copies import Distinct, digest_of_scan, refuse_copies
 from uadtk.io.names import output_name, output_names, safe_name
 from uadtk.io.read import located, read_lesion_mask, read_mask, read_scan
 from uadtk.io.readers import IMAGE, bids, folder
@@ -25,6 +25,7 @@ __all__ = [
     "Distinct",
     "Row",
     "content_digest",
+    "digest_of_scan",
     "output_name",
     "output_names",
     "read_cohort",

@@ -46,13 +46,18 @@ class Distinct:
     def __init__(self) -> None:
         self._seen: dict[str, Row] = {}
 
-    def check(self, row: Row, scan: Scan) -> None:
-        """Raises DataError if the voxels are those of an earlier row; only the first counts."""
-        digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).data)
-        digest.update(scan.affine.astype(np.float32).tobytes())
-        first = self._seen.setdefault(digest.hexdigest(), row)
+    def check(self, row: Row, digest: str) -> None:
+        """Raises DataError if ``digest_of_scan`` is that of an earlier row; only the first counts."""
+        first = self._seen.setdefault(digest, row)
         if first is not row:
             raise DataError(f"is the same scan as {first.image}", str(row.image), "Keep one of the two in the table.")
+
+
+def digest_of_scan(scan: Scan) -> str:
+    """SHA-256 of voxels and affine."""
+    digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).data)
+    digest.update(scan.affine.astype(np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def _refuse(items: Iterable[tuple[Hashable, Row]], how: str, source: str, across_splits: bool) -> None:

@@ -7,7 +7,6 @@ used, and a note reports that.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from uadtk.core.errors import DataError
+from uadtk.core.schema import parse_json
 from uadtk.core.volume import Volume
+from uadtk.io.memo import read_text
 from uadtk.io.nifti import read_grid
 from uadtk.io.rows import PATIENT, Row
 
 Kind = Literal["brain", "lesion"]
 OWN_SPACES = ("orig", "native", "flair")  # values of ``space-`` for a mask in the space of its FLAIR
-
 
 # Words for what may be a lesion, in names of masks.
 _SUSPECT = re.compile(
@@ -133,7 +133,7 @@ def grid_of(path: Path) -> Volume | None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; an empty one if there is none or it cannot be read."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        record = parse_json(read_text(path))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -7,14 +7,29 @@ asked for. Results that lack a part because something failed are not stored, or 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
-from uadtk.core.absent import why
+from uadtk.core.absent import refuse_special, why
 from uadtk.core.errors import DataError
+from uadtk.core.schema import parse_json
 from uadtk.io.write import write_json
+
+_MOST_TEXT = 1 << 28
+
+
+def read_text(path: Path) -> str:
+    """A small text file. Raises OSError, or ValueError if it is not UTF-8, too large, or no file that ends."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    if found.st_size > _MOST_TEXT:
+        raise ValueError("is too large")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def digest_of(key: Any) -> str:
@@ -29,6 +44,7 @@ def files_of(path: Path) -> list[Path]:
 
 def sha256_of(path: Path) -> str:
     """Of the bytes of a file; of the names and contents of the files of a folder."""
+    refuse_special(path)
     if path.is_dir():
         lines = (f"{file.relative_to(path)} {sha256_of(file)}" for file in files_of(path))
         return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
@@ -52,7 +68,7 @@ def read_memo(path: Path, form: int, what: str, needs: set[str] = frozenset(), f
         It cannot be read, is something else, is of another format, or its key was changed.
     """
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json(read_text(path))
         made_for, whole = record["format"], digest_of(record["key"]) == record["digest"]
         complete = needs <= record.keys()
     except OSError as error:

@@ -22,6 +22,7 @@ from uadtk.core.volume import Volume
 from uadtk.io.orientation import choose_affine
 from uadtk.io.readers.packed import AGAIN, first_bytes, is_packed, unpacked
 
+_BEHIND = 1 << 26  # bytes that may follow the voxels
 _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
 
 
@@ -45,7 +46,7 @@ def read_nifti(path: Path, trust: str = "") -> Volume | None:
     if not is_packed(data) and size < needed:
         raise DataError(f"is cut short: its header requires {needed} bytes, it has {size}", fix=AGAIN)
     require_memory(voxels * (dtype.itemsize + 8), "reading it")
-    content = unpacked(data)
+    content = unpacked(data, needed + _BEHIND)
     if len(content) < needed:
         raise DataError(f"is cut short: its header requires {needed} bytes, it has {len(content)}", fix=AGAIN)
     stored = np.frombuffer(content, dtype, math.prod(grid.shape), start).reshape(grid.shape, order="F")
@@ -75,12 +76,16 @@ def _header(path: Path) -> tuple[Any, Path] | None:
         raise DataError(f"its file {data.name} {DEAD_LINK}", fix=FETCH)
     elif data == head or not data.exists():
         raise DataError("is a header without its .img file", fix="Keep the .hdr and .img files together.")
+    stated_bits = int(header["bitpix"])
     unset = bool((header["pixdim"][1:4] == 0).any())
     try:
         # nibabel's own logger would report each repaired field on stderr.
         header.check_fix(logger=logging.Logger("quiet", logging.CRITICAL + 1), error_level=40)
     except nib.spatialimages.HeaderDataError as error:
         raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
+    bits = header.get_data_dtype().itemsize * 8
+    if stated_bits not in (0, bits):  # nibabel has repaired it, but one of the two is wrong
+        raise DataError(f"has a corrupt header (its type has {bits} bits a voxel, bitpix is {stated_bits})", fix=AGAIN)
     if unset and header["sform_code"] > 0:  # nothing that the sform could contradict
         header["pixdim"][1:4] = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
     if unset and header["sform_code"] == 0:  # check_fix has silently set it to 1 mm

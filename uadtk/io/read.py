@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk import registry
-from uadtk.core.absent import absence, refuse_pointer
+from uadtk.core.absent import absence, refuse_pointer, refuse_special
 from uadtk.core.errors import DataError, UadtkError, UsageError
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.readers import read_any
@@ -158,6 +158,7 @@ def _read(path: Path, trust: str) -> Volume:
     if not path.exists():
         what, fix = absence(path)
         raise DataError(what, fix=fix)
+    refuse_special(path)
     volume = read_any(path, trust)
     if volume is None:
         volume = _ask_plugins(path)

@@ -211,8 +211,9 @@ def _content(path: Path) -> str:
     """Digest of a file's content. A file that is missing fails its own row, when it is used."""
     try:
         stats = [file.stat() for file in files_of(path)]
-        return _sha256(path, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
-    except (OSError, ValueError):  # missing, not allowed, or an empty folder
+        # A change of the inode cannot be set back, as that of the content can.
+        return _sha256(path, sum(s.st_size for s in stats), max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats))
+    except (OSError, ValueError, DataError):  # missing, not allowed, a pipe, or an empty folder
         return "unreadable"
 
 

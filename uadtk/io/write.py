@@ -1,6 +1,6 @@
 """Atomic writing of files: written to a temporary folder beside the target, flushed to disk, then renamed.
 
-A killed process leaves at most a hidden ``.uadtk-...`` folder, which a later write to the same place removes.
+A killed process leaves at most a hidden ``.uadtk-...`` folder, here or in TMPDIR, which a later run removes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +28,15 @@ from numpy.typing import NDArray
 from uadtk.core.errors import StorageError, UadtkError, UsageError
 from uadtk.core.text import ESCAPED
 from uadtk.core.volume import Header, Volume
+from uadtk.version import VERSION
 
 _HIDDEN = ".uadtk-"
+_STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anybody may have a folder .uadtk-data
+UNFINISHED = "unfinished"
+"""Key of a manifest whose set is being moved into place; its value: the names of the set's files."""
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
-_GRACE_S = 10.0
+_GRACE_S, _WEEK_S = 10.0, 7 * 86400.0
+_next_sweep: dict[Path, float] = {}
 ROOM = "Set TMPDIR to a folder with room."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -60,12 +67,19 @@ def refuse_file(path: Path, overwrite: bool) -> None:
 
 
 def refuse_folder(folder: Path) -> None:
-    """Before any work: files can be written into the folder, which need not exist yet. Raises UsageError."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise UsageError("is a file; expected a folder", str(there), "Choose another output.")
-    if not os.access(there, os.W_OK):
-        raise UsageError("the folder is not writable", str(there), "Choose another output.")
+    """Before any work: files can be made in a folder, which need not exist yet. Raises UsageError."""
+    fix = "Choose another output."
+    try:
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+        if not there.is_dir():
+            raise UsageError("is a file; expected a folder", str(there), fix)
+        os.lstat(folder / ("n" * 60))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(f"cannot be used ({error.strerror})", str(folder), fix) from None
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError("the folder is not writable", str(there), fix)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -82,15 +96,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        if any(part.startswith(_HIDDEN) for part in place.parent.parts):  # in a stage: flushed and renamed later
+        if not _STAGES.isdisjoint(place.parents):  # flushed and renamed later
             place.write_bytes(data)
             return
         with _hidden(place.parent) as hidden:
-            beside = hidden / "data"
-            beside.write_bytes(data)
-            _flush(beside)
-            beside.replace(place)
-        _flush_folder(place.parent)
+            _replace(hidden / "data", data, place)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -108,13 +118,25 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def write_nifti(path: str | os.PathLike[str], volume: Volume, header: Header | None = None) -> None:
+@dataclass(frozen=True)
+class Meaning:
+    """What a header says of an image for viewers: its kind, a name of at most 15 bytes, the range to show."""
+
+    intent: Literal["label", "estimate", "none"]
+    name: str
+    low: float = 0.0
+    high: float = 0.0  # both 0: the viewer decides
+
+
+def write_nifti(
+    path: str | os.PathLike[str], volume: Volume, header: Header | None = None, meaning: Meaning | None = None
+) -> None:
     """Write NIfTI-1: bool as uint8, integers as uint8, int16 or int32, everything else as float32. Raises as above.
 
     The same volume gives the same bytes. Names that end in ``.gz`` are compressed. The affine becomes the sform
     (rounded to float32), and also the qform if its axes are orthogonal, since a qform cannot represent shears.
     """
-    parts = _nifti(volume, header or volume.header)
+    parts = _nifti(volume, header or volume.header, meaning)
     if str(path).endswith(".gz"):
         # Run-length only: for noise beside large areas of zeros twice as fast as full matching, and no larger.
         packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
@@ -122,12 +144,23 @@ def write_nifti(path: str | os.PathLike[str], volume: Volume, header: Header | N
     write_bytes(path, b"".join(parts))
 
 
+def nifti_bytes(volume: Volume) -> bytes:
+    """The content of an uncompressed file that ``write_nifti`` writes."""
+    return b"".join(_nifti(volume, volume.header))
+
+
 @contextmanager
-def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+def staged(
+    folder: str | os.PathLike[str], overwrite: bool = False, manifest: str = "", replaces: Iterable[Path] = ()
+) -> Iterator[Path]:
     """A hidden folder for several files, which are moved to ``folder`` together when the block succeeds.
 
     If the block raises, none of its files remain, nor does ``folder`` if it is new. Subfolders are moved too. Write
     with the functions of this module, so that a full disk is reported as such.
+
+    ``manifest``: the JSON file of the set that readers go by. While the files are moved, one that names them as
+    ``unfinished`` stands in its place, so that a set of which a kill left old and new files is not taken for either.
+    ``replaces``: files of the set that was there; those that the new one does not have are removed.
 
     Raises
     ------
@@ -155,7 +188,7 @@ def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[
                 stage = stack.enter_context(_hidden(folder))
             yield stage
             with _writing(folder):
-                _move(stage, folder, overwrite)
+                _move(stage, folder, overwrite, manifest, replaces)
     except BaseException:
         for empty in made:
             with suppress(OSError):  # another process has written there
@@ -163,8 +196,9 @@ def staged(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[
         raise
 
 
-def _move(stage: Path, folder: Path, overwrite: bool) -> None:
+def _move(stage: Path, folder: Path, overwrite: bool, manifest: str, replaces: Iterable[Path]) -> None:
     files = sorted(p for p in stage.rglob("*") if not p.is_dir())
+    files.sort(key=lambda file: file == stage / manifest)  # last
     targets = [folder / p.relative_to(stage) for p in files]
     refuse_existing(targets, overwrite)
     parents = {target.parent for target in targets}
@@ -172,10 +206,24 @@ def _move(stage: Path, folder: Path, overwrite: bool) -> None:
         parent.mkdir(parents=True, exist_ok=True)
     for file in files:
         _flush(file)
-    for file, target in zip(files, targets, strict=True):
-        file.replace(target)
-    for parent in parents:
-        _flush_folder(parent)
+    with _locked(folder, wait=True):  # two processes must not mix their sets
+        if manifest:
+            names = [str(file.relative_to(stage)) for file in files]
+            with _hidden(folder) as hidden:
+                _replace(hidden / "data", json.dumps({UNFINISHED: names}).encode(), folder / manifest)
+        for former in {*replaces}.difference(targets):
+            former.unlink(missing_ok=True)
+        for file, target in zip(files, targets, strict=True):
+            file.replace(target)
+        for parent in parents:
+            _flush_folder(parent)
+
+
+def _replace(beside: Path, data: bytes, place: Path) -> None:
+    beside.write_bytes(data)
+    _flush(beside)
+    beside.replace(place)
+    _flush_folder(place.parent)
 
 
 @contextmanager
@@ -203,13 +251,13 @@ def storing(folder: Path, what: str, fix: str) -> Iterator[None]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A temporary folder for scores. Raises StorageError if it cannot be made or is full."""
+    """A temporary folder for scores, in TMPDIR. Raises StorageError if it cannot be made or is full."""
     try:
         place = Path(tempfile.gettempdir())
     except OSError:
         place = Path(os.environ.get("TMPDIR", "the temporary folder"))
-    with storing(place, "scores", ROOM), tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
-        yield Path(folder)
+    with storing(place, "scores", ROOM), _hidden(place) as folder:
+        yield folder
 
 
 @contextmanager
@@ -217,30 +265,42 @@ def _hidden(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same file system, locked while its process lives and removed at the end."""
     _sweep(folder)
     hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
-    hidden.mkdir()
+    hidden.mkdir(mode=0o700)
+    inside = Path(os.path.realpath(hidden))
+    _STAGES.add(inside)
     try:
         with _locked(hidden):
             yield hidden
     finally:
+        _STAGES.discard(inside)
         shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine left behind: hidden folders that no process holds a lock on.
+    """Remove what killed processes left behind: hidden folders of this user that no process holds a lock on.
 
-    Without locks (Windows, some network file systems) a folder may belong to a running process, so none is removed.
+    Of other machines, whose locks may not be seen here, after a week: every container is another machine. Without locks
+    (Windows, some network file systems) a folder may belong to a running process, so none is removed.
     """
-    for hidden in folder.glob(f"{_HIDDEN}{_HOST}-*"):
+    start = time.monotonic()
+    if start < _next_sweep.get(folder, 0.0):
+        return
+    for hidden in folder.glob(f"{_HIDDEN}*-*"):
         with suppress(OSError):
-            if time.time() - hidden.stat().st_mtime < _GRACE_S:  # created, but perhaps not locked yet
-                continue
+            found = hidden.lstat()
+            grace_s = _GRACE_S if hidden.name.startswith(f"{_HIDDEN}{_HOST}-") else _WEEK_S
+            mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            if not (stat.S_ISDIR(found.st_mode) and mine and time.time() - found.st_mtime > grace_s):
+                continue  # somebody else's, or created but perhaps not locked yet
             with _locked(hidden) as sure:
                 if sure:
                     shutil.rmtree(hidden, ignore_errors=True)
+    end = time.monotonic()
+    _next_sweep[folder] = end + 100 * (end - start)  # listing a folder of a million files is not for every write
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
+def _locked(folder: Path, wait: bool = False) -> Iterator[bool]:
     """Hold a lock that the system releases if the process dies; False if another process holds it or locks are missing.
 
     A lock rather than a process number: numbers are reused and mean nothing in another container.
@@ -253,7 +313,7 @@ def _locked(folder: Path) -> Iterator[bool]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             sure = True
         except OSError:
             sure = False
@@ -278,7 +338,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _nifti(volume: Volume, claims: Header) -> list[bytes | memoryview]:
+def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> list[bytes | memoryview]:
     import nibabel as nib
 
     voxels = _stored(volume.voxels)
@@ -296,6 +356,10 @@ def _nifti(volume: Volume, claims: Header) -> list[bytes | memoryview]:
         header.set_qform(qform, code=claims.qform_code)
     if claims.qform is not None:  # set_qform has set the spacing to that of the qform
         header.set_zooms(volume.spacing_mm)
+    if meaning:
+        header.set_intent(meaning.intent, name=meaning.name)
+        header["cal_min"], header["cal_max"] = meaning.low, meaning.high
+        header["descrip"] = f"uadtk {VERSION}: {meaning.name}"
     header.set_slope_inter(1.0, 0.0)
     header.set_data_offset(header.single_vox_offset)
     return [header.binaryblock, b"\0\0\0\0", voxels.ravel(order="F").view(np.uint8).data]

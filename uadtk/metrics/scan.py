@@ -84,7 +84,7 @@ class Seen:
     outside: tuple[int, int]
     slice_scores: NDArray[np.float32]
     slice_truths: NDArray[np.bool_]
-    file: Path
+    file: Path = Path()
 
     def score(self) -> NDArray[np.float32]:
         stored: NDArray[np.float32] = np.load(_scores(self.file))
@@ -95,8 +95,24 @@ class Seen:
         return stored
 
 
-def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Seen:
-    """Compute everything that needs the whole volume (mask, components), and store the rest beside ``file``.
+@dataclass(frozen=True)
+class Fresh:
+    """A measured scan in memory: ``seen``, which has no file yet, and scores and truth of the brain."""
+
+    seen: Seen
+    score: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+
+    def keep(self, file: Path) -> Seen:
+        """Store the arrays of a labelled scan beside ``file``."""
+        if self.seen.result.labelled:
+            np.save(_scores(file), self.score)
+            np.save(_truths(file), self.truth)
+        return replace(self.seen, file=file)
+
+
+def measure_scan(look: Look, threshold: float | None, min_voxels: int) -> Fresh:
+    """Everything that needs the whole volume: mask, components.
 
     ``threshold`` None: no operating point. Components of fewer than ``min_voxels`` voxels are not findings.
     """
@@ -120,21 +136,17 @@ def keep(look: Look, threshold: float | None, min_voxels: int, file: Path) -> Se
     tally = np.zeros((4, 4), np.int64)
     if threshold is not None:
         result, tally = _at_point(result, look, truth, threshold, min_voxels)
-    if result.labelled:
-        np.save(_scores(file), score)
-        np.save(_truths(file), marked)
     elsewhere = look.brain.size - score.size - outside
-    errors = np.zeros((2, 3)) if look.error is None else error_sums(look.error[look.brain], marked)
-    return Seen(
+    seen = Seen(
         result=result,
-        errors=errors,
+        errors=np.zeros((2, 3)) if look.error is None else error_sums(look.error[look.brain], marked),
         tally=tally,
         top=float(score.max(initial=0)),
         outside=(outside, elsewhere),
         slice_scores=look.slice_scores,
         slice_truths=look.slice_truths,
-        file=file,
     )
+    return Fresh(seen, score, marked)
 
 
 def _at_point(

@@ -10,15 +10,25 @@ Nothing that failed is stored, so the same command tries it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from uadtk.core.errors import BackendError, DataError, OutOfMemoryError, UadtkError
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row
 from uadtk.io.read import located
+from uadtk.pipeline.cluster import clustered
+from uadtk.pipeline.workers import processes
 
 T = TypeVar("T")
+U = TypeVar("U")
+Work = Callable[[int, Row, Run], T]
+"""What is done with one scan: index, row, and the ``Run`` of the process that does it."""
+
+
+def unchanged(_place: int, _row: Row, value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,38 @@ class Outcome(Generic[T]):
         return self.value  # type: ignore[return-value]
 
 
+@overload
 def each(
-    rows: Sequence[Row], work: Callable[[Row], T], run: Run, doing: str, alone: bool | None = None
-) -> Iterator[Outcome[T]]:
-    """``work(row)`` for every row in order, with a progress bar labelled ``doing``; a failure is reported on one line.
+    rows: Sequence[Row], work: Work[T], run: Run, doing: str, alone: bool | None = None
+) -> Iterator[Outcome[T]]: ...
 
-    Errors without a location get the path of the scan. ``alone``: raise the error of a scan instead of
-    reporting it; by default, if there is only one row.
+
+@overload
+def each(
+    rows: Sequence[Row],
+    work: Work[T],
+    run: Run,
+    doing: str,
+    alone: bool | None = None,
+    *,
+    finish: Callable[[int, Row, T], U],
+) -> Iterator[Outcome[U]]: ...
+
+
+def each(
+    rows: Sequence[Row],
+    work: Work[Any],
+    run: Run,
+    doing: str,
+    alone: bool | None = None,
+    *,
+    finish: Callable[[int, Row, Any], Any] = unchanged,
+) -> Iterator[Outcome[Any]]:
+    """``finish(place, row, work(place, row, run))`` for every row in order, with a progress bar labelled ``doing``.
+
+    ``work`` may be done by another process, and must then be picklable, as must its value; ``finish`` is done by this
+    one, in the order of the rows. A failure of either is reported on one line. Errors without a location get the path
+    of the scan. ``alone``: raise the error of a scan instead of reporting it; by default, if there is only one row.
 
     Raises
     ------
@@ -52,24 +87,41 @@ def each(
         One that stops the run (``stops_run``), or that of the only row.
     """
     alone = len(rows) == 1 if alone is None else alone
-    for place, row in enumerate(run.track(rows, doing)):
-        try:
-            with located(row.image):
-                value = work(row)
-        except Exception as error:
-            if alone and not isinstance(error, MemoryError):
-                raise
-            if alone:
-                raise as_error(error, str(row.image)) from error
-            failure = as_error(error, str(row.image))
-            if failure is error and failure.stops_run:
-                raise
-            if failure.stops_run:
-                raise failure from error
-            run.say(f"{row.subject}: failed: {failure.one_line()}")
-            yield Outcome(place, row, error=failure)
-        else:
-            yield Outcome(place, row, value)
+    with _doing(rows, work, run) as result:
+        for place, row in enumerate(run.track(rows, doing)):
+            try:
+                with located(row.image):
+                    value = finish(place, row, result(place))
+            except Exception as error:
+                if alone and not isinstance(error, MemoryError):
+                    raise
+                if alone:
+                    raise as_error(error, str(row.image)) from error
+                failure = as_error(error, str(row.image))
+                if failure is error and failure.stops_run:
+                    raise
+                if failure.stops_run:
+                    raise failure from error
+                run.say(f"{row.subject}: failed: {failure.one_line()}")
+                yield Outcome(place, row, error=failure)
+            else:
+                yield Outcome(place, row, value)
+
+
+def _doing(rows: Sequence[Row], work: Work[Any], run: Run) -> AbstractContextManager[Callable[[int], Any]]:
+    """``result(place)``: what the work on that row returns or raises, by this process, several, or a cluster."""
+    if run.cluster:
+        return clustered(rows, work, run)
+    return processes(rows, work, run) if run.jobs > 1 and len(rows) > 1 else _here(rows, work, run)
+
+
+@contextmanager
+def _here(rows: Sequence[Row], work: Work[Any], run: Run) -> Iterator[Callable[[int], Any]]:
+    def result(place: int) -> Any:
+        run.begun(place)
+        return work(place, rows[place], run)
+
+    yield result
 
 
 def successful(outcomes: Iterable[Outcome[T]], what: str) -> list[Outcome[T]]:

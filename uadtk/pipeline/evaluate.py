@@ -9,10 +9,10 @@ unchanged here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,13 +22,13 @@ from uadtk.core.finding import Scoring
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, read_row, refuse_copies
+from uadtk.io.cohort import NAME_MASKS, Cohort, Distinct, Row, content_digest, digest_of_scan, read_row, refuse_copies
 from uadtk.io.write import ROOM, scratch, storing
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
-from uadtk.metrics.scan import Look, ScanResult, Seen, keep
+from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
 from uadtk.pipeline.admit import admitted, first_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import MIN_VOXELS, check_point, floor_of
@@ -38,7 +38,13 @@ from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
 from uadtk.version import VERSION
 
-Watch = Callable[[Row, Scoring, Mask], None]
+
+class Watch(Protocol):
+    """Is shown each labelled scan as it is scored, perhaps in another process, and keeps in this one what it made."""
+
+    def look(self, row: Row, scoring: Scoring, lesion: Mask) -> Any: ...
+
+    def keep(self, seen: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,7 @@ def evaluate(
         No row that can be used, or none that could be read and scored.
     """
     refuse_copies(cohort)
+    digest = content_digest(cohort)
     rows = _usable(cohort, point, run)
     method = build_method(checkpoint, run)
     if point is not None:
@@ -100,6 +107,8 @@ def evaluate(
     with scratch() as folder:
         seen, failed = _see_all(rows, method, point, grid, folder, run, watch)
         found = pooled(seen, point is not None, run.seed)
+    if content_digest(cohort) != digest:
+        raise DataError("its files changed while they were measured", cohort.source, "Run the command again.")
     labelled = [one.result for one in seen if one.result.labelled]
     inside = sum(result.lesion_voxels - result.lesion_outside for result in labelled)
     brain = sum(result.brain_voxels for result in labelled)
@@ -114,7 +123,7 @@ def evaluate(
         measures=found.measures,
         precision_recall=found.precision_recall,
         histograms=found.histograms,
-        options=_options(checkpoint, cohort, point, run),
+        options=_options(checkpoint, cohort, digest, point, run),
         trained_on=sum(row.split == "train" for row in cohort),
     )
 
@@ -189,62 +198,84 @@ def _see_all(
     watch: Watch | None,
 ) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
     """Score and measure every row; the second part lists (image, reason) of those that failed."""
-    threshold, place = None if point is None else point.threshold, iter(range(len(rows)))
     distinct = Distinct()
 
-    def work(row: Row) -> Seen:
-        look = _look(row, method, grid, run, watch, distinct)
+    def store(place: int, row: Row, found: _Found) -> Seen:
+        distinct.check(row, found.digest)
+        if watch is not None and found.shown is not None:
+            watch.keep(found.shown)
         with storing(folder, "scores", ROOM):
-            return keep(look, threshold, floor_of(point, look.voxel_ml), folder / f"{next(place):06d}")
+            return found.fresh.keep(folder / f"{place:06d}")
 
-    outcomes = list(each(rows, work, run, "evaluating"))
+    work = _Work(method, point, grid, watch)
+    outcomes = list(each(rows, work, run, "evaluating", finish=store))
     seen = [outcome.result for outcome in successful(outcomes, "evaluated")]
     return seen, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
 
 
-def _look(row: Row, method: Method, grid: Grid, run: Run, watch: Watch | None, distinct: Distinct) -> Look:
-    scan, brain_mask = read_row(row, run)
-    distinct.check(row, scan)
-    lesion = lesion_of(row, scan, run)
-    truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
-    checkpoint, name = method.checkpoint, str(row.image)
-    first = first_admitted(scan, checkpoint.statistics, run, name)
-    with measured() as preparing:
-        prepared = prepare(scan, checkpoint.preparation, run, brain_mask)
-    gate = admitted(scan, prepared.own_brain, first, checkpoint.statistics, run, name)
-    warn(gate, name, run)
-    with measured() as scoring_cost:
-        stack, maps = score_slices(prepared, method, run)
-        if grid == "native":
-            scoring = on_own_grid(scan, prepared, stack, maps, method, run)
-            score, brain = scoring.score.voxels, scoring.brain.voxels
-            if watch is not None and lesion is not None:
-                watch(row, scoring, lesion)
-        else:
-            score, brain = (stack * prepared.brain).T, prepared.brain.T
-    slices = (stack * prepared.brain).max(axis=(1, 2))
-    abnormal = np.zeros(len(slices), bool)
-    if truth is not None:
-        abnormal[:] = prepared.touched(truth).any(axis=(1, 2))
-    error = reconstruction_error(prepared, maps)
-    if grid == "native":
-        error = None if error is None else prepared.to_own_grid(error)
-    else:
-        error = None if error is None else error.T
-        truth = None if truth is None else prepared.to_slices(truth).T
-        voxel_ml = math.prod(prepared.spacing_mm) / 1000
-    cost, light = preparing + scoring_cost, gate.light
-    return Look(row.subject, name, row.site, score, brain, truth, voxel_ml, cost, light, error, slices, abnormal)
+@dataclass(frozen=True)
+class _Found:
+    """A measured scan, the digest of its voxels, and what the watch made of it."""
+
+    fresh: Fresh
+    digest: str
+    shown: Any
 
 
-def _options(checkpoint: Checkpoint, cohort: Cohort, point: OperatingPoint | None, run: Run) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Work:
+    """Scores and measures a row."""
+
+    method: Method
+    point: OperatingPoint | None
+    grid: Grid
+    watch: Watch | None
+
+    def __call__(self, _: int, row: Row, run: Run) -> _Found:
+        method, checkpoint, shown, name = self.method, self.method.checkpoint, None, str(row.image)
+        scan, brain_mask = read_row(row, run)
+        lesion = lesion_of(row, scan, run)
+        truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
+        first = first_admitted(scan, checkpoint.statistics, run, name)
+        with measured() as preparing:
+            prepared = prepare(scan, checkpoint.preparation, run, brain_mask)
+        gate = admitted(scan, prepared.own_brain, first, checkpoint.statistics, run, name)
+        warn(gate, name, run)
+        with measured() as scoring_cost:
+            stack, maps = score_slices(prepared, method, run)
+            if self.grid == "native":
+                scoring = on_own_grid(scan, prepared, stack, maps, method, run)
+                score, brain = scoring.score.voxels, scoring.brain.voxels
+                if self.watch is not None and lesion is not None:
+                    shown = self.watch.look(row, scoring, lesion)
+            else:
+                score, brain = (stack * prepared.brain).T, prepared.brain.T
+        slices, abnormal = (stack * prepared.brain).max(axis=(1, 2)), np.zeros(len(stack), bool)
+        if truth is not None:
+            abnormal[:] = prepared.touched(truth).any(axis=(1, 2))
+        error = reconstruction_error(prepared, maps)
+        if error is not None:
+            error = prepared.to_own_grid(error) if self.grid == "native" else error.T
+        if self.grid == "model":
+            truth = None if truth is None else prepared.to_slices(truth).T
+            voxel_ml = math.prod(prepared.spacing_mm) / 1000
+        cost, light = preparing + scoring_cost, gate.light
+        look = Look(row.subject, name, row.site, score, brain, truth, voxel_ml, cost, light, error, slices, abnormal)
+        threshold = None if self.point is None else self.point.threshold
+        fresh = measure_scan(look, threshold, floor_of(self.point, voxel_ml))
+        return _Found(fresh, digest_of_scan(scan), shown)
+
+
+def _options(
+    checkpoint: Checkpoint, cohort: Cohort, digest: str, point: OperatingPoint | None, run: Run
+) -> dict[str, Any]:
     header = checkpoint.header()
     return {
         **{key: header[key] for key in ("model", "preparation", "scorer", "cleaners")},
         "checkpoint_digest": checkpoint.digest,
         "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
-        "cohort_digest": content_digest(cohort),
+        "cohort_digest": digest,
         "min_voxels": (point and point.min_voxels) or (None if point and point.min_ml is not None else MIN_VOXELS),
         "min_ml": point and point.min_ml,
         "worst_light": run.worst,

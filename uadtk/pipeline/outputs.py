@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -13,35 +14,27 @@ from typing import Any
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.volume import Volume
-from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
+from uadtk.io.lookup import lookup_tables
+from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
+from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
+from uadtk.report.mosaic import thumbnail
 from uadtk.report.page import report_html
 from uadtk.version import VERSION
 
-COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean")
-_FILES = {
-    "mask": "label-lesion_mask.nii.gz",
-    "score": "desc-anomaly_statmap.nii.gz",
-    "reconstruction": "desc-pseudohealthy_FLAIR.nii.gz",
-    "components": "label-lesion_dseg.nii.gz",
-    "brain": "desc-brain_mask.nii.gz",
-    "findings_json": "findings.json",
-    "findings_tsv": "findings.tsv",
-    "provenance": "provenance.json",
-    "report": "report.html",
-}
-
-
-def output_paths(folder: Path, name: str, maps: Sequence[str] = ()) -> dict[str, Path]:
-    """Where each output goes: ``<folder>/<name>_<suffix>``; further maps of a scorer become ``desc-<map>_statmap``."""
-    extra = {key: f"desc-{key}_statmap.nii.gz" for key in maps if key not in _FILES}
-    return {key: folder / f"{name}_{suffix}" for key, suffix in {**_FILES, **extra}.items()}
+COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean", "peak_x_mm", "peak_y_mm", "peak_z_mm")
 
 
 def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overwrite: bool) -> None:
-    """Write everything to a staging folder, then move it into place together; ``run.timings`` gains ``write``."""
+    """Write everything to a staging folder, then move it into place as one set (``uadtk.io.results``).
+
+    ``run.timings`` gains ``write``. Files of a former result that the new one lacks are removed: another model's
+    reconstruction must not remain beside this model's mask.
+    """
     maps = result.scoring.maps
     refuse_existing(output_paths(folder, name, tuple(maps)).values(), overwrite)
-    with staged(folder, overwrite) as stage:
+    manifest = f"{name}_{MANIFEST}"
+    former = {*former_files(folder, name), *output_paths(folder, name).values()}
+    with staged(folder, overwrite, manifest, former) as stage:
         paths = output_paths(stage, name, tuple(maps))
         volumes: dict[str, Volume] = {
             "mask": result.mask,
@@ -53,25 +46,29 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
         with run.stage("write"), ThreadPoolExecutor(2) as pool:
             # compression releases the GIL, so the report is drawn in parallel
             header = result.scoring.scan.header  # the outputs claim what the input claims
-            jobs = [pool.submit(write_nifti, paths[key], volume, header) for key, volume in volumes.items()]
+            jobs = [
+                pool.submit(write_nifti, paths[key], volume, header, _meaning(key, result))
+                for key, volume in volumes.items()
+            ]
             write_text(paths["report"], report_html(result))
+            write_bytes(paths["thumbnail"], thumbnail(result))
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))
             for job in jobs:
                 job.result()
-        write_json(paths["provenance"], result.provenance)
-        written = {path.name for path in stage.iterdir()}
-    if overwrite:  # a previous model's reconstruction must not remain beside this model's mask
-        for path in output_paths(folder, name).values():
-            if path.name not in written:
-                path.unlink(missing_ok=True)
+        found = {"findings": len(result.findings), "volume_ml": total_ml(result)}
+        write_json(stage / manifest, {**result.provenance, "found": found, "files": files_of(stage)})
     _describe(folder)
+
+
+def total_ml(result: Segmentation) -> float:
+    return sum(finding.volume_ml for finding in result.findings)
 
 
 def findings_record(result: Segmentation) -> dict[str, Any]:
     return {
         "findings": [asdict(finding) for finding in result.findings],
-        "total_volume_ml": sum(finding.volume_ml for finding in result.findings),
+        "total_volume_ml": total_ml(result),
         "operating_point": {"name": result.point.name, "threshold": result.point.threshold},
         "lesion_free_scans": {
             key.removeprefix("findings_"): value
@@ -89,14 +86,31 @@ def findings_table(findings: Sequence[Finding]) -> str:
     table = csv.writer(out, delimiter="\t", lineterminator="\n")
     table.writerow(COLUMNS)
     for f in findings:
-        table.writerow([f.label, *(f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean))])
+        table.writerow(
+            [f.label, *(f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean, *f.peak_mm))]
+        )
     return out.getvalue()
 
 
+def _meaning(key: str, result: Segmentation) -> Meaning:
+    """The score is shown from the threshold up."""
+    if key == "score":
+        threshold, highest = result.point.threshold, float(result.scoring.score.voxels.max())
+        return Meaning("estimate", "anomaly", threshold, max(highest, 1.5 * threshold, 1e-6))
+    names = {"mask": "lesion", "components": "finding", "brain": "brain"}
+    if key in names:
+        return Meaning("label", names[key], 0.0, float(max(1, len(result.findings))) if key == "components" else 1.0)
+    return Meaning("none", key[:15])
+
+
 def _describe(folder: Path) -> None:
-    """The file that makes a folder a BIDS derivative."""
-    path = folder / "dataset_description.json"
-    if not path.exists():
-        generated = [{"Name": "uadtk", "Version": VERSION}]
-        record = {"Name": "uadtk lesion segmentations", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
-        write_json(path, {**record, "GeneratedBy": generated})
+    """The file that makes a folder a BIDS derivative, and lookup tables for viewers."""
+    generated = [{"Name": "uadtk", "Version": VERSION}]
+    record = {"Name": "uadtk lesion segmentations", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
+    description = json.dumps({**record, "GeneratedBy": generated}, indent=2) + "\n"
+    texts = {"dataset_description.json": description, **lookup_tables()}
+    missing = {name: text for name, text in texts.items() if not (folder / name).exists()}
+    if missing:
+        with staged(folder, overwrite=True) as stage:  # in place of a link to nowhere, not through it
+            for name, text in missing.items():
+                write_text(stage / name, text)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Literal
 
 import torch
@@ -16,11 +17,18 @@ from uadtk.core.run import Run
 from uadtk.core.text import shown
 from uadtk.kernels._cache import ADVICE, cache_folder
 
+LOG_EVERY_S = 60.0
+
 
 def make_run(
-    device: str = "auto", threads: int = 0, seed: int = 0, trust: Literal["sform", "qform"] | None = None
+    device: str = "auto",
+    threads: int = 0,
+    seed: int = 0,
+    trust: Literal["sform", "qform"] | None = None,
+    jobs: int = 1,
+    cluster: str = "",
 ) -> Run:
-    """``device`` auto, cpu or cuda; ``threads`` for torch, 0 for one per core.
+    """``device`` auto, cpu or cuda; ``threads`` for torch, 0 for one per core; ``jobs`` processes share them.
 
     Of several processes that ``torchrun`` started, each takes its own GPU or its share of the cores.
 
@@ -41,7 +49,7 @@ def make_run(
         torch.cuda.set_device(here)
         chosen = f"cuda:{here}"
     torch.set_num_threads(threads or max(1, usable_cores() // beside))
-    return Run(device=chosen, seed=seed, say=say, track=track, trust=trust or "")
+    return Run(chosen, seed, say, track, trust=trust or "", jobs=jobs, cluster=cluster)
 
 
 def leads() -> bool:
@@ -56,11 +64,39 @@ def say(line: str) -> None:
 
 
 def track(items: Iterable[Any], what: str) -> Iterator[Any]:
-    """A progress bar with the time left, on a terminal."""
+    """A progress bar with the time left on a terminal; in a log, now and then a line with the same."""
     if not sys.stderr.isatty():
-        yield from items
+        yield from logged(items, what)
         return
     from rich.console import Console
     from rich.progress import track as bar
 
     yield from bar(items, description=what, console=Console(stderr=True), transient=True)
+
+
+def logged(items: Iterable[Any], what: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Any]:
+    """The items, and a line on stderr at most every ``LOG_EVERY_S``, with the time left at the pace since the last."""
+    total = len(items) if isinstance(items, Sized) else 0
+    last, told = clock(), 0
+    for place, item in enumerate(items):
+        now = clock()
+        if now - last >= LOG_EVERY_S and place > told:
+            left_s = (total - place) * (now - last) / (place - told)
+            say(f"{what}: {place} of {total}, about {duration(left_s)} left" if total else f"{what}: {place}")
+            last, told = now, place
+        yield item
+
+
+def duration(seconds: float) -> str:
+    """For people: two units, as in ``1 h 46 min``.
+
+    >>> duration(6378), duration(75), duration(300000)
+    ('1 h 46 min', '1 min 15 s', '3 d 11 h')
+    """
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    whole, parts = round(seconds), list[str]()
+    for name, size in units:
+        count, whole = divmod(whole, size)
+        if count or parts or size == 1:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])

@@ -29,12 +29,19 @@ SLICES_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Method:
-    """A checkpoint with model, scorer and cleaners built, for use on many scans."""
+    """A checkpoint with model, scorer and cleaners built, for use on many scans.
+
+    Pickled, it is the checkpoint alone: the process that receives it builds the others.
+    """
 
     checkpoint: Checkpoint
     model: Any
     scorer: Any
     cleaners: tuple[Any, ...]
+    device: str = "cpu"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return build_method, (self.checkpoint, Run(device=self.device))
 
 
 def build_method(checkpoint: Checkpoint, run: Run) -> Method:
@@ -44,7 +51,7 @@ def build_method(checkpoint: Checkpoint, run: Run) -> Method:
     cleaners = tuple(registry.build("cleaners", spec) for spec in checkpoint.cleaners)
     model = checkpoint.build(run.device)
     check_scorer(scorer, model, checkpoint)
-    return Method(checkpoint, model, scorer, cleaners)
+    return Method(checkpoint, model, scorer, cleaners, run.device)
 
 
 def check_untrained(checkpoint: Checkpoint) -> None:

@@ -22,7 +22,7 @@ from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import CalibrationScan
 from uadtk.core.volume import Grid, Mask
-from uadtk.io.cohort import Distinct, Row, read_row
+from uadtk.io.cohort import Distinct, Row, digest_of_scan, read_row
 from uadtk.io.write import ROOM, storing
 from uadtk.pipeline.admit import prepare_admitted, warn
 from uadtk.pipeline.each import each, successful
@@ -71,49 +71,69 @@ def score_all(
     StorageError
         The disk is full.
     """
-    built = [[registry.build("cleaners", spec) for spec in chain] for chain in chains]
-    place, distinct = iter(range(len(rows))), Distinct()
+    distinct = Distinct()
 
-    def work(row: Row) -> ScoredScan:
-        return _score(row, method, built, folder / f"{next(place):06d}", run, grids, distinct)
+    def store(place: int, row: Row, found: _Found) -> ScoredScan:
+        distinct.check(row, found.digest)
+        own = folder / f"{place:06d}"
+        with storing(own, "scores", ROOM):
+            own.mkdir(parents=True)
+            for grid, masks in found.masks.items():
+                np.savez(own / f"{grid}.npz", **masks)
+            for name, score in found.scores.items():
+                np.save(own / name, score)
+        return ScoredScan(row.subject, found.labelled, found.normal, own, found.light)
 
-    return [outcome.result for outcome in successful(each(rows, work, run, doing), "scored")]
+    work = _Work(method, tuple(map(tuple, chains)), tuple(grids))
+    return [outcome.result for outcome in successful(each(rows, work, run, doing, finish=store), "scored")]
 
 
-def _score(
-    row: Row,
-    method: Method,
-    chains: Sequence[Sequence[Any]],
-    folder: Path,
-    run: Run,
-    grids: Sequence[Grid],
-    distinct: Distinct,
-) -> ScoredScan:
-    scan, brain_mask = read_row(row, run)
-    distinct.check(row, scan)
-    lesion = lesion_of(row, scan, run)
-    checkpoint, name = method.checkpoint, str(row.image)
-    prepared, gate = prepare_admitted(scan, brain_mask, checkpoint.preparation, checkpoint.statistics, run, name)
-    warn(gate, name, run)
-    raw, _ = raw_slices(prepared, method, run)
-    masks = {grid: _masks(prepared, normal_voxels(row, scan, lesion), lesion, grid) for grid in grids}
-    voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
-    # The box includes lesion voxels outside the brain: they are missed, and must count as such.
-    boxes = {grid: bounding_box(own["brain"] | own["lesion"]) for grid, own in masks.items()}
-    scores = [cleaned(raw, prepared, cleaners) for cleaners in chains]
-    kept = [kept_by(cleaners, prepared.brain) for cleaners in chains]
-    with storing(folder, "scores", ROOM):
-        folder.mkdir(parents=True)
-        for grid, own in masks.items():
-            cut: dict[str, Any] = {name: _cut(mask, boxes[grid]) for name, mask in own.items()}
-            np.savez(folder / f"{grid}.npz", voxel_ml=np.array(voxel_ml[grid]), **cut)
+@dataclass(frozen=True)
+class _Found:
+    """A scored scan before it is stored: digest of its voxels, arrays by grid and by file name, light of the gate."""
+
+    digest: str
+    labelled: bool
+    normal: dict[Grid, float]
+    masks: dict[Grid, dict[str, Any]]
+    scores: dict[str, NDArray[Any]]
+    light: Light
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Scores a row and cleans the score by every chain."""
+
+    method: Method
+    chains: tuple[tuple[Spec, ...], ...]
+    grids: tuple[Grid, ...]
+
+    def __call__(self, _: int, row: Row, run: Run) -> _Found:
+        scan, brain_mask = read_row(row, run)
+        lesion = lesion_of(row, scan, run)
+        checkpoint, name = self.method.checkpoint, str(row.image)
+        prepared, gate = prepare_admitted(scan, brain_mask, checkpoint.preparation, checkpoint.statistics, run, name)
+        warn(gate, name, run)
+        raw, _maps = raw_slices(prepared, self.method, run)
+        free = normal_voxels(row, scan, lesion)
+        voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
+        chains = [[registry.build("cleaners", spec) for spec in chain] for chain in self.chains]
+        scores = [cleaned(raw, prepared, cleaners) for cleaners in chains]
+        kept = [kept_by(cleaners, prepared.brain) for cleaners in chains]
+        found = _Found(digest_of_scan(scan), lesion is not None, {}, {}, {}, gate.light)
+        for grid in self.grids:
+            masks = _masks(prepared, free, lesion, grid)
+            # The box includes lesion voxels outside the brain: they are missed, and must count as such.
+            box = bounding_box(masks["brain"] | masks["lesion"])
+            cut = {name: _cut(mask, box) for name, mask in masks.items()}
+            found.masks[grid] = {"voxel_ml": np.array(voxel_ml[grid]), **cut}
+            found.normal[grid] = float(masks["normal"].sum() / masks["brain"].sum())
             for place, (score, mask) in enumerate(zip(scores, kept, strict=True)):
-                found = prepared.to_own_grid(score) if grid == "native" else score.T
+                whole = prepared.to_own_grid(score) if grid == "native" else score.T
                 left = prepared.to_own_grid(mask.astype(np.float32)) > 0.5 if grid == "native" else mask.T
-                np.save(folder / f"{grid}.{place}.npy", _cut(found, boxes[grid]) * cut["brain"])
-                np.save(folder / f"{grid}.{place}.kept.npy", _cut(left, boxes[grid]) & cut["brain"])
-    normal: dict[Grid, float] = {grid: float(own["normal"].sum() / own["brain"].sum()) for grid, own in masks.items()}
-    return ScoredScan(row.subject, lesion is not None, normal, folder, gate.light)
+                found.scores[f"{grid}.{place}.npy"] = _cut(whole, box) * cut["brain"]
+                found.scores[f"{grid}.{place}.kept.npy"] = _cut(left, box) & cut["brain"]
+        return found
 
 
 def _masks(prepared: Prepared, free: NDArray[np.bool_], lesion: Mask | None, grid: Grid) -> Masks:

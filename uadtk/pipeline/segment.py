@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import platform
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadtk import registry
+from uadtk.core.errors import UsageError
 from uadtk.core.finding import Finding, Reason, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
-from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
+from uadtk.io.results import output_paths
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
 from uadtk.pipeline.admit import admit, prepare_admitted, warn
-from uadtk.pipeline.each import Outcome, as_error, each
-from uadtk.pipeline.outputs import output_paths, write_outputs
+from uadtk.pipeline.outputs import write_outputs
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, score_prepared
+from uadtk.pipeline.sources import noticed, source_of_row
 from uadtk.version import VERSION
 
 MOST_MARKED = 1 / 3  # of a brain: more is rarely lesion
@@ -42,6 +41,12 @@ class Rules:
 
     min_voxels: int | None = None
     min_volume_ml: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_volume_ml is not None and not 0 <= self.min_volume_ml <= 1e6:  # NaN is neither
+            raise UsageError("is no volume", f"--min-volume-ml {self.min_volume_ml}", "Give millilitres, 0 or more.")
+        if self.min_voxels is not None and not 1 <= self.min_voxels <= 2**31:
+            raise UsageError("is no size", f"--min-voxels {self.min_voxels}", "Give voxels, 1 or more.")
 
     def smallest(self, voxel_ml: float, point: OperatingPoint) -> int:
         if self.min_volume_ml is not None:
@@ -81,7 +86,7 @@ def segment(
     mask = Mask(components.voxels > 0, scan.affine)
     gate = gate.having(*_share_marked(mask, scoring.brain))
     admit(gate, run, name)
-    return Segmentation(scoring, point, mask, components, findings, gate=gate)
+    return Segmentation(scoring, point, mask, components, findings, gate=gate, min_voxels=smallest)
 
 
 def components_of(score: ScoreMap, point: OperatingPoint, smallest: int) -> Volume:
@@ -101,92 +106,60 @@ def _share_marked(mask: Mask, brain: Mask) -> list[Reason]:
 def segment_file(
     row: Row, name: str, method: Method, point: OperatingPoint, folder: Path, run: Run, rules: Rules, overwrite: bool
 ) -> Segmentation:
-    """Read, segment, write, notify observers."""
+    """Read, segment, write, notify observers. Raises DataError if the files change while they are read."""
     refuse_existing(output_paths(folder, name).values(), overwrite)  # before the work; checked again before writing
-    with run.stage("read"):
-        scan, brain_mask = read_row(row, run)
     with located(row.image):
+        with run.stage("read"), source_of_row(row) as source:
+            scan, brain_mask = read_row(row, run)
         result = segment(scan, method, point, run, brain_mask, rules, str(row.image))
-    result = replace(
-        result, provenance=provenance(source_of_file(row, scan, brain_mask), method, point, rules, result, run)
-    )
+    source = {**source, **noticed(scan, brain_mask)}
+    result = replace(result, provenance=provenance(source, method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     warn(result.gate, str(row.image), run)
     registry.notify("uadtk_scan_done", run.say, segmentation=result)
     return result
 
 
-def segment_cohort(
-    rows: Sequence[Row],
-    names: Sequence[str],
-    method: Method,
-    point: OperatingPoint,
-    folder: Path,
-    run: Run,
-    rules: Rules,
-    overwrite: bool,
-) -> Iterator[Outcome[Segmentation]]:
-    """Segment every row into files that begin with its name; a scan that fails does not stop the others."""
-    left = iter(names)
-
-    def work(row: Row) -> Segmentation:
-        name = next(left)
-        run.timings.clear()
-        try:
-            return segment_file(row, name, method, point, folder, run, rules, overwrite)
-        except Exception as error:
-            registry.notify("uadtk_scan_failed", run.say, path=row.image, error=as_error(error, str(row.image)))
-            raise
-
-    yield from each(rows, work, run, "segmenting")
-
-
 def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
     stats = label_stats(components.zyx, score.zyx)
-    centroids_mm = stats.centroid[:, ::-1] @ components.affine[:3, :3].T + components.affine[:3, 3]
+    axes, origin = components.affine[:3, :3].T, components.affine[:3, 3]
     return tuple(
-        Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean)
-        for label, voxels, (x, y, z), peak, mean in zip(
+        Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean, (px, py, pz))
+        for label, voxels, (x, y, z), peak, mean, (px, py, pz) in zip(
             range(1, len(stats.voxels) + 1),
             stats.voxels.tolist(),
-            centroids_mm.tolist(),
+            (stats.centroid[:, ::-1] @ axes + origin).tolist(),
             stats.peak.tolist(),
             stats.mean.tolist(),
+            (_peaks(components, score) @ axes + origin).tolist(),
             strict=True,
         )
     )
 
 
-def source_of_file(row: Row, scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
-    """The input as provenance records it: the file or folder, and the notes and facts of its reader."""
-    source = {"path": str(row.image), "sha256": sha256_of(row.image), "brain_mask": str(row.brain_mask or "")}
-    return {**source, **_remarks(scan, brain_mask)}
+def _peaks(components: Volume, score: ScoreMap) -> NDArray[np.intp]:
+    """Voxel (x, y, z) of the highest score of each component, (n, 3); the first in the file's order among equals."""
+    inside = np.flatnonzero(components.zyx)
+    label, value = components.zyx.reshape(-1)[inside], score.zyx.reshape(-1)[inside]
+    order = np.lexsort((-value, label))  # stable
+    _, first = np.unique(label[order], return_index=True)
+    return np.stack(np.unravel_index(inside[order[first]], components.zyx.shape)[::-1], axis=1)
 
 
-def source_of_array(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
-    """The same for a scan that was given in memory: the digest is of voxels (C order) and affine."""
-    digest = hashlib.sha256(np.ascontiguousarray(scan.voxels).tobytes() + scan.affine.tobytes())
-    return {"path": "in memory", "sha256": digest.hexdigest(), **_remarks(scan, brain_mask)}
-
-
-def source_of(given: Any, scan: Scan, given_mask: Any, brain_mask: Mask | None) -> dict[str, Any]:
-    """Either of the two, for a scan and a mask that were given by their paths or in memory."""
-    mask = (
-        os.fspath(given_mask)
-        if isinstance(given_mask, str | os.PathLike)
-        else "in memory"
-        if brain_mask is not None
-        else ""
-    )
-    if isinstance(given, str | os.PathLike):
-        return source_of_file(Row("", Path(given), Path(mask) if mask else None), scan, brain_mask)
-    return {**source_of_array(scan, brain_mask), "brain_mask": mask}
-
-
-def _remarks(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
-    about_mask = [] if brain_mask is None else [f"brain mask: {note}" for note in brain_mask.notes]
-    remarks = {"notes": [*scan.notes, *about_mask], "facts": dict(scan.facts)}
-    return {key: value for key, value in remarks.items() if value}
+def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dict[str, Any]:
+    """Checkpoint and options as provenance records them: with the input, all that a result depends on."""
+    checkpoint = method.checkpoint
+    return {
+        "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
+        "options": {
+            **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
+            "point": point.to_json(),
+            "rules": {"min_voxels": rules.min_voxels, "min_volume_ml": rules.min_volume_ml},
+            "worst_light": run.worst,
+            "trust": run.trust,
+            "device": run.device,
+        },
+    }
 
 
 def provenance(
@@ -195,6 +168,7 @@ def provenance(
     """Everything needed to reproduce the mask."""
     checkpoint = method.checkpoint
     packages = ("torch", "numpy", "numba", "nibabel", "connected-components-3d")
+    chosen = recipe(method, point, rules, run)
     return {
         "versions": {
             "uadtk": VERSION,
@@ -206,14 +180,8 @@ def provenance(
         "gate": result.gate.to_json(),
         "brain_source": result.scoring.brain_source,
         "decisions": result.scoring.decisions,
-        "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
-        "options": {
-            **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
-            "point": point.to_json(),
-            "min_voxels": rules.smallest(result.mask.voxel_ml, point),
-            "worst_light": run.worst,
-            "device": run.device,
-        },
+        "checkpoint": chosen["checkpoint"],
+        "options": {**chosen["options"], "min_voxels": rules.smallest(result.mask.voxel_ml, point)},
         "seconds": run.timings,
     }
 

@@ -28,7 +28,7 @@ class Options:
         "mean-residual", "Mean of the residuals (paper), or residual of the mean (code)."
     )
     polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the residual.")
-    seed: int = option(0, "Seed of the samples.", ge=0)
+    seed: int = option(0, "Seed of the samples.", ge=0, le=2**32 - 1)
 
 
 class Scorer:

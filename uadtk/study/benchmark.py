@@ -101,7 +101,7 @@ def _measured(
             points[same] = calibrate(checkpoint, point.rows, point.strategy, point.name, run)
         point = points[same]
     gallery = _Gallery(_shown(task.rows))
-    evaluation = evaluate(checkpoint, task.rows, point, run, task.key["grid"], gallery.watch)
+    evaluation = evaluate(checkpoint, task.rows, point, run, task.key["grid"], gallery)
     if gallery.cases:  # before the receipt, which says that all is done
         folder = path.parent.parent
         write_bytes(_picture(folder, task.digest), strip(gallery.cases))
@@ -116,9 +116,11 @@ class _Gallery:
     shown: set[Path]
     cases: list[Case] = field(default_factory=list)
 
-    def watch(self, row: Row, scoring: Scoring, truth: Mask) -> None:
-        if row.image in self.shown:
-            self.cases.append(case(scoring, truth))
+    def look(self, row: Row, scoring: Scoring, truth: Mask) -> Case | None:
+        return case(scoring, truth) if row.image in self.shown else None
+
+    def keep(self, seen: Case) -> None:
+        self.cases.append(seen)
 
 
 def _shown(rows: Cohort) -> set[Path]:

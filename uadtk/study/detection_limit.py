@@ -25,7 +25,7 @@ from uadtk.core.finding import Scoring, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.cohort import Cohort, Distinct, Row, read_row
+from uadtk.io.cohort import Cohort, Distinct, Row, digest_of_scan, read_row
 from uadtk.io.memo import digest_of, remembered, sha256_of, write_memo
 from uadtk.metrics.detection import Planted
 from uadtk.pipeline.admit import warn
@@ -117,18 +117,11 @@ def measure(
     """Scan after scan; None for one that failed, which has been reported. What is in ``folder`` is not done again."""
     distinct, started, fresh = Distinct(), perf_counter(), 0
 
-    def work(row: Row) -> tuple[Measured, bool]:
-        scan, brain_mask = read_row(row, run)
-        distinct.check(row, scan)
-        key = _key(row, method, point, question, run)
-        path = folder / "scans" / f"{digest_of(key)}.json"
-        record = remembered(path, FORMAT, key)
-        if record is not None:
-            return _of(record), False
-        made = _measured(row, scan, brain_mask, method, point, question, run)
-        return _of(write_memo(path, FORMAT, key, asdict(made))), True
+    def check(_: int, row: Row, found: tuple[str, Measured, bool]) -> tuple[Measured, bool]:
+        distinct.check(row, found[0])
+        return found[1:]
 
-    for outcome in each(rows, work, run, "planting"):
+    for outcome in each(rows, _Work(method, point, question, folder), run, "planting", finish=check):
         if outcome.value is None:
             yield None
             continue
@@ -136,6 +129,26 @@ def measure(
         fresh += new
         yield found
         run.say(_progress(found, outcome.place + 1, len(rows), new, perf_counter() - started, fresh))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The digest of a row's scan, what was measured on it, and whether that is new."""
+
+    method: Method
+    point: OperatingPoint
+    question: Question
+    folder: Path
+
+    def __call__(self, _: int, row: Row, run: Run) -> tuple[str, Measured, bool]:
+        scan, brain_mask = read_row(row, run)
+        digest, key = digest_of_scan(scan), _key(row, self.method, self.point, self.question, run)
+        path = self.folder / "scans" / f"{digest_of(key)}.json"
+        record = remembered(path, FORMAT, key)
+        if record is not None:
+            return digest, _of(record), False
+        made = _measured(row, scan, brain_mask, self.method, self.point, self.question, run)
+        return digest, _of(write_memo(path, FORMAT, key, asdict(made))), True
 
 
 def _progress(found: Measured, done: int, of: int, new: bool, seconds: float, fresh: int) -> str:

@@ -11,6 +11,7 @@ from uadtk.checkpoint import SUFFIX
 from uadtk.core.absent import why
 from uadtk.core.errors import DataError
 from uadtk.io.write import write_text
+from uadtk.report.curves import curves_html
 
 
 def log_path(output: Path) -> Path:
@@ -19,6 +20,16 @@ def log_path(output: Path) -> Path:
 
 def write_log(output: Path, records: Sequence[dict[str, Any]]) -> None:
     write_text(log_path(output), "".join(json.dumps(record) + "\n" for record in records))
+
+
+def page_path(log: Path) -> Path:
+    """The page with the curves, beside the log."""
+    return log.with_name(log.name.removesuffix(".log.jsonl") + ".training.html")
+
+
+def draw_log(log: Path, records: Sequence[dict[str, Any]], page: Path) -> None:
+    """Write the curves of a log as a page."""
+    write_text(page, curves_html(log.name.removesuffix(".log.jsonl"), records))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

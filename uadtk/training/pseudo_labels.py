@@ -21,7 +21,7 @@ from uadtk.core.options import option
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Affine, Mask, Scan
-from uadtk.io.cohort import Cohort, Row, output_names, read_row
+from uadtk.io.cohort import Cohort, Row, content_digest, output_names, read_row
 from uadtk.io.memo import digest_of, read_memo, remembered, write_memo
 from uadtk.io.write import staged, write_nifti
 from uadtk.pipeline.each import each, successful
@@ -78,20 +78,10 @@ def label_cohort(
         No scan could be labelled, or nothing is marked in the rows of split ``train``.
     """
     rows = [_unlabelled(row) for row in rows]
-    name_of = dict(zip(map(id, rows), output_names(rows), strict=True))
-    keys = {name_of[id(row)]: _key(row, method, point, trust) for row in rows}
+    keys = {name: _key(row, method, point, trust) for name, row in zip(output_names(rows), rows, strict=True)}
     if not overwrite:
         _refuse_others(folder, keys)
-
-    def work(row: Row) -> tuple[Row, int]:
-        name = name_of[id(row)]
-        masks: dict[str, Any] = {column: folder / f"{name}_{ending}" for column, ending in _MASKS.items()}
-        record = remembered(_record_path(folder, name), FORMAT, keys[name])
-        if record is None or not all(path.exists() for path in masks.values()):
-            record = _label(row, name, method, point, trust, folder, run, keys[name])
-        source = f"teacher-{method.checkpoint.digest[:12]}"
-        return replace(row, **masks, label_source=source), record["lesion_voxels"]
-
+    work = _Work(method, point, trust, folder, tuple(keys.items()))
     found = [outcome.result for outcome in successful(each(rows, work, run, "labelling"), "labelled")]
     labelled = [row for row, _ in found]
     marked = sum(voxels for row, voxels in found if row.split == "train")
@@ -101,6 +91,29 @@ def label_cohort(
             fix="Choose a lower operating point (--point), or ignore less.",
         )
     return labelled
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Labels a row, unless it is labelled by the same recipe: the row with its masks, and the number of lesion voxels.
+
+    ``keys``: output name and key of every row.
+    """
+
+    method: Method
+    point: OperatingPoint
+    trust: Trust
+    folder: Path
+    keys: tuple[tuple[str, dict[str, Any]], ...]
+
+    def __call__(self, place: int, row: Row, run: Run) -> tuple[Row, int]:
+        name, key = self.keys[place]
+        masks: dict[str, Any] = {column: self.folder / f"{name}_{ending}" for column, ending in _MASKS.items()}
+        record = remembered(_record_path(self.folder, name), FORMAT, key)
+        if record is None or not all(path.exists() for path in masks.values()):
+            record = _label(row, name, self.method, self.point, self.trust, self.folder, run, key)
+        source = f"teacher-{self.method.checkpoint.digest[:12]}"
+        return replace(row, **masks, label_source=source), record["lesion_voxels"]
 
 
 def believed(found: Segmentation, trust: Trust, again: NDArray[np.bool_] | None = None) -> tuple[Mask, Mask]:
@@ -151,7 +164,7 @@ def _label(
         "lesion_voxels": int(np.count_nonzero(lesion.voxels)),
         "ignored_voxels": int(np.count_nonzero(ignored.voxels)),
     }
-    with staged(folder, overwrite=True) as stage:
+    with staged(folder, overwrite=True, manifest=_record_path(folder, name).name) as stage:
         for column, volume in volumes.items():
             write_nifti(stage / f"{name}_{_MASKS[column]}", volume)
         return write_memo(_record_path(stage, name), FORMAT, key, content)
@@ -175,7 +188,7 @@ def _unlabelled(row: Row) -> Row:
 def _key(row: Row, method: Method, point: OperatingPoint, trust: Trust) -> dict[str, Any]:
     """Everything that the labels of a scan depend on; not its split."""
     return {
-        "scan": Cohort((replace(row, split=None),), "").digest(),
+        "scan": content_digest(Cohort((replace(row, split=None),), "")),
         "teacher": method.checkpoint.digest,
         "specs": list(map(str, (point.scorer, *point.cleaners))),
         "threshold": point.threshold,

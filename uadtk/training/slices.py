@@ -139,7 +139,7 @@ def load_slices(
     StorageError
         The disk is full.
     """
-    work = _Work(recipe, masked, run, statistics or {})
+    work = _Work(recipe, masked, statistics or {})
     key = {**slices_key(rows, recipe, masked), "gate": [wanted_by(work.statistics), run.worst]}
     folder = cache / digest_of(key)[:16]
     facts = _stored(folder, key)
@@ -149,8 +149,11 @@ def load_slices(
         if any(outcome.error is None for outcome in outcomes):
             facts = None
     if facts is None:
-        with staged(folder, overwrite=True) as stage, storing(cache, "prepared slices", ROOM):
-            facts = write_memo(stage / _FACTS, FORMAT, key, _prepare_all(rows, work, what, stage))
+        with staged(folder, overwrite=True, manifest=_FACTS) as stage, storing(cache, "prepared slices", ROOM):
+            found = _prepare_all(rows, work, run, what, stage)
+            if slices_key(rows, recipe, masked)["images"] != key["images"]:
+                raise DataError("a scan changed while it was prepared", what, "Run the command again.")
+            facts = write_memo(stage / _FACTS, FORMAT, key, found)
     shape = (facts["slices"], recipe.pixels, recipe.pixels)
     image = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
     about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
@@ -195,21 +198,20 @@ class _Work:
 
     recipe: Preparation
     masked: bool
-    run: Run
     statistics: Mapping[str, Any]
 
-    def __call__(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.uint8], Gate]:
-        return _scan_slices(row, self)
+    def __call__(self, _: int, row: Row, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8], Gate]:
+        return _scan_slices(row, self, run)
 
 
-def _prepare_all(rows: Sequence[Row], work: _Work, what: str, folder: Path) -> dict[str, Any]:
+def _prepare_all(rows: Sequence[Row], work: _Work, run: Run, what: str, folder: Path) -> dict[str, Any]:
     """Write the slices scan by scan, with one scan in memory. ``failed``: indices of scans that could not be used."""
     slices, scans, failed, gates = 0, 0, list[int](), list[dict[str, Any]]()
     with ExitStack() as open_files:
         images, masks, about = (
             open_files.enter_context((folder / name).open("wb")) for name in ("image.f32", "masks.u8", "about.i4")
         )
-        for outcome in each(rows, work, work.run, what):
+        for outcome in each(rows, work, run, what):
             if outcome.error is not None:
                 failed.append(outcome.place)
                 continue
@@ -225,8 +227,8 @@ def _prepare_all(rows: Sequence[Row], work: _Work, what: str, folder: Path) -> d
     return {"slices": slices, "scans": scans, "pixels": pixels, "failed": failed, "gates": gates}
 
 
-def _scan_slices(row: Row, work: _Work) -> tuple[NDArray[np.float32], NDArray[np.uint8], Gate]:
-    masked, run, name = work.masked, work.run, str(row.image)
+def _scan_slices(row: Row, work: _Work, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8], Gate]:
+    masked, name = work.masked, str(row.image)
     scan, brain_mask = read_row(row, run)
     prepared, gate = prepare_admitted(scan, brain_mask, work.recipe, work.statistics, run, name)
     warn(gate, name, run)

@@ -28,10 +28,11 @@ def usual_contrast(rows: Sequence[Row], run: Run) -> dict[str, Any]:
         return {"contrasts": dict(named)}
     quiet = replace(run, say=silent, timings={})  # a scan that fails is reported when it is prepared
 
-    def work(row: Row) -> str:
-        scan, brain_mask = read_row(row, quiet)
-        return contrast_of(numbers(scan, find_brain(scan, brain_mask, run.device)[0]))
-
     some = rows[:: max(1, -(-len(rows) // LOOKED_AT))]
-    outcomes = each(some, work, quiet, "looking at the contrast", alone=False)
+    outcomes = each(some, _contrast, quiet, "looking at the contrast", alone=False)
     return {"contrasts": dict(Counter(outcome.result for outcome in outcomes if outcome.error is None))}
+
+
+def _contrast(_: int, row: Row, run: Run) -> str:
+    scan, brain_mask = read_row(row, run)
+    return contrast_of(numbers(scan, find_brain(scan, brain_mask, run.device)[0]))

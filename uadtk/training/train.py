@@ -30,10 +30,11 @@ from uadtk.io.cohort import Cohort, refuse_copies
 from uadtk.networks.augment import augmented
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
+from uadtk.pipeline.run import duration
 from uadtk.preparation.gate import statistics_of
 from uadtk.training.batches import steps_of_epoch
 from uadtk.training.contamination import inliers, pushing_apart, trimmed
-from uadtk.training.logs import write_log
+from uadtk.training.logs import draw_log, log_path, page_path, write_log
 from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
 from uadtk.training.parallel import World, joined
 from uadtk.training.resume import State, forget, load_state, save_state, state_path
@@ -67,7 +68,7 @@ class Schedule:
     )
     discriminate: float = option(0.0, "Weight of discriminative reconstruction (Xia et al.: 0.1); 0 is off.", ge=0)
     trust: int = option(5, "Epochs before trimming or discriminating: errors of an untrained model mean nothing.", ge=0)
-    seed: int = option(0, "Decides weights, order and noise.", ge=0)
+    seed: int = option(0, "Decides weights, order and noise.", ge=0, le=2**32 - 1)
 
 
 def train(
@@ -150,7 +151,8 @@ def _train(
         if world.leads:
             save_state(output, plan, model, optimisers, state)
             write_log(output, state.log)
-            run.say(_line(record, state))
+            draw_log(log_path(output), state.log, page_path(log_path(output)))
+            run.say(f"{_line(record, state)}  {_left(state, schedule)}")
             registry.notify("uadtk_epoch_done", run.say, record=record)
 
     finished = not optimisers or _finished(state, schedule)
@@ -348,6 +350,13 @@ def _averaged(state: State, model: nn.Module, schedule: Schedule) -> State:
         name: was.lerp(now[name], 1 / n) if was.is_floating_point() else now[name] for name, was in state.mean.items()
     }
     return replace(state, mean=mean)
+
+
+def _left(state: State, schedule: Schedule) -> str:
+    """The time that all epochs would take; a training without progress for ``patience`` epochs ends before."""
+    recent = [record["seconds"] for record in state.log[-5:]]
+    left_s = (schedule.epochs - len(state.log)) * sum(recent) / len(recent)
+    return f"at most {duration(left_s)} left" if left_s else "last epoch"
 
 
 def _line(record: dict[str, Any], state: State) -> str:

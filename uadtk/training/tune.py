@@ -9,10 +9,8 @@ AUPRC, averaged over the sizes. The mean score of the healthy pixels is reported
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from uadtk.core.model import Batch
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.io.cohort import Cohort
+from uadtk.io.write import scratch
 from uadtk.kernels import average_precision
 from uadtk.pipeline.score import SLICES_AT_ONCE, build_method
 from uadtk.training.slices import load_slices
@@ -74,10 +73,9 @@ def outcomes_by_weight(
         raise UsageError("no weight to try", "--weights")
     spec = restoration_spec(checkpoint.scorer)
     method = build_method(replace(checkpoint, scorer=spec), run)
-    with tempfile.TemporaryDirectory(prefix="uadtk-") as folder:
-        healthy = load_slices(
-            list(cohort), checkpoint.preparation, False, run, "healthy scans", Path(folder), checkpoint.statistics
-        )
+    with scratch() as folder:
+        statistics = checkpoint.statistics
+        healthy = load_slices(list(cohort), checkpoint.preparation, False, run, "healthy scans", folder, statistics)
         rows = np.unique(np.linspace(0, len(healthy), min(slices, len(healthy)) + 2)[1:-1].astype(np.intp))
         batch = healthy.batch(rows, run.device)
     radii = [mm / checkpoint.preparation.pixel_mm for mm in RADII_MM]

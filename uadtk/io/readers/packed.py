@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import zlib
 from importlib import import_module
 from pathlib import Path
@@ -12,33 +11,45 @@ from typing import Any
 from uadtk.core.errors import BackendError, DataError
 
 AGAIN = "Copy or download the file again."
+MOST = 1 << 33  # bytes of an image: 1024^3 voxels in double precision
 _BLOCK = 1_000_000  # more than the largest of bzip2
 _GZIP, _BZIP2, _ZSTD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
 
 
-def unpacked(path: Path) -> bytes:
+def unpacked(path: Path, most: int = MOST) -> bytes:
     """The whole file, unpacked if it is packed, whatever its name says.
 
     Raises
     ------
     DataError
-        Cut short or damaged.
+        Cut short or damaged, or more than ``most`` bytes: a few packed megabytes may stand for a terabyte.
     BackendError
         Packed with zstd, and no library for it is installed.
     """
+    if path.stat().st_size > most:
+        raise _too_large(most)
     content = path.read_bytes()
+    if not content.startswith((_GZIP, _BZIP2, _ZSTD)):
+        return content
+    damage, name = _damage(content), _name(content)
+    parts, size = list[bytes](), 0
     try:
-        if content.startswith(_GZIP):
-            return gzip.decompress(content)
-        if content.startswith(_BZIP2):
-            return _ended(bz2.decompress, content)
-        if content.startswith(_ZSTD):
-            return _ended(_zstd().decompress, content)
-    except EOFError as error:
-        raise DataError("is cut short: the compressed data ends too early", fix=AGAIN) from error
-    except _damage(content) as error:
-        raise DataError(f"has damaged {_name(content)} data", fix=AGAIN) from error
-    return content
+        while content:  # of several packed one after the other
+            unpacker = _unpacker(content)
+            parts.append(unpacker.decompress(content, most - size + 1))
+            size += len(parts[-1])
+            if size > most:
+                raise _too_large(most)
+            if not unpacker.eof:
+                raise DataError("is cut short: the compressed data ends too early", fix=AGAIN)
+            content = unpacker.unused_data.lstrip(b"\0")
+    except damage as error:
+        raise DataError(f"has damaged {name} data", fix=AGAIN) from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(most: int) -> DataError:
+    return DataError(f"holds more than the {most / 1e6:.0f} MB that it can need", fix=AGAIN)
 
 
 def is_packed(path: Path) -> bool:
@@ -66,17 +77,6 @@ def first_bytes(path: Path, count: int) -> bytes:
     if len(found) < count and not unpacker.eof:
         raise DataError("is cut short: the compressed data ends within the header", fix=AGAIN)
     return found[:count]
-
-
-def _ended(decompress: Any, content: bytes) -> bytes:
-    """bz2 and zstd report data that ends too early as other errors."""
-    try:
-        whole: bytes = decompress(content)
-    except Exception as error:
-        if any(word in str(error).lower() for word in ("end-of-stream", "truncated", "incomplete", "ended before")):
-            raise EOFError(str(error)) from error
-        raise
-    return whole
 
 
 def _unpacker(start: bytes) -> Any:

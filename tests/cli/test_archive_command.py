@@ -1,0 +1,131 @@
+"""`uadtk segment` over an archive: several processes, parts of a cohort, events for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import call
+from uadtk.io.results import read_folder
+
+pytestmark = pytest.mark.slow
+TIMED = ("_provenance.json", "_report.html")  # they hold seconds
+
+
+@pytest.fixture(scope="module")
+def serial(weighted: Path, small_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process writes."""
+    out = tmp_path_factory.mktemp("serial")
+    done = call("segment", small_cohort, "--model", weighted, "-o", out, "--threads", 1)
+    assert done.code == 0, done
+    return out
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Every file but those that hold seconds or the folder's name."""
+    paths = [path for path in folder.iterdir() if not path.name.endswith((*TIMED, "summary.tsv"))]
+    assert not [path for path in paths if path.name.startswith(".")]
+    return {path.name: path.read_bytes() for path in paths if "_shard-" not in path.name}
+
+
+def command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """The real command, in a process group of its own."""
+    words = [sys.executable, "-m", "uadtk", *map(str, arguments)]
+    return subprocess.Popen(words, text=True, start_new_session=True, **options)
+
+
+def test_two_processes_write_the_same_bits(weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path) -> None:
+    done = call("segment", small_cohort, "--model", weighted, "-o", tmp_path, "--threads", 2, "--jobs", 2)
+    assert done.code == 0, done
+    assert results(tmp_path) == results(serial)
+    assert done.out.replace(str(tmp_path), str(serial)) == (serial / "summary.tsv").read_text()
+
+
+def test_shards_make_one_folder(weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path) -> None:
+    for shard in ("2/2", "1/2"):
+        done = call("segment", small_cohort, "--model", weighted, "-o", tmp_path, "--threads", 1, "--shard", shard)
+        assert done.code == 0, done
+    assert results(tmp_path) == results(serial)
+    parts = [(tmp_path / f"summary_shard-{i}-of-2.tsv").read_text().splitlines()[1:] for i in (1, 2)]
+    assert [[line.split("\t")[0] for line in part] for part in parts] == [["s0", "s2", "s4"], ["s1", "s3"]]
+    assert [state.status for state in read_folder(tmp_path)] == ["done"] * 5
+    for shard in ("0/2", "3/2", "1", "1/0", "-1/2", "1/2/3"):
+        call("segment", small_cohort, "-o", tmp_path, f"--shard={shard}").refused(2, "--shard")
+
+
+def test_events(weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path) -> None:
+    shutil.copytree(serial, tmp_path / "out")
+    for path in (tmp_path / "out").glob("s1_*"):
+        path.unlink()
+    table = tmp_path / "cohort.tsv"
+    images = {**{f"s{i}": small_cohort.parent / f"s{i}.nii.gz" for i in range(2)}, "gone": tmp_path / "gone.nii.gz"}
+    table.write_text("subject\timage\n" + "".join(f"{name}\t{path}\n" for name, path in images.items()))
+    done = call("segment", table, "--model", weighted, "-o", tmp_path / "out", "--threads", 1, "--json")
+    assert done.code == 1
+    events = [json.loads(line) for line in done.out.splitlines()]
+    kinds = [(event["event"], event.get("name")) for event in events]
+    assert kinds == [
+        *(("started", "s0"), ("done", "s0"), ("started", "s1"), ("done", "s1")),
+        *(("started", "gone"), ("failed", "gone"), ("finished", None)),
+    ]
+    before, again, failed, end = events[1], events[3], events[5], events[6]
+    assert (before["before"], again["before"]) == (True, False)
+    assert {"seconds", "findings", "volume_ml", "light", "report", "image"} <= set(again)
+    assert again["seconds"] > 0
+    assert (failed["exit_code"], failed["kind"]) == (3, "DataError")
+    assert (end["done"], end["failed"], end["before"], end["scans"]) == (1, 1, 1, 3)
+
+
+def test_quiet_prints_failures_alone(weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path) -> None:
+    shutil.copytree(serial, tmp_path / "out")
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"no image")
+    quiet = ("--model", weighted, "-o", tmp_path / "out", "--threads", 1, "--quiet")
+    done = call("segment", small_cohort, *quiet)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    done = call("segment", small_cohort.parent / "s0.nii.gz", bad, *quiet)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.startswith(f"bad: failed: {bad}: ")
+    call("segment", small_cohort, *quiet, "--json").refused(2, "--json, --quiet")
+
+
+@pytest.mark.parametrize(
+    ("number", "options"), [(signal.SIGTERM, ()), (signal.SIGHUP, ("--jobs", 2)), (signal.SIGKILL, ("--jobs", 2))]
+)
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(
+    weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path, number: signal.Signals, options: tuple[Any, ...]
+) -> None:
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    arguments = ("segment", small_cohort, "--model", weighted, "-o", out, "--threads", 1)
+    process = command(*arguments, *options, env={**os.environ, "TMPDIR": str(scratch)}, stderr=subprocess.PIPE)
+    while not list(out.glob("*_provenance.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    if number != signal.SIGKILL:
+        assert err.splitlines()[-1] == "uadtk: interrupted"
+        assert not list(out.glob(".uadtk-*"))
+    assert not list(scratch.glob(".uadtk-*"))
+    done = call(*arguments)
+    assert done.code == 0, done
+    assert results_but_stages(out) == results(serial)
+    assert (out / "summary.tsv").read_text().replace(str(out), str(serial)) == (serial / "summary.tsv").read_text()
+
+
+def results_but_stages(folder: Path) -> dict[str, bytes]:
+    """A stage of a killed process is removed when it is older than some seconds."""
+    for stage in folder.glob(".uadtk-*"):
+        shutil.rmtree(stage)
+    return results(folder)

@@ -1,0 +1,137 @@
+"""What a folder of segmentations holds, read from its manifests: complete, failed, unfinished, changed, hostile."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uadtk.io.results import HEADER, altered, files_of, former_files, read_folder, read_scan, summary_table
+from uadtk.io.write import UNFINISHED, staged, write_json, write_text
+
+MASK, REPORT = "label-lesion_mask.nii.gz", "report.html"
+
+
+def store(folder: Path, name: str, text: str = "x", suffixes: Iterable[str] = (MASK, REPORT), **more: Any) -> None:
+    """A set as ``write_outputs`` writes it, with short files."""
+    with staged(folder, True, f"{name}_provenance.json", former_files(folder, name)) as stage:
+        for suffix in suffixes:
+            write_text(stage / f"{name}_{suffix}", text)
+        record = {
+            "versions": {"uadtk": "1"},
+            "input": {"path": f"raw/{name}.nii.gz"},
+            "gate": {"light": "amber"},
+            "found": {"findings": 2, "volume_ml": 1.5},
+            "files": files_of(stage),
+        }
+        write_json(stage / f"{name}_provenance.json", {**record, **more})
+
+
+def test_a_complete_set(tmp_path: Path) -> None:
+    store(tmp_path, "sub-01", suffixes=(MASK, REPORT, "desc-std_statmap.nii.gz"))
+    (state,) = read_folder(tmp_path)
+    assert (state.name, state.status, state.light, state.findings, state.volume_ml) == (
+        "sub-01",
+        "done",
+        "amber",
+        2,
+        1.5,
+    )
+    assert state.image == "raw/sub-01.nii.gz"
+    assert set(state.files) == {"mask", "report", "std", "provenance"}
+    assert state.files["mask"] == tmp_path / f"sub-01_{MASK}"
+    assert altered(state) == []
+    assert summary_table([state]) == f"{HEADER}\nsub-01\tdone\t2\t1.500\t{tmp_path}/sub-01_report.html\tamber\n"
+
+
+def test_a_file_that_is_missing_or_was_changed_is_not_trusted(tmp_path: Path) -> None:
+    store(tmp_path, "s")
+    (tmp_path / f"s_{MASK}").write_text("y")
+    assert altered(read_scan(tmp_path, "s")) == [f"s_{MASK}"]
+    (tmp_path / f"s_{MASK}").write_text("longer")
+    changed = read_scan(tmp_path, "s")
+    assert (changed.status, changed.files) == ("unfinished", {})
+    assert changed.error == f"s_{MASK} was changed after uadtk wrote it"
+    (tmp_path / f"s_{MASK}").unlink()
+    assert read_scan(tmp_path, "s").error == f"lacks s_{MASK}"
+
+
+def test_a_failure_stands_until_the_scan_succeeds(tmp_path: Path) -> None:
+    write_json(
+        tmp_path / "s_failure.json", {"input": {"path": "s.nii"}, "error": "s.nii: is cut short", "light": "red"}
+    )
+    (state,) = read_folder(tmp_path)
+    assert (state.status, state.error, state.light, state.image) == ("failed", "s.nii: is cut short", "red", "s.nii")
+    assert state.row() == "s\tfailed\t\t\ts.nii: is cut short\tred"
+    store(tmp_path, "s")
+    assert read_scan(tmp_path, "s").status == "done"
+    assert not (tmp_path / "s_failure.json").exists()
+
+
+def test_files_that_only_the_former_set_had_are_removed_with_it(tmp_path: Path) -> None:
+    store(tmp_path, "s", suffixes=(MASK, "desc-pseudohealthy_FLAIR.nii.gz"))
+    (tmp_path / "s_notes.txt").write_text("mine")
+    store(tmp_path, "s", suffixes=(MASK,))
+    assert {path.name for path in tmp_path.iterdir()} == {f"s_{MASK}", "s_notes.txt", "s_provenance.json"}
+
+
+@pytest.mark.parametrize("hostile", ["../../victim", "/etc/victim", "other_report.html", ".."])
+def test_a_manifest_cannot_have_files_of_others_removed(tmp_path: Path, hostile: str) -> None:
+    out = tmp_path / "a" / "out"
+    out.mkdir(parents=True)
+    (out / "s_provenance.json").write_text(json.dumps({UNFINISHED: [hostile], "files": {hostile: {}}}))
+    assert former_files(out, "s") == [out / "s_failure.json", out / "s_provenance.json"]
+
+
+@pytest.mark.parametrize(
+    "record", [[], {"files": 3}, {"files": {"s_a": 3}}, {"found": {"volume_ml": "x"}}, {UNFINISHED: 1}]
+)
+def test_a_record_that_is_nonsense_is_an_unfinished_scan_and_no_error(tmp_path: Path, record: Any) -> None:
+    (tmp_path / "s_a").touch()
+    (tmp_path / "s_provenance.json").write_text(json.dumps(record))
+    states = read_folder(tmp_path)
+    assert [state.status for state in states] == (["unfinished"] if record else [])
+
+
+def test_no_folder_no_scans(tmp_path: Path) -> None:
+    assert read_folder(tmp_path / "gone") == []
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from uadtk.io.write import staged, write_text
+moves, replace = iter(range(100)), Path.replace
+def dying(self, target):
+    if next(moves) == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    return replace(self, target)
+Path.replace = dying
+folder = Path(sys.argv[1])
+with staged(folder, True, "s_provenance.json") as stage:
+    for name in ("s_a", "s_b", "s_provenance.json"):
+        (stage / name).write_text('{"files": {"s_a": {"bytes": 60}, "s_b": {"bytes": 60}}}'.ljust(60))
+"""
+
+
+@pytest.mark.parametrize("moves", range(5))
+def test_a_kill_between_two_moves_never_leaves_a_mixture_that_is_trusted(tmp_path: Path, moves: int) -> None:
+    store(tmp_path, "s", "old", suffixes=("a", "b"))
+    done = subprocess.run([sys.executable, "-c", _KILLED, tmp_path, str(moves)], check=False)
+    assert done.returncode == (-signal.SIGKILL if moves < 4 else 0)
+    state = read_scan(tmp_path, "s")
+    texts = {(tmp_path / f"s_{name}").read_text()[:3] for name in "ab"}
+    if state.status == "done":
+        assert len(texts) == 1
+    else:
+        assert state.error == "was interrupted while its files were moved into place"
+        assert {path.name for path in former_files(tmp_path, "s")} >= {"s_a", "s_b", "s_provenance.json"}
+    assert (state.status == "done") == (moves in (0, 4))
+    store(tmp_path, "s", "new", suffixes=("a", "b"))
+    assert read_scan(tmp_path, "s").status == "done"

@@ -1,0 +1,30 @@
+"""Compile all kernels now, so that no run has to: for images of containers and for shared installations."""
+
+from __future__ import annotations
+
+
+def warm() -> None:
+    """Compile all kernels now, so that no run has to: for images of containers and for shared installations.
+
+    They are stored in NUMBA_CACHE_DIR, beside the package, or in your cache; uadtk doctor shows where. A read-only
+    container runs as any user if this was run when its image was built. It segments the shipped phantom, in memory.
+    """
+    import time
+
+    from uadtk import interface
+    from uadtk.core.errors import UsageError
+    from uadtk.kernels import average_precision, best_dice
+    from uadtk.kernels._cache import ADVICE, cache_folder
+    from uadtk.phantom.shipped import shipped
+
+    folder = cache_folder()
+    if folder is None:
+        raise UsageError("no folder for compiled kernels is writable", fix=f"{ADVICE[0].upper()}{ADVICE[1:]}.")
+    start = time.monotonic()
+    phantom = shipped()
+    found = interface.open("scalespace").segment(phantom.scan)
+    inside = found.brain.voxels
+    truth = phantom.lesion.voxels[inside]
+    average_precision(found.score.voxels[inside], truth)
+    best_dice(found.score.voxels[inside], truth)
+    print(f"kernels are stored in {folder} ({time.monotonic() - start:.0f} s)")

@@ -1,0 +1,55 @@
+"""Segment what arrives in a folder: scans and DICOM series, each once, as soon as it is complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from uadtk.cli._options import DEFAULT_MODEL, Device, Model, Threads
+
+
+def watch(
+    incoming: Annotated[Path, typer.Argument(help="Folder that scans are copied into: files, or a folder per series.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
+    model: Model = DEFAULT_MODEL,
+    point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
+    settle: Annotated[
+        float, typer.Option(min=0.1, max=86400, help="Seconds without a change after which a scan is complete.")
+    ] = 10.0,
+    once: Annotated[bool, typer.Option("--once", help="Stop when all that is there now is done.")] = False,
+    form: Annotated[Literal["table", "json", "quiet"], typer.Option(help="What is printed.")] = "table",
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Segment what arrives in a folder: scans and DICOM series, each once, as soon as it is complete.
+
+    Complete is a file or folder that has not changed for --settle seconds. What is done is known from the output folder
+    alone, so the command may be stopped and started at any time, and a machine may fail: the next start goes on. A scan
+    that fails is tried again when it changes, or at the next start.
+    """
+    from uadtk import interface
+    from uadtk.cli._reporter import Reporter
+    from uadtk.core.errors import UsageError
+    from uadtk.io.cohort import output_names
+    from uadtk.io.results import Summary, failed
+    from uadtk.pipeline.archive import segment_cohort
+    from uadtk.pipeline.segment import Rules
+    from uadtk.pipeline.watch import arrivals
+
+    if not incoming.is_dir():
+        raise UsageError("no such folder", str(incoming), "Create it first.")
+    opened = interface.open(model, device=device, threads=threads)
+    chosen = opened.checkpoint.point(point)
+    reporter, summary = Reporter(opened.run, [], form), Summary(output / "summary.tsv", [])
+    for rows in arrivals(incoming, settle, once, opened.run):
+        names = reporter.names = output_names(rows)
+        for outcome in segment_cohort(
+            rows, names, opened.method, chosen, output, opened.run, Rules(), overwrite=False, alone=False
+        ):
+            state = outcome.value or failed(output, names[outcome.place], outcome.error)
+            reporter.ended(state, outcome.error)
+            summary.add(state)
+        summary.write()
+    reporter.finished()

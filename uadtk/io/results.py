@@ -1,0 +1,247 @@
+"""A folder of segmentations, as its manifests describe it: which scans are done, which failed, and why.
+
+The files of a scan are one set. Its manifest, ``<name>_provenance.json``, is written last and names every file of the
+set with size and SHA-256; a set is replaced only behind a manifest that says so (``uadtk.io.write.staged``). So after a
+kill at any moment a reader sees the old set, the new one, or an unfinished one, and never a mixture. A scan that could
+not be segmented leaves ``<name>_failure.json`` instead, until it succeeds.
+
+``summary.tsv``, the cohort page and the decision which scans a repeated command still has to do all come from
+:func:`read_scan` and :func:`read_folder`. Trust no file of a folder that ``ScanState.files`` does not name::
+
+    for scan in read_folder(Path("out")):
+        print(scan.name, scan.status, scan.light, scan.findings, scan.volume_ml, scan.error)
+        if scan.status == "done":
+            show(scan.files["mask"], scan.files["report"], scan.provenance["gate"]["reasons"])
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from uadtk.core.errors import GateError, UadtkError
+from uadtk.core.text import shown
+from uadtk.io.masks import read_json
+from uadtk.io.memo import sha256_of
+from uadtk.io.write import UNFINISHED, staged, write_text
+
+FILES = {
+    "mask": "label-lesion_mask.nii.gz",
+    "score": "desc-anomaly_statmap.nii.gz",
+    "reconstruction": "desc-pseudohealthy_FLAIR.nii.gz",
+    "components": "label-lesion_dseg.nii.gz",
+    "brain": "desc-brain_mask.nii.gz",
+    "findings_json": "findings.json",
+    "findings_tsv": "findings.tsv",
+    "provenance": "provenance.json",
+    "report": "report.html",
+    "thumbnail": "thumbnail.png",
+}
+MANIFEST, FAILURE = "provenance.json", "failure.json"
+HEADER = "name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"
+
+Status = Literal["done", "failed", "unfinished"]
+
+
+@dataclass(frozen=True)
+class ScanState:
+    """What a folder holds of one scan.
+
+    Attributes
+    ----------
+    status
+        ``done``: the set is complete, and every file has the size that the manifest names. ``failed``: the last try did
+        not succeed; an older result, if there is one, is still in ``files``. ``unfinished``: the process was killed
+        while the set was moved into place, or files of it are missing or were changed; the same command repairs it.
+    image
+        Path of the scan as the command named it.
+    light
+        Of the gate: green, amber or red; empty if a failure came before the gate.
+    findings, volume_ml
+        Number and total of the findings of a scan that is done.
+    error
+        Why it is not done, on one line.
+    files
+        The files to trust, by ``mask``, ``score``, ``report`` and the other keys of ``FILES`` or names of maps.
+    provenance
+        Content of the manifest; empty if there is none.
+    failure
+        Content of the record of a failure; empty if there is none.
+    before
+        It was done before the run that asked for it, and was not done again.
+    """
+
+    folder: Path
+    name: str
+    status: Status
+    image: str = ""
+    light: str = ""
+    findings: int = 0
+    volume_ml: float = 0.0
+    error: str = ""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    failure: Mapping[str, Any] = field(default_factory=dict)
+    before: bool = False
+
+    def row(self) -> str:
+        """Its line of ``summary.tsv``."""
+        if self.status != "done":
+            return f"{self.name}\t{self.status}\t\t\t{self.error}\t{self.light}"
+        report = shown(str(self.files.get("report", "")))
+        return f"{self.name}\t{self.status}\t{self.findings}\t{self.volume_ml:.3f}\t{report}\t{self.light}"
+
+
+def output_paths(folder: Path, name: str, maps: Sequence[str] = ()) -> dict[str, Path]:
+    """Where each output goes: ``<folder>/<name>_<suffix>``; further maps of a scorer become ``desc-<map>_statmap``."""
+    extra = {key: f"desc-{key}_statmap.nii.gz" for key in maps if key not in FILES}
+    return {key: folder / f"{name}_{suffix}" for key, suffix in {**FILES, **extra}.items()}
+
+
+def read_folder(folder: Path) -> list[ScanState]:
+    """Every scan of which the folder holds a manifest or a failure, sorted by name. A folder that is not there: none.
+
+    Sizes are compared, contents are not: :func:`altered` does that.
+    """
+    names = {path.name.removesuffix(f"_{end}") for end in (MANIFEST, FAILURE) for path in folder.glob(f"*_{end}")}
+    states = (read_scan(folder, name) for name in sorted(names))
+    return [state for state in states if state is not None]
+
+
+def read_scan(folder: Path, name: str) -> ScanState | None:
+    """The state of one scan; None if the folder has neither manifest nor failure of it."""
+    manifest = read_json(folder / f"{name}_{MANIFEST}")
+    failure = read_json(folder / f"{name}_{FAILURE}")
+    if not manifest and not failure:
+        return None
+    files, wrong = _files(folder, name, manifest)
+    found = _mapping(manifest, "found")
+    source = _mapping(manifest, "input") or _mapping(failure, "input")
+    if failure:
+        status: Status = "failed"
+        light, error = str(failure.get("light", "")), shown(str(failure.get("error", "")))
+    else:
+        status, error = ("unfinished", wrong) if wrong else ("done", "")
+        light = str(_mapping(manifest, "gate").get("light", ""))
+    return ScanState(
+        folder=folder,
+        name=name,
+        status=status,
+        image=str(source.get("path", "")),
+        light=light,
+        findings=int(_number(found, "findings")),
+        volume_ml=_number(found, "volume_ml"),
+        error=error,
+        files={} if wrong else files,
+        provenance=manifest,
+        failure=failure,
+    )
+
+
+def files_of(stage: Path) -> dict[str, Any]:
+    """The entry ``files`` of a manifest: size and digest of each file of a staged set."""
+    return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(stage.iterdir())}
+
+
+def former_files(folder: Path, name: str) -> list[Path]:
+    """Files that belong to the former set of a scan, or to a set that was left unfinished, and its record of failure.
+
+    Other files of the same names may be somebody's own.
+    """
+    manifest = read_json(folder / f"{name}_{MANIFEST}")
+    named = [*_mapping(manifest, "files"), *_list(manifest, UNFINISHED)]
+    if not named and "uadtk" in _mapping(manifest, "versions"):  # of an older version, which listed none
+        named = [path.name for path in output_paths(folder, name).values()]
+    own = {Path(file).name for file in named if isinstance(file, str)} | ({f"{name}_{MANIFEST}"} if named else set())
+    return [folder / file for file in sorted({*own, f"{name}_{FAILURE}"}) if file.startswith(f"{name}_")]
+
+
+def altered(state: ScanState) -> list[str]:
+    """Files of a set that are there with another content than the manifest names; reads all of them."""
+    named = _mapping(state.provenance, "files").items()
+    there = [(state.folder / Path(name).name, facts) for name, facts in named if isinstance(facts, dict)]
+    return [path.name for path, facts in there if path.is_file() and sha256_of(path) != facts.get("sha256")]
+
+
+def summary_table(states: Iterable[ScanState]) -> str:
+    """``summary.tsv`` of these scans."""
+    return "\n".join([HEADER, *(state.row() for state in states)]) + "\n"
+
+
+def failed(folder: Path, name: str, error: UadtkError | None) -> ScanState:
+    """The state of a scan whose last try ended with ``error``."""
+    light = error.light if isinstance(error, GateError) else ""
+    return ScanState(folder, name, "failed", light=light, error=error.one_line() if error else "")
+
+
+class Summary:
+    """``summary.tsv`` of a folder while its scans ``names`` are being done: theirs first, then all others it holds.
+
+    It is written again as scans are added, as often as that costs little, and by ``write``.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], whole: bool = True) -> None:
+        """``whole``: with everything that the folder holds; else with ``names`` alone."""
+        self.path, self.names = path, names
+        self._states = {state.name: state for state in (read_folder(path.parent) if whole else ())}
+        self._due = 0.0
+
+    def add(self, state: ScanState) -> None:
+        self._states[state.name] = state
+        if time.monotonic() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        own = [self._states[name] for name in self.names if name in self._states]
+        others = sorted(self._states.keys() - set(self.names))
+        start = time.monotonic()
+        with staged(self.path.parent, overwrite=True) as stage:
+            write_text(stage / self.path.name, summary_table([*own, *(self._states[name] for name in others)]))
+        end = time.monotonic()
+        self._due = end + 20 * (end - start)
+
+
+def _files(folder: Path, name: str, manifest: Mapping[str, Any]) -> tuple[dict[str, Path], str]:
+    """The set's files by key; and what is wrong with the set, empty if nothing is."""
+    if not manifest:
+        return {}, ""
+    if UNFINISHED in manifest:
+        return {}, "was interrupted while its files were moved into place"
+    named = _mapping(manifest, "files")
+    if not named:
+        return {}, "has no list of its files: written by an older uadtk, or not by uadtk"
+    found = {}
+    for file, facts in named.items():
+        path = folder / Path(file).name
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return {}, f"lacks {shown(path.name)}"
+        if not isinstance(facts, dict) or size != facts.get("bytes"):
+            return {}, f"{shown(path.name)} was changed after uadtk wrote it"
+        found[_key(path.name.removeprefix(f"{name}_"))] = path
+    return {**found, "provenance": folder / f"{name}_{MANIFEST}"}, ""
+
+
+def _key(suffix: str) -> str:
+    """``mask`` for ``label-lesion_mask.nii.gz``, the name of the map for one of a scorer's own."""
+    known = {file: key for key, file in FILES.items()}
+    return known.get(suffix, suffix.removeprefix("desc-").partition("_")[0])
+
+
+def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(record: Mapping[str, Any], key: str) -> float:
+    value = record.get(key)
+    return float(value) if isinstance(value, int | float) and abs(value) < 2**53 else 0.0
+
+
+def _list(record: Mapping[str, Any], key: str) -> list[Any]:
+    value = record.get(key)
+    return value if isinstance(value, list) else []

@@ -1,0 +1,115 @@
+"""Scans done by the workers of a Dask cluster (``--cluster``), bit for bit as by one process with one thread.
+
+The work, and with it the checkpoint, is sent to a worker once. Scans and outputs must be at the same paths everywhere.
+A worker that dies costs its scan another try; if workers die of it as often as the scheduler allows, the scan has
+failed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from uadtk.core.errors import BackendError, UadtkError
+from uadtk.core.machine import share_threads, usable_cores
+from uadtk.core.run import Run
+from uadtk.io.cohort import Row
+from uadtk.pipeline.workers import attempt
+
+LOCAL = "local"
+RETRIES = 2
+_AHEAD = 4  # scans per worker that may be done before their turn
+_WAIT_S = 30
+_one_scan = threading.Lock()  # of a process at a time: kernels are parallel themselves
+
+
+@contextmanager
+def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[int], Any]]:
+    """``result(place)`` for the places of ``rows`` in order: what ``work`` returns, or raises, for that row.
+
+    Raises
+    ------
+    BackendError
+        Dask is not installed, or no scheduler or no worker answers.
+    """
+    with ExitStack() as stack:
+        client = stack.enter_context(_client(run))
+        try:
+            client.wait_for_workers(1, timeout=_WAIT_S)
+        except Exception as error:  # TimeoutError of several kinds
+            raise BackendError("has no workers", f"--cluster {run.cluster}", "Start dask worker.") from error
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            held = client.submit(_received, pickle.dumps(work), pure=False)
+        settings = (run.device, run.seed, run.trust, run.worst)
+        futures: dict[int, Any] = {}
+
+        def result(place: int) -> Any:
+            workers = max(1, len(client.scheduler_info()["workers"]))
+            for following in range(place, min(len(rows), place + _AHEAD * workers)):
+                if following not in futures and following >= place:
+                    run.begun(following)
+                    futures[following] = client.submit(
+                        _scan, held, following, rows[following], settings, pure=False, retries=RETRIES
+                    )
+            try:
+                value, said = futures[place].result()
+            except Exception as error:
+                raise _told(error, rows[place]) from error
+            futures[place] = None  # done; its value is let go
+            for line in said:
+                run.say(line)
+            if isinstance(value, Exception):
+                raise value
+            return value
+
+        yield result
+
+
+@contextmanager
+def _client(run: Run) -> Iterator[Any]:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        fix = 'pip install "uadtk[cluster]"'
+        raise BackendError("needs Dask, which is not installed", "--cluster", fix) from None
+    with ExitStack() as stack:
+        if run.cluster == LOCAL:
+            jobs = run.jobs if run.jobs > 1 else usable_cores()
+            address: Any = stack.enter_context(
+                LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None)
+            )
+        else:
+            address = run.cluster
+        try:
+            client = stack.enter_context(Client(address, timeout=_WAIT_S, set_as_default=False))
+        except (OSError, ValueError) as error:
+            what = f"no scheduler answers ({error})"
+            raise BackendError(what, f"--cluster {run.cluster}", "Start dask scheduler, or use 'local'.") from error
+        yield client
+
+
+def _received(packed: bytes) -> Any:
+    """The work, built on a worker, where it stays."""
+    share_threads(1)
+    return pickle.loads(packed)
+
+
+def _scan(work: Any, place: int, row: Row, settings: tuple[Any, ...]) -> tuple[Any, list[str]]:
+    said: list[str] = []
+    device, seed, trust, worst = settings
+    with _one_scan:
+        share_threads(1)
+        return attempt(work, place, row, Run(device, seed, said.append, trust=trust, worst=worst)), said
+
+
+def _told(error: Exception, row: Row) -> UadtkError:
+    """An error of Dask as one of the scan, or of the run."""
+    name = type(error).__name__
+    if name == "KilledWorker":
+        return UadtkError("the workers that did it died", str(row.image), "Is there enough memory on the workers?")
+    return BackendError(f"the cluster failed ({name}: {error})", "--cluster")

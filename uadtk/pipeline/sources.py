@@ -1,0 +1,88 @@
+"""What provenance says of an input, and that its files are the ones that were read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uadtk.core.absent import absence
+from uadtk.core.errors import DataError
+from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.io.cohort import Row, output_name, output_names, read_cohort
+from uadtk.io.memo import sha256_of
+from uadtk.io.read import located
+
+IN_MEMORY = "in memory"
+
+
+@contextmanager
+def source_of_row(row: Row) -> Iterator[dict[str, Any]]:
+    """The input of provenance, for a block that reads the files of a row.
+
+    Raises DataError if they are others at its end: digest and data would be of different files.
+    """
+    before = describe(row)
+    yield before
+    if describe(row) != before:
+        raise DataError("changed while it was read", str(row.image), "Run the command again once it is complete.")
+
+
+def describe(row: Row) -> dict[str, str]:
+    """Paths and digests of the files of a row that a segmentation reads."""
+    if not row.image.exists():
+        what, fix = absence(row.image)
+        raise DataError(what, str(row.image), fix)
+    with located(row.image):
+        digest = sha256_of(row.image)
+    source = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
+    if row.brain_mask is None:
+        return {**source, "brain_mask": "", "brain_mask_sha256": ""}
+    with located(row.brain_mask):
+        return {**source, "brain_mask": str(row.brain_mask), "brain_mask_sha256": sha256_of(row.brain_mask)}
+
+
+@contextmanager
+def source_of(scan: Any, brain_mask: Any) -> Iterator[dict[str, Any]]:
+    """The same where either may be in memory; what is must be added by ``remembering``."""
+    if not is_path(scan):
+        yield {}
+        return
+    with source_of_row(Row("", Path(scan), Path(brain_mask) if is_path(brain_mask) else None)) as source:
+        yield source
+
+
+def remembering(source: dict[str, Any], image: Scan, brain_mask: Mask | None) -> dict[str, Any]:
+    """The input of provenance, completed by digests of what was given in memory (voxels in C order, and affine)."""
+    if not source:
+        source = {"path": IN_MEMORY, "sha256": _digest(image), "brain_mask": "", "brain_mask_sha256": ""}
+    if brain_mask is not None and not source["brain_mask"]:
+        source = {**source, "brain_mask": IN_MEMORY, "brain_mask_sha256": _digest(brain_mask)}
+    return {**source, **noticed(image, brain_mask)}
+
+
+def noticed(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
+    """The notes and facts of the readers."""
+    about_mask = [] if brain_mask is None else [f"brain mask: {note}" for note in brain_mask.notes]
+    found = {"notes": [*scan.notes, *about_mask], "facts": dict(scan.facts)}
+    return {key: value for key, value in found.items() if value}
+
+
+def name_of(scan: Any, image: Scan) -> str:
+    """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
+    if not is_path(scan):
+        return "scan"
+    return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
+
+
+def is_path(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike)
+
+
+def _digest(volume: Volume) -> str:
+    return hashlib.sha256(np.ascontiguousarray(volume.voxels).tobytes() + volume.affine.tobytes()).hexdigest()
