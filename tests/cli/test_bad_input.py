@@ -172,7 +172,7 @@ def test_checkpoints_that_cannot_be_read(
     newer = rewritten(weighted, tmp_path / "newer.safetensors", lambda header: header.update(format=99))
     run(newer).refused(4, "is of checkpoint format 99, this uadtk reads up to 1", "pip install -U uadtk")
     partial = rewritten(weighted, tmp_path / "partial.safetensors", lambda header: header.pop("scorer"))
-    run(partial).refused(4, "its header is incomplete ('scorer')")
+    run(partial).refused(4, "its header lacks 'scorer'")
     run(tmp_path / "none.safetensors").refused(4, "cannot be read (No such file or directory). Check the path.")
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "new.safetensors").exists()
@@ -351,7 +351,10 @@ def test_places_that_cannot_be_written_to(where: str, segment: Segment, scan: Pa
     file = tmp_path / "file"
     file.write_text("mine")
     place = {"below a file": file / "out", "a file": file, "/proc": Path("/proc/uadtk-out")}[where]
-    segment("-o", place).refused(1, f"{place}: cannot be written (", "Choose another place")
+    if where == "/proc":
+        segment("-o", place).refused(1, f"{place}: cannot be written (", "Choose another place")
+    else:  # found before the work
+        segment("-o", place).refused(2, f"{file}: is a file; expected a folder. Choose another output.")
     assert file.read_text() == "mine"
     done = call("threshold", "--model", "histeq", "--healthy", scan, "-o", place / "h.safetensors")
     assert done.code == 2

@@ -35,9 +35,10 @@ def source_of_row(row: Row) -> Iterator[dict[str, Any]]:
 
 def describe(row: Row) -> dict[str, str]:
     """Paths and digests of the files of a row that a segmentation reads."""
-    if not row.image.exists():
-        what, fix = absence(row.image)
-        raise DataError(what, str(row.image), fix)
+    for path in filter(None, (row.image, row.brain_mask)):
+        if not path.exists():
+            what, fix = absence(path)
+            raise DataError(what, str(path), fix)
     with located(row.image):
         digest = sha256_of(row.image)
     source = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}

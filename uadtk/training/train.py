@@ -44,7 +44,10 @@ from uadtk.version import VERSION
 
 VALIDATION_SEED = 2**31
 # Options of `uadtk train` besides the schedule; no model may have an option of the same name.
-RESERVED = ("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "overwrite")
+RESERVED = (
+    *("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "jobs", "cluster"),
+    *("force", "overwrite"),
+)
 
 
 @dataclass(frozen=True)
