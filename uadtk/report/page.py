@@ -111,7 +111,6 @@ def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple
         ("Scorer", str(point.scorer), ", ".join(map(str, point.cleaners))),
         ("Operating point", f"{point.name}: score > {point.threshold:.4g}", f"{point.target} ({point.strategy})"),
         ("Calibrated on", scans, point.date),
-        *([("Lesion-free scans", point.lesion_free, "at this operating point")] if point.lesion_free else []),
         ("Brain mask", scoring.brain_source, f"{scoring.brain.voxels.sum() * scoring.brain.voxel_ml:,.0f} ml"),
         ("Scan", f"{spacing} mm", f"{grid} voxels"),
     ]
