@@ -143,9 +143,6 @@ def test_ten_thousand_findings_still_make_a_small_page(make) -> None:
         for x in range(5, 55, 2)
         for y in range(6, 54, 2)
         for z in range(3, 37, 2)
-        for x in range(5, 55, 2)
-        for y in range(6, 54, 2)
-        for z in range(3, 37, 2)
     )
     assert len(boxes) > 10_000
     segmentation = make(shape=(60, 60, 40), spacing=(1.0, 1.0, 1.0))
