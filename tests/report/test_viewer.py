@@ -138,12 +138,8 @@ def test_niivue_is_the_file_that_its_readme_names() -> None:
 
 
 def test_ten_thousand_findings_still_make_a_small_page(make) -> None:
-    boxes = tuple(
-        np.s_[x : x + 1, y : y + 1, z : z + 1]
-        for x in range(5, 55, 2)
-        for y in range(6, 54, 2)
-        for z in range(3, 37, 2)
-    )
+    grid = [(x, y, z) for x in range(5, 55, 2) for y in range(6, 54, 2) for z in range(3, 37, 2)]
+    boxes = tuple(np.s_[x : x + 1, y : y + 1, z : z + 1] for x, y, z in grid)
     assert len(boxes) > 10_000
     segmentation = make(shape=(60, 60, 40), spacing=(1.0, 1.0, 1.0))
     for box in boxes:
