@@ -23,6 +23,15 @@ def uadtk(*words: str) -> int:
     return done.returncode
 
 
+def uadtk_says(*words: str) -> str:
+    """The same for a command that must succeed; returns what it prints on stdout."""
+    print("+", shlex.join(["uadtk", *words]), file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "uadtk", *words], check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return done.stdout
+
+
 def read_table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8") as lines:
         return list(csv.DictReader(lines, delimiter="\t"))

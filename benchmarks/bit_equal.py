@@ -42,7 +42,7 @@ SCORERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("residual", {}),
     ("residual", {"polarity": "absolute"}),
     ("multiscale", {}),
-    ("gradient", {}),
+    ("gradient", {"form": "paper", "polarity": "absolute"}),
     ("gradient", {"form": "product"}),
     ("montecarlo", {"samples": 3}),
     ("restoration", {"steps": 4}),

@@ -1,14 +1,17 @@
 """The comparative study on the shared scans: select on validation, report on test, and test the study's orderings.
 
-    python benchmarks/train_all.py ../shared/data build/models       # first: every model, trained on lgg train
-    python benchmarks/study.py ../shared/data build/models build/study
+    python benchmarks/train_all.py ../shared/data build/models --steps 5000       # first: trains every model
+    python benchmarks/study.py ../shared/data build/models build/study --steps 5000
 
-Runs uadtk commands, each printed first; interrupted ones resume.
+Runs uadtk commands, each printed first; interrupted ones resume, and what is done is not done again. Every row has the
+same budget of training, ``--steps``. Stages:
 
-* ``sizes``: ``vae`` and ``ae`` again on 6 and 30 of the 60 training patients, nested, drawn by seed 0 (Fig. 8);
+* ``sizes``: ``vae``, ``ae`` and others again on 6 and 30 of the 60 training patients, nested, drawn by seed 0 (Fig. 8);
+* ``tune``: the weight of restoration, on lesion-free validation slices with planted discs;
 * ``select``: all models x cleaner chains on the validation split, ranked by mean AUPRC over collections;
 * ``test``: the study's table, with points from the validation split (``--strategy validation``);
-* ``multiverse``: the ranking of all residuals under 162 combinations of post-processing, on test;
+* ``carried``: the same with one point for all collections, that of the ``ms`` validation scans, as in the thesis;
+* ``multiverse``: the ranking of all residuals under 216 combinations of post-processing, on test;
 * ``chosen``: the selected configuration, on test;
 * ``orderings``: the study's claims, each as a paired difference over the patients of the test split;
 * ``publish``: copy tables and pages to ``benchmarks/study``, without images, as we may not redistribute the scans.
@@ -17,42 +20,59 @@ Runs uadtk commands, each printed first; interrupted ones resume.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections import defaultdict
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
-from _shared import drawn, gliomas, read_table, uadtk
-from train_all import PLANS, SHARED
+from _shared import drawn, gliomas, read_table, uadtk, uadtk_says
+from train_all import PLANS, STEPS, Bench, epochs_of, train
 
+from uadtk.core.preparation import Preparation
+from uadtk.io.cohort import read_cohort
 from uadtk.io.table import write_cohort
 
 PLAIN = "erode:iterations=3 median:size=6,unit=mm"
 PRIORS = ("prior", "prior:power=2", "prior:power=4")
 CHAINS = (PLAIN, *(f"erode:iterations=3 {prior} median:size=6,unit=mm" for prior in PRIORS))
 SIZES = (6, 30)
+SIZED = ("vae", "ae", "fanogan", "context-vae")  # of the models in Fig. 8
 SHIPPED = "scalespace (shipped)"
 COLLECTIONS = ("lgg", "ms", "wmh")
 POOLED = ("lgg", "ms+wmh")  # ms and wmh have one test scan each: pooled, there are two patients
-# scorers of the study besides a model's own
+# scorers of the study, in place of the one that a model declares; N = 100 is the default of montecarlo
 SCORERS = {
-    "ae": "@residual@montecarlo:samples=20",
-    "vae": "@residual@montecarlo:samples=20@restoration:precision=bfloat16",
-    "gmvae": "@residual@restoration:precision=bfloat16",
-    "context-vae": "@residual@gradient",
+    "ae": ("residual", "montecarlo"),
+    "vae": ("residual", "montecarlo", "restoration"),
+    "skip-ae": ("residual", "montecarlo"),
+    "gmvae": ("residual", "restoration"),
+    "gmvae-spatial": ("residual", "restoration"),
+    "gmvae-spatial-original": ("residual", "restoration"),
+    "context-vae": ("residual", "gradient"),
+    "scale-space": ("residual", "multiscale"),
 }
-BAYES, RESTORED = "montecarlo:samples=20", "restoration:precision=bfloat16"
-# claim, the row with the higher AUPRC, the other row
+# claim, (row, scorer) with the higher AUPRC, the other one
 ORDERINGS = (
-    ("VAE > AE", "vae residual", "ae residual"),
-    ("restoration > reconstruction (VAE)", f"vae {RESTORED}", "vae residual"),
-    ("restoration > reconstruction (GMVAE)", f"gmvae {RESTORED}", "gmvae residual"),
-    ("context-VAE residual > its gradient", "context-vae residual", "context-vae gradient"),
-    ("Bayesian about equal to plain (AE)", f"ae {BAYES}", "ae residual"),
-    ("Bayesian about equal to plain (VAE)", f"vae {BAYES}", "vae residual"),
-    ("dense > spatial (AE)", "ae residual", "ae-spatial residual"),
-    ("dense > spatial (GMVAE)", "gmvae residual", "gmvae-spatial residual"),
+    ("VAE > AE", ("vae", "residual"), ("ae", "residual")),
+    ("restoration > reconstruction (VAE)", ("vae", "restoration"), ("vae", "residual")),
+    ("restoration > reconstruction (GMVAE)", ("gmvae", "restoration"), ("gmvae", "residual")),
+    (
+        "restoration > reconstruction (spatial GMVAE)",
+        ("gmvae-spatial", "restoration"),
+        ("gmvae-spatial", "residual"),
+    ),
+    ("context-VAE residual > its gradient", ("context-vae", "residual"), ("context-vae", "gradient")),
+    ("Bayesian about equal to plain (AE)", ("ae", "montecarlo"), ("ae", "residual")),
+    ("Bayesian about equal to plain (VAE)", ("vae", "montecarlo"), ("vae", "residual")),
+    ("dense > spatial (AE)", ("ae", "residual"), ("ae-spatial", "residual")),
+    ("dense > spatial (GMVAE)", ("gmvae", "residual"), ("gmvae-spatial", "residual")),
+    ("Bayesian > plain (skip-AE)", ("skip-ae", "montecarlo"), ("skip-ae", "residual")),
+    ("multiscale > one scale", ("scale-space", "multiscale"), ("scale-space", "residual")),
+    ("more patients help (VAE)", ("vae", "residual"), ("vae-6", "residual")),
+    ("more patients help (AE)", ("ae", "residual"), ("ae-6", "residual")),
 )
+STAGES = ("sizes", "tune", "select", "test", "carried", "multiverse", "chosen", "orderings", "publish")
 
 
 def main() -> None:
@@ -60,42 +80,69 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("models", type=Path, help="folder of train_all.py")
     parser.add_argument("output", type=Path)
-    parser.add_argument(
-        "--steps", nargs="+", default=["sizes", "select", "test", "multiverse", "chosen", "orderings", "publish"]
-    )
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--steps", type=int, default=STEPS, help="batches per training, as for train_all.py")
     arguments = parser.parse_args()
     data, models, output = (path.resolve() for path in (arguments.data, arguments.models, arguments.output))
-    steps = arguments.steps
-    points: tuple[str, ...]
-    if "sizes" in steps:
-        train_sizes(data, models)
+    stages = arguments.stages
+    if "sizes" in stages:
+        train_sizes(data, models, arguments.steps)
     table, trained = data / "cohort.tsv", [name for name in PLANS if (models / f"{name}.safetensors").exists()]
-    if "select" in steps:
-        named = [option for name in trained for option in ("--model", str(models / f"{name}.safetensors"))]
+    if "tune" in stages:
+        for name in trained:
+            if "restoration" in SCORERS.get(name, ()):
+                tune(name, models)
+    residuals = [option for name in trained for option in ("--model", str(models / f"{name}.safetensors"))]
+    if "select" in stages:
         chains = [option for chain in CHAINS for option in ("--cleaners", chain)]
-        benchmark(table, output / "validation", "validation", COLLECTIONS, *named, *chains, "--model", "scalespace")
-    if "test" in steps:
-        sized = [path.stem for n in SIZES for path in sorted(models.glob(f"*-{n}.safetensors"))]
-        named = [f"{models / name}.safetensors{SCORERS.get(name, '')}" for name in (*trained, *sized)]
-        chosen = [option for name in (*named, "scalespace") for option in ("--model", name)]
-        study = ("--published", str(data.parent / "reference" / "thesis_tables.tsv"), "--dataset", "ms+wmh=MSLUB")
-        points = ("--strategy", "validation", "--dataset", "lgg=GB", "--cleaners", PLAIN)
-        benchmark(table, output / "test", "test", POOLED, *chosen, *points, *study)
-    if "multiverse" in steps:
-        named = [option for name in trained for option in ("--model", str(models / f"{name}.safetensors"))]
-        points = ("--strategy", "validation", "--cleaners", PLAIN, "--multiverse")
-        benchmark(table, output / "multiverse", "test", POOLED, *named, *points)
-    if "chosen" in steps:
+        benchmark(table, output / "validation", "validation", COLLECTIONS, *residuals, *chains, "--model", "scalespace")
+    rows = [option for way in ways(models, trained) for option in ("--model", way)]
+    points = ("--strategy", "validation", "--cleaners", PLAIN)
+    published = data.parent / "reference" / "thesis_tables.tsv"
+    study: tuple[str, ...] = ("--published", str(published), "--dataset", "ms+wmh=MSLUB", "--dataset", "lgg=GB")
+    study = study if published.exists() else ()
+    if "test" in stages:
+        benchmark(table, output / "test", "test", POOLED, *rows, *points, *study)
+    if "carried" in stages:
+        benchmark(table, output / "carried", "test", POOLED, *rows, *points, "--calibrate-on", "ms", *study)
+    if "multiverse" in stages:
+        benchmark(table, output / "multiverse", "test", POOLED, *residuals, *points, "--multiverse")
+    if "chosen" in stages:
         ranked = selection(output / "validation" / "table.tsv")
         print_selection(ranked)
         best = next(way for way in ranked if way[0] != "histeq")
         source = "scalespace" if best[0] == SHIPPED else str(models / f"{best[0]}.safetensors")
-        points = ("--strategy", "validation", "--cleaners", best[1])
-        benchmark(table, output / "chosen", "test", (*POOLED, "ms", "wmh"), "--model", source, *points)
-    if "orderings" in steps:
+        chosen = ("--strategy", "validation", "--cleaners", best[1])
+        benchmark(table, output / "chosen", "test", (*POOLED, "ms", "wmh"), "--model", source, *chosen)
+    if "orderings" in stages:
         print_orderings(output / "test")
-    if "publish" in steps:
+    if "publish" in stages:
         publish(output, Path(__file__).parent / "study")
+
+
+def ways(models: Path, trained: list[str]) -> list[str]:
+    """Every row of the study's table: checkpoints, also those of fewer patients, with their scorers."""
+    found = []
+    for name in trained:
+        scorers = "".join(f"@{tuned(name, models) if s == 'restoration' else s}" for s in SCORERS.get(name, ()))
+        found.append(f"{models / name}.safetensors{scorers}")
+    sized = [path for n in SIZES for path in sorted(models.glob(f"*-{n}.safetensors"))]
+    return [*found, *map(str, sized), "scalespace"]
+
+
+def tune(name: str, models: Path) -> None:
+    """Store restoration with the weight that finds planted discs best, unless it is known."""
+    known = models / f"{name}.restoration.txt"
+    if not known.exists():
+        words = ("--model", str(models / f"{name}.safetensors"), "--healthy", str(models / "lgg.tsv"))
+        ways = ("--split", "validation", "--scorer", "restoration:precision=bfloat16", "--threads", "1")
+        said = uadtk_says("tune-restoration", *words, *ways)
+        known.write_text(said.splitlines()[-1].removeprefix("--scorer "), encoding="utf-8")
+
+
+def tuned(name: str, models: Path) -> str:
+    known = models / f"{name}.restoration.txt"
+    return known.read_text(encoding="utf-8").strip() if known.exists() else "restoration:precision=bfloat16"
 
 
 def benchmark(table: Path, output: Path, split: str, collections: tuple[str, ...], *options: str) -> None:
@@ -103,17 +150,16 @@ def benchmark(table: Path, output: Path, split: str, collections: tuple[str, ...
     uadtk("benchmark", str(table), "--split", split, *named, *options, "-o", str(output))
 
 
-def train_sizes(data: Path, models: Path) -> None:
+def train_sizes(data: Path, models: Path, steps: int) -> None:
     cohort = gliomas(data)
-    train, held = cohort.split("train"), cohort.split("validation")
-    for n, epochs in zip(SIZES, ("120", "40"), strict=True):  # about the same number of steps as with all patients
-        kept = drawn(train, n)
-        write_cohort(models / f"lgg-{n}.tsv", [*(row for row in train if row.subject in kept), *held])
-        for name, own in (("vae", ("--dropout", "0")), ("ae", ())):
-            target = models / f"{name}-{n}.safetensors"
-            if not target.exists():
-                fit = ("--slices", str(models / "slices"), "--epochs", epochs, "--patience", "40", *own)
-                uadtk("train", name, str(models / f"lgg-{n}.tsv"), "-o", str(target), *SHARED, *fit)
+    patients, held = cohort.split("train"), cohort.split("validation")
+    for n in SIZES:
+        kept, table = drawn(patients, n), models / f"lgg-{n}.tsv"
+        write_cohort(table, [*(row for row in patients if row.subject in kept), *held])
+        epochs = epochs_of(len(Bench(read_cohort(table), models, Preparation()).train), steps)
+        for name in SIZED:
+            if (models / f"{name}.safetensors").exists():
+                train(f"{name}-{n}", table, models, epochs, PLANS[name], name)
 
 
 def selection(table: Path) -> list[tuple[str, str, dict[str, float]]]:
@@ -142,9 +188,10 @@ def print_orderings(folder: Path) -> None:
     for claim, higher, lower in ORDERINGS:
         for collection in POOLED:
             for pair in pairs:
+                both = [row_of(pair["one"]), row_of(pair["other"])]
                 same = pair["collection"] == collection and pair["measure"] == "auprc"
-                if same and {pair["one"], pair["other"]} == {higher, lower}:
-                    print(ordering(claim, collection, pair, 1 if pair["one"] == higher else -1))
+                if same and sorted(both) == sorted([higher, lower]):
+                    print(ordering(claim, collection, pair, 1 if both[0] == higher else -1))
     print("\n| context-VAE | collection | AUROC | AUPRC |\n|---|---|---|---|")
     for row in read_table(folder / "table.tsv"):
         if Path(row["model"]).stem == "context-vae":
@@ -159,6 +206,7 @@ def publish(output: Path, here: Path) -> None:
     for name in (
         *(f"test/{file}" for file in ("report.html", "table.txt", "table.tsv", "pairs.tsv")),
         *(f"multiverse/{file}" for file in ("report.html", "multiverse.txt")),
+        "carried/table.txt",
         "chosen/table.txt",
         "validation/table.tsv",
     ):
@@ -169,10 +217,19 @@ def publish(output: Path, here: Path) -> None:
         (here / name).write_text(text.replace(f"{output.parent.parent}/", ""), encoding="utf-8")
 
 
+def row_of(label: str) -> tuple[str, str]:
+    """Row and scorer, without its options, from a label such as ``vae restoration:tv=0.4``."""
+    name, _, scorer = label.partition(" ")
+    stem = PurePath(name).stem if name.endswith(".safetensors") else name
+    return stem, scorer.partition(" ")[0].partition(":")[0]
+
+
 def ordering(claim: str, collection: str, pair: dict[str, str], sign: int) -> str:
-    value, *ends = (sign * float(pair[name]) for name in ("difference", "low", "high"))
-    low, high = sorted(ends)
-    if "equal" in claim:
+    value = sign * float(pair["difference"])
+    low, high = sorted(sign * float(pair[end] or "nan") for end in ("low", "high"))
+    if math.isnan(low):
+        verdict = "open: no interval with one patient"
+    elif "equal" in claim:
         verdict = "holds" if max(abs(low), abs(high)) < 0.05 else "open" if low < 0 < high else "does not hold"
     else:
         verdict = "holds" if low > 0 else "does not hold" if high < 0 else "open: the interval includes 0"
@@ -181,7 +238,7 @@ def ordering(claim: str, collection: str, pair: dict[str, str], sign: int) -> st
         collection,
         pair["pairs"],
         f"{value:+.3f} [{low:+.3f}, {high:+.3f}]",
-        f"{float(pair['p']):.3g}",
+        f"{float(pair['p'] or 'nan'):.3g}",
         verdict,
     )
     return f"| {' | '.join(cells)} |"

@@ -1,23 +1,27 @@
-"""Train every model on the glioma scans, and measure what each has learned.
+"""Train every model on the glioma scans with the same budget, and measure what each has learned.
 
-    python benchmarks/train_all.py ../shared/data build/models                    # the real runs: hours on two cores
-    python benchmarks/train_all.py ../shared/data build/models --smoke            # one epoch each: minutes
+    python benchmarks/train_all.py ../shared/data build/models --steps 5000       # the study: a day on two cores
+    python benchmarks/train_all.py ../shared/data build/models --steps 1          # a rehearsal, one epoch each: minutes
     python benchmarks/train_all.py ../shared/data build/models --models vae ae    # some of them
 
-Trains on ``lgg`` train, known lesions and 6 mm around them excluded from the loss, and stops on ``lgg`` validation.
+Every row takes ``--steps`` batches of 16 slices, rounded up to whole epochs, without early stopping; a model in two
+stages takes half of them in each. Adversaries take further steps on the same batches. Trains on ``lgg`` train, known
+lesions and 6 mm around them excluded from the loss; the weights kept are those of the best epoch on ``lgg`` validation.
 Each training is a uadtk command, printed first; existing checkpoints are not trained again, and interrupted trainings
 resume. Installed plugins are included. The printed table has, per model,
 
 * the error on held-out slices (``lgg`` validation; known lesions and 6 mm around them excluded), compared with the mean
   training slice and with PCA of the training slices with as many components as the model has latent dimensions:
   Σ|x - x̂| per slice, the loss of most models, and the mean |x - x̂| inside the brain;
-* AUPRC and ⌈DICE⌉ (an oracle) on ``lgg`` validation, of the positive residual (or the model's own score) with the
-  default cleaners, and of the same times the intensity rank (``prior``), compared with the no-learning ``histeq``.
+* AUPRC and ⌈DICE⌉ (an oracle) on ``lgg`` validation, of the scorer that the model declares (the positive residual, if
+  none) with the default cleaners, and of the same times the intensity rank (``prior``), compared with the no-learning
+  ``histeq``.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import subprocess
 import sys
@@ -31,10 +35,10 @@ import torch
 from _shared import gliomas
 from torch import Tensor
 
-from uadtk.checkpoint import Checkpoint, load, new, open_checkpoint, pack
+from uadtk.checkpoint import Checkpoint, load, open_checkpoint
 from uadtk.core.errors import UsageError
 from uadtk.core.model import DEFAULT_CLEANERS, Batch, capabilities
-from uadtk.core.preparation import Preparation
+from uadtk.core.preparation import Preparation, preparation_of
 from uadtk.core.run import Run
 from uadtk.core.spec import parse_all
 from uadtk.io.cohort import Cohort, read_cohort
@@ -44,38 +48,56 @@ from uadtk.pipeline.evaluate import evaluate
 from uadtk.training.logs import log_path, read_log
 from uadtk.training.slices import Slices, load_slices
 
+STEPS, BATCH = 5000, 16
 SHARED = "--masked --batch 16 --learning-rate 3e-4 --decay cosine --precision bfloat16 --threads 1".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``epochs`` of the real run, options besides ``SHARED``, and the dimension of z."""
+    """Options besides ``SHARED``, where ``{half}`` is half of the epochs; the dimension of z; the model, unless it is
+    the row's name; and the preparation. Dropout is as in the study's Table II, by default: in samples only.
+    """
 
-    epochs: int
     options: str = ""
     z: int = 128
+    model: str = ""
+    prepare: str = ""
 
 
 SPATIAL = 128 * 8 * 8
+LARGE = "side=256"
 PLANS = {
-    "vae": Plan(26, "--dropout 0"),
-    "context-vae": Plan(16),
-    "ae-spatial": Plan(20, z=SPATIAL),
-    "skip-ae": Plan(20, z=SPATIAL),
-    "fanogan": Plan(18, "--gan-epochs 8 --critic-steps 3"),
-    "scalespace": Plan(30, "--widths 8,16,48 --lowpass 128 --noise 0.3", z=3 * SPATIAL + 128),
-    "ae": Plan(25),
-    "context-ae": Plan(12),
-    "constrained-ae": Plan(8),
-    "gmvae": Plan(20),
-    "gmvae-spatial": Plan(12, "--dim-z 8", z=8 * 64),
-    "aae": Plan(8, "--warm-up 2 --critic-steps 5"),
-    "constrained-aae": Plan(5, "--warm-up 2 --critic-steps 5"),
-    "anovaegan": Plan(3, "--critic-steps 3"),
-    "anogan": Plan(0, "--steps 100"),  # uses the GAN of f-AnoGAN's first stage, which is not trained twice
-    "steganomaly": Plan(1, "--width 16 --blocks 3", z=0),
-    "ocsvm": Plan(8),
-    "dae": Plan(10, "--width 32", z=0),
+    "ae": Plan(),
+    "ae-spatial": Plan(z=SPATIAL),
+    "context-ae": Plan(),
+    "constrained-ae": Plan(),
+    "skip-ae": Plan(z=SPATIAL),
+    "vae": Plan(),
+    "context-vae": Plan(),
+    "gmvae": Plan(),
+    "gmvae-spatial": Plan("--dim-z 8", z=8 * 64),
+    "aae": Plan("--warm-up 2 --critic-steps 5"),
+    "constrained-aae": Plan("--warm-up 2 --critic-steps 5"),
+    "anovaegan": Plan(),
+    "anovaegan-spatial": Plan("--bottleneck spatial", z=SPATIAL, model="anovaegan"),
+    "fanogan": Plan("--gan-epochs {half}"),
+    "anogan": Plan("--steps 100"),  # of the search for z
+    "steganomaly": Plan("--width 16 --blocks 3", z=0),
+    "scale-space": Plan(
+        "--widths 8,16,48 --lowpass 128 --noise 0.3", z=3 * SPATIAL + 128, model="scalespace"
+    ),  # as shipped, whose name is taken
+    "ocsvm": Plan(),
+    "dae": Plan("--width 32", z=0),
+    # the networks of the original papers (Fig. 9), and full resolution
+    "vae-original": Plan("--network zimmerer", model="vae"),
+    "context-vae-original": Plan("--network zimmerer", model="context-vae"),
+    "gmvae-spatial-original": Plan("--network you --components 6 --c-lambda 0.5", z=32 * 32, model="gmvae-spatial"),
+    "constrained-aae-original": Plan(
+        "--network chen --loss norm --weight 0.5 --warm-up 1 --critic-steps 5", model="constrained-aae"
+    ),
+    "fanogan-original": Plan("--network resnet --gan-epochs {half}", model="fanogan"),
+    "ae-256": Plan(model="ae", prepare=LARGE),
+    "vae-256": Plan(model="vae", prepare=LARGE),
 }
 
 
@@ -84,7 +106,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--models", nargs="+", choices=PLANS, default=list(PLANS))
-    parser.add_argument("--smoke", action="store_true", help="one epoch per model")
+    parser.add_argument("--steps", type=int, default=STEPS, help="batches per row")
     parser.add_argument("--jobs", type=int, default=1, help="parallel trainings, one thread each")
     parser.add_argument("-o", "--output", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
@@ -92,26 +114,33 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     table = work / "lgg.tsv"
     write_cohort(table, gliomas(arguments.data.resolve()))
-    wanted = [name for name in arguments.models if is_installed(name)]
-    bench = Bench(read_cohort(table), work)
-    _ = bench.train  # prepare once, before the trainings
+    wanted = [name for name in arguments.models if is_installed(PLANS[name].model or name)]
+    cohort = read_cohort(table)
+    benches = {text: Bench(cohort, work, preparation_of(text)) for text in {"", *(PLANS[n].prepare for n in wanted)}}
+    epochs = {text: epochs_of(len(bench.train), arguments.steps) for text, bench in benches.items()}  # prepared once
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda name: train(name, table, work, arguments.smoke), wanted))
+        list(pool.map(lambda name: train_row(name, table, work, epochs), wanted))
+    first = benches[""]
     lines = [
         f"`python {shlex.join(sys.argv)}`",
-        f"({len(bench.train)} training slices of {bench.train.subjects} scans, {len(bench.held)} held-out slices, "
-        f"AUPRC on {len(bench.labelled)} scans)",
+        f"({epochs['']} epochs of {len(first.train)} training slices of {first.train.subjects} scans, "
+        f"{len(first.held)} held-out slices, AUPRC on {len(first.labelled)} scans)",
         "",
         "| model | parameters, M | epochs | minutes | Σ abs. error per slice | mean image | PCA (components) |"
-        " mean abs. error in the brain | mean image | PCA | AUPRC | ⌈DICE⌉ | AUPRC, prior | ⌈DICE⌉, prior |",
-        "|" + "---|" * 14,
+        " mean abs. error in the brain | mean image | PCA | scorer | AUPRC | ⌈DICE⌉ | AUPRC, prior | ⌈DICE⌉, prior |",
+        "|" + "---|" * 15,
     ]
     for name in [*wanted, "histeq"]:
-        lines.append(bench.row(name))
+        lines.append(benches[PLANS[name].prepare if name in PLANS else ""].row(name))
         print(lines[-1], file=sys.stderr, flush=True)
     print("\n".join(lines))
     if arguments.output:
         arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def epochs_of(slices: int, steps: int) -> int:
+    """The least number of epochs with so many steps; an epoch drops the remainder of an uneven division."""
+    return math.ceil(steps / max(1, slices // BATCH))
 
 
 def is_installed(name: str) -> bool:
@@ -125,39 +154,30 @@ def is_installed(name: str) -> bool:
     return True
 
 
-def train(name: str, table: Path, work: Path, smoke: bool) -> None:
-    output = work / f"{name}.safetensors"
-    if output.exists() and load(output).training.get("finished"):
-        return
-    if name == "anogan":
-        borrow_gan(work / "fanogan.safetensors", output)
-        return
+def train_row(name: str, table: Path, work: Path, epochs: dict[str, int]) -> None:
     plan = PLANS[name]
-    epochs = ["--epochs", "1"] if smoke else ["--epochs", str(plan.epochs), "--patience", str(plan.epochs)]
-    options = plan.options.replace("--gan-epochs 8", "--gan-epochs 1") if smoke else plan.options
-    command = ["train", name, table, "-o", output, "--slices", work / "slices", *SHARED, *epochs, *options.split()]
-    words = [
-        str(Path(sys.executable).parent / "uadtk"),
-        *map(str, command),
-        *(["--overwrite"] if output.exists() else []),
-    ]
-    print("+", shlex.join(["uadtk", *map(str, command)]), file=sys.stderr, flush=True)
-    with (work / f"{name}.txt").open("w", encoding="utf-8") as said:
-        subprocess.run(words, check=True, stdout=said, stderr=subprocess.STDOUT)
+    train(name, table, work, epochs[plan.prepare], plan, plan.model or name)
 
 
-def borrow_gan(fanogan: Path, output: Path) -> None:
-    """AnoGAN with the generator and critic of a trained f-AnoGAN, whose first stage is the training of AnoGAN."""
-    if not fanogan.exists():
-        raise SystemExit("anogan uses the GAN of fanogan: train fanogan first")
-    trained = load(fanogan)
-    options = {"steps": 100, "latent": trained.options["latent"]}
-    fresh = new("anogan", options, trained.preparation, cleaners=trained.cleaners)
-    model = fresh.new_model()
-    own = model.state_dict()
-    model.load_state_dict({name: tensor for name, tensor in trained.build().state_dict().items() if name in own})
-    facts = {**trained.training, "gan_of": trained.digest}
-    replace(fresh, weights=pack(model), training=facts, source=str(output)).save(output)
+def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str) -> None:
+    """Raises SystemExit if the row was trained with another budget, or the training fails."""
+    output = work / f"{row}.safetensors"
+    if output.exists():
+        facts = load(output).training
+        if facts["schedule"]["epochs"] != epochs:
+            raise SystemExit(f"{output} was trained for another budget: delete it, or name another folder")
+        if facts["finished"]:
+            return
+    shared = (*SHARED, "--slices", work / "slices", "--epochs", epochs, "--patience", epochs)
+    prepare = ("--prepare", plan.prepare) if plan.prepare else ()
+    own = plan.options.format(half=max(1, epochs // 2)).split()
+    command = [*map(str, ("train", model, table, "-o", output, *shared, *prepare)), *own]
+    print("+", shlex.join(["uadtk", *command]), file=sys.stderr, flush=True)
+    again = ["--overwrite"] if output.exists() else []
+    with (work / f"{row}.txt").open("w", encoding="utf-8") as said:
+        done = subprocess.run([sys.executable, "-m", "uadtk", *command, *again], stdout=said, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise SystemExit(f"the training of {row} failed, see {work / row}.txt")
 
 
 @dataclass(frozen=True)
@@ -166,6 +186,7 @@ class Bench:
 
     cohort: Cohort
     work: Path
+    preparation: Preparation
 
     @cached_property
     def train(self) -> Slices:
@@ -182,7 +203,7 @@ class Bench:
     def _load(self, split: str, masked: bool) -> Slices:
         rows = list(self.cohort.split(split))
         run = Run(say=lambda line: print(line, file=sys.stderr))
-        return load_slices(rows, Preparation(), masked, run, f"{split} scans", self.work / "slices")
+        return load_slices(rows, self.preparation, masked, run, f"{split} scans", self.work / "slices")
 
     @cached_property
     def components(self) -> tuple[Tensor, Tensor]:
@@ -215,6 +236,7 @@ class Bench:
         parameters = sum(p.numel() for p in model.parameters()) / 1e6
         minutes = sum(record["seconds"] for record in log) / 60
         cells = [name, f"{parameters:.2f}", str(len(log)), f"{minutes:.1f}", *self._errors(name, model)]
+        cells.append(str(checkpoint.scorer))
         for cleaners in (DEFAULT_CLEANERS, (DEFAULT_CLEANERS[0], "prior", *DEFAULT_CLEANERS[1:])):
             cells += [f"{value:.3f}" for value in self._detection(replace(checkpoint, cleaners=parse_all(cleaners)))]
         return f"| {' | '.join(cells)} |"

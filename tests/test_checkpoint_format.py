@@ -68,7 +68,13 @@ HELD: dict[int, dict[str, Any]] = {
             }
         ],
         "weights_sha256": "f1b864c7596d412c4753b559e7170b38dcd1a26e5c843f27fd63e89da4f6a67f",
-    }
+    },
+}
+HELD[2] = {
+    **HELD[1],
+    "scorer": "gradient",
+    "cleaners": ["erode:iterations=3", "median:size=6,unit=mm"],
+    "points": [{**HELD[1]["points"][0], "scorer": "restoration"}],
 }
 
 
@@ -134,6 +140,30 @@ def test_a_golden_file_is_saved_in_the_present_format(number: int, tmp_path: Pat
     assert replace(again, source=loaded.source) == loaded
     assert again.digest == loaded.digest
     assert header_of(tmp_path / "again.safetensors")["format"] == FORMAT
+
+
+@pytest.mark.parametrize(
+    ("stored", "meant"),
+    [
+        ("gradient", "gradient:form=paper,polarity=absolute"),
+        ("gradient:form=product", "gradient:form=product,polarity=absolute"),
+        ("gradient:polarity=positive", "gradient:polarity=positive,form=paper"),
+        ("restoration:steps=150", "restoration:steps=150,tv=2.2"),
+        ("restoration:tv=1.8", "restoration:tv=1.8"),
+        ("montecarlo:samples=20", "montecarlo:samples=20"),
+    ],
+)
+def test_scorers_of_format_1_keep_the_defaults_of_then(stored: str, meant: str, tmp_path: Path) -> None:
+    path = unpacked(1, tmp_path)
+    rewrite(
+        path, lambda header: header | {"scorer": stored, "points": [{**p, "scorer": stored} for p in header["points"]]}
+    )
+    loaded = checkpoints.load(path)
+    assert str(loaded.scorer) == meant
+    assert [str(point.scorer) for point in loaded.points] == [meant]
+    rewrite(path, lambda header: header | {"scorer": "gradient:form"})
+    with pytest.raises(CheckpointError, match="its header of format 1 is incomplete"):
+        checkpoints.load(path)
 
 
 def as_format_0(header: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 import uadtk
 
 ROOT = Path(__file__).parent.parent
-LICENCES = {"LICENSE", "uadtk/weights/LICENSE", "uadtk/phantom/demo/LICENSE"}
+LICENCES = {"LICENSE", "uadtk/weights/LICENSE", "uadtk/phantom/demo/LICENSE", "uadtk/report/niivue/LICENSE"}
 # nilearn is hidden: `uadtk demo` must not need it
 HIDE = """
 import sys
@@ -69,8 +69,14 @@ def test_the_wheel_holds_the_package_and_its_data(packed: set[str]) -> None:
     files = [path for path in ROOT.glob("uadtk/**/*") if path.is_file() and "__pycache__" not in path.parts]
     wanted = {path.relative_to(ROOT).as_posix() for path in files}
     assert {name for name in packed if name.startswith("uadtk/")} == wanted
-    for kind in (r"uadtk/weights/\w+\.safetensors", r"uadtk/kernels/_cupy/cuda/\w+\.cu", r"uadtk/report/\w+\.css"):
-        assert any(re.fullmatch(kind, name) for name in packed), kind
+    kinds = (
+        r"weights/\w+\.safetensors",
+        r"kernels/_cupy/cuda/\w+\.cu",
+        r"report/\w+\.(css|js)",
+        r"report/niivue/.+\.gz",
+    )
+    for kind in kinds:
+        assert any(re.fullmatch("uadtk/" + kind, name) for name in packed), kind
     assert "uadtk/py.typed" in packed
 
 
@@ -84,7 +90,8 @@ def test_the_metadata_names_licences_and_pythons(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(f"uadtk-{uadtk.__version__}.dist-info/METADATA").decode()
     metadata = Parser().parsestr(text)
-    assert metadata["License-Expression"] == "Apache-2.0 AND CC-BY-NC-SA-4.0 AND LicenseRef-ICBM-2009a"
+    names = ("Apache-2.0", "CC-BY-NC-SA-4.0", "LicenseRef-ICBM-2009a", "BSD-2-Clause", "MIT", "ISC")
+    assert metadata["License-Expression"] == " AND ".join(names)
     assert set(metadata.get_all("License-File", [])) == LICENCES
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
@@ -157,5 +164,5 @@ def test_the_readmes_first_command_works_from_the_wheel(run, tmp_path: Path) -> 
     dice = re.search(r"^DICE +(0\.\d+)", printed, re.MULTILINE)
     assert dice is not None
     assert float(dice[1]) == pytest.approx(0.473, abs=0.02)
-    for line in printed.splitlines()[:12]:
+    for line in printed.splitlines()[:13]:
         assert (tmp_path / line.split()[-1]).stat().st_size > 0

@@ -2,7 +2,7 @@
 
 Header key ``uadtk``::
 
-    {"format": 1,
+    {"format": 2,
      "model": {"name", "options", "dist", "version"},
      "preparation": {...}, "scorer": "residual", "cleaners": ["erode:iterations=3", ...],
      "training": {...}, "points": [{operating point}, ...], "weights_sha256": "..."}
@@ -46,9 +46,23 @@ from uadtk.io.write import write_bytes
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT = 1
+FORMAT = 2
+# options of scorers whose defaults have changed since format 1, as they were
+_FORMAT_1_DEFAULTS = {"gradient": {"form": "paper", "polarity": "absolute"}, "restoration": {"tv": "2.2"}}
+
+
+def _with_old_defaults(header: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 to 2: scorers left at defaults that have changed since, in the checkpoint and its points, keep them."""
+
+    def spelled_out(holder: dict[str, Any]) -> dict[str, Any]:
+        spec = Spec.parse(holder["scorer"])
+        return {**holder, "scorer": str(spec.having(**{**_FORMAT_1_DEFAULTS.get(spec.name, {}), **spec.values}))}
+
+    return {**spelled_out(header), "points": [spelled_out(point) for point in header["points"]]}
+
+
 # format n -> what makes of a header of format n one of format n + 1; for every n below FORMAT that was ever released
-_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_old_defaults}
 SUFFIX = ".safetensors"
 AGAIN = "Copy or download it again."
 _DIST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")  # of packages (PEP 508)
@@ -227,9 +241,9 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     """
     if name_or_path.endswith(SUFFIX):
         return load(Path(name_or_path))
-    shipped = {path.stem: path for path in SHIPPED.glob(f"*{SUFFIX}")}
+    shipped = shipped_models()
     if name_or_path in shipped:
-        return replace(load(shipped[name_or_path]), source=name_or_path)
+        return replace(load(SHIPPED / shipped[name_or_path]["file"]), source=name_or_path)
     spec = Spec.parse(name_or_path)
     name = spec.name
     try:
@@ -251,6 +265,12 @@ def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Seque
     if scorer:
         checkpoint = replace(checkpoint, scorer=Spec.parse(scorer))
     return checkpoint if cleaners is None else replace(checkpoint, cleaners=parse_all(list(cleaners)))
+
+
+def shipped_models() -> dict[str, dict[str, str]]:
+    """What ``weights/index.json`` says of each shipped checkpoint: file, digest, model card and licence."""
+    index: dict[str, dict[str, str]] = json.loads((SHIPPED / "index.json").read_text(encoding="utf-8"))["models"]
+    return index
 
 
 def load(path: Path) -> Checkpoint:
@@ -338,7 +358,7 @@ def _upgraded(header: dict[str, Any], made_for: int, where: str) -> dict[str, An
             raise CheckpointError(f"is of checkpoint format {made_for}, which was never released", where)
         try:
             header = {**_UPGRADES[number](header), "format": number + 1}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, UsageError) as error:
             raise CheckpointError(f"its header of format {number} is incomplete ({error})", where) from None
     return header
 

@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from uadtk import checkpoint as checkpoints
-from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
-from uadtk.core.preparation import Preparation
+from uadtk.core.preparation import preparation_of
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
@@ -45,7 +44,7 @@ from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
-from uadtk.pipeline.score import Method, build_method, check_scorer
+from uadtk.pipeline.score import Method, build_method, check_untrained
 from uadtk.pipeline.segment import Rules, provenance, segment
 from uadtk.pipeline.sources import is_path, name_of, remembering, source_of
 from uadtk.pipeline.threshold import calibrate, strategy_of
@@ -350,7 +349,7 @@ def train(
     output
         Checkpoint to write (``.safetensors``).
     prepare
-        Preparation, as ``"side=256,denoise=yes"``.
+        Preparation, as ``"side=256,denoise=yes"``; ``"thesis"``: that of the thesis, in SRI24 space.
     minutes
         Pause after this long; the same call resumes.
     slices, jobs, cluster
@@ -371,10 +370,10 @@ def train(
     refuse_checkpoint(path, overwrite)
     chosen = {field.name: options.pop(field.name) for field in opts.fields(Schedule) if field.name in options}
     schedule = opts.build(Schedule, chosen, "training")
-    recipe = opts.build(Preparation, Spec.parse(f"prepare:{prepare}").values, "--prepare")
+    recipe = preparation_of(prepare)
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
-    check_scorer(registry.build("scorers", fresh.scorer), registry.load("models", model), fresh)
+    check_untrained(fresh)
     run = replace(make_run(device, threads, schedule.seed, None, jobs, cluster), worst=worst_light(False, force))
     cache = None if slices is None else Path(slices)
     trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)

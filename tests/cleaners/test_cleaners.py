@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import rankdata
 
-from uadtk.cleaners import crest, erode, fill, median, prior
+from uadtk.cleaners import bilateral, crest, erode, fill, median, prior
+from uadtk.core.cleaner import kept_by
 from uadtk.core.errors import UsageError
 from uadtk.core.options import build
 
@@ -194,3 +195,56 @@ def test_options_are_checked() -> None:
     ):
         with pytest.raises(UsageError, match=words):
             build(options, values, "cleaner")
+
+
+def bilaterally(score: np.ndarray, brain: np.ndarray, spacing_mm: Spacing, **options: float) -> np.ndarray:
+    cleaner = bilateral.Cleaner(bilateral.Options(**options))
+    return cleaner.clean(score.astype(np.float32), IMAGELESS, brain, spacing_mm)
+
+
+def test_bilateral_is_the_weighted_mean_of_the_neighbours() -> None:
+    """Against a loop over all pairs of voxels."""
+    rng, spacing = np.random.default_rng(0), (3.0, 1.5, 1.2)
+    score, brain = rng.random((4, 5, 6)), rng.random((4, 5, 6)) > 0.2
+    places = np.argwhere(brain)
+    apart_mm = np.linalg.norm((places[:, None] - places[None]) * spacing, axis=2)
+    lowest = np.exp(-(2.5**2) / 2)
+    near = np.maximum(np.exp(-(apart_mm**2) / (2 * 1.7**2)) - lowest, 0)
+    values = score[brain]
+    weight = near * np.exp(-((values[:, None] - values[None]) ** 2) / (2 * 0.3**2))
+    found = bilaterally(score, brain, spacing, sigma=1.7, contrast=0.3)
+    np.testing.assert_allclose(found[brain], weight @ values / weight.sum(axis=1), rtol=1e-5)
+    assert not found[~brain].any()
+
+
+def test_bilateral_smooths_noise_and_keeps_an_edge() -> None:
+    rng = np.random.default_rng(0)
+    step = np.where(np.arange(16) < 8, 0.1, 0.7)[None, None] * np.ones((8, 12, 16))
+    found = bilaterally(step + 0.03 * rng.standard_normal(step.shape), step > 0, (2.0, 1.6, 1.6))
+    assert np.abs(found - step).std() < 0.015
+    assert np.abs(found - step)[..., 7:9].max() < 0.06  # a Gaussian of that width would move the edge by 0.2
+
+
+@settings(max_examples=25, deadline=None)
+@given(spacing_mm=st.tuples(*[st.floats(0.8, 6)] * 3), axis=st.integers(0, 2))
+def test_bilateral_is_continuous_in_the_spacing(spacing_mm: Spacing, axis: int) -> None:
+    """Also where a neighbour comes into reach: at reach / 1, reach / 2, ..."""
+    score = np.random.default_rng(0).random((5, 6, 7))
+    brain = np.ones(score.shape, bool)
+    met = bilateral.REACH * 2.0 / max(1, round(bilateral.REACH * 2.0 / spacing_mm[axis]))
+    below, above = (
+        bilaterally(score, brain, tuple(met * by if k == axis else mm for k, mm in enumerate(spacing_mm)))  # type: ignore[arg-type]
+        for by in (1 - 1e-4, 1 + 1e-4)
+    )
+    assert np.abs(below - above).max() < 2e-3
+
+
+def test_erosion_says_what_it_excludes() -> None:
+    brain = np.zeros((3, 9, 9), bool)
+    brain[:, 1:8, 1:8] = True
+    kept = erode.Cleaner(erode.Options(2)).kept(brain)
+    assert kept.sum() == 3 * 9
+    np.testing.assert_array_equal(
+        kept_by([median.Cleaner(median.Options()), erode.Cleaner(erode.Options(2))], brain), kept
+    )
+    np.testing.assert_array_equal(kept_by([median.Cleaner(median.Options())], brain), brain)

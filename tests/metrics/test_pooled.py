@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from uadtk.metrics.cost import Cost
 from uadtk.metrics.measures import CURVE, HEALTHY, POINT, VOXEL
 from uadtk.metrics.pooled import pooled
+from uadtk.metrics.samples import SAMPLES, sample_measures
 from uadtk.metrics.scan import Look, Seen, measure_scan
 
 SHAPE = (12, 10, 8)
@@ -27,10 +29,20 @@ def look(seed: int, subject: str = "", lesion: bool | None = True) -> Look:
     if lesion:
         truth[2:6, 3:6, 2:5] = truth[8:11, 4:7, 4:6] = True  # the second one leaves the brain
     score = (0.6 * rng.random(SHAPE) + 0.3 * truth) * brain
+    error = (score + 0.2 * rng.random(SHAPE)) * brain
     score[2] = 0  # the rim, as if eroded
     marked = None if lesion is None else truth
+    names = (subject or f"s{seed}", f"{seed}.nii", None)
     return Look(
-        subject or f"s{seed}", f"{seed}.nii", None, score.astype(np.float32), brain, marked, 0.01, Cost(seed, 100)
+        *names,
+        score.astype(np.float32),
+        brain,
+        marked,
+        0.01,
+        Cost(seed, 100),
+        error=error.astype(np.float32),
+        slice_scores=score.max(axis=(0, 1)).astype(np.float32),
+        slice_truths=np.asarray(truth.any(axis=(0, 1))),
     )
 
 
@@ -49,7 +61,7 @@ def test_pooled_measures_are_those_of_all_voxels_together(tmp_path: Path) -> Non
         assert found[f"auroc{where}"].value == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
         assert found[f"auprc{where}"].value == pytest.approx(average_precision_score(truth, score), abs=1e-12)
         assert found[f"dice_oracle{where}"].value == pytest.approx(best, abs=1e-12)
-    assert {*CURVE, *VOXEL, *POINT, *HEALTHY, "seconds", "peak_mb"} == set(found)
+    assert {*CURVE, *VOXEL, *SAMPLES, *POINT, *HEALTHY, "seconds", "peak_mb"} == set(found)
 
 
 def test_what_a_picture_needs_adds_up_to_all_voxels(tmp_path: Path) -> None:
@@ -67,19 +79,46 @@ def test_what_a_picture_needs_adds_up_to_all_voxels(tmp_path: Path) -> None:
     assert (none.precision_recall, none.histograms) == ([], {})
 
 
-def test_residuals_are_taken_inside_the_brain(tmp_path: Path) -> None:
+def test_errors_are_those_of_the_reconstruction_and_histograms_of_the_score(tmp_path: Path) -> None:
     looks = [look(0), look(1)]
     found = pooled(seen(looks, tmp_path), False, 0).measures
     score = np.concatenate([one.score[one.brain] for one in looks])
     truth = np.concatenate([one.truth[one.brain] for one in looks])
-    assert found["l1_normal"].value == pytest.approx(score[~truth].mean(), rel=1e-6)
-    assert found["l1_anomalous_sd"].value == pytest.approx(score[truth].std(ddof=1), rel=1e-5)
+    error = np.concatenate([one.error[one.brain] for one in looks])
+    assert found["l1_normal"].value == pytest.approx(error[~truth].mean(), rel=1e-6)
+    assert found["l1_anomalous_sd"].value == pytest.approx(error[truth].std(ddof=1), rel=1e-5)
     kinds = (score[~truth & (score > 0)], score[truth & (score > 0)])
     normal, anomalous = (np.histogram(values, 100, (0, score.max()))[0] / values.size for values in kinds)
     both = np.maximum(normal + anomalous, 1e-30)
     assert found["chi_squared"].value == pytest.approx(0.5 * ((normal - anomalous) ** 2 / both).sum())
     assert found["l1_normal"].interval is not None
     assert "dice" not in found
+
+
+def test_detection_of_slices_and_scans_is_that_of_scikit_learn(tmp_path: Path) -> None:
+    """All scans count: healthy ones, with an empty mask or without, are normal samples."""
+    looks = [look(0), look(1, "s0"), look(2), look(3, lesion=False), look(4, lesion=None), look(5, lesion=None)]
+    found = sample_measures(seen(looks, tmp_path), 0)
+    slices, abnormal = (
+        np.concatenate([getattr(one, f"slice_{name}") for one in looks]) for name in ("scores", "truths")
+    )
+    scans, sick = np.array([one.score[one.brain].max() for one in looks]), np.arange(6) < 3
+    assert 0 < abnormal.mean() < 0.5
+    for level, score, truth in (("slice", slices, abnormal), ("scan", scans, sick)):
+        auroc, auprc = found[f"{level}_auroc"], found[f"{level}_auprc"]
+        assert auroc.value == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+        assert auprc.value == pytest.approx(average_precision_score(truth, score), abs=1e-12)
+        assert auprc.interval[0] <= auprc.value <= auprc.interval[1]
+    assert set(sample_measures(seen(looks[:1], tmp_path), 0)) == {"slice_auroc", "slice_auprc"}
+    assert not sample_measures(seen(looks[4:], tmp_path), 0)
+
+
+def test_without_a_reconstruction_there_is_no_error(tmp_path: Path) -> None:
+    found = pooled(seen([replace(look(0), error=None), replace(look(1), error=None)], tmp_path), False, 0).measures
+    for name in VOXEL[:4]:
+        assert math.isnan(found[name].value)
+        assert found[name].interval is None
+    assert found["chi_squared"].value > 0
 
 
 def test_dice_is_a_mean_over_patients_and_their_scans_stay_together(tmp_path: Path) -> None:
@@ -116,9 +155,9 @@ def test_components_below_the_smallest_size_are_no_findings(tmp_path: Path) -> N
     score = np.zeros_like(one.score)
     score[4, 4, 3] = score[8, 2:5, 1] = 0.9
     scan = Look("s", "s.nii", None, score, one.brain, one.truth, 0.01, Cost())
-    assert measure_scan(scan, POINT_AT, 1).result.components == 2
-    assert measure_scan(scan, POINT_AT, 2).result.components == 1
-    assert measure_scan(scan, POINT_AT, 2).result.mask_ml == pytest.approx(0.03)
+    assert measure_scan(scan, POINT_AT, 1).seen.result.components == 2
+    assert measure_scan(scan, POINT_AT, 2).seen.result.components == 1
+    assert measure_scan(scan, POINT_AT, 2).seen.result.mask_ml == pytest.approx(0.03)
 
 
 def test_false_positives_are_counted_on_scans_without_lesion_alone(tmp_path: Path) -> None:

@@ -38,16 +38,16 @@ def test_loss_is_the_sum_over_normal_pixels_and_the_mean_over_slices() -> None:
 
 
 @pytest.mark.parametrize("convolution", [True, False])
-def test_dropout_acts_on_z_in_training_and_in_samples(convolution: bool) -> None:
-    ae = model(convolution=convolution, dropout=0.5)
+def test_dropout_acts_on_z_in_samples_only(convolution: bool) -> None:
+    ae = model(convolution=convolution, dropout=0.5).train()
     with torch.no_grad():
         z = ae.latent(ae.encoder(BATCH.image))
         with seeded(2):
-            loss, *drawn = ae.train().training_loss(BATCH)["loss"], *ae.eval().sample(BATCH.image, 2)
+            drawn = list(ae.sample(BATCH.image, 2))
         with seeded(2):
-            rebuilt = [ae.decoder(F.dropout(z, 0.5)) for _ in range(3)]
-        torch.testing.assert_close(loss, (BATCH.image - rebuilt[0]).abs().sum() / 2)
-        torch.testing.assert_close(drawn, rebuilt[1:])
+            rebuilt = [ae.decoder(F.dropout(z, 0.5)) for _ in range(2)]
+        torch.testing.assert_close(drawn, rebuilt)
+        torch.testing.assert_close(ae.training_loss(BATCH)["loss"], ae.objective(BATCH.image).mean())
         torch.testing.assert_close(ae.reconstruct(BATCH.image), ae.decoder(z))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.constant import constant, count
 from uadtk.models.anovaegan import Model, Options
 from uadtk.networks.seeded import seeded
+from uadtk.networks.unified import gaussian_kl
 from uadtk.testing.specimens import healthy_slices
 
 BATCH = healthy_slices(2, 32)
@@ -144,3 +145,23 @@ def test_reconstruction_is_from_the_mean_and_samples_are_draws_without_dropout()
     assert z.mean().item() == pytest.approx(3, abs=0.03)
     assert z.std().item() == pytest.approx(math.exp(-1), abs=0.03)
     assert not torch.equal(z[0, 0], z[0, 1])
+
+
+def test_a_spatial_latent_is_a_map_that_keeps_places() -> None:
+    gan = model(bottleneck="spatial", latent=3)
+    with torch.no_grad():
+        mean, log_std = gan._encode(BATCH.image)
+        assert mean.shape == log_std.shape == (2, 3, 8, 8)
+        assert log_std.mean() < -2
+        x = BATCH.image.clone()
+        x[:, :, :4, :4] += 1
+        moved = (gan._encode(x)[0] - mean).abs().amax((0, 1))
+    assert moved[0, 0] > 0
+    assert not moved[4:].any()
+    assert gan.sample(BATCH.image, 2).shape == (2, *BATCH.image.shape)
+    kl = gaussian_kl(mean, log_std)
+    objective = (BATCH.image - gan.reconstruct(BATCH.image)).abs().flatten(1).sum(1) + kl
+    torch.testing.assert_close(gan.objective(BATCH.image), objective)
+    for player, parameters in gan.players().items():
+        gradients = torch.autograd.grad(loss(gan, player)["loss"], parameters)
+        assert all(gradient.isfinite().all() for gradient in gradients), player

@@ -146,16 +146,11 @@ def test_the_critic_tells_fresh_draws_from_the_prior_from_z_and_the_encoder_rais
     torch.testing.assert_close(loss(aae, "encoder")["loss"], -3 * z[:, 0].mean())
 
 
-def test_dropout_acts_on_either_z_in_training_only_and_not_for_the_critic() -> None:
-    aae = constant(model(critic=lambda z: z.sum(1), dropout=0.5), 0.0)
+def test_training_has_no_dropout() -> None:
+    """Else its noise, and not the reconstruction, would make the distance of the two latents."""
+    aae = constant(model(critic=lambda z: z.sum(1), dropout=0.5), 0.0).train()
     nn.init.constant_(aae.net.latent.heads[0].bias, 3.0)  # either z is (3, 3, 3, 3)
-    assert aae.eval().training_loss(BATCH)["latent"] == 0
-    with seeded(2):
-        distances = [aae.train().training_loss(BATCH)["latent"].detach() for _ in range(20)]
-    apart = {
-        round(float(2 * d) / 36) for d in distances
-    }  # of 8 numbers, those that are 0 on one side and 6 on the other
-    assert apart > {3, 4, 5}
+    assert aae.training_loss(BATCH)["latent"] == 0
     loss(aae, "critic")
     loss(aae, "encoder")
     assert all((aae.critic.shown[i] == 3).all() for i in (1, -1))

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.constant import constant
+from tests.slices import error_and_that_of_the_mean, learn, phantom
 from uadtk.core.model import capabilities
 from uadtk.models.fanogan import Model, Options
 from uadtk.networks.critics import ImageCritic
 from uadtk.networks.generators import ResidualCritic, ResidualEncoder, ResidualGenerator
 from uadtk.networks.seeded import seeded
 from uadtk.testing.specimens import healthy_slices
+from uadtk.training.optimisers import make_optimisers
 
 BATCH = healthy_slices(2, 32)
 MARKED = replace(BATCH, normal=BATCH.image < 0.7)
@@ -177,3 +179,16 @@ def test_the_second_stage_brings_reconstructions_closer_and_leaves_the_gan_as_it
         adam.step()
     assert gan.training_loss(batch)["loss"] < before / 2
     assert all(torch.equal(value, gan.state_dict()[name]) for name, value in kept.items())
+
+
+@pytest.mark.slow
+def test_after_both_stages_the_encoder_is_below_the_mean_image() -> None:
+    """The critic sees brightness, so that the GAN learns it, and the encoder can find slices as bright as its input."""
+    batch = phantom(32)
+    with seeded(0):
+        gan = Model(Options(gan_epochs=1, critic_steps=3), 32).train()
+        optimisers = make_optimisers(gan, 3e-4)
+        learn(gan.turns(1), optimisers, batch, 200)
+        learn(gan.turns(2), optimisers, batch, 250)
+    error, of_mean = error_and_that_of_the_mean(gan, batch)
+    assert error < of_mean

@@ -5,10 +5,13 @@ import torch
 from torch import Tensor
 
 from tests.constant import constant, count
+from uadtk import checkpoint as checkpoints
 from uadtk.core.model import capabilities
+from uadtk.core.preparation import Preparation
 from uadtk.models.skip_ae import Model, Options
 from uadtk.networks.seeded import seeded
 from uadtk.networks.skips import stage_outputs
+from uadtk.pipeline.score import check_untrained
 from uadtk.plugin import Batch, UsageError
 from uadtk.testing.specimens import healthy_slices
 
@@ -83,3 +86,20 @@ def test_dropout_is_on_in_samples_and_in_training_and_off_in_reconstructions(dro
 @pytest.mark.parametrize(("dropout", "has"), [(0.2, True), (0.0, False)])
 def test_only_a_model_with_dropout_offers_samples(dropout: float, has: bool) -> None:
     assert ("sample" in capabilities(model(dropout=dropout))) == has
+
+
+def test_it_is_scored_by_its_samples() -> None:
+    assert str(checkpoints.new("skip-ae", {}, Preparation()).scorer) == "montecarlo"
+    with pytest.raises(UsageError, match="scorer 'montecarlo' needs sample"):
+        check_untrained(checkpoints.new("skip-ae", {"dropout": 0}, Preparation()))
+
+
+def test_by_default_a_dropped_skip_cannot_be_read_from_its_neighbours() -> None:
+    """Whole channels are dropped: of single numbers, half of the patches of the finest skip are nearly complete."""
+    skip, dropped = model(), []
+    skip.decoder.forward = lambda outputs, on_skip: dropped.append(on_skip(outputs[0])) or BATCH.image  # type: ignore[method-assign]
+    with seeded(2):
+        skip.sample(BATCH.image, 1)
+    outputs = stage_outputs(skip.encoder, BATCH.image)[0]
+    gone = (dropped[0] == 0).all(dim=(2, 3)) & (outputs != 0).any(dim=3).any(dim=2)
+    assert gone.any()

@@ -129,6 +129,15 @@ def test_embedding_is_added_with_its_weight_and_logged_with_the_divergences(dist
     assert losses["embedding_kl"] > losses["embedding_js"]
 
 
+def test_the_embedding_acts_from_its_epoch_on_and_is_logged_before() -> None:
+    unet = model(embedding=0.3, embed_from=35)
+    losses = {epoch: turn(unet, HALF, epoch) for epoch in (34, 35)}
+    plain = unet.training_loss(HALF)["loss"]
+    torch.testing.assert_close(losses[34]["loss"], plain)
+    torch.testing.assert_close(losses[35]["loss"], plain + 0.3 * losses[35]["embedding"])
+    assert set(losses[34]) == set(losses[35])
+
+
 def test_embedding_pulls_the_features_of_a_class_together() -> None:
     unet = model(embedding=1.0, points=50).train()
     optimisers = make_optimisers(unet, 3e-3)

@@ -21,6 +21,7 @@ from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.lookup import lookup_tables
 from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.score import Method, build_method, score_map
 from uadtk.pipeline.segment import Rules, segment, segment_file
@@ -123,7 +124,9 @@ def test_all_files_are_written_and_agree(method: Method, small_cohort: Path, tmp
         "findings.tsv",
         "provenance.json",
         "report.html",
+        "thumbnail.png",
         "dataset_description.json",
+        *lookup_tables(),
     }
     source = nib.load(row.image)
     for name in ("label-lesion_mask", "label-lesion_dseg", "desc-anomaly_statmap", "desc-brain_mask"):

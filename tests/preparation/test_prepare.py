@@ -46,9 +46,27 @@ def test_sides(side: str) -> None:
 def test_a_lesion_mask_keeps_its_place() -> None:
     image, _, lesion = small_brain(lesion=True)
     found = prepare(Scan(image, SMALL_AFFINE), Preparation(), Run())
-    slices = found.to_slices(lesion)
-    assert slices.any()
-    np.testing.assert_array_equal((found.to_own_grid(slices.astype(np.float32)) > 0.5) & lesion, lesion)
+    touched, label = found.touched(lesion), found.to_slices(lesion)
+    assert label.any()
+    np.testing.assert_array_equal((found.to_own_grid(touched.astype(np.float32)) > 0.5) & lesion, lesion)
+    np.testing.assert_array_equal(touched & label, label)
+    assert touched.sum() > label.sum()
+
+
+@pytest.mark.parametrize("side", ["128", "256"])
+@pytest.mark.parametrize("voxel_mm", [(1, 1, 4), (0.9, 1.1, 5), (2.5, 2.5, 3), (3, 3, 5)])
+def test_a_label_keeps_its_volume_and_comes_home(side: str, voxel_mm: tuple[float, float, float]) -> None:
+    """Neither dilated nor eroded, whichever of voxel and pixel is larger."""
+    shape = tuple(round(extent / mm) for extent, mm in zip((140, 160, 90), voxel_mm, strict=True))
+    brain = ball(shape, 0.9)  # type: ignore[arg-type]
+    lesion = ball(shape, 0.18, (0.15, -0.1, 0.05)) | ball(shape, 0.12, (-0.2, 0.1, 0))  # type: ignore[arg-type]
+    affine = np.diag([*voxel_mm, 1.0])
+    image = np.where(brain, np.random.default_rng(0).uniform(400, 700, shape), 0).astype(np.float32)
+    found = prepare(Scan(image, affine), Preparation(side=side), Run(), Mask(brain, affine))  # type: ignore[arg-type]
+    label = found.to_slices(lesion)
+    assert label.sum() * np.prod(found.spacing_mm) == pytest.approx(lesion.sum() * np.prod(voxel_mm), rel=0.06)
+    home = found.to_own_grid(label.astype(np.float32)) > 0.5
+    assert 2 * (home & lesion).sum() / (home.sum() + lesion.sum()) > 0.92
 
 
 def test_brain_mask_is_given_recognised_or_refused() -> None:

@@ -64,7 +64,8 @@ def make_segmentation(
         where = np.argwhere(components == label)
         x, y, z = (world @ (*where.mean(axis=0), 1.0))[:3].tolist()
         ml = len(where) * abs(float(np.linalg.det(world[:3, :3]))) / 1000
-        findings.append(Finding(label, ml, (x, y, z), 0.9, 0.9))
+        px, py, pz = (world @ (*where[len(where) // 2], 1.0))[:3].tolist()
+        findings.append(Finding(label, ml, (x, y, z), 0.9, 0.9, (px, py, pz)))
     maps = {"reconstruction": Volume(turn(brain.astype(np.float32)), stored)} if reconstruction else {}
     scoring = Scoring(Scan(turn(scan), stored), Mask(turn(brain), stored), "given", ScoreMap(turn(score), stored), maps)
     labelled = Volume(turn(components), stored)

@@ -41,9 +41,9 @@ def test_paper_is_the_gradient_of_minus_log_p(frozen: bool) -> None:
     """grad -log p(x) = (W Wᵀ + I)⁻¹ (x - x0); frozen weights or not, and no weight gets a gradient."""
     model = LinearGaussian().requires_grad_(not frozen)
     exact = model.precision_times(X).detach() * BRAIN
-    scored = Scorer(Options()).score(model, X, BRAIN)
+    scored = Scorer(Options("paper", "absolute")).score(model, X, BRAIN)
     torch.testing.assert_close(scored.score, exact.abs(), atol=1e-5, rtol=1e-4)
-    bright = Scorer(Options(polarity="positive")).score(model, X, BRAIN)
+    bright = Scorer(Options("paper", "positive")).score(model, X, BRAIN)
     torch.testing.assert_close(bright.score, exact.clamp(min=0), atol=1e-5, rtol=1e-4)
     assert model.basis.grad is None
     assert not scored.score.requires_grad
@@ -76,7 +76,7 @@ def test_an_objective_that_draws_leaves_the_generator_as_it_was() -> None:
             return (x * torch.randn(8, 8)).flatten(1).sum(1)
 
     before = torch.get_rng_state()
-    one, two = (Scorer(Options()).score(Drawing(), X, BRAIN).score for _ in range(2))
+    one, two = (Scorer(Options("paper")).score(Drawing(), X, BRAIN).score for _ in range(2))
     assert torch.equal(one, two)
     assert one.any()
     assert torch.equal(torch.get_rng_state(), before)
@@ -85,4 +85,24 @@ def test_an_objective_that_draws_leaves_the_generator_as_it_was() -> None:
 @pytest.mark.parametrize(("form", "needs"), [("paper", {"objective"}), ("product", {"objective", "reconstruct"})])
 def test_only_the_product_needs_a_reconstruction(form, needs) -> None:
     assert set(Scorer(Options(form)).needs) == needs
-    assert Scorer.needs == ("objective",)
+    assert Scorer.needs == ("objective", "reconstruct")
+
+
+def test_the_default_tells_a_lesion_from_tissue() -> None:
+    """With Σ|x − x̂| the gradient alone is ±1 in both, whatever the error; the product follows the error."""
+
+    class Perfect:
+        def reconstruct(self, x: Tensor) -> Tensor:
+            return NORMAL.expand(len(x), -1, -1, -1)
+
+        def objective(self, x: Tensor) -> Tensor:
+            return (x - NORMAL).abs().flatten(1).sum(1)
+
+    noise = 0.02 * torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    lesion = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    lesion[..., 2:5, 3:5] = True
+    x, brain = NORMAL + noise + 0.4 * lesion, torch.ones_like(lesion)
+    score = Scorer(Options()).score(Perfect(), x, brain).score
+    assert score[lesion].min() > score[~lesion].max()
+    literal = Scorer(Options("paper", "absolute")).score(Perfect(), x, brain).score
+    torch.testing.assert_close(literal, torch.ones_like(literal))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from uadtk.core.errors import UsageError
+from uadtk.core.errors import DataError, UsageError
 from uadtk.core.options import build
 from uadtk.core.thresholder import CalibrationScan
 from uadtk.thresholders.p98 import Options, Thresholder
@@ -42,6 +44,21 @@ def test_mostly_zero_scores_as_a_median_leaves_them() -> None:
     choice = Thresholder(Options()).choose(scans(values))
     assert choice.threshold == 0
     assert choice.measured["voxel_fpr"] == 0.01
+
+
+def test_what_a_cleaner_excludes_does_not_count() -> None:
+    """The rim that an erosion sets to 0 is no evidence of low scores."""
+    values = np.random.default_rng(0).gamma(2, 0.1, 1000).astype(np.float32)
+    (whole,) = scans(values)
+    rim = np.zeros_like(whole.brain)
+    rim[:400] = True
+    eroded = replace(whole, score=np.where(rim, 0, whole.score), kept=~rim)
+    choice = Thresholder(Options()).choose([eroded])
+    assert choice.threshold == pytest.approx(np.percentile(values[400:].astype(np.float64), 98), rel=1e-6)
+    assert choice.measured["voxel_fpr"] == pytest.approx(0.02, abs=1 / 600)
+    assert Thresholder(Options()).choose([replace(eroded, kept=None)]).threshold < choice.threshold
+    with pytest.raises(DataError, match="the cleaners exclude every healthy brain voxel"):
+        Thresholder(Options()).choose([replace(eroded, kept=rim & ~rim)])
 
 
 def test_one_voxel() -> None:

@@ -32,4 +32,7 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        return score * erode(brain, self.options.iterations, per_slice=True)
+        return score * self.kept(brain)
+
+    def kept(self, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return erode(brain, self.options.iterations, per_slice=True)

@@ -20,6 +20,8 @@ from uadtk.version import VERSION
 
 _ORDER = (
     "segment",
+    "report",
+    "export-bids",
     "watch",
     "train",
     "report-training",

@@ -40,6 +40,9 @@ def benchmark(
     calibrate: Annotated[
         str, typer.Option(help="Split to calibrate on, with --strategy or --multiverse.")
     ] = "validation",
+    calibrate_on: Annotated[
+        str, typer.Option(help="Collection to calibrate every row on, with --strategy, in place of the row's own.")
+    ] = "",
     published: Annotated[Path | None, typer.Option(help="Rows of the study to put beside ours (.tsv).")] = None,
     dataset: Annotated[
         list[str] | None, typer.Option(help="COLLECTION=DATASET of --published where the names differ; repeat it.")
@@ -70,6 +73,8 @@ def benchmark(
         raise UsageError("needs --published", "--dataset", "Name the file with the study's rows.")
     if strategy and point:
         raise UsageError("one operating point per row", "--point, --strategy", "Give one of them.")
+    if calibrate_on and not strategy:
+        raise UsageError("needs --strategy", "--calibrate-on", "Name a thresholder, as validation.")
     chains = tuple(() if chain == "none" else parse_all(chain.split()) for chain in cleaners or ())
     question = Question(
         tuple(map(Contender.parse, model)),
@@ -81,6 +86,7 @@ def benchmark(
         Spec.parse(strategy) if strategy else None,
         calibrate,
         grid,
+        calibrate_on,
     )
     study = Study(rows, pairs(dataset, "--dataset", "COLLECTION=DATASET", "ms=MSLUB"))
     run = make_run(device, threads, jobs=jobs, cluster=cluster)

@@ -63,7 +63,7 @@ def _inspect_scan(path: Path, model: str, brain_mask: Path | None, json: bool) -
 def _inspect_checkpoint(checkpoint: str, json: bool) -> None:
     from json import dumps
 
-    from uadtk.checkpoint import STATISTICS, open_checkpoint
+    from uadtk.checkpoint import SHIPPED, STATISTICS, open_checkpoint, shipped_models
 
     found = open_checkpoint(checkpoint)
     header = {**found.header(), "digest": found.digest}
@@ -71,13 +71,15 @@ def _inspect_checkpoint(checkpoint: str, json: bool) -> None:
         print(dumps(header, indent=2, sort_keys=True))
         return
     print(f"model        {found.model} ({found.dist} {found.version})")
+    if about := shipped_models().get(checkpoint):
+        print(f"card         {SHIPPED / about['card']}\nlicence      {about['licence']}")
     for title, values in (
         ("options", found.options),
         ("preparation", header["preparation"]),
         ("training", {key: value for key, value in found.training.items() if key != STATISTICS}),
     ):
         print(f"{title:<12} " + ("\n             ".join(f"{key} = {value}" for key, value in values.items()) or "none"))
-    statistics = found.statistics
+    statistics = found.training.get(STATISTICS, {})
     for name, values in statistics.get("numbers", {}).items():
         print(f"scans        {name}: {' '.join(f'{value:.4g}' for value in values)}  (min, q10, median, q90, max)")
     print(f"scorer       {found.scorer}")

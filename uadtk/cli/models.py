@@ -12,9 +12,9 @@ def models(json: Annotated[bool, typer.Option("--json", help="For programs.")] =
     from json import dumps
 
     from uadtk import registry
-    from uadtk.checkpoint import SHIPPED, SUFFIX
+    from uadtk.checkpoint import shipped_models
 
-    shipped = {path.stem for path in SHIPPED.glob(f"*{SUFFIX}")}
+    shipped = set(shipped_models())
     rows = [
         {
             "name": r.entry.name,

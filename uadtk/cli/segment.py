@@ -76,6 +76,7 @@ def segment(
     from uadtk.io.cohort import Cohort, output_names
     from uadtk.io.results import Summary, failed
     from uadtk.pipeline.point import given
+    from uadtk.report.cohort_page import write_cohort_page
 
     if point is not None and threshold is not None:
         raise UsageError("one operating point for a scan", "--point, --threshold", "Give one of them.")
@@ -110,6 +111,8 @@ def segment(
     finally:
         if summary and reporter.counts:
             summary.write()
+    if len(cohort) > 1 and reporter.counts["done"]:
+        write_cohort_page(output)
     reporter.finished()
     if reporter.counts["failed"]:
         sys.exit(UadtkError.exit_code)

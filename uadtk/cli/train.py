@@ -50,7 +50,14 @@ train = group(Models, "train", _callback)
 def _settings(
     cohort: Annotated[Path, typer.Argument(help="cohort.tsv, a BIDS tree, a folder or a scan.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write (.safetensors).")],
-    prepare: Annotated[str, typer.Option(help="Preparation, as side=256,denoise=yes,n4=yes,register=affine.")] = "",
+    prepare: Annotated[
+        str,
+        typer.Option(
+            "--prepare",
+            "--preparation",
+            help="Preparation, as side=256,denoise=yes,n4=yes,register=affine; thesis: as there, in SRI24 space.",
+        ),
+    ] = "",
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     minutes: Annotated[

@@ -1,4 +1,4 @@
-"""Choose the total-variation weight of restoration on healthy scans."""
+"""Choose the total-variation weight of restoration on healthy scans with planted lesions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def tune_restoration(
     threads: Threads = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Choose the total-variation weight of restoration on healthy scans.
+    """Choose the total-variation weight of restoration on healthy scans with planted lesions.
 
-    Prints how much each weight changes healthy slices; -o writes the checkpoint with restoration, at the weight that
-    changes them least, as its scorer. Operating points stay, but hold for the scorer they were made with.
+    Discs of several sizes are planted. Prints, for each weight, how well each size is found (AUPRC) and the mean score
+    of healthy tissue; -o writes the checkpoint with restoration, at the weight with the highest mean AUPRC, as its
+    scorer. Operating points stay, but hold for the scorer they were made with.
     """
     from dataclasses import replace
 
@@ -34,17 +35,18 @@ def tune_restoration(
     from uadtk.interface import chosen_rows
     from uadtk.io.write import refuse_file
     from uadtk.pipeline.run import make_run
-    from uadtk.training.tune import changes_by_weight, restoration_spec, with_weight
+    from uadtk.training.tune import RADII_MM, outcomes_by_weight, restoration_spec, with_weight
 
     checkpoint = open_with(model, scorer, None)
     if output is not None:
         refuse_file(output, overwrite)
     run = make_run(device, threads)
-    changes = changes_by_weight(checkpoint, chosen_rows(healthy, split, run), run, slices=slices)
-    print("tv\tchange")
-    for weight, change in changes.items():
-        print(f"{weight:g}\t{change:.6f}")
-    spec = with_weight(restoration_spec(checkpoint.scorer), min(changes, key=lambda weight: changes[weight]))
+    found = outcomes_by_weight(checkpoint, chosen_rows(healthy, split, run), run, slices=slices)
+    print("tv", "auprc", *(f"auprc_{2 * radius:g}mm" for radius in RADII_MM), "healthy", sep="\t")
+    for weight, outcome in found.items():
+        values = (outcome.mean, *outcome.auprc, outcome.healthy)
+        print(f"{weight:g}", *(f"{value:.6f}" for value in values), sep="\t")
+    spec = with_weight(restoration_spec(checkpoint.scorer), max(found, key=lambda weight: found[weight].mean))
     print(f"--scorer {spec}")
     if output is not None:
         replace(checkpoint, scorer=spec).save(output)

@@ -19,6 +19,7 @@ class Finding:
     centroid_mm: tuple[float, float, float]  # RAS+ of the scan
     peak: float
     mean: float
+    peak_mm: tuple[float, float, float]  # the voxel with the highest score
 
 
 @dataclass(frozen=True)
@@ -88,3 +89,4 @@ class Segmentation:
     findings: tuple[Finding, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
     gate: Gate = field(default_factory=Gate)
+    min_voxels: int = 1  # smaller components are not findings

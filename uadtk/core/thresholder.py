@@ -20,7 +20,8 @@ class CalibrationScan:
     """One scored scan on its own grid, arrays (x, y, z).
 
     ``brain`` bool: the voxels to evaluate (healthy brain only, where lesions of the scan are known).
-    ``lesion`` bool or None.
+    ``lesion`` bool or None. ``kept``: voxels where no cleaner excludes a score (``erode`` does at the rim of the
+    brain); None: everywhere.
     """
 
     subject: str
@@ -28,6 +29,12 @@ class CalibrationScan:
     brain: NDArray[np.bool_]
     lesion: NDArray[np.bool_] | None
     voxel_ml: float
+    kept: NDArray[np.bool_] | None = None
+
+    @property
+    def counted(self) -> NDArray[np.float32]:
+        """The scores of the voxels to evaluate that no cleaner excludes, in one dimension."""
+        return self.score[self.brain if self.kept is None else self.brain & self.kept]
 
     @property
     def score_zyx(self) -> NDArray[np.float32]:

@@ -38,6 +38,7 @@ FILES = {
     "findings_tsv": "findings.tsv",
     "provenance": "provenance.json",
     "report": "report.html",
+    "thumbnail": "thumbnail.png",
 }
 MANIFEST, FAILURE = "provenance.json", "failure.json"
 HEADER = "name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"

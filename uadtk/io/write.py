@@ -18,8 +18,9 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from uadtk.core.errors import StorageError, UadtkError, UsageError
 from uadtk.core.text import ESCAPED
 from uadtk.core.volume import Header, Volume
+from uadtk.version import VERSION
 
 _HIDDEN = ".uadtk-"
 _STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anybody may have a folder .uadtk-data
@@ -116,18 +118,35 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def write_nifti(path: str | os.PathLike[str], volume: Volume, header: Header | None = None) -> None:
+@dataclass(frozen=True)
+class Meaning:
+    """What a header says of an image for viewers: its kind, a name of at most 15 bytes, the range to show."""
+
+    intent: Literal["label", "estimate", "none"]
+    name: str
+    low: float = 0.0
+    high: float = 0.0  # both 0: the viewer decides
+
+
+def write_nifti(
+    path: str | os.PathLike[str], volume: Volume, header: Header | None = None, meaning: Meaning | None = None
+) -> None:
     """Write NIfTI-1: bool as uint8, integers as uint8, int16 or int32, everything else as float32. Raises as above.
 
     The same volume gives the same bytes. Names that end in ``.gz`` are compressed. The affine becomes the sform
     (rounded to float32), and also the qform if its axes are orthogonal, since a qform cannot represent shears.
     """
-    parts = _nifti(volume, header or volume.header)
+    parts = _nifti(volume, header or volume.header, meaning)
     if str(path).endswith(".gz"):
         # Run-length only: for noise beside large areas of zeros twice as fast as full matching, and no larger.
         packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
         parts = [*(packer.compress(part) for part in parts), packer.flush()]
     write_bytes(path, b"".join(parts))
+
+
+def nifti_bytes(volume: Volume) -> bytes:
+    """The content of an uncompressed file that ``write_nifti`` writes."""
+    return b"".join(_nifti(volume, volume.header))
 
 
 @contextmanager
@@ -319,7 +338,7 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _nifti(volume: Volume, claims: Header) -> list[bytes | memoryview]:
+def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> list[bytes | memoryview]:
     import nibabel as nib
 
     voxels = _stored(volume.voxels)
@@ -337,6 +356,10 @@ def _nifti(volume: Volume, claims: Header) -> list[bytes | memoryview]:
         header.set_qform(qform, code=claims.qform_code)
     if claims.qform is not None:  # set_qform has set the spacing to that of the qform
         header.set_zooms(volume.spacing_mm)
+    if meaning:
+        header.set_intent(meaning.intent, name=meaning.name)
+        header["cal_min"], header["cal_max"] = meaning.low, meaning.high
+        header["descrip"] = f"uadtk {VERSION}: {meaning.name}"
     header.set_slope_inter(1.0, 0.0)
     header.set_data_offset(header.single_vox_offset)
     return [header.binaryblock, b"\0\0\0\0", voxels.ravel(order="F").view(np.uint8).data]

@@ -3,8 +3,8 @@
 Under the null hypothesis each patient's two values are exchangeable. The p-value is the share of all swaps whose mean
 difference is at least as large, in either direction, as the observed one (Fisher 1935; Pitman 1937). It makes no
 assumption about the distribution of the values. With n patients it is never below 2 / 2^n: five patients cannot show a
-difference at 5 %. When all pairs of several methods are compared, Holm's correction (1979) controls the family-wise
-error rate.
+difference at 5 %. When all pairs of several methods are compared on a collection, Holm's correction (1979) controls the
+family-wise error rate of that collection; collections are not corrected for each other.
 """
 
 from __future__ import annotations

@@ -5,8 +5,11 @@
 ``dice_oracle``                     ⌈DICE⌉ of the same voxels: best threshold chosen on the truth          [0, 1]
 ``..._volume``                      the same over all voxels: outside the brain the score is 0, and        [0, 1]
                                     lesions there are missed. Air is trivial, which inflates AUROC
-``l1_normal``, ``l1_anomalous``     mean |score| of the brain's voxels without and with lesion; ``_sd``    >= 0
-                                    is their standard deviation
+``l1_normal``, ``l1_anomalous``     mean |x - x̂| of the brain's voxels without and with lesion, before     >= 0
+                                    any cleaner, in units of the brain's 98th percentile; ``_sd`` is
+                                    their standard deviation. NaN for scorers without reconstruction
+``slice_auroc``, ``scan_auroc``,    detection of slices, and of scans, that contain a lesion             [0, 1]
+``..._auprc``                       (``uadtk.metrics.samples``)
 ``chi_squared``                     distance between the two histograms of the score (``chi_squared``)     [0, 1]
 ``dice``, ``dice_sd``               mean and standard deviation over patients of DICE at the operating     [0, 1]
                                     point, over all voxels; a patient's scans are averaged first

@@ -18,6 +18,7 @@ from uadtk.metrics import measures as m
 from uadtk.metrics.curves import Stream, common_thresholds, kept, precision_recall_of
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.residuals import score_histograms
+from uadtk.metrics.samples import sample_measures
 from uadtk.metrics.scan import Seen
 
 
@@ -35,7 +36,7 @@ class Pooled:
 
 
 def pooled(seen: Sequence[Seen], at_point: bool, seed: int) -> Pooled:
-    """All measures of :mod:`uadtk.metrics.measures` that the scans permit, then ``seconds`` and ``peak_mb``.
+    """All measures of ``uadtk.metrics.measures`` and ``.samples`` that the scans permit, ``seconds`` and ``peak_mb``.
 
     Pooled measures need a lesion voxel inside a brain, measures at the operating point need a lesion, false positives a
     scan without lesions. ``seconds`` is the median over scans; ``peak_mb`` the maximum, NaN if not measured.
@@ -48,6 +49,7 @@ def pooled(seen: Sequence[Seen], at_point: bool, seed: int) -> Pooled:
         detection, curve = _curves(labelled, seed)
         voxels, histograms = _voxels(labelled, seed)
         found |= detection | voxels
+    found |= sample_measures(seen, seed)
     if at_point and any(one.result.lesion_voxels for one in labelled):
         found |= _at_point(labelled, seed)
     healthy = [one for one in seen if not one.result.lesion_voxels]

@@ -1,4 +1,4 @@
-"""Separation of the scores (residuals) of normal and anomalous voxels. All counts add over scans.
+"""Errors of the reconstruction, and separation of the scores, of normal and anomalous voxels. Counts add over scans.
 
 The study's tables give l1 errors of 1e-8 and less in an unknown unit; here they are plain means.
 """
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 BINS = 100
 
 
-def error_sums(score: NDArray[np.float32], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Sum of |score|, sum of its squares and number of voxels, for normal and for anomalous voxels; (2, 3)."""
-    return np.array([_sums(score[~truth]), _sums(score[truth])])
+def error_sums(error: NDArray[np.float32], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Sum of |error|, sum of its squares and number of voxels, for normal and for anomalous voxels; (2, 3)."""
+    return np.array([_sums(error[~truth]), _sums(error[truth])])
 
 
-def _sums(score: NDArray[np.float32]) -> tuple[float, float, int]:
-    values = np.abs(score, dtype=np.float64)
+def _sums(error: NDArray[np.float32]) -> tuple[float, float, int]:
+    values = np.abs(error, dtype=np.float64)
     return float(values.sum()), float((values**2).sum()), values.size
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ class Look:
     """A scored scan on the grid of the evaluation, arrays (x, y, z); the score is 0 outside the brain.
 
     ``truth`` is None without lesion annotations, and all False if there are no lesions. ``light``: of the gate.
+    ``error`` is |x - x̂| of the reconstruction, before any cleaner; None without one.
+    ``slice_scores`` (n,): the highest score in each slice as the network sees it; ``slice_truths``: any lesion there.
     """
 
     subject: str
@@ -32,6 +34,9 @@ class Look:
     voxel_ml: float
     cost: Cost
     light: Light = "green"
+    error: NDArray[np.float32] | None = None
+    slice_scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    slice_truths: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,9 @@ class ScanResult:
 class Seen:
     """``result``, and the sums from which the measures of a cohort are computed.
 
-    ``errors`` as from ``error_sums``; ``tally`` as from ``tally_lesions``; ``top``: highest score; ``outside``: lesion
-    and other voxels outside the brain. For labelled scans ``file`` holds scores and truth of the brain.
+    ``errors`` as from ``error_sums``, of the reconstruction, 0 without one; ``tally`` as from ``tally_lesions``;
+    ``top``: highest score; ``outside``: lesion and other voxels outside the brain. For labelled scans ``file`` holds
+    scores and truth of the brain.
     """
 
     result: ScanResult
@@ -76,7 +82,9 @@ class Seen:
     tally: NDArray[np.int64]
     top: float
     outside: tuple[int, int]
-    file: Path
+    slice_scores: NDArray[np.float32]
+    slice_truths: NDArray[np.bool_]
+    file: Path = Path()
 
     def score(self) -> NDArray[np.float32]:
         stored: NDArray[np.float32] = np.load(_scores(self.file))
@@ -89,22 +97,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Fresh:
-    """A measured scan in memory: what ``Seen`` holds, and scores and truth of the brain."""
+    """A measured scan in memory: ``seen``, which has no file yet, and scores and truth of the brain."""
 
-    result: ScanResult
-    errors: NDArray[np.float64]
-    tally: NDArray[np.int64]
-    top: float
-    outside: tuple[int, int]
+    seen: Seen
     score: NDArray[np.float32]
     truth: NDArray[np.bool_]
 
     def keep(self, file: Path) -> Seen:
         """Store the arrays of a labelled scan beside ``file``."""
-        if self.result.labelled:
+        if self.seen.result.labelled:
             np.save(_scores(file), self.score)
             np.save(_truths(file), self.truth)
-        return Seen(self.result, self.errors, self.tally, self.top, self.outside, file)
+        return replace(self.seen, file=file)
 
 
 def measure_scan(look: Look, threshold: float | None, min_voxels: int) -> Fresh:
@@ -133,8 +137,16 @@ def measure_scan(look: Look, threshold: float | None, min_voxels: int) -> Fresh:
     if threshold is not None:
         result, tally = _at_point(result, look, truth, threshold, min_voxels)
     elsewhere = look.brain.size - score.size - outside
-    top, errors = float(score.max(initial=0)), error_sums(score, marked)
-    return Fresh(result, errors, tally, top, (outside, elsewhere), score, marked)
+    seen = Seen(
+        result=result,
+        errors=np.zeros((2, 3)) if look.error is None else error_sums(look.error[look.brain], marked),
+        tally=tally,
+        top=float(score.max(initial=0)),
+        outside=(outside, elsewhere),
+        slice_scores=look.slice_scores,
+        slice_truths=look.slice_truths,
+    )
+    return Fresh(seen, score, marked)
 
 
 def _at_point(

@@ -9,9 +9,8 @@ adversarial loss therefore needs no weight relative to an error summed over pixe
 
 ``loss=l1`` is Σ|x − x̂|, as in the other models of the study; ``loss=l2`` is the mean squared error of its code. That
 code excludes the linear map to z from the encoder's adversarial step and evaluates the penalty beyond the real and fake
-points; here every layer up to z is trained, and the points lie between real and fake. Inferred: dropout affects the
-decoder only, since zeros in z would reveal it to the critic; and validation starts at epoch 7, because before that the
-autoencoder takes twenty steps for each adversarial one.
+points; here every layer up to z is trained, and the points lie between real and fake. Dropout as in ``ae``. Inferred:
+validation starts at epoch 7, because before that the autoencoder takes twenty steps for each adversarial one.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from uadtk.plugin import Batch, Turn, option
 @dataclass(frozen=True)
 class Options:
     latent: int = option(128, "Dimension of z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
+    dropout: float = option(0.2, "Dropout rate of z in samples.", ge=0, le=0.9)
     loss: Literal["l1", "l2"] = option("l1", "Reconstruction error: summed l1 (paper) or mean squared error (code).")
     warm_up: int = option(20, "Steps of the autoencoder per batch in the first 6 epochs; 1 afterwards.", ge=1)
     critic_steps: int = option(20, "Steps of the critic per batch.", ge=1)
@@ -60,7 +59,7 @@ class Model(nn.Module):
         return [Turn("autoencoder", self.training_loss, times), *adversary]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        rebuilt = rebuild(self.net, batch.image, self.options.dropout if self.training else 0.0)
+        rebuilt = rebuild(self.net, batch.image)
         return {"loss": self._distance(batch.image, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from uadtk.plugin import Batch, option
 @dataclass(frozen=True)
 class Options:
     convolution: bool = option(True, "Compute z by a 1x1 convolution (paper), or use the encoder's output (code).")
-    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
+    dropout: float = option(0.2, "Dropout rate of z in samples.", ge=0, le=0.9)
 
 
 class Model(nn.Module):
@@ -36,7 +36,7 @@ class Model(nn.Module):
         self.lacks = () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        rebuilt = rebuild(self, batch.image, self.options.dropout if self.training else 0.0)
+        rebuilt = rebuild(self, batch.image)
         return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ x̂ in ``critic_steps`` steps. The only fake images are reconstructions; none ar
 
 The study's text measures reconstructions by the critic's features (after Larsen et al. 2016). Its code computes that
 distance without using it, and it is omitted here. The code also takes the norm of the penalty's gradient over one axis
-of the image; here it is over the whole image. As in the code, dropout in training acts on the mean and log σ of z and
-not on the decoder; it does so in every player's turn (inferred). In the 2018 paper z is a feature map; here it is a
-vector.
+of the image; here it is over the whole image. There is no dropout by default, as in ``vae``; that of the code acts in
+training on the mean and log σ of z and not on the decoder, in every player's turn (inferred). In the 2018 paper z is a
+feature map, 64 channels of 16 x 16 for slices of 256 pixels: ``bottleneck=spatial``, here at 8 x 8; in the study it is
+a vector.
 
 The authors' code reconstructs from one draw of z; here it is the mean, and ``sample`` draws z without dropout.
 """
@@ -18,6 +19,7 @@ The authors' code reconstructs from one draw of z; here it is the mean, and ``sa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,15 +28,21 @@ from torch import Tensor, nn
 from uadtk.networks.adversaries import critic_turn, generator_turn
 from uadtk.networks.critics import ImageCritic
 from uadtk.networks.distances import l1
-from uadtk.networks.generators import UnifiedEncoder, UnifiedGenerator
-from uadtk.networks.unified import gaussian_kl, sampled
+from uadtk.networks.generators import SpatialEncoder, SpatialGenerator, UnifiedEncoder, UnifiedGenerator
+from uadtk.networks.unified import LOG_STD, gaussian_kl, sampled
 from uadtk.plugin import Batch, Turn, option
+
+NETWORKS: dict[str, tuple[Any, Any]] = {
+    "dense": (UnifiedEncoder, UnifiedGenerator),
+    "spatial": (SpatialEncoder, SpatialGenerator),
+}
 
 
 @dataclass(frozen=True)
 class Options:
-    latent: int = option(128, "Dimension of z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Dropout rate of z in training.", ge=0, le=0.9)
+    bottleneck: Literal["dense", "spatial"] = option("dense", "Latent vector (study) or map (2018 paper).")
+    latent: int = option(128, "Latent numbers (dense) or channels at 8 x 8 (spatial).", ge=1, le=4096)
+    dropout: float = option(0.0, "Dropout rate of z in training (code: 0.2).", ge=0, le=0.9)
     kl_weight: float = option(1.0, "Weight of the KL divergence.", ge=0)
     critic_steps: int = option(5, "Steps of the critic per batch.", ge=1)
     penalty: float = option(10.0, "Weight of the critic's gradient penalty.", ge=0)
@@ -47,8 +55,10 @@ class Model(nn.Module):
     def __init__(self, options: Options, side: int) -> None:
         super().__init__()
         self.options = options
-        self.encoder = UnifiedEncoder(side, 2 * options.latent)
-        self.generator = UnifiedGenerator(side, options.latent)
+        encoder, generator = NETWORKS[options.bottleneck]
+        self.encoder = encoder(side, 2 * options.latent)
+        nn.init.constant_(self.encoder[-1].bias[options.latent :], LOG_STD)
+        self.generator = generator(side, options.latent)
         self.critic = ImageCritic(side)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -92,6 +102,6 @@ class Model(nn.Module):
         return l1(x, self.generator(mean)) + self.options.kl_weight * gaussian_kl(mean, log_std)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log σ of z, both (B, latent)."""
+        """Mean and log σ of z, both (B, latent) or (B, latent, 8, 8)."""
         mean, log_std = F.dropout(self.encoder(x).unflatten(1, (2, -1)), self.options.dropout, self.training).unbind(1)
         return mean, log_std

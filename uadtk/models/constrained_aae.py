@@ -3,14 +3,13 @@
 Chen, Konukoglu: *Unsupervised Detection of Lesions in Brain MRI using constrained adversarial auto-encoders* (2018,
 arXiv 1806.04972), in the size of the comparative study of Baur et al. 2021 (arXiv 2004.03271): ``constrained-ae``, with
 gradients through both passes of the encoder, plus the critic, players and turns of ``aae``. As there, each player's own
-Adam makes a weight of the adversarial loss unnecessary, every layer up to z learns from the critic, the critic sees z
-without dropout, and validation starts at epoch 7 (the last two are inferred). As in the study's code, dropout acts on
-each z independently.
+Adam makes a weight of the adversarial loss unnecessary, every layer up to z learns from the critic, and validation
+starts at epoch 7 (inferred). Dropout as in ``constrained-ae``.
 
 ``loss=l1`` follows the study's text: Σ|x − x̂| + weight · Σ(z(x̂) − z)². ``loss=l2`` follows its code: means of squares
-in place of both sums. ``loss=norm`` follows the authors' code: √Σ(x − x̂)² in place of Σ|x − x̂|; it belongs with
-``weight=0.5``, ``warm_up=1``, ``network=chen`` (their residual network and larger critic), batches of 64 and a learning
-rate of 2e-5. Their critic takes ten times as many steps in the first 20 epochs; here it does not.
+in place of both sums, with ``weight=1``. ``loss=norm`` follows the authors' code: √Σ(x − x̂)² in place of Σ|x − x̂|; it
+belongs with ``weight=0.5``, ``warm_up=1``, ``network=chen`` (their residual network and larger critic), batches of 64
+and a learning rate of 2e-5. Their critic takes ten times as many steps in the first 20 epochs; here it does not.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uadtk.networks.adversaries import WARM_UP_EPOCHS, latent_players, latent_turns
@@ -32,9 +30,9 @@ from uadtk.plugin import Batch, Turn, option
 @dataclass(frozen=True)
 class Options:
     latent: int = option(128, "Dimension of z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
+    dropout: float = option(0.2, "Dropout rate of z in samples.", ge=0, le=0.9)
     loss: Literal["l1", "l2", "norm"] = option("l1", "Summed l1 (paper), mean squared error (code) or l2 norm (Chen).")
-    weight: float = option(1.0, "Weight of the distance between the two latents.", ge=0)
+    weight: float = option(30.0, "Weight of the distance between the two latents.", ge=0)
     network: Literal["unified", "chen"] = option("unified", "Network of the study, or the original residual network.")
     warm_up: int = option(20, "Steps of the autoencoder per batch in the first 6 epochs; 1 afterwards.", ge=1)
     critic_steps: int = option(20, "Steps of the critic per batch.", ge=1)
@@ -85,14 +83,12 @@ class Model(nn.Module):
 
     def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Distance between the images, and between their latents; both (B,)."""
-        z = self._encode(x)
+        (z,) = self.net.encode(x)
         rebuilt = self.net.decode(z)
-        latent = (self._encode(rebuilt) - z).square()
+        (again,) = self.net.encode(rebuilt)
+        latent = (again - z).square()
         if self.options.loss == "l1":
             return l1(x, rebuilt, normal), latent.sum(1)
         if self.options.loss == "norm":
             return (l2(x, rebuilt, normal) + 1e-8).sqrt(), latent.sum(1)
         return l2(x, rebuilt, normal) / x[0].numel(), latent.mean(1)
-
-    def _encode(self, x: Tensor) -> Tensor:
-        return F.dropout(self.net.encode(x)[0], self.options.dropout, self.training)

@@ -20,7 +20,7 @@ from uadtk.plugin import Batch, option
 @dataclass(frozen=True)
 class Options:
     latent: int = option(128, "Dimension of z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Dropout rate of z, in training and for samples.", ge=0, le=0.9)
+    dropout: float = option(0.2, "Dropout rate of z in samples.", ge=0, le=0.9)
     squares: int = option(3, "Maximum number of squares cut out.", ge=1, le=20)
     edge: float = option(20 / 128, "Edge of a square as a fraction of the slice's (20 of 128 pixels).", ge=0.01, le=1)
 
@@ -39,7 +39,7 @@ class Model(nn.Module):
         seen = batch.image
         if self.training:
             seen = cut_squares(seen, batch.brain, self.options.squares, self.edge)
-        rebuilt = rebuild(self.net, seen, self.options.dropout if self.training else 0.0)
+        rebuilt = rebuild(self.net, seen)
         return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from uadtk.plugin import Batch, option
 @dataclass(frozen=True)
 class Options:
     latent: int = option(128, "Dimension of z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Dropout rate in training.", ge=0, le=0.9)
+    dropout: float = option(0.0, "Dropout rate in training (code: 0.2).", ge=0, le=0.9)
     kl_weight: float = option(1.0, "Weight of the KL divergence.", ge=0)
     inference: Literal["mean", "sample"] = option("mean", "Reconstruct from the mean of z or from one draw.")
     network: Literal["unified", "zimmerer"] = option("unified", "Network of the study, or the larger original.")

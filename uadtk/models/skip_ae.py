@@ -3,11 +3,12 @@
 Baur, Wiestler, Albarqouni, Navab: *Bayesian Skip-Autoencoders for Unsupervised Hyperintense Anomaly Detection in
 High Resolution Brain MRI* (ISBI 2020). Skip connections preserve detail; Bernoulli dropout on them prevents the network
 from copying its input. With dropout kept on (``sample``), the mean and the variance of many reconstructions make the
-Bayesian skip-AE; without it (``reconstruct``), more of a lesion is copied. Score it with ``montecarlo``.
+Bayesian skip-AE, which is scored by ``montecarlo``; without it (``reconstruct``), more of a lesion is copied.
 
 The authors published no code. Known from the paper: skip connections, and dropout on them at test time too. Inferred
 here: the unified encoder and decoder with the latent at 8 x 8, concatenating skip connections at every intermediate
-size (64, 32 and 16 pixels of 128), the dropout rate, and the summed l1 loss.
+size (64, 32 and 16 pixels of 128), the dropout rate, and the summed l1 loss. Whole channels are dropped: of single
+numbers, the decoder recovers a dropped one at the finest size from its neighbours in 32 channels.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from uadtk.plugin import Batch, option
 @dataclass(frozen=True)
 class Options:
     dropout: float = option(0.2, "Dropout rate of the skip connections.", ge=0, le=0.9)
-    drop: Literal["numbers", "channels"] = option("numbers", "Drop individual numbers or whole channels.")
+    drop: Literal["numbers", "channels"] = option("channels", "Drop individual numbers or whole channels.")
 
 
 class Model(nn.Module):
     Options = Options
+    scorer = "montecarlo"
 
     def __init__(self, options: Options, side: int) -> None:
         super().__init__()

@@ -12,7 +12,8 @@ pixels are rare: half of the labelled slices of a batch have some, and DICE is i
 ``embedding`` is the weight of their random feature embedding (``uadtk.networks.embedding``): pixels are drawn from
 slices with and without labels, and features of the same class are pulled together. The class of an unlabelled pixel is
 given by the cohort's column ``prior_mask``. The features are those of the last 3x3 convolution, before its norm. They
-use it for fine-tuning from epoch 35; here it acts throughout.
+train on labels alone at first, and fine-tune with it from epoch 35 to 50: ``embed_from=35``; by default it acts
+throughout.
 
 ``adapt`` is the final weight of adversarial adaptation (Kamnitsas et al. 2017, ``uadtk.networks.domain``) to scans
 without labels, based on the decoder's features at all resolutions. It rises from epoch ``adapt_from`` to
@@ -45,6 +46,7 @@ class Options:
     dropout: float = option(0.5, "Dropout rate of the deepest features in training.", ge=0, le=0.9)
     neighbours: int = option(0, "Adjacent slices on each side, as further input channels.", ge=0, le=8)
     embedding: float = option(0.0, "Weight of the random feature embedding; 0 is off.", ge=0)
+    embed_from: int = option(1, "First epoch in which the embedding acts (paper: 35).", ge=1)
     distance: Literal["l2", "cosine", "angular"] = option("angular", "Distance between embedded features.")
     points: int = option(100, "Maximum number of pixels drawn per class, with labels and without.", ge=2, le=2000)
     sampling: Literal["50:50", "80:20", "frequency"] = option("50:50", "Ratio of normal to lesion pixels among them.")
@@ -72,7 +74,8 @@ class Model(nn.Module):
 
     def turns(self, epoch: int) -> list[Turn]:
         strength = self.options.adapt * ramp(epoch, self.options.adapt_from, self.options.adapt_full)
-        return [Turn("model", partial(self._loss, strength=strength))]
+        embedding = self.options.embedding if epoch >= self.options.embed_from else 0.0
+        return [Turn("model", partial(self._loss, strength=strength, embedding=embedding))]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """The segmentation loss, on held-out slices."""
@@ -82,13 +85,13 @@ class Model(nn.Module):
         seen = _with_neighbours(x, self.neighbours) * brain
         return torch.cat([self.net(part) for part in seen.split(AT_ONCE)]).sigmoid() * brain
 
-    def _loss(self, batch: Batch, strength: float) -> dict[str, Tensor]:
+    def _loss(self, batch: Batch, strength: float, embedding: float) -> dict[str, Tensor]:
         *levels, logits = self.net.levels(batch.image * batch.brain)
         losses = self._segmentation(batch, logits)
         loss = losses["loss"]
         if self.options.embedding:
             losses |= self._embedding(batch, levels[-1])
-            loss = loss + self.options.embedding * losses["embedding"]
+            loss = loss + embedding * losses["embedding"]
         if self.options.adapt:
             losses["domain"] = self._domain(batch, levels, strength)
             loss = loss + losses["domain"]

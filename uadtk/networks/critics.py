@@ -20,11 +20,15 @@ LATENT_SLOPE = 0.2
 
 
 class ImageCritic(nn.Module):
-    """(B, 1, S, S) -> (B,): the study's encoder with layer norms, and a 1x1 convolution averaged over positions."""
+    """(B, 1, S, S) -> (B,): the study's encoder, and a 1x1 convolution averaged over positions.
+
+    Without norms, as in the study's figure: the layer norms of its code, over the pixels of each channel, remove the
+    brightness of an image, which generators and encoders then need not match.
+    """
 
     def __init__(self, side: int) -> None:
         super().__init__()
-        self.features = Encoder(halvings(side), normed=side)
+        self.features = Encoder(halvings(side))
         self.judge = nn.Conv2d(self.features.channels, 1, 1).apply(glorot)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uadtk.core.errors import UsageError
-from uadtk.networks.unified import Decoder, DenseLatent, Encoder, glorot, stages
+from uadtk.networks.unified import Decoder, DenseLatent, Encoder, glorot, narrow, stages
 
 ZIMMERER_WIDTHS = (16, 64, 256, 1024)
 ZIMMERER_SLOPE = 0.2
@@ -97,6 +97,8 @@ class ZimmererAutoencoder(nn.Module):
         self.expand = nn.Linear(latent, size)
         self.decoder = nn.Sequential(*(layer for conv in up for layer in (nn.LeakyReLU(ZIMMERER_SLOPE), conv)))
         self.apply(glorot)
+        for log_std in self.heads[1:]:
+            narrow(log_std)  # type: ignore[arg-type]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         flat = self.encoder(x).flatten(1)

@@ -1,7 +1,7 @@
 """Networks of the models with a GAN: encoder, generator and critic, in two sizes.
 
 ``Unified...`` are the two halves of the comparative study's dense autoencoder (Baur et al. 2021), the generator with
-layer norms; ``ImageCritic`` is the matching critic.
+layer norms, ``Spatial...`` those of its spatial autoencoder; ``ImageCritic`` is the matching critic.
 
 ``Residual...`` are f-AnoGAN's (Schlegl et al. 2019), after Gulrajani et al. 2017: blocks of 3x3 convolutions between
 64 channels at full size and 512 at 4x4. The originals are for 64 pixels; larger slices get more blocks of 512 channels
@@ -44,6 +44,24 @@ class UnifiedGenerator(nn.Sequential):
         thin = (channels // 8, resolution, resolution)
         expand, widen = nn.Linear(latent, thin[0] * resolution**2), nn.Conv2d(thin[0], channels, 1)
         super().__init__(expand, nn.Unflatten(1, thin), widen, Decoder(n, normed=side))
+        self.apply(glorot)
+
+
+class SpatialEncoder(nn.Sequential):
+    """(B, 1, S, S) -> (B, outputs, 8, 8), without norms."""
+
+    def __init__(self, side: int, outputs: int) -> None:
+        features = Encoder(halvings(side))
+        super().__init__(features, nn.Conv2d(features.channels, outputs, 1))
+        self.apply(glorot)
+
+
+class SpatialGenerator(nn.Sequential):
+    """z (B, latent, 8, 8) -> (B, 1, S, S), without activation on input or output."""
+
+    def __init__(self, side: int, latent: int) -> None:
+        n = halvings(side)
+        super().__init__(nn.Conv2d(latent, widths(n, 32)[-1], 1), Decoder(n, normed=side))
         self.apply(glorot)
 
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from uadtk.networks.unified import gaussian_kl, glorot, sampled
+from uadtk.networks.unified import gaussian_kl, glorot, narrow, sampled
 
 Responsibilities = Literal["correct", "legacy"]
 
@@ -57,6 +57,7 @@ class MixtureLatent(nn.Module):
         self.means = nn.Conv2d(hidden or dim_w, components * dim_z, 1)
         self.log_precisions = nn.Conv2d(hidden or dim_w, components * dim_z, 1)
         self.apply(glorot)
+        narrow(self.heads[3], times=2)  # type: ignore[arg-type]  # log σ² of z
         nn.init.constant_(self.log_precisions.bias, LOG_PRECISION)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, draw: bool) -> tuple[Tensor, dict[str, Tensor]]:

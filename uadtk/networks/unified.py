@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 SLOPE = 0.3
 GROWTH = 4
+LOG_STD = -3.0  # initial log σ of a latent
 
 
 def stages(side: int, resolution: int = 8) -> int:
@@ -34,19 +35,27 @@ def glorot(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def narrow(head: nn.Conv2d | nn.Linear, times: float = 1.0) -> None:
+    """Start a head of log σ (``times`` log σ) at a small σ, so that draws of z carry the image from the first step.
+
+    Untrained means differ by a few thousandths between images. At σ = 1 the decoder sees noise and settles on x̂ = 0.
+    """
+    nn.init.constant_(head.bias, times * LOG_STD)  # type: ignore[arg-type]
+
+
 def _norm(side: int) -> list[nn.Module]:
-    """Layer norm over the pixels of each channel separately, as in the study's critics and generators."""
+    """Layer norm over the pixels of each channel separately, as in the study's generators."""
     return [nn.LayerNorm([side, side], eps=1e-3)] if side else []
 
 
 class Encoder(nn.Sequential):
-    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n); with ``normed=S`` each convolution is followed by a layer norm."""
+    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n)."""
 
-    def __init__(self, n: int, width: int = 32, normed: int = 0) -> None:
+    def __init__(self, n: int, width: int = 32) -> None:
         channels = [1, *widths(n, width)]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(itertools.pairwise(channels)):
-            layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), *_norm(normed >> (i + 1)), nn.LeakyReLU(SLOPE)]
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(SLOPE)]
         super().__init__(*layers)
         self.channels = channels[-1]
         self.apply(glorot)
@@ -55,7 +64,7 @@ class Encoder(nn.Sequential):
 class Decoder(nn.Sequential):
     """(B, C, S / 2^n, S / 2^n) -> (B, 1, S, S), with ReLU on the input and no output activation.
 
-    ``normed`` as in the encoder; the input then has a layer norm too.
+    With ``normed=S`` the input and each transposed convolution are followed by a layer norm.
     """
 
     def __init__(self, n: int, width: int = 32, normed: int = 0) -> None:
@@ -71,7 +80,10 @@ class Decoder(nn.Sequential):
 
 
 class DenseLatent(nn.Module):
-    """1x1 convolution to C/8 channels, flatten, linear to z; and back. ``heads`` linear layers share the features."""
+    """1x1 convolution to C/8 channels, flatten, linear to z; and back.
+
+    ``heads`` linear layers share the features: one for z, or two for its mean and log σ.
+    """
 
     def __init__(self, channels: int, resolution: int, latent: int, heads: int = 1) -> None:
         super().__init__()
@@ -83,6 +95,8 @@ class DenseLatent(nn.Module):
         self.expand = nn.Linear(latent, size)
         self.widen = nn.Conv2d(thin, channels, 1)
         self.apply(glorot)
+        for log_std in self.heads[1:]:
+            narrow(log_std)  # type: ignore[arg-type]
 
     def encode(self, features: Tensor) -> list[Tensor]:
         flat = self.squeeze(features).flatten(1)
@@ -94,13 +108,15 @@ class DenseLatent(nn.Module):
 
 
 class SpatialLatent(nn.Module):
-    """z is a feature map: 1x1 convolutions to ``latent`` channels and back."""
+    """z is a feature map: 1x1 convolutions to ``latent`` channels and back; ``heads`` as in ``DenseLatent``."""
 
     def __init__(self, channels: int, latent: int, heads: int = 1) -> None:
         super().__init__()
         self.heads = nn.ModuleList(nn.Conv2d(channels, latent, 1) for _ in range(heads))
         self.widen = nn.Conv2d(latent, channels, 1)
         self.apply(glorot)
+        for log_std in self.heads[1:]:
+            narrow(log_std)  # type: ignore[arg-type]
 
     def encode(self, features: Tensor) -> list[Tensor]:
         return [head(features) for head in self.heads]

@@ -1,8 +1,9 @@
 """One checkpoint on one labelled cohort: every measure of ``uadtk.metrics.measures``, exact, with intervals.
 
 Two grids. ``native``: the truth is never resampled; scores are brought to the scan's own grid, where ``segment`` works.
-``model``: the study's protocol, everything on the slices that the network sees, where a pixel is lesion if any part of
-it is; slices without brain are ignored. Operating points are calibrated on native grids and used unchanged here.
+``model``: the study's protocol, everything on the slices that the network sees, where a pixel is lesion if more than
+half of it is; slices without brain are ignored. Operating points are calibrated on native grids and used
+unchanged here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
 from uadtk.pipeline.admit import admitted, first_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import MIN_VOXELS, check_point, floor_of
-from uadtk.pipeline.score import Method, build_method, score_prepared, score_slices
+from uadtk.pipeline.score import Method, build_method, on_own_grid, reconstruction_error, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
@@ -241,19 +242,25 @@ class _Work:
         gate = admitted(scan, prepared.own_brain, first, checkpoint.statistics, run, name)
         warn(gate, name, run)
         with measured() as scoring_cost:
+            stack, maps = score_slices(prepared, method, run)
             if self.grid == "native":
-                scoring = score_prepared(scan, prepared, method, run)
+                scoring = on_own_grid(scan, prepared, stack, maps, method, run)
                 score, brain = scoring.score.voxels, scoring.brain.voxels
                 if self.watch is not None and lesion is not None:
                     shown = self.watch.look(row, scoring, lesion)
             else:
-                stack, _maps = score_slices(prepared, method, run)
                 score, brain = (stack * prepared.brain).T, prepared.brain.T
+        slices, abnormal = (stack * prepared.brain).max(axis=(1, 2)), np.zeros(len(stack), bool)
+        if truth is not None:
+            abnormal[:] = prepared.touched(truth).any(axis=(1, 2))
+        error = reconstruction_error(prepared, maps)
+        if error is not None:
+            error = prepared.to_own_grid(error) if self.grid == "native" else error.T
         if self.grid == "model":
             truth = None if truth is None else prepared.to_slices(truth).T
             voxel_ml = math.prod(prepared.spacing_mm) / 1000
-        cost = preparing + scoring_cost
-        look = Look(row.subject, name, row.site, score, brain, truth, voxel_ml, cost, gate.light)
+        cost, light = preparing + scoring_cost, gate.light
+        look = Look(row.subject, name, row.site, score, brain, truth, voxel_ml, cost, light, error, slices, abnormal)
         threshold = None if self.point is None else self.point.threshold
         fresh = measure_scan(look, threshold, floor_of(self.point, voxel_ml))
         return _Found(fresh, digest_of_scan(scan), shown)

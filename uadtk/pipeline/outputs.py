@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -13,12 +14,14 @@ from typing import Any
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.volume import Volume
+from uadtk.io.lookup import lookup_tables
 from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
-from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
+from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
+from uadtk.report.mosaic import thumbnail
 from uadtk.report.page import report_html
 from uadtk.version import VERSION
 
-COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean")
+COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean", "peak_x_mm", "peak_y_mm", "peak_z_mm")
 
 
 def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overwrite: bool) -> None:
@@ -43,8 +46,12 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
         with run.stage("write"), ThreadPoolExecutor(2) as pool:
             # compression releases the GIL, so the report is drawn in parallel
             header = result.scoring.scan.header  # the outputs claim what the input claims
-            jobs = [pool.submit(write_nifti, paths[key], volume, header) for key, volume in volumes.items()]
+            jobs = [
+                pool.submit(write_nifti, paths[key], volume, header, _meaning(key, result))
+                for key, volume in volumes.items()
+            ]
             write_text(paths["report"], report_html(result))
+            write_bytes(paths["thumbnail"], thumbnail(result))
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))
             for job in jobs:
@@ -79,15 +86,31 @@ def findings_table(findings: Sequence[Finding]) -> str:
     table = csv.writer(out, delimiter="\t", lineterminator="\n")
     table.writerow(COLUMNS)
     for f in findings:
-        table.writerow([f.label, *(f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean))])
+        table.writerow(
+            [f.label, *(f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean, *f.peak_mm))]
+        )
     return out.getvalue()
 
 
+def _meaning(key: str, result: Segmentation) -> Meaning:
+    """The score is shown from the threshold up."""
+    if key == "score":
+        threshold, highest = result.point.threshold, float(result.scoring.score.voxels.max())
+        return Meaning("estimate", "anomaly", threshold, max(highest, 1.5 * threshold, 1e-6))
+    names = {"mask": "lesion", "components": "finding", "brain": "brain"}
+    if key in names:
+        return Meaning("label", names[key], 0.0, float(max(1, len(result.findings))) if key == "components" else 1.0)
+    return Meaning("none", key[:15])
+
+
 def _describe(folder: Path) -> None:
-    """The file that makes a folder a BIDS derivative."""
-    name = "dataset_description.json"
-    if not (folder / name).exists():
-        generated = [{"Name": "uadtk", "Version": VERSION}]
-        record = {"Name": "uadtk lesion segmentations", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
+    """The file that makes a folder a BIDS derivative, and lookup tables for viewers."""
+    generated = [{"Name": "uadtk", "Version": VERSION}]
+    record = {"Name": "uadtk lesion segmentations", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
+    description = json.dumps({**record, "GeneratedBy": generated}, indent=2) + "\n"
+    texts = {"dataset_description.json": description, **lookup_tables()}
+    missing = {name: text for name, text in texts.items() if not (folder / name).exists()}
+    if missing:
         with staged(folder, overwrite=True) as stage:  # in place of a link to nowhere, not through it
-            write_json(stage / name, {**record, "GeneratedBy": generated})
+            for name, text in missing.items():
+                write_text(stage / name, text)

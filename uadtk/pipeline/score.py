@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from uadtk.core.run import Run
 from uadtk.core.scorer import scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.networks.memory import keep_memory
+from uadtk.networks.seeded import seeded
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.background import background
 
@@ -53,6 +54,13 @@ def build_method(checkpoint: Checkpoint, run: Run) -> Method:
     return Method(checkpoint, model, scorer, cleaners, run.device)
 
 
+def check_untrained(checkpoint: Checkpoint) -> None:
+    """Raises UsageError if the model lacks what the scorer needs, before it is trained."""
+    with seeded(0):
+        model = checkpoint.new_model()
+    check_scorer(registry.build("scorers", checkpoint.scorer), model, checkpoint)
+
+
 def check_scorer(scorer: Any, model: Any, checkpoint: Checkpoint) -> None:
     """Raises UsageError if the model (class or instance) lacks a method that the scorer calls."""
     missing = set(scorer_traits(scorer).needs) - capabilities(model)
@@ -71,17 +79,31 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
 
 def score_prepared(scan: Scan, prepared: Prepared, method: Method, run: Run) -> Scoring:
     """The same for a scan that is prepared."""
+    return on_own_grid(scan, prepared, *score_slices(prepared, method, run), method, run)
+
+
+def on_own_grid(
+    scan: Scan, prepared: Prepared, score: Float, maps: Mapping[str, Float], method: Method, run: Run
+) -> Scoring:
+    """Score and maps of the slices, (n, side, side), brought back to the scan's own grid."""
     decisions = {**prepared.decisions, "arithmetic": traits(method.model).arithmetic}
-    score, maps = score_slices(prepared, method, run)
     with run.stage("return"):
         brain = prepared.own_brain.voxels
         if "reconstruction" in maps:  # back to the scan's intensity
-            maps["reconstruction"] *= np.float32(prepared.intensity)
+            maps = {**maps, "reconstruction": maps["reconstruction"] * np.float32(prepared.intensity)}
         own = {name: Volume(prepared.to_own_grid(values) * brain, scan.affine) for name, values in maps.items()}
         if "reconstruction" in own and prepared.dark:
             own["reconstruction"] = _above_background(own["reconstruction"], prepared, scan)
         own_score = ScoreMap(prepared.to_own_grid(score) * brain, scan.affine)
     return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, decisions)
+
+
+def reconstruction_error(prepared: Prepared, maps: Mapping[str, Float]) -> Float | None:
+    """|x - x̂| of the slices, (n, side, side), with brain p98 = 1; None if the scorer makes no reconstruction."""
+    if "reconstruction" not in maps:
+        return None
+    error: Float = np.abs(prepared.image - maps["reconstruction"]) * prepared.brain
+    return error
 
 
 def _above_background(image: Volume, prepared: Prepared, scan: Scan) -> Volume:

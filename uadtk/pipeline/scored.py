@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk import registry
+from uadtk.core.cleaner import kept_by
 from uadtk.core.errors import DataError
 from uadtk.core.finding import Light
 from uadtk.core.run import Run
@@ -36,7 +37,8 @@ Masks = dict[str, NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class ScoredScan:
-    """A scored scan on disk. ``<grid>.npz``: its masks; ``<grid>.<n>.npy``: its score after the n-th chain.
+    """A scored scan on disk. ``<grid>.npz``: its masks; ``<grid>.<n>.npy``: its score after the n-th chain;
+    ``<grid>.<n>.kept.npy``: where no cleaner of it excludes a score.
 
     Arrays are (z, y, x), cut to the box of brain and lesion. ``normal``: for each grid, the share of the brain that is
     known to be free of lesions, on which a threshold may be calibrated. ``light``: of the gate.
@@ -94,7 +96,7 @@ class _Found:
     labelled: bool
     normal: dict[Grid, float]
     masks: dict[Grid, dict[str, Any]]
-    scores: dict[str, NDArray[np.float32]]
+    scores: dict[str, NDArray[Any]]
     light: Light
 
 
@@ -117,6 +119,7 @@ class _Work:
         voxel_ml = {"native": scan.voxel_ml, "model": math.prod(prepared.spacing_mm) / 1000}
         chains = [[registry.build("cleaners", spec) for spec in chain] for chain in self.chains]
         scores = [cleaned(raw, prepared, cleaners) for cleaners in chains]
+        kept = [kept_by(cleaners, prepared.brain) for cleaners in chains]
         found = _Found(digest_of_scan(scan), lesion is not None, {}, {}, {}, gate.light)
         for grid in self.grids:
             masks = _masks(prepared, free, lesion, grid)
@@ -125,9 +128,11 @@ class _Work:
             cut = {name: _cut(mask, box) for name, mask in masks.items()}
             found.masks[grid] = {"voxel_ml": np.array(voxel_ml[grid]), **cut}
             found.normal[grid] = float(masks["normal"].sum() / masks["brain"].sum())
-            for place, score in enumerate(scores):
+            for place, (score, mask) in enumerate(zip(scores, kept, strict=True)):
                 whole = prepared.to_own_grid(score) if grid == "native" else score.T
+                left = prepared.to_own_grid(mask.astype(np.float32)) > 0.5 if grid == "native" else mask.T
                 found.scores[f"{grid}.{place}.npy"] = _cut(whole, box) * cut["brain"]
+                found.scores[f"{grid}.{place}.kept.npy"] = _cut(left, box) & cut["brain"]
         return found
 
 
@@ -138,7 +143,7 @@ def _masks(prepared: Prepared, free: NDArray[np.bool_], lesion: Mask | None, gri
         brain = prepared.own_brain.voxels
         return {"brain": brain, "normal": brain & free, "lesion": truth}
     slices = prepared.brain
-    normal = slices & ~prepared.to_slices(~free)
+    normal = slices & ~prepared.touched(~free)
     return {"brain": slices.T, "normal": normal.T, "lesion": prepared.to_slices(truth).T}
 
 
@@ -159,8 +164,8 @@ class ScoredScans:
         for scan in self.scans:
             with np.load(scan.folder / f"{self.grid}.npz") as masks:
                 brain, lesion, voxel_ml = masks[self.counts].T, masks["lesion"].T, float(masks["voxel_ml"])
-            score = np.load(scan.folder / f"{self.grid}.{self.place}.npy").T
-            yield CalibrationScan(scan.subject, score, brain, lesion if scan.labelled else None, voxel_ml)
+            score, kept = (np.load(scan.folder / f"{self.grid}.{self.place}.{end}").T for end in ("npy", "kept.npy"))
+            yield CalibrationScan(scan.subject, score, brain, lesion if scan.labelled else None, voxel_ml, kept)
 
     def __len__(self) -> int:
         return len(self.scans)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uadtk import registry
 from uadtk.core.errors import UsageError
@@ -85,7 +86,7 @@ def segment(
     mask = Mask(components.voxels > 0, scan.affine)
     gate = gate.having(*_share_marked(mask, scoring.brain))
     admit(gate, run, name)
-    return Segmentation(scoring, point, mask, components, findings, gate=gate)
+    return Segmentation(scoring, point, mask, components, findings, gate=gate, min_voxels=smallest)
 
 
 def components_of(score: ScoreMap, point: OperatingPoint, smallest: int) -> Volume:
@@ -121,18 +122,28 @@ def segment_file(
 
 def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
     stats = label_stats(components.zyx, score.zyx)
-    centroids_mm = stats.centroid[:, ::-1] @ components.affine[:3, :3].T + components.affine[:3, 3]
+    axes, origin = components.affine[:3, :3].T, components.affine[:3, 3]
     return tuple(
-        Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean)
-        for label, voxels, (x, y, z), peak, mean in zip(
+        Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean, (px, py, pz))
+        for label, voxels, (x, y, z), peak, mean, (px, py, pz) in zip(
             range(1, len(stats.voxels) + 1),
             stats.voxels.tolist(),
-            centroids_mm.tolist(),
+            (stats.centroid[:, ::-1] @ axes + origin).tolist(),
             stats.peak.tolist(),
             stats.mean.tolist(),
+            (_peaks(components, score) @ axes + origin).tolist(),
             strict=True,
         )
     )
+
+
+def _peaks(components: Volume, score: ScoreMap) -> NDArray[np.intp]:
+    """Voxel (x, y, z) of the highest score of each component, (n, 3); the first in the file's order among equals."""
+    inside = np.flatnonzero(components.zyx)
+    label, value = components.zyx.reshape(-1)[inside], score.zyx.reshape(-1)[inside]
+    order = np.lexsort((-value, label))  # stable
+    _, first = np.unique(label[order], return_index=True)
+    return np.stack(np.unravel_index(inside[order[first]], components.zyx.shape)[::-1], axis=1)
 
 
 def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dict[str, Any]:

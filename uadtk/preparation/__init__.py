@@ -54,9 +54,16 @@ class Prepared:
         return upright if self.registration is None else self.registration.to_scan(upright)
 
     def to_slices(self, own: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """A bool volume on the scan's own grid -> (n, side, side). A pixel is True if any part of it is."""
+        """A label on the scan's own grid -> (n, side, side). A pixel is True if more than half of it is."""
+        return self._share(own) > 0.5
+
+    def touched(self, own: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The same, but True if any part of a pixel is: for what must be left out, not for labels (it dilates)."""
+        return self._share(own) > 0
+
+    def _share(self, own: NDArray[np.bool_]) -> Float:
         upright = _upright(own, self.own_brain.affine, self.registration, self.turn)
-        return self.grid.to_slices(self.grid.cut(upright.voxels)) > 0
+        return self.grid.to_slices(self.grid.cut(upright.voxels))
 
 
 def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None = None) -> Prepared:

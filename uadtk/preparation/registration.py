@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import BackendError
+from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Affine, Mask, Scan, Volume
+from uadtk.io.read import read_scan
 from uadtk.kernels import curvature_flow
 
 Float = NDArray[np.float32]
+SRI24, SRI24_SHAPE = "UADTK_SRI24", (240, 240, 155)
 
 
 def _sitk() -> Any:
@@ -62,7 +65,7 @@ def _coarse(sitk: Any, image: Any) -> Any:
 
 
 def denoise(scan: Scan) -> Scan:
-    """Curvature flow, 5 iterations of 0.125, as in the thesis' preprocessing."""
+    """Curvature flow, 5 iterations of 0.125. The thesis denoises so and gives no number; the study's code takes 3."""
     flow = curvature_flow(scan.voxels.T, 5, 0.125, scan.spacing_mm[::-1])
     return Scan(flow.T, scan.affine)
 
@@ -71,7 +74,8 @@ def denoise(scan: Scan) -> Scan:
 class Registration:
     """A linear transform between a scan's own grid and the atlas grid (1 mm, RAS+ ``atlas_affine``). Plain data.
 
-    ``parameters`` and ``centre`` are SimpleITK's, of an Euler (rigid) or an affine transform.
+    ``kind``: as in ``Preparation.register``. ``parameters`` and ``centre`` are SimpleITK's, of an Euler (rigid) or an
+    affine transform.
     """
 
     kind: str
@@ -82,12 +86,12 @@ class Registration:
 
     @property
     def atlas_affine(self) -> Affine:
-        return _atlas().affine
+        return _atlas(self.kind).affine
 
     def to_atlas(self, voxels: NDArray[Any]) -> Float:
         """(x, y, z) of the scan -> (x, y, z) of the atlas, interpolated linearly; 0 outside the scan."""
         sitk = _sitk()
-        image, atlas = _to_itk(sitk, Volume(voxels, self.own_affine)), _to_itk(sitk, _atlas())
+        image, atlas = _to_itk(sitk, Volume(voxels, self.own_affine)), _to_itk(sitk, _atlas(self.kind))
         return _to_array(sitk, sitk.Resample(image, atlas, self._transform(sitk), sitk.sitkLinear, 0.0))
 
     def to_scan(self, voxels: NDArray[Any]) -> Float:
@@ -105,9 +109,12 @@ class Registration:
 
 
 def register(scan: Scan, brain: Mask, kind: str) -> Registration:
-    """Register to the ICBM 2009a T1: Mattes mutual information, three levels, seeded; ``kind`` rigid or affine."""
+    """Register to the T1 of the atlas: Mattes mutual information, three levels, seeded.
+
+    ``kind``: ``rigid`` or ``affine`` to ICBM 2009a, or ``sri24``, affine.
+    """
     sitk = _sitk()
-    atlas = _to_itk(sitk, _atlas())
+    atlas = _to_itk(sitk, _atlas(kind))
     moving = _to_itk(sitk, Scan(scan.voxels * brain.voxels, scan.affine))
     moments = sitk.CenteredTransformInitializerFilter.MOMENTS
     start = sitk.CenteredTransformInitializer(atlas, moving, _empty(sitk, kind), moments)
@@ -129,8 +136,25 @@ def _empty(sitk: Any, kind: str) -> Any:
     return sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
 
 
+def _atlas(kind: str) -> Scan:
+    return _sri24(os.environ.get(SRI24, "")) if kind == "sri24" else _icbm()
+
+
 @cache
-def _atlas() -> Scan:
+def _sri24(path: str) -> Scan:
+    """The skull-stripped SRI24 T1 (Rohlfing et al. 2010; 240 x 240 x 155, 1 mm), which the user downloads."""
+    fix = f"Download SRI24 from www.nitrc.org/projects/sri24, and set {SRI24} to its skull-stripped T1 (NIfTI)."
+    if not path:
+        raise BackendError("registration to SRI24 needs that atlas", SRI24, fix)
+    atlas = read_scan(Path(path))
+    if atlas.shape != SRI24_SHAPE or not np.allclose(atlas.spacing_mm, 1, atol=1e-3):
+        found = f"{' x '.join(map(str, atlas.shape))} voxels of {' x '.join(f'{mm:g}' for mm in atlas.spacing_mm)} mm"
+        raise DataError(f"is not SRI24, which has 240 x 240 x 155 voxels of 1 mm, but has {found}", path, fix)
+    return Scan(atlas.voxels, atlas.affine)
+
+
+@cache
+def _icbm() -> Scan:
     """The skull-stripped ICBM 2009a T1 from nilearn's wheel (197 x 233 x 189, 1 mm)."""
     spec = find_spec("nilearn")
     if spec is None or spec.origin is None:

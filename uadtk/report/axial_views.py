@@ -120,6 +120,11 @@ class Planes:
         met = (k for k in nearest if (self.components[:, :, k] == finding.label).any())
         return x, y, next(met, nearest[0])
 
+    def peak(self, finding: Finding) -> tuple[int, int, int]:
+        """Voxel of the highest score of a finding."""
+        x, y, z = np.round(np.linalg.inv(self.affine) @ (*finding.peak_mm, 1.0))[:3].astype(int).tolist()
+        return x, y, z
+
     def highest(self) -> tuple[int, int, int]:
         """Voxel of the highest score in the brain."""
 

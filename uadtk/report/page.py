@@ -1,4 +1,8 @@
-"""The report of one segmentation as a self-contained HTML page, without scripts or network access."""
+"""The report of one segmentation as a self-contained HTML page, without network access.
+
+Everything but the viewer is there without scripts, too. The only script that a browser may run is the page's own, named
+by its digest in the content security policy, and niivue, which it loads.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,11 @@ from uadtk.core.finding import Segmentation
 from uadtk.core.text import shown
 from uadtk.report.axial_views import Planes
 from uadtk.report.histogram import histogram, histogram_svg
+from uadtk.report.listing import SMALL_ML, Listed, Listing, healthy_count, listing
 from uadtk.report.mosaic import FOUND, GREY, HEAT, OTHER, grey_pixels, heat_pixels, inferno, mask_pixels, png
+from uadtk.report.viewer import viewer
 
 SHOWN = 8  # findings shown with images
-LISTED = 200  # findings in the table; the rest are in findings.tsv
 PANEL_PX, OVERVIEW_PX = 300, 180  # longest side
 OVERVIEW_PLANES = 12
 
@@ -44,17 +49,17 @@ class Row:
 def report_html(segmentation: Segmentation) -> str:
     """The page as HTML, identical bytes for the same segmentation."""
     point, findings = segmentation.point, segmentation.findings
-    planes = Planes.of(segmentation)
+    planes, order, name = Planes.of(segmentation), listing(segmentation), _name(segmentation)
     hist = histogram(segmentation.scoring.score.voxels, segmentation.scoring.brain.voxels, point.threshold)
     provenance = dict(segmentation.provenance)
     options = {key: value for key, value in dict(provenance.pop("options", {})).items() if key != "point"}
     groups = {"operating point": asdict(point), **provenance, "options": options}
     return template("report.html.j2").render(
-        name=_name(segmentation),
+        name=name,
         facts=_facts(segmentation, options),
         gate=segmentation.gate,
         notes=[shown(note) for note in provenance.get("input", {}).get("notes", ())],
-        rows=_rows(planes, segmentation),
+        rows=_rows(planes, segmentation, order),
         overview=_overview(planes),
         aspect="{:.1f} / {:.1f}".format(*planes.size_mm),
         heat={"top": planes.heat, "cut": 100 * min(max(point.threshold / planes.heat, 0.0), 1.0)},
@@ -64,9 +69,14 @@ def report_html(segmentation: Segmentation) -> str:
         threshold=point.threshold,
         histogram=histogram_svg(hist),
         hist=hist,
-        findings=findings[:LISTED],
+        listing=order,
+        small_ml=SMALL_ML,
+        min_voxels=segmentation.min_voxels,
         count=len(findings),
+        large=sum(finding.volume_ml >= SMALL_ML for finding in findings),
+        healthy=healthy_count(point),
         total_ml=sum(finding.volume_ml for finding in findings),
+        viewer=viewer(segmentation, planes, order.all, name),
         groups={group: lines for group, value in groups.items() if (lines := _lines(value))},
     )
 
@@ -107,15 +117,8 @@ def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple
     ]
 
 
-def _rows(planes: Planes, segmentation: Segmentation) -> list[Row]:
-    rows = []
-    for finding in segmentation.findings[:SHOWN]:
-        x, y, k = planes.finding(finding)
-        at = ", ".join(f"{mm:.0f}" for mm in finding.centroid_mm)
-        strength = f"peak {finding.peak:.3g} · mean {finding.mean:.3g}"
-        detail = f"at ({at}) mm · {strength} · plane at z = {planes.height_mm(k, x, y):.0f} mm"
-        title = f"Finding {finding.label} · {finding.volume_ml:.3g} ml"
-        rows.append(_row(planes, title, detail, x, y, k, finding.label))
+def _rows(planes: Planes, segmentation: Segmentation, order: Listing) -> list[Row]:
+    rows = [_finding_row(planes, listed) for listed in order.all[:SHOWN]]
     if rows:
         return rows
     x, y, k = planes.highest()
@@ -127,6 +130,16 @@ def _rows(planes: Planes, segmentation: Segmentation) -> list[Row]:
     )
     detail = f"{score:.3g}, {why} · plane at z = {planes.height_mm(k, x, y):.0f} mm"
     return [_row(planes, "Highest score", detail, x, y, k, 0)]
+
+
+def _finding_row(planes: Planes, listed: Listed) -> Row:
+    finding = listed.finding
+    x, y, k = planes.peak(finding)
+    at = ", ".join(f"{mm:.0f}" for mm in finding.peak_mm)
+    strength = f"peak {finding.peak:.3g} at ({at}) mm · mean {finding.mean:.3g}"
+    detail = " · ".join(part for part in (listed.place, strength, f"plane at z = {finding.peak_mm[2]:.0f} mm") if part)
+    title = f"Finding {finding.label} · {finding.volume_ml:.3g} ml"
+    return _row(planes, title, detail, x, y, k, finding.label)
 
 
 def _row(planes: Planes, title: str, detail: str, x: float, y: float, k: int, label: int) -> Row:

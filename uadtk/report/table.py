@@ -55,8 +55,8 @@ AUROC, AUPRC and ⌈DICE⌉ are pooled over all voxels, air included, as in the 
 ⌈DICE⌉ is an oracle: its threshold is chosen on the ground truth. Brackets: 95 % bootstrap intervals over patients.
 p: two-sided paired permutation test against histeq on DICE and on AUPRC (inside the brain) per patient; the mean is
 higher (↑) or lower (↓) than histeq's; not corrected for the number of rows. A mean over patients and a pooled value may
-disagree, because pooling compares scores across patients. l1 is a plain mean of scores: scorers differ in scale, and
-the study's unit is unknown.
+disagree, because pooling compares scores across patients. l1 is the mean |x - x̂| inside the brain, before any cleaner,
+with the brain's 98th percentile as 1; '-' where a scorer makes no reconstruction. The study's unit is unknown.
 """
 
 

@@ -1,7 +1,10 @@
-"""Gradient: the magnitude of the gradient of the model's objective in each pixel.
+"""Gradient: the residual, weighted by the magnitude of the gradient of the model's objective in each pixel.
 
-Baur et al. 2021, Eq. 4, after Zimmerer et al. 2018 (context VAE): |d objective / dx| alone, from one backward pass. The
-authors' code multiplies it by the residual instead: ``form=product`` (its constant factor only rescales thresholds).
+After Baur et al. 2021, Eq. 4, and Zimmerer et al. 2018 (context VAE). The equation is |d objective / dx| alone, but an
+objective with Σ|x − x̂| has the derivative ±1 at every pixel, normal or not, beside which the rest is small: the
+magnitude barely tells lesions from tissue. The authors' code multiplies it by the residual, and so does
+``form=product`` here (the code's constant factor only rescales thresholds). ``form=paper,polarity=absolute`` is the
+equation.
 """
 
 from __future__ import annotations
@@ -21,22 +24,22 @@ from uadtk.plugin import Scored, option
 @dataclass(frozen=True)
 class Options:
     form: Literal["paper", "product"] = option(
-        "paper", "The gradient alone (paper), or residual times |gradient| (code)."
+        "product", "The gradient alone (paper), or residual times |gradient| (code)."
     )
     polarity: Literal["positive", "absolute"] = option(
-        "absolute", "Abnormal sign of the gradient (paper) or of the residual (product); positive: too bright."
+        "positive", "Abnormal sign of the gradient (paper) or of the residual (product); positive: too bright."
     )
 
 
 class Scorer:
     Options = Options
-    needs: tuple[str, ...] = ("objective",)
+    needs: tuple[str, ...] = ("objective", "reconstruct")
     needs_gradient = True
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        if options.form == "product":
-            self.needs = ("objective", "reconstruct")
+        if options.form == "paper":
+            self.needs = ("objective",)
 
     def score(self, model: Any, x: Tensor, brain: Tensor) -> Scored:
         """Slices are independent, so one gradient of the summed objective serves the whole batch."""

@@ -45,7 +45,7 @@ EROSIONS = (0, 3, 6)  # pixels of a slice
 MEDIANS_MM = (0.0, 6.0, 10.0)  # edge of the window, 0 for none
 FLOORS = (1, 8, 27)  # voxels of the grid; thresholds are chosen without a floor, as in the study
 CHAINS = tuple(product(EROSIONS, MEDIANS_MM))
-FORMAT = 2
+FORMAT = 3
 
 
 def multiverse(

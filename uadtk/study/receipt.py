@@ -2,7 +2,7 @@
 
 ``rows/<digest>.json`` of a benchmark::
 
-    {"format": 2, "digest": "...",
+    {"format": 3, "digest": "...",
      "key": {model, digests of checkpoint and cohort, scorer, cleaners, grid, point, seed, device, versions, ...},
      "where": {"model", "cohort", "split", "collection", "threads"},
      "evaluation": {measures with intervals, every scan, point, ...}}
@@ -39,7 +39,7 @@ from uadtk.preparation.gate import wanted_by
 from uadtk.preparation.kinds import FLAIR
 from uadtk.version import VERSION
 
-FORMAT = 2
+FORMAT = 3
 TOLERANCE = 1e-6
 _UNLIKE = {"seconds", "peak_mb", "image"}  # fields of a scan that may legitimately differ
 
@@ -150,8 +150,8 @@ def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
     if "strategy" not in told:
         return OperatingPoint.from_json(receipt["evaluation"]["point"])
     parts = list(table.parts())
-    collection = receipt["where"]["collection"]
-    for rows in (*parts, *(in_collection(rows, collection) for rows in parts)):
+    collections = dict.fromkeys([receipt["where"]["collection"], *(row.collection or "" for row in table)])
+    for rows in (*parts, *(in_collection(rows, name) for name in collections for rows in parts)):
         if rows is not None and content_digest(rows) == told["scans"]:
             return Calibration(Spec.parse(told["strategy"]), told["name"], rows)
     raise DataError("it lacks the scans of the receipt's calibration, or they have changed", table.source)

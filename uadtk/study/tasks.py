@@ -44,7 +44,8 @@ class Question:
 
     ``point``: operating point of every checkpoint; None: its only one, ``p98`` if it has several, or no point. With a
     ``strategy`` every row is calibrated by it instead, on split ``calibration``: the scans of the row's own collection,
-    or the whole split if there are none. Collection ``ms+wmh`` pools the two.
+    or the whole split if there are none; with ``calibrate_on``, all rows on that collection, as in the study, which
+    carries one point to every set. Collection ``ms+wmh`` pools the two.
     """
 
     contenders: tuple[Contender, ...]
@@ -56,6 +57,7 @@ class Question:
     strategy: Spec | None = None
     calibration: str = "validation"
     grid: Grid = "native"
+    calibrate_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,10 @@ def _calibrations(
         found = None if point is None or rows is None else Calibration(point.strategy, point.name, rows)
         return dict.fromkeys(groups, found)
     split = table.split(question.calibration)
-    own = {group: in_collection(split, group) or split for group in groups}
+    if question.calibrate_on:
+        own = dict.fromkeys(groups, chosen_rows(split, "", question.calibrate_on))
+    else:
+        own = {group: in_collection(split, group) or split for group in groups}
     for rows in own.values():
         ready(question.strategy, rows)
     return {group: Calibration(question.strategy, question.strategy.name, rows) for group, rows in own.items()}

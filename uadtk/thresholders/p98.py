@@ -1,7 +1,7 @@
 """Percentile: the score below which 98 % of healthy brain voxels lie.
 
 Baur et al. 2021, section 4.3: the 98th percentile of the cleaned residuals over healthy scans. Exact, pooled over all
-brain voxels, streamed from disk.
+brain voxels that no cleaner excludes, streamed from disk: the rim that ``erode`` sets to 0 does not count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from uadtk.kernels import quantile
-from uadtk.plugin import CalibrationSet, Choice, option
+from uadtk.plugin import CalibrationSet, Choice, DataError, option
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,25 @@ class Thresholder:
         self.options = options
 
     def choose(self, scans: CalibrationSet) -> Choice:
+        """Raises DataError if no voxel counts."""
+        if not any(scan.counted.size for scan in scans):
+            raise DataError("the cleaners exclude every healthy brain voxel", "p98", "Erode less.")
         threshold = quantile(_Brains(scans), self.options.percentile / 100)
         above = total = 0
         for scan in scans:
-            values = scan.score[scan.brain]
+            values = scan.counted
             above, total = above + int(np.count_nonzero(values > np.float32(threshold))), total + values.size
         return Choice(threshold, f"{self.options.percentile:g} % of healthy brain voxels", {"voxel_fpr": above / total})
 
 
 @dataclass(frozen=True)
 class _Brains:
-    """The scores of the brain voxels of each scan; can be iterated repeatedly."""
+    """The scores that count, of each scan; can be iterated repeatedly."""
 
     scans: CalibrationSet
 
     def __iter__(self):  # type: ignore[no-untyped-def]
-        return (scan.score[scan.brain] for scan in self.scans)
+        return (scan.counted for scan in self.scans)
 
     def __len__(self) -> int:
         return len(self.scans)

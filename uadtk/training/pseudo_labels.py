@@ -1,8 +1,8 @@
 """Pseudo-labels: a teacher's masks of unlabelled scans, as files to inspect, correct and train on.
 
-Baur, Albarqouni, Navab, Fusing Unsupervised and Supervised Deep Learning for White Matter Lesion Segmentation, MIDL
-2019. Voxels that the teacher is unsure of can be ignored: ``Trust`` defines which; all others are learned as lesion or
-as normal.
+Baur, Wiestler, Albarqouni, Navab, Fusing Unsupervised and Supervised Deep Learning for White Matter Lesion
+Segmentation, MIDL 2019. Voxels that the teacher is unsure of can be ignored: ``Trust`` defines which; all others are
+learned as lesion or as normal.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def _scan_slices(row: Row, work: _Work, run: Run) -> tuple[NDArray[np.float32], 
     warn(gate, name, run)
     lesion = lesion_of(row, scan, run)
     usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)
-    abnormal = prepared.to_slices(~usable)
+    abnormal = prepared.touched(~usable)
     wanted = prepared.brain.mean(axis=(1, 2)) >= MIN_BRAIN_SHARE
     if not masked:
         wanted &= ~abnormal.any(axis=(1, 2))
@@ -245,14 +245,16 @@ def _scan_slices(row: Row, work: _Work, run: Run) -> tuple[NDArray[np.float32], 
 def _labels(row: Row, scan: Scan, lesion: Mask | None, prepared: Prepared) -> NDArray[np.uint8]:
     """Bits of the labels of a labelled scan, or of the suspected lesions of an unlabelled one."""
 
-    def marked(path: Path | None) -> NDArray[np.bool_]:
+    def on_own_grid(path: Path | None) -> NDArray[np.bool_]:
         if path is None:
-            return np.zeros(prepared.brain.shape, dtype=bool)
-        return prepared.to_slices(read_mask(path, like=scan, may_be_empty=True).voxels)
+            return np.zeros(scan.shape, dtype=bool)
+        return read_mask(path, like=scan, may_be_empty=True).voxels
 
     if lesion is not None:
-        return prepared.to_slices(lesion.voxels) * np.uint8(LESION) | ~marked(row.ignore_mask) * np.uint8(KNOWN)
-    return marked(row.prior_mask) * np.uint8(HINT) | np.uint8(HINTED if row.prior_mask else 0)
+        unsure = prepared.touched(on_own_grid(row.ignore_mask))
+        return prepared.to_slices(lesion.voxels) * np.uint8(LESION) | ~unsure * np.uint8(KNOWN)
+    hint = prepared.to_slices(on_own_grid(row.prior_mask))
+    return hint * np.uint8(HINT) | np.uint8(HINTED if row.prior_mask else 0)
 
 
 def _about(scan: int, row: Row, bits: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.commands import call
+from uadtk.core.errors import DataError, UsageError
+from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
+from uadtk.io.bids_out import BidsName, write_bids
+from uadtk.io.results import ScanState, output_paths
+from uadtk.io.write import write_json, write_nifti, write_text
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+def state(folder: Path, name: str) -> ScanState:
+    """A scan that is done, with small files."""
+    folder.mkdir(exist_ok=True)
+    box = np.zeros((6, 6, 6), bool)
+    box[2:4, 2:4, 2:4] = True
+    files = output_paths(folder, name)
+    write_nifti(files["mask"], Mask(box, AFFINE))
+    write_nifti(files["brain"], Mask(~box, AFFINE))
+    write_nifti(files["components"], Volume(box.astype(np.int32), AFFINE))
+    write_nifti(files["score"], ScoreMap(box.astype(np.float32), AFFINE))
+    write_nifti(files["reconstruction"], Scan(box.astype(np.float32), AFFINE))
+    for key in ("findings_json", "provenance"):
+        write_json(files[key], {})
+    for key in ("findings_tsv", "report", "thumbnail"):
+        write_text(files[key], "x")
+    return ScanState(folder, name, "done", files=files, image=f"/data/{name}.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "mask"),
+    [
+        ("sub-01_ses-02_run-1_FLAIR", "sub-01/ses-02/anat", "sub-01_ses-02_run-1_label-lesion_desc-FLAIR_mask.nii.gz"),
+        ("sub-01_ses-02_T1w", "sub-01/ses-02/anat", "sub-01_ses-02_label-lesion_desc-T1w_mask.nii.gz"),
+        ("my scan (2)", "sub-myscan2/anat", "sub-myscan2_label-lesion_desc-FLAIR_mask.nii.gz"),
+        ("../../etc", "sub-etc/anat", "sub-etc_label-lesion_desc-FLAIR_mask.nii.gz"),
+        ("sub-../x_FLAIR", "sub-x/anat", "sub-x_label-lesion_desc-FLAIR_mask.nii.gz"),
+    ],
+)
+def test_names(name: str, folder: str, mask: str) -> None:
+    made = BidsName.of(name)
+    assert made.folder.as_posix() == folder
+    assert made.file("mask") == mask
+
+
+def test_contrasts_of_one_session_lie_side_by_side(tmp_path: Path) -> None:
+    states = [state(tmp_path / "out", f"sub-01_ses-1_{suffix}") for suffix in ("FLAIR", "T1w")]
+    written = write_bids(states, tmp_path / "bids")
+    assert len(written) == 2 * (10 + 4 + 1) + 3
+    anat = tmp_path / "bids/sub-01/ses-1/anat"
+    for suffix in ("FLAIR", "T1w"):
+        mask = nib.load(anat / f"sub-01_ses-1_label-lesion_desc-{suffix}_mask.nii.gz")
+        assert int(np.asarray(mask.dataobj).sum()) == 8
+        assert json.loads((anat / f"sub-01_ses-1_label-lesion_desc-{suffix}_mask.json").read_text())["Type"] == "Lesion"
+        assert (anat / f"sub-01_ses-1_desc-{suffix}lesions_dseg.tsv").read_text().startswith("index\tname\tcolor\n1\t")
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    same = [state(tmp_path / "out", name) for name in ("a b", "ab")]
+    with pytest.raises(DataError, match="'a b' and 'ab' have the same BIDS name"):
+        write_bids(same, tmp_path / "bids")
+    with pytest.raises(DataError, match="no scan that is done"):
+        write_bids([], tmp_path / "bids")
+    assert not (tmp_path / "bids").exists()
+    write_bids(same[:1], tmp_path / "bids")
+    with pytest.raises(UsageError, match="exists"):
+        write_bids(same[:1], tmp_path / "bids")
+    assert write_bids(same[:1], tmp_path / "bids", overwrite=True)
+    call("export-bids", tmp_path / "none", tmp_path / "bids").refused(2, "no such folder")
+
+
+@pytest.mark.slow
+def test_the_official_validator_finds_nothing(tmp_path: Path) -> None:
+    program = shutil.which("bids-validator-deno", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("bids-validator-deno is not installed")
+    names = ("sub-01_ses-02_run-1_FLAIR", "sub-01_ses-02_T1w", "patient7")
+    write_bids([state(tmp_path / "out", name) for name in names], tmp_path / "bids")
+    done = subprocess.run([program, "--json", tmp_path / "bids"], capture_output=True, text=True, timeout=300)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["issues"]["issues"]
+    # of a scan that is not from a BIDS tree, nothing can say where it lies
+    sources = [one for one in found if one.get("subCode") == "Sources" and "patient7_label-brain" in one["location"]]
+    authors = [one for one in found if one["code"] == "TOO_FEW_AUTHORS"]  # for people to fill in
+    assert [one for one in found if one not in [*sources, *authors]] == []

@@ -1,0 +1,146 @@
+"""The study from nothing: two models, a few tiny scans, one epoch each; and once more, with nothing to do."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.commands import call
+from tests.scans import SMALL_AFFINE, small_brain
+from uadtk import checkpoint as checkpoints
+
+ROOT = Path(__file__).parent.parent
+STEPS = ["--steps", "3"]
+ROWS = ("lgg train", "lgg train", "lgg train", "lgg validation", "lgg test", "ms validation", "ms test", "wmh test")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """cohort.tsv with a lesion in every scan; ``wmh`` has none to calibrate on."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = ["subject\timage\tlesion_mask\tgroup\tsplit\tcollection"]
+    for i, kind in enumerate(ROWS):
+        collection, split = kind.split()
+        image, _, lesion = small_brain(i, lesion=True)
+        nib.save(nib.Nifti1Image(image, SMALL_AFFINE), folder / f"s{i}.nii.gz")
+        nib.save(nib.Nifti1Image(lesion.astype(np.uint8), SMALL_AFFINE), folder / f"l{i}.nii.gz")
+        lines.append(f"s{i}\ts{i}.nii.gz\tl{i}.nii.gz\tpatient\t{split}\t{collection}")
+    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, list[str]]:
+    """``train_all`` and ``study``, whose commands run in this process, and the names of those that ran."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    train_all, study = (importlib.import_module(name) for name in ("train_all", "study"))
+    ran: list[str] = []
+
+    def uadtk(*words: str) -> int:
+        ran.append(words[0])
+        done = call(*words)
+        assert done.code == 0, done
+        return done.code
+
+    def says(*words: str) -> str:
+        ran.append(words[0])
+        return call(*words).out
+
+    def run(command: list[str], **_: Any) -> Any:
+        return SimpleNamespace(returncode=uadtk(*command[3:]))  # python -m uadtk
+
+    monkeypatch.setattr(train_all, "subprocess", SimpleNamespace(run=run, STDOUT=None))
+    monkeypatch.setattr(train_all, "PLANS", plans := {name: train_all.PLANS[name] for name in ("ae", "vae")})
+    monkeypatch.setattr(study, "uadtk", uadtk)
+    monkeypatch.setattr(study, "uadtk_says", says)
+    monkeypatch.setattr(study, "PLANS", plans)
+    monkeypatch.setattr(study, "SIZES", (2,))
+    monkeypatch.setattr(study, "SIZED", ("vae",))
+    monkeypatch.setattr(study, "CHAINS", study.CHAINS[:1])
+    monkeypatch.setattr(study, "SCORERS", {"vae": ("residual", "restoration")})
+    monkeypatch.setattr(study, "COLLECTIONS", ("lgg", "ms"))
+    monkeypatch.setattr(study, "POOLED", ("lgg", "ms"))
+    monkeypatch.setattr(study, "ORDERINGS", study.ORDERINGS[:2])
+    return train_all, study, ran
+
+
+def started(script: Any, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, words)])
+    script.main()
+
+
+@pytest.mark.slow
+def test_the_study_runs_from_nothing_and_resumes(
+    data: Path, scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_all, study, ran = scripts
+    models, output = tmp_path / "models", tmp_path / "study"
+    started(train_all, monkeypatch, data, models, *STEPS)
+    assert ran == ["train", "train"]
+    for name in ("ae", "vae"):
+        schedule = checkpoints.load(models / f"{name}.safetensors").training["schedule"]
+        slices = checkpoints.load(models / f"{name}.safetensors").training["slices"]["train"]
+        assert schedule["epochs"] == schedule["patience"] == train_all.epochs_of(slices, 3)
+    printed = capsys.readouterr().out
+    assert [line.split(" | ")[0] for line in printed.splitlines()[-3:]] == ["| ae", "| vae", "| histeq"]
+
+    stages = ["sizes", "tune", "select", "test", "carried", "chosen", "orderings"]
+    (models / "vae.restoration.txt").write_text("restoration:tv=0.4,steps=2")  # as if tuned before
+    started(study, monkeypatch, data, models, output, *STEPS, "--stages", *stages)
+    assert ran[2:] == ["train", *["benchmark"] * 4]
+    text = (output / "test" / "table.txt").read_text()
+    for row in ("ae residual", "vae residual", "vae restoration:tv=0.4,steps=2", "vae-2 residual"):
+        assert row in text
+    printed = capsys.readouterr().out
+    assert "| VAE > AE | lgg | 1 |" in printed
+    assert "| restoration > reconstruction (VAE) | ms | 1 |" in printed
+
+    del ran[:]
+    started(train_all, monkeypatch, data, models, *STEPS)
+    assert ran == []
+    receipts = {path: path.stat().st_mtime_ns for path in output.rglob("rows/*.json")}
+    started(study, monkeypatch, data, models, output, *STEPS, "--stages", *stages)
+    assert "train" not in ran
+    assert receipts == {path: path.stat().st_mtime_ns for path in output.rglob("rows/*.json")}
+    with pytest.raises(SystemExit, match="was trained for another budget"):
+        started(train_all, monkeypatch, data, models, "--steps", "50")
+
+
+def test_epochs_of_a_budget(scripts: Any) -> None:
+    train_all, _, _ = scripts
+    assert [train_all.epochs_of(slices, 100) for slices in (1600, 1615, 170, 5)] == [1, 1, 10, 100]
+
+
+def test_verdicts_of_orderings(scripts: Any) -> None:
+    _, study, _ = scripts
+    pair = {"pairs": "9", "difference": "-0.2", "low": "-0.3", "high": "-0.1", "p": "0.01"}
+    alone = {**pair, "pairs": "1", "low": "", "high": "", "p": ""}
+    assert study.ordering("a > b", "lgg", pair, -1) == "| a > b | lgg | 9 | +0.200 [+0.100, +0.300] | 0.01 | holds |"
+    assert study.ordering("a > b", "lgg", pair, 1).endswith("| does not hold |")
+    assert study.ordering("a > b", "lgg", alone, 1).endswith("| open: no interval with one patient |")
+
+
+def test_rows_are_found_by_their_labels(scripts: Any) -> None:
+    _, study, _ = scripts
+    assert study.row_of("vae restoration:tv=0.4,precision=bfloat16") == ("vae", "restoration")
+    assert study.row_of("/m/scale-space.safetensors multiscale (erode median)") == ("scale-space", "multiscale")
+
+
+@pytest.mark.slow
+def test_every_plan_names_a_model_and_options_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks of the original papers and 256 pixels can be asked for by options alone."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    plans = importlib.import_module("train_all").PLANS
+    for name in plans.keys() - {"dae"}:  # a plugin
+        prepare = ("--prepare", plans[name].prepare) if plans[name].prepare else ()
+        own = plans[name].options.format(half=1).split()
+        done = call("train", plans[name].model or name, "none.tsv", "-o", "x.safetensors", *own, *prepare)
+        done.refused(3, "none.tsv")

@@ -1,0 +1,31 @@
+"""Write a folder of segmented scans as a BIDS derivative."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uadtk.cli._options import Overwrite
+
+
+def export_bids(
+    folder: Annotated[Path, typer.Argument(help="The output folder of uadtk segment.")],
+    target: Annotated[Path, typer.Argument(help="The derivative, such as derivatives/uadtk.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a folder of segmented scans as a BIDS derivative.
+
+    sub-/ses-/anat/ with masks, label images, their tables and sidecars; score maps, findings and reports beside them.
+    Entities of the scans are kept, and their suffix is part of each name, so that FLAIR and T1w of a session differ.
+    Files are hard links where the file system allows.
+    """
+    from uadtk.core.errors import UsageError
+    from uadtk.io.bids_out import write_bids
+    from uadtk.io.results import read_folder
+
+    if not folder.is_dir():
+        raise UsageError("no such folder", str(folder), "Name the output folder of uadtk segment.")
+    for path in write_bids(read_folder(folder), target, overwrite):
+        print(target / path)

@@ -1,0 +1,98 @@
+"""Where a point of a brain lies, in words: side, part, depth below the surface, distance to the ventricles.
+
+No lobes: those need a registered atlas. The ventricles are the lateral ones of the average brain in
+``preparation/tissues.npz``, laid over this brain by its centre and its size along each axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.volume import Mask
+from uadtk.report.axial_views import canonical
+
+Array = NDArray[np.float64]
+Point = tuple[float, float, float]
+
+MIDLINE_MM = 5.0  # to either side
+ABOUT_MM = 2.0  # voxels of the distance map
+DEEP_MM = 18.0  # fluid at least this far below the surface is a ventricle
+
+
+@dataclass(frozen=True)
+class Place:
+    """``surface_mm`` and ``ventricle_mm``: distances, 0 outside the brain and inside a ventricle."""
+
+    side: str  # left, right or midline
+    part: str  # such as "front, upper"; empty in the middle
+    surface_mm: float
+    ventricle_mm: float
+
+    def __str__(self) -> str:
+        near = "at the ventricles" if self.ventricle_mm < 3 else f"{self.ventricle_mm:.0f} mm from the ventricles"
+        parts = [self.side, self.part, f"{self.surface_mm:.0f} mm deep", near]
+        return " · ".join(part for part in parts if part)
+
+
+def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
+    """The place of each point (RAS+ mm of the scan). Without a brain there are no places: an empty list."""
+    from scipy import ndimage, spatial
+
+    inside, affine = canonical(brain)
+    if not len(points_mm) or not inside.any():
+        return []
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    step = np.maximum(1, np.round(ABOUT_MM / spacing)).astype(int)
+    coarse = np.pad(inside[:: step[0], :: step[1], :: step[2]], 1)
+    voxel_mm = spacing * step
+    depth = ndimage.distance_transform_edt(coarse, sampling=voxel_mm)
+
+    at = (np.array(points_mm) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T * spacing  # mm along the axes
+    brain_mm = (np.argwhere(coarse) - 1) * voxel_mm
+    low, high = np.quantile(brain_mm, [0.001, 0.999], axis=0)
+    atlas = _average()
+    scale = np.maximum(brain_mm.std(axis=0), 1e-3) / atlas.std_mm
+    centre = brain_mm.mean(axis=0)
+    to_ventricle, _ = spatial.cKDTree(atlas.ventricles_mm * scale + centre).query(at)
+    nearest = np.clip(np.round(at / voxel_mm).astype(int) + 1, 0, np.array(coarse.shape) - 1)
+    third = (at - low) / np.maximum(high - low, 1e-3)
+    found = []
+    for point, share, voxel, mm in zip(at, third, nearest, to_ventricle.tolist(), strict=True):
+        across = float(point[0] - centre[0])
+        side = "midline" if abs(across) < MIDLINE_MM else ("right" if across > 0 else "left")
+        words = (_third(share[1], "back", "front"), _third(share[2], "lower", "upper"))
+        part = ", ".join(word for word in words if word)
+        found.append(Place(side, part, float(depth[tuple(voxel)]), max(0.0, mm - atlas.spacing_mm / 2)))
+    return found
+
+
+def _third(share: float, first: str, last: str) -> str:
+    return first if share < 1 / 3 else last if share > 2 / 3 else ""
+
+
+@dataclass(frozen=True)
+class _Average:
+    ventricles_mm: Array  # (n, 3), from the centre of the brain
+    std_mm: Array  # of all its points, along each axis
+    spacing_mm: float
+
+
+@cache
+def _average() -> _Average:
+    from scipy import ndimage
+
+    with (files("uadtk.preparation") / "tissues.npz").open("rb") as file, np.load(file) as stored:
+        maps, spacing_mm = stored["tissues"].astype(np.float64) / 255, float(stored["spacing_mm"])
+    brain = np.pad(maps.sum(axis=0) > 0.5, 1)
+    points = (np.argwhere(brain) - 1) * spacing_mm
+    deep = ndimage.distance_transform_edt(brain, sampling=spacing_mm)[1:-1, 1:-1, 1:-1] >= DEEP_MM
+    parts, count = ndimage.label((maps[0] > 0.4) & deep)
+    largest = 1 + int(np.argmax(ndimage.sum_labels(parts > 0, parts, range(1, count + 1))))  # others are fissures
+    ventricles = np.argwhere(parts == largest) * spacing_mm
+    return _Average(ventricles - points.mean(axis=0), points.std(axis=0), spacing_mm)

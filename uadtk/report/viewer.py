@@ -1,0 +1,162 @@
+"""The data of the interactive viewer: scan, score and mask on one grid, and counts for every position of the slider.
+
+The score is stored as *levels*: a voxel's level is the number of the slider's thresholds below its score. The voxels
+drawn at a position are therefore exactly those that the threshold marks, at one byte per voxel. Counts are of the whole
+scan at full resolution, from :func:`uadtk.kernels.component_sweep`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uadtk.core.finding import Segmentation
+from uadtk.core.volume import Volume
+from uadtk.io.write import nifti_bytes
+from uadtk.kernels import component_sweep
+from uadtk.report.axial_views import Planes
+from uadtk.report.listing import Listed
+from uadtk.report.mosaic import inferno
+
+POSITIONS = 200  # of the slider, at least; levels must fit into a byte
+LOWEST, HIGHEST = 0.5, 10.0  # ends of the slider, as multiples of the operating point
+MOST_VOXELS = 9_000_000  # shown; of a larger volume every second, third, ... voxel is
+MOST_BYTES = 2_000_000  # of the scan in the page, as base64
+SHADES = (256, 128, 64)  # of the scan; the first that fits
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """``volumes`` and ``code`` are gzip as base64; ``settings`` JSON that is safe inside a script element."""
+
+    settings: str
+    volumes: dict[str, str]
+    code: str
+    step: int  # every voxel is shown (1), every second, ...
+    script: str
+
+    @property
+    def script_digest(self) -> str:
+        """As a content security policy names it."""
+        return base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode()
+
+
+def viewer(segmentation: Segmentation, planes: Planes, listed: Sequence[Listed], name: str) -> Viewer:
+    point, score = segmentation.point, segmentation.scoring.score
+    thresholds, start = slider(point.threshold, float(score.voxels.max()), planes.heat)
+    sweep = component_sweep(
+        score.zyx,
+        np.broadcast_to(np.False_, score.zyx.shape),
+        segmentation.min_voxels,
+        thresholds=thresholds,
+    )
+    step, volumes = _volumes(planes, thresholds)
+    settings = {
+        "name": name,
+        "point": point.name,
+        "thresholds": [float(str(t)) for t in thresholds],  # the shortest that is this float32
+        "start": start,
+        "findings": sweep.components.tolist(),
+        "voxels": sweep.voxels.tolist(),
+        "voxel_ml": score.voxel_ml,
+        "colours": inferno(),
+        "highest_mm": (planes.affine @ (*planes.highest(), 1.0))[:3].tolist(),
+        "listed": [asdict(one.finding) | {"rank": one.rank, "place": one.place} for one in listed],
+        "checkpoint": segmentation.provenance.get("checkpoint", {}).get("digest", ""),
+        "sha256": segmentation.provenance.get("input", {}).get("sha256", ""),
+    }
+    return Viewer(_json(settings), volumes, _niivue(), step, _text("viewer.js"))
+
+
+def slider(threshold: float, highest: float, heat: float) -> tuple[NDArray[np.float32], int]:
+    """Evenly spaced thresholds, rising, and the position of the operating point, which is one of them exactly."""
+    top = max(heat, highest)
+    if threshold > 0:
+        top = min(max(top, 1.5 * threshold), HIGHEST * threshold)
+    low = LOWEST * threshold
+    step = (top - low) / POSITIONS
+    below = round((threshold - low) / step)
+    positions = np.float64(threshold) + step * (np.arange(POSITIONS + 1) - below)
+    exact = positions.astype(np.float32)
+    exact[below] = np.float32(threshold)
+    return np.unique(exact), int(np.searchsorted(np.unique(exact), np.float32(threshold)))
+
+
+def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict[str, str]]:
+    """Compressed NIfTI files, cut to the brain; the scan as finely as there is room for."""
+    box = tuple(slice(low, high) for low, high in zip(planes.low, planes.high, strict=True))
+    scan, score, found = (volume[box] for volume in (planes.scan, planes.score, planes.components))
+    low, high = planes.grey
+    bright = (np.clip((scan - np.float32(low)) * np.float32(255.49 / (high - low)), 0, 255.49) + 0.5).astype(np.uint8)
+    first = next(n for n in range(1, 99) if scan.size <= MOST_VOXELS * n**3)
+    step, shades = next(
+        (step, shades)
+        for step in range(first, 99)
+        for shades in SHADES
+        if _coded_bytes(bright[::step, ::step, ::step], shades) <= MOST_BYTES or step == 98
+    )
+    affine = planes.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ (np.array(planes.low) + (step - 1) / 2)
+    affine[:3, :3] *= step
+    levels = np.zeros(score.shape, np.uint8)
+    some = score > thresholds[0]
+    levels[some] = np.searchsorted(thresholds, score[some], side="left")
+    volumes = {
+        "scan": _coarse(bright[::step, ::step, ::step], shades),
+        "score": _largest(levels, step),
+        "mask": _largest((found > 0).astype(np.uint8), step),
+    }
+    return step, {name: _packed(voxels, affine) for name, voxels in volumes.items()}
+
+
+def _coarse(bright: NDArray[np.uint8], shades: int) -> NDArray[np.uint8]:
+    """The middle of the shade that each value falls into; black stays black."""
+    width = 256 // shades
+    return bright if width == 1 else np.where(bright < width, 0, bright // width * width + width // 2).astype(np.uint8)
+
+
+def _coded_bytes(bright: NDArray[np.uint8], shades: int) -> float:
+    """About how much this takes in the page: entropy of the shades, as base64."""
+    counts = np.bincount(bright.ravel(), minlength=256).reshape(shades, -1).sum(axis=1)
+    share = counts[counts > 0] / bright.size
+    return float(-(share * np.log2(share)).sum()) * bright.size / 6
+
+
+def _largest(voxels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+    """The highest value of every block of ``step`` voxels along each axis."""
+    if step == 1:
+        return voxels
+    wide = np.pad(voxels, [(0, -n % step) for n in voxels.shape])
+    x, y, z = (n // step for n in wide.shape)
+    blocks: NDArray[np.uint8] = wide.reshape(x, step, y, step, z, step).max(axis=(1, 3, 5))
+    return blocks
+
+
+def _packed(voxels: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)  # as in ``write_nifti``; no time stamp
+    data = packer.compress(nifti_bytes(Volume(np.asfortranarray(voxels), affine)))
+    return base64.b64encode(data + packer.flush()).decode()
+
+
+def _json(value: Any) -> str:
+    """Without anything that could end the script element."""
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def _text(name: str) -> str:
+    return (files("uadtk.report") / name).read_text(encoding="utf-8")
+
+
+@lru_cache
+def _niivue() -> str:
+    return base64.b64encode((files("uadtk.report") / "niivue" / "niivue.umd.js.gz").read_bytes()).decode()
