@@ -28,7 +28,7 @@ import numpy as np
 
 from uadtk.io.results import altered, read_folder
 
-TIMED = ("_provenance.json", "_report.html")
+TIMED = ("_provenance.json", "_report.html", "summary.tsv", "index.html")  # seconds, or the folder's name
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,11 @@ def unmixed(out: Path) -> None:
 def contents(out: Path) -> dict[str, bytes]:
     """What must be equal: everything but seconds, the folder's own name, and stages of killed processes."""
     paths = [path for path in out.iterdir() if not path.name.startswith(".")]
-    return {p.name: p.read_bytes() for p in paths if not p.name.endswith(TIMED) and p.name != "summary.tsv"}
+    return {
+        p.name: p.read_bytes()
+        for p in paths
+        if not p.name.endswith(TIMED) and p.name not in ("summary.tsv", "index.html")
+    }
 
 
 def main() -> None:

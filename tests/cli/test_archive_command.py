@@ -32,7 +32,7 @@ def serial(weighted: Path, small_cohort: Path, tmp_path_factory: pytest.TempPath
 
 def results(folder: Path) -> dict[str, bytes]:
     """Every file but those that hold seconds or the folder's name."""
-    paths = [path for path in folder.iterdir() if not path.name.endswith((*TIMED, "summary.tsv"))]
+    paths = [path for path in folder.iterdir() if not path.name.endswith((*TIMED, "summary.tsv", "index.html"))]
     assert not [path for path in paths if path.name.startswith(".")]
     return {path.name: path.read_bytes() for path in paths if "_shard-" not in path.name}
 

@@ -84,7 +84,7 @@ def _header(path: Path) -> tuple[Any, Path] | None:
     except nib.spatialimages.HeaderDataError as error:
         raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     bits = header.get_data_dtype().itemsize * 8
-    if stated_bits not in (0, bits):  # nibabel has repaired it, but one of the two is wrong
+    if stated_bits != bits and stated_bits in (8, 16, 32, 64):  # nibabel has repaired it, but one of the two is wrong
         raise DataError(f"has a corrupt header (its type has {bits} bits a voxel, bitpix is {stated_bits})", fix=AGAIN)
     if unset and header["sform_code"] > 0:  # nothing that the sform could contradict
         header["pixdim"][1:4] = np.linalg.norm(header.get_sform()[:3, :3], axis=0)

@@ -265,15 +265,19 @@ def _hidden(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same file system, locked while its process lives and removed at the end."""
     _sweep(folder)
     hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
-    hidden.mkdir(mode=0o700)
     inside = Path(os.path.realpath(hidden))
-    _STAGES.add(inside)
     try:
+        hidden.mkdir(mode=0o700)
+        _STAGES.add(inside)
         with _locked(hidden):
             yield hidden
     finally:
         _STAGES.discard(inside)
-        shutil.rmtree(hidden, ignore_errors=True)
+        try:
+            shutil.rmtree(hidden, ignore_errors=True)
+        except BaseException:  # a signal, in the middle of it
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
 
 
 def _sweep(folder: Path) -> None:
