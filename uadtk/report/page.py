@@ -155,7 +155,7 @@ def _lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     if value is None or value == "":
         return []
     if isinstance(value, (list, tuple)):
-        return [(prefix, ", ".join(map(str, value)))] if value else []
+        return [(prefix, shown(", ".join(map(str, value))))] if value else []
     return [(prefix, f"{value:.6g}" if isinstance(value, float) else shown(str(value)))]
 
 

@@ -43,7 +43,21 @@ from uadtk.version import VERSION
 
 VALIDATION_SEED = 2**31
 # Options of `uadtk train` besides the schedule; no model may have an option of the same name.
-RESERVED = ("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "overwrite")
+RESERVED = (
+    *(
+        "cohort",
+        "output",
+        "prepare",
+        "scorer",
+        "cleaner",
+        "minutes",
+        "slices",
+        "device",
+        "threads",
+        "overwrite",
+        "force",
+    ),
+)
 
 
 @dataclass(frozen=True)
