@@ -30,13 +30,18 @@ class Done:
     out: str
     err: str
 
+    @property
+    def said(self) -> list[str]:
+        """The lines on stderr, without those of the gate."""
+        return besides_amber(self.err.splitlines())
+
     def refused(self, code: int, *words: str) -> None:
         """One line on stderr, ``uadtk: WHERE: WHAT. FIX``, with these words in it; the documented exit code."""
         assert self.code == code, self
-        assert self.err.startswith("uadtk: "), self
-        assert self.err.count("\n") == 1, self
+        assert [line.startswith("uadtk: ") for line in self.said] == [True], self
+        assert self.err.endswith("\n"), self
         for word in words:
-            assert word in self.err, (word, self.err)
+            assert word in self.said[0], (word, self.err)
 
 
 def call(*arguments: object) -> Done:

@@ -424,7 +424,8 @@ def test_a_threshold_of_ones_own_marks_the_scores_above_it(small_cohort: Path, t
     result = uadtk.open("scalespace", threads=1).segment(scan, point=0.05, min_voxels=1)
     np.testing.assert_array_equal(np.asarray(result.mask), np.asarray(result.score) > np.float32(0.05))
     assert (result.point.name, result.point.scans) == ("given", 0)
-    done = call("segment", scan, "-o", tmp_path, "--threshold", "0.05", "--min-voxels", 1)
+    own = ("--model", "scalespace", "--threads", 1)
+    done = call("segment", scan, "-o", tmp_path, "--threshold", "0.05", "--min-voxels", 1, *own)
     assert done.code == 0, done
     written = nib.load(tmp_path / "s4_label-lesion_mask.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj) > 0, np.asarray(result.mask))

@@ -52,7 +52,7 @@ def test_a_table_to_read_one_to_compute_with_and_a_receipt_per_row(made: tuple[P
     assert 2 / 2**3 <= float(own["dice_p_histeq"]) <= 1
     assert "needs score" in refused["problem"]
     assert len(list((folder / "rows").iterdir())) == 2
-    assert [word for line in done.err.splitlines() if "/" in (word := line.split()[0])] == ["1/3", "2/3", "3/3"]
+    assert [word for line in done.said if "/" in (word := line.split()[0])] == ["1/3", "2/3", "3/3"]
     assert json.loads((folder / "benchmark.json").read_text())["collections"] == ["ms"]
 
 
@@ -146,7 +146,7 @@ def test_reproduce_says_that_the_numbers_are_the_same_or_which_are_not(
 ) -> None:
     receipt = made[0] / "rows" / f"{rows(made[0] / 'table.tsv')[1]['receipt']}.json"
     done = call("reproduce", receipt, "--threads", 1)
-    assert (done.code, done.out, done.err) == (0, "the same numbers\n", "")
+    assert (done.code, done.out, done.said) == (0, "the same numbers\n", [])
     record = json.loads(receipt.read_text())
     record["evaluation"]["measures"]["auprc"]["value"] += 0.01
     (tmp_path / "edited.json").write_text(json.dumps(record))

@@ -50,7 +50,7 @@ def trained(small_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 def test_train_says_how_it_goes_and_prints_where_it_is(trained: tuple[Path, Done, Done]) -> None:
     path, done, _ = trained
     assert (done.code, done.out) == (0, f"{path}\n")
-    said = done.err.splitlines()
+    said = done.said
     assert re.fullmatch(r"\d+ slices of 3 scans to train on, \d+ of 1 to validate", said[0])
     assert [re.match(r"epoch +(\d) +train [\d.]+ +validation [\d.]+", line)[1] for line in said[1:]] == ["1", "2"]
     log = [json.loads(line) for line in path.with_name("model.log.jsonl").read_text().splitlines()]

@@ -33,7 +33,7 @@ def test_a_table_beside_histeq(model: Path, cohort: Path, tmp_path: Path) -> Non
         for column in ("tiny", "histeq"):
             value, low, high = (float(part.strip("[],")) for part in shown[name][column].split())
             assert low <= value <= high, name
-    said = done.err.splitlines()
+    said = done.said
     assert said[0] == "1 scans of patients without a lesion mask are left out"
     assert said[1].startswith("5 scans of 5 patients, 4 with a lesion mask; point p98: score > ")
     assert said[2].startswith("lesions are ")

@@ -280,8 +280,8 @@ def test_recalibration_leaves_the_weights_of_a_shipped_model_and_adds_a_point(
     assert done.out == (
         f"{mine}: healthy-fp = {point.threshold:.6g} (at most 1 lesion/scan in 50 % of healthy scans, confidence 50 %, "
         f"components of 8 voxels or more; 3 scans; over_budget 0.3333, over_budget_limit 0.5, bound 0.5, "
-        f"next_within 0.5, rank 2, subjects 3, needed_for_half_epsilon 3, interval {low:.6g} to {high:.6g}; "
-        f"lesion-free scans have {point.lesion_free})\n"
+        f"next_within 0.5, rank 2, subjects 3, needed_for_half_epsilon 3, amber_scans 3, "
+        f"interval {low:.6g} to {high:.6g}; lesion-free scans have {point.lesion_free})\n"
     )
     shown = call("inspect", mine).out
     block = shown[shown.index(f"point        healthy-fp: score > {point.threshold:.6g}\n") :]

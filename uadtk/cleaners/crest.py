@@ -36,11 +36,12 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        labels, _ = label_components(score > np.float32(self.options.low), connectivity=26, min_size=1)
-        highest = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
+        labels, count = label_components(score > np.float32(self.options.low), connectivity=26, min_size=1)
         inside = labels > 0
-        np.maximum.at(highest, labels[inside], score[inside])
+        own, component = score[inside], labels[inside]
+        highest = np.zeros(count + 1, np.float32)
+        np.maximum.at(highest, component, own)
         share = np.float32(self.options.share)
         raised = score.copy()
-        raised[inside] = score[inside] ** (1 - share) * highest[labels[inside]] ** share
+        raised[inside] = own ** (1 - share) * highest[component] ** share
         return raised

@@ -17,7 +17,7 @@ from uadtk.core.thresholder import Choice, OperatingPoint
 from uadtk.io.cohort import Cohort, Row, refuse_copies
 from uadtk.io.write import scratch
 from uadtk.kernels import label_components
-from uadtk.pipeline.point import MIN_VOXELS
+from uadtk.pipeline.point import floor_of
 from uadtk.pipeline.score import build_method
 from uadtk.pipeline.scored import ScoredScan, ScoredScans, check_subjects, for_thresholder, score_all
 
@@ -96,9 +96,8 @@ def lesion_free_findings(scans: ScoredScans, choice: Choice) -> dict[str, float]
     """Findings per scan in its lesion-free part at the chosen threshold: median, 80th percentile, number of scans."""
     found = []
     for scan in scans:
-        smallest = choice.min_voxels or MIN_VOXELS if choice.min_ml is None else scan.voxels_in(choice.min_ml)
-        labels, _ = label_components(scan.score_zyx > np.float32(choice.threshold), connectivity=26, min_size=smallest)
-        found.append(int(labels.max(initial=0)))
+        above, smallest = scan.score_zyx > np.float32(choice.threshold), floor_of(choice, scan.voxel_ml)
+        found.append(label_components(above, connectivity=26, min_size=smallest)[1])
     median, p80 = np.quantile(found, (0.5, 0.8), method="inverted_cdf")
     return {"findings_median": float(median), "findings_p80": float(p80), "findings_scans": float(len(found))}
 

@@ -336,7 +336,7 @@ def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
     log, counts = [*state.log, record], record["epoch"] >= judged_from(model)
     if counts and record["validation_loss"] >= state.best_loss:
         return replace(state, log=log)
-    best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    best = _copied(model)
     best_loss = record["validation_loss"] if counts else math.inf
     return replace(state, log=log, best=best, best_epoch=record["epoch"], best_loss=best_loss)
 
@@ -346,7 +346,7 @@ def _averaged(state: State, model: nn.Module, schedule: Schedule) -> State:
     n = len(state.log) - (schedule.epochs - schedule.average)
     if n < 1 or not schedule.average:
         return state
-    now = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    now = _copied(model)
     if not state.mean:
         return replace(state, mean=now)
     mean = {
@@ -360,6 +360,10 @@ def _left(state: State, schedule: Schedule) -> str:
     recent = [record["seconds"] for record in state.log[-5:]]
     left_s = (schedule.epochs - len(state.log)) * sum(recent) / len(recent)
     return f"at most {duration(left_s)} left" if left_s else "last epoch"
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def _line(record: dict[str, Any], state: State) -> str:
