@@ -142,6 +142,17 @@ def test_names_from_outside_are_escaped(make) -> None:
     assert all(source.startswith("data:") for source in page.sources)
 
 
+def test_text_that_turns_the_direction_of_writing_is_shown_escaped(make: Any) -> None:
+    evil = "\u202egnp\u2066"
+    provenance = {"input": {"path": evil, "notes": [evil]}, "options": {"model": {"name": evil}}, evil: {evil: [evil]}}
+    segmentation = make(lesions=(LEFT_FRONT,), provenance=provenance)
+    point = replace(segmentation.point, name=evil, target=evil, strategy=Spec(evil), scorer=Spec(evil), date=evil)
+    gate = Gate((Reason("amber", evil, evil, 1, evil),))
+    html = report_html(replace(segmentation, point=point, gate=gate))
+    assert not {"\u202e", "\u2066"} & set(html)
+    assert Page(html).text.count(r"\u202egnp\u2066") > 10
+
+
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "PIR", "ASL", "SRP"])
 def test_left_of_the_patient_is_on_the_right_whatever_the_storage(make, codes: str) -> None:
     page = Page(report_html(make(lesions=(LEFT_FRONT,), codes=codes)))
