@@ -1,8 +1,8 @@
 """Scans done by the workers of a Dask cluster (``--cluster``), bit for bit as by one process with one thread.
 
 The work, and with it the checkpoint, is sent to a worker once. Scans and outputs must be at the same paths everywhere.
-A worker that dies costs its scan another try; if workers die of it as often as the scheduler allows, the scan has
-failed.
+A worker that dies costs its scans another try. If workers die under a scan more often than the scheduler allows, it is
+tried with no other beside it, since Dask blames every scan that was on the worker; if they die again, it has failed.
 """
 
 from __future__ import annotations
@@ -48,16 +48,28 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
         settings = (run.device, run.seed, run.trust, run.worst)
         futures: dict[int, Any] = {}
 
+        def submitted(place: int) -> Any:
+            return client.submit(_scan, held, place, rows[place], settings, pure=False, retries=RETRIES)
+
+        def ended(place: int) -> Any:
+            try:
+                return futures[place].result()
+            except Exception as error:
+                if not _killed(error):
+                    raise
+            for other in [future for future in futures.values() if future is not None]:
+                other.exception()  # waits until it has ended, well or not
+            futures[place] = submitted(place)
+            return futures[place].result()
+
         def result(place: int) -> Any:
             workers = max(1, len(client.scheduler_info()["workers"]))
             for following in range(place, min(len(rows), place + _AHEAD * workers)):
-                if following not in futures and following >= place:
+                if following not in futures:
                     run.begun(following)
-                    futures[following] = client.submit(
-                        _scan, held, following, rows[following], settings, pure=False, retries=RETRIES
-                    )
+                    futures[following] = submitted(following)
             try:
-                value, said = futures[place].result()
+                value, said = ended(place)
             except Exception as error:
                 raise _told(error, rows[place]) from error
             futures[place] = None  # done; its value is let go
@@ -107,9 +119,12 @@ def _scan(work: Any, place: int, row: Row, settings: tuple[Any, ...]) -> tuple[A
         return attempt(work, place, row, Run(device, seed, said.append, trust=trust, worst=worst)), said
 
 
+def _killed(error: Exception) -> bool:
+    return type(error).__name__ == "KilledWorker"
+
+
 def _told(error: Exception, row: Row) -> UadtkError:
     """An error of Dask as one of the scan, or of the run."""
-    name = type(error).__name__
-    if name == "KilledWorker":
+    if _killed(error):
         return UadtkError("the workers that did it died", str(row.image), "Is there enough memory on the workers?")
-    return BackendError(f"the cluster failed ({name}: {error})", "--cluster")
+    return BackendError(f"the cluster failed ({type(error).__name__}: {error})", "--cluster")
