@@ -21,24 +21,6 @@ def pytest_collection_finish() -> None:
     """One thread for torch, if it is imported: that takes 1.5 s, and ``tests/core tests/io`` do without."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
-        _remember_contrasts()
-
-
-def _remember_contrasts() -> None:
-    """Lay the gate's average brain over each small scan once: that is most of a test's time, and tests share scans."""
-    from uadtk.preparation import gate
-    from uadtk.preparation.contrast import Coarse, Contrast
-
-    known: dict[tuple[object, ...], Contrast] = {}
-    fit = gate.tissue_contrast
-
-    def remembered(brain: Coarse) -> Contrast:
-        key = (brain.image.shape, *(part.tobytes() for part in (brain.image, brain.inside, brain.spacing_mm)))
-        if key not in known:
-            known[key] = fit(brain)
-        return known[key]
-
-    gate.tissue_contrast = remembered
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -158,6 +158,7 @@ def test_what_is_saved_is_what_the_command_writes(result: Result, written: Path,
             assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes(), file.name
     one, other = (json.loads((out / "p2_provenance.json").read_text()) for out in (written, tmp_path / "out"))
     assert one.pop("seconds").keys() == other.pop("seconds").keys()
+    assert one["files"].pop("p2_report.html").keys() == other["files"].pop("p2_report.html").keys()
     assert one == other
     with pytest.raises(UsageError, match="output exists"):
         result.save(tmp_path / "out")
@@ -223,7 +224,7 @@ def test_a_cohort_is_written_scan_by_scan(model: OpenModel, cohort: Path, writte
 def test_findings_make_a_data_frame(result: Result) -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame(result.findings)
-    assert list(frame.columns) == ["label", "volume_ml", "centroid_mm", "peak", "mean"]
+    assert list(frame.columns) == ["label", "volume_ml", "centroid_mm", "peak", "mean", "peak_mm"]
     assert frame.volume_ml.tolist() == [finding.volume_ml for finding in result.findings]
 
 

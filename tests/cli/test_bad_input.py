@@ -170,7 +170,7 @@ def test_checkpoints_that_cannot_be_read(
         path.write_bytes(content)
         run(path).refused(4, f"{path}: {words}")
     newer = rewritten(weighted, tmp_path / "newer.safetensors", lambda header: header.update(format=99))
-    run(newer).refused(4, "is of checkpoint format 99, this uadtk reads up to 1", "pip install -U uadtk")
+    run(newer).refused(4, "is of checkpoint format 99, this uadtk reads up to 2", "pip install -U uadtk")
     partial = rewritten(weighted, tmp_path / "partial.safetensors", lambda header: header.pop("scorer"))
     run(partial).refused(4, "its header lacks 'scorer'")
     run(tmp_path / "none.safetensors").refused(4, "cannot be read (No such file or directory). Check the path.")

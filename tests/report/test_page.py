@@ -256,12 +256,13 @@ def test_empty_brain_mask_still_makes_a_page(make) -> None:
 
 def test_healthy_scans_stand_beside_the_count(make) -> None:
     segmentation = make(lesions=(LEFT_FRONT,))
-    assert "show a median" not in Page(report_html(segmentation)).text
+    assert "a median of" not in Page(report_html(segmentation)).text
     measured = {"findings_median": 4.0, "findings_p80": 7.0, "findings_scans": 13.0}
     whole = replace(segmentation, point=replace(segmentation.point, measured=measured))
     assert "healthy scans show a median of 4 findings, at most 7 in 80 % (n = 13)" in Page(report_html(whole)).text
     part = replace(segmentation, point=replace(segmentation.point, measured={**measured, "brain_counted": 0.25}))
-    words = "(n = 13) in the 25% of their brains that is free of lesions, at that rate 16 in a whole brain"
+    words = "the lesion-free 25% of the calibration brains shows a median of 4 findings, at most 7 in 80 % (n = 13); "
+    words += "at that rate, a whole brain has 16.0"
     assert words in Page(report_html(part)).text
 
 

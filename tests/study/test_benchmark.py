@@ -420,7 +420,7 @@ def test_a_file_that_is_no_receipt_is_refused(lines: list[Line], folder: Path, t
         ("{", "is not a receipt"),
         ("[1]", "is not a receipt"),
         ("{}", "is not a receipt"),
-        (json.dumps({**good, "format": 1}), "is a receipt of format 1, this uadtk reads 2"),
+        (json.dumps({**good, "format": 1}), "is a receipt of format 1, this uadtk reads 3"),
         (json.dumps({**good, "key": {**good["key"], "seed": 7}}), "is damaged"),
         (json.dumps({name: good[name] for name in ("format", "digest", "key")}), "is damaged"),
     ):

@@ -34,7 +34,13 @@ def bootstrap(
     array (k, 2)
         Lower and upper end; NaN with fewer than two patients or if no draw has a value.
     """
-    values = np.array([np.atleast_1d(statistic(total)) for total in _drawn(np.asarray(sums, float), seed, draws)])
+    of = dict[bytes, NDArray[Any]]()  # two or three patients make few different draws
+    drawn = []
+    for times, total in _drawn(np.asarray(sums, float), seed, draws):
+        if times not in of:
+            of[times] = np.atleast_1d(statistic(total))
+        drawn.append(of[times])
+    values = np.array(drawn)
     if len(sums) < 2:
         return np.full((values.shape[1], 2), np.nan)
     ends = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -42,13 +48,13 @@ def bootstrap(
     return np.array([np.quantile(column, ends) if column.size else (np.nan, np.nan) for column in found])
 
 
-def _drawn(sums: NDArray[np.float64], seed: int, draws: int) -> Iterator[NDArray[np.float64]]:
-    """The sums of each draw; a single one with fewer than two patients."""
+def _drawn(sums: NDArray[np.float64], seed: int, draws: int) -> Iterator[tuple[bytes, NDArray[np.float64]]]:
+    """How often each patient was drawn, and the sums; a single draw with fewer than two patients."""
     n = len(sums)
     if n < 2:
-        yield sums.sum(axis=0)
+        yield b"", sums.sum(axis=0)
         return
     rng = np.random.default_rng(seed)
     for start in range(0, draws, _AT_ONCE):
         times = rng.multinomial(n, np.full(n, 1 / n), size=min(_AT_ONCE, draws - start))
-        yield from times.astype(float) @ sums
+        yield from zip((row.tobytes() for row in times), times.astype(float) @ sums, strict=True)
