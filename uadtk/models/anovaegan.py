@@ -7,9 +7,9 @@ distinguish x from x̂ in ``critic_steps`` steps. The only fake images are recon
 The validation loss is that of ``vae``.
 
 There are two departures from the study's code, with which the error stayed at four times that of the mean image (200
-steps, phantom, 32 pixels). There the decoder takes a second step per batch to raise D(x̂), with an Adam of its own, whose
-steps are as long however small the gradient; here ``adversarial`` weighs D(x̂), and its value of 4 is inferred. There
-the decoder has layer norms; here it has none, as in the study's text.
+steps on the phantom at 32 pixels). There the decoder takes a second step per batch to raise D(x̂), with an Adam of its
+own, whose steps are as long however small the gradient; here ``adversarial`` weighs D(x̂), and its value of 4 is
+inferred. There the decoder has layer norms; here it has none, as in the study's text.
 
 The study's text measures reconstructions by the critic's features (after Larsen et al. 2016). Its code computes that
 distance without using it, and it is omitted here. The code also takes the norm of the penalty's gradient over one axis
