@@ -49,7 +49,7 @@ class Model(nn.Module):
     quick: ClassVar = {"steps": 1}  # before rounding errors grow
     exempt: ClassVar = {
         "loss_falls": "An untrained critic measures no distance, so the loss starts near 0.",
-        "known_lesions_are_not_learned": "Without them the loss is another distance, which need not be smaller.",
+        "known_lesions_are_not_learned": "Without the lesions the loss is another distance, which may be larger.",
     }
     start: Tensor
 
