@@ -45,7 +45,7 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
             held = client.submit(_received, pickle.dumps(work), pure=False)
-        settings = (run.device, run.seed, run.trust, run.worst)
+        settings = run.settings()
         futures: dict[int, Any] = {}
 
         def result(place: int) -> Any:
@@ -99,12 +99,11 @@ def _received(packed: bytes) -> Any:
     return pickle.loads(packed)
 
 
-def _scan(work: Any, place: int, row: Row, settings: tuple[Any, ...]) -> tuple[Any, list[str]]:
+def _scan(work: Any, place: int, row: Row, settings: dict[str, Any]) -> tuple[Any, list[str]]:
     said: list[str] = []
-    device, seed, trust, worst = settings
     with _one_scan:
         share_threads(1)
-        return attempt(work, place, row, Run(device, seed, said.append, trust=trust, worst=worst)), said
+        return attempt(work, place, row, Run(say=said.append, **settings)), said
 
 
 def _told(error: Exception, row: Row) -> UadtkError:

@@ -160,7 +160,7 @@ class _Pool:
         worker = _Worker(process, Connection(ours.detach()))
         self.workers.append(worker)
         with suppress(OSError):
-            worker.pipe.send((self.work, self.run.device, self.run.seed, self.run.trust, self.run.worst))
+            worker.pipe.send((self.work, self.run.settings()))
         return worker
 
 
@@ -200,7 +200,7 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the whole group; the parent decides
     try:
-        work, device, seed, trust, worst = pipe.recv()
+        work, settings = pipe.recv()
     except Exception as error:
         pipe.send(error if isinstance(error, UadtkError) else BackendError(f"cannot be sent to a process ({error})"))
         return
@@ -209,7 +209,7 @@ def _serve(pipe: Connection) -> None:
         while True:
             place, row = pipe.recv()
             said: list[str] = []
-            value = attempt(work, place, row, Run(device, seed, said.append, trust=trust, worst=worst))
+            value = attempt(work, place, row, Run(say=said.append, **settings))
             pipe.send((value, said))
 
 
