@@ -63,6 +63,19 @@ def multiframe(folder: Path, affine: np.ndarray = AXIAL, **tags: Any) -> Path:
     return dw.write(folder, [dw.enhanced(stored(), affine, order=order, **{**TAGS, **tags})])
 
 
+def concatenated(folder: Path, affine: np.ndarray = AXIAL) -> Path:
+    """Two multi-frame files of one volume, and frames of phase among those of magnitude."""
+    order = np.random.default_rng(2).permutation(SHAPE[2])
+    parts = [dw.enhanced(stored(), affine, np.repeat(some, 2).tolist(), **TAGS) for some in (order[:3], order[3:])]
+    for part in parts:
+        part.ConcatenationUID = "1.2.3.9"
+        for number, frame in enumerate(part.PerFrameFunctionalGroupsSequence):
+            kind = pydicom.Dataset()
+            kind.ComplexImageComponent = ("PHASE", "MAGNITUDE")[number % 2]
+            frame.MRImageFrameTypeSequence = [kind]
+    return dw.write(folder, parts)
+
+
 def found_in(scan: Scan, boxes: Boxes = TWO) -> Segmentation:
     labels = np.zeros(scan.shape, np.int32)
     for label, box in enumerate(boxes, 1):
@@ -118,7 +131,7 @@ def numbers_of(group: Any) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("plane", PLANES)
-@pytest.mark.parametrize("make", [series, multiframe])
+@pytest.mark.parametrize("make", [series, multiframe, concatenated])
 def test_the_segments_are_the_nifti_mask_on_the_slices_of_the_scan(make, plane, tmp_path):
     scan = read_scan(make(tmp_path / "in", PLANES[plane]))
     result = found_in(scan)
@@ -135,7 +148,7 @@ def test_the_segments_are_the_nifti_mask_on_the_slices_of_the_scan(make, plane, 
 
 
 @pytest.mark.parametrize("plane", PLANES)
-@pytest.mark.parametrize("make", [series, multiframe])
+@pytest.mark.parametrize("make", [series, multiframe, concatenated])
 def test_each_frame_names_the_image_it_lies_on(make, plane, tmp_path):
     folder = make(tmp_path / "in", PLANES[plane])
     seg = pydicom.dcmread(written(found_in(read_scan(folder)), tmp_path / "out")["dicom_seg"])
@@ -145,7 +158,10 @@ def test_each_frame_names_the_image_it_lies_on(make, plane, tmp_path):
         image = images[source.ReferencedSOPInstanceUID]
         assert source.ReferencedSOPClassUID == image.SOPClassUID
         if "PerFrameFunctionalGroupsSequence" in image:
-            image = image.PerFrameFunctionalGroupsSequence[source.ReferencedFrameNumber - 1].PlanePositionSequence[0]
+            frame = image.PerFrameFunctionalGroupsSequence[source.ReferencedFrameNumber - 1]
+            if make is concatenated:
+                assert frame.MRImageFrameTypeSequence[0].ComplexImageComponent == "MAGNITUDE"
+            image = frame.PlanePositionSequence[0]
         np.testing.assert_allclose(
             image.ImagePositionPatient, groups.PlanePositionSequence[0].ImagePositionPatient, atol=1e-6
         )
@@ -309,6 +325,31 @@ def test_headers_that_lack_what_may_be_blank(tmp_path):
     for path in written(found_in(scan), tmp_path / "out").values():
         made = pydicom.dcmread(path)
         assert (made.PatientName, made.PatientID, made.PatientSex, made.ContentDate) == ("", "", "", "19000101")
+
+
+def test_a_single_slice(tmp_path):
+    scan = read_scan(dw.write(tmp_path / "in", dw.slices(stored(), OBLIQUE, **TAGS)[3:4]))
+    result = found_in(scan, [np.s_[2:6, 1:4, :]])
+    seg = pydicom.dcmread(written(result, tmp_path / "out")["dicom_seg"])
+    np.testing.assert_array_equal(voxels_of(seg, scan), result.components.voxels)
+
+
+def test_a_study_with_its_results_is_read_as_before(tmp_path):
+    study = series(tmp_path / "in")
+    before = read_scan(study)
+    written(found_in(before), study)
+    after = read_scan(study)
+    np.testing.assert_array_equal(after.voxels, before.voxels)
+    assert "Segmentation" in after.notes[0] or "SEG" in after.notes[0]
+
+
+def test_a_long_name_of_a_model_is_cut(tmp_path):
+    result = found_in(read_scan(series(tmp_path / "in")))
+    result.provenance["options"]["model"]["name"] = "größer-" * 20
+    for path in written(result, tmp_path / "out").values():
+        made = pydicom.dcmread(path)
+        assert made.ManufacturerModelName.startswith("uadtk gr")
+        assert max(len(made.ManufacturerModelName), len(made.SeriesDescription)) <= 64
 
 
 def without(name: str) -> Callable[[Path], Path]:

@@ -38,6 +38,7 @@ MOST_SEGMENTS = 255
 
 _MR = "1.2.840.10008.5.1.4.1.1.4"
 _BLANK = "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime"
+_LONGEST_MODEL = 56  # characters: "uadtk MODEL" goes where DICOM allows 64
 _NO_DATE, _NO_TIME = "19000101", "000000"
 
 
@@ -78,7 +79,7 @@ class Content:
         """Of the program, as highdicom names it."""
         return {
             "manufacturer": "uadtk",
-            "manufacturer_model_name": f"uadtk {self.model}"[:64],
+            "manufacturer_model_name": f"uadtk {self.model}".strip(),
             "software_versions": VERSION,
             "device_serial_number": self.weights[:16] or "0",
         }
@@ -93,7 +94,7 @@ class Content:
 
     def series_number(self, kind: Kind) -> int:
         own = self.origin.header.get("SeriesNumber")
-        return min(int(own or 0), 10**6) * 100 + (91 if kind == "seg" else 92)
+        return min(max(int(own or 0), 0), 10**6) * 100 + (91 if kind == "seg" else 92)
 
     def uid(self, purpose: str) -> str:
         """Another one for each content and purpose."""
@@ -169,7 +170,7 @@ def content_of(result: Segmentation) -> Content:
         segments=_segments(findings),
         findings=len(findings),
         volume_ml=sum(finding.volume_ml for finding in findings),
-        model=_ascii(options.get("model", {}).get("name", "")),
+        model=_ascii(options.get("model", {}).get("name", ""))[:_LONGEST_MODEL],
         weights=str(checkpoint.get("digest", "")),
         point=_ascii(f"{result.point.name}, score > {result.point.threshold:.6g}"),
         light=result.gate.light,
