@@ -122,6 +122,12 @@ def text_of(report: Any) -> str:
     return " ".join(str(item.TextValue) for item in all_items(report) if "TextValue" in item)
 
 
+def groups_of(report: Any) -> list[Any]:
+    """The measurement groups: of all findings, and of each."""
+    named = [item for item in all_items(report) if "ConceptNameCodeSequence" in item]
+    return [item for item in named if item.ConceptNameCodeSequence[0].CodeValue == "125007"]
+
+
 def numbers_of(group: Any) -> dict[str, float]:
     return {
         item.ConceptNameCodeSequence[0].CodeMeaning: float(item.MeasuredValueSequence[0].NumericValue)
@@ -230,10 +236,11 @@ def test_the_report_measures_each_segment(make, tmp_path):
     folder = make(tmp_path / "in")
     result = found_in(read_scan(folder))
     paths = written(result, tmp_path / "out")
+    assert len(hd.sr.srread(paths["dicom_sr"]).content.get_volumetric_roi_measurement_groups()) == 2
     report, seg = pydicom.dcmread(paths["dicom_sr"]), pydicom.dcmread(paths["dicom_seg"])
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert "Research use only" in text_of(report)
-    whole, *groups = hd.sr.srread(paths["dicom_sr"]).content._find_measurement_groups()
+    whole, *groups = groups_of(report)
     assert numbers_of(whole)["Number of lesions (observable entity)"] == 2
     images = {str(pydicom.dcmread(path).SOPInstanceUID) for path in folder.iterdir()}
     for finding, group, segment in zip(result.findings, groups, seg.SegmentSequence, strict=True):
@@ -269,7 +276,7 @@ def test_of_many_findings_the_smallest_share_the_last_segment(count, tmp_path, m
     np.testing.assert_array_equal(voxels_of(seg, scan), np.minimum(result.components.voxels, 6))
     assert len(seg.SegmentSequence) == 6
     assert seg.SegmentSequence[5].SegmentLabel == ("Finding 6" if count == 6 else "Findings 6 to 7")
-    *_, last = hd.sr.srread(paths["dicom_sr"]).content._find_measurement_groups()
+    *_, last = groups_of(pydicom.dcmread(paths["dicom_sr"]))
     assert numbers_of(last)["Volume"] == pytest.approx(sum(f.volume_ml for f in result.findings[5:]), rel=1e-6)
     assert numbers_of(last)["Anomaly score"] == pytest.approx(1 / 6, rel=1e-6)
 
@@ -416,6 +423,24 @@ def test_dciodvfy_finds_no_error(make, boxes, tmp_path):
     for path in written(found_in(read_scan(make(tmp_path / "in")), boxes), tmp_path / "out").values():
         said = subprocess.run([tool, path], capture_output=True, text=True, timeout=60)
         assert not [line for line in said.stderr.splitlines() if line.startswith("Error")], said.stderr
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("make", [series, multiframe])
+def test_dcmqi_reads_the_mask(make, plane, tmp_path):
+    """The library by which 3D Slicer reads segmentations; its own reading of the geometry."""
+    dcmqi = pytest.importorskip("dcmqi", reason="dcmqi is not installed: pip install dcmqi")
+    tool = Path(dcmqi.__file__).parent / "bin/segimage2itkimage"
+    scan = read_scan(make(tmp_path / "in", PLANES[plane]))
+    result = found_in(scan)
+    segments = written(result, tmp_path / "out")["dicom_seg"]
+    options = ("--outputType", "nii", "--mergeSegments", "--outputDirectory", tmp_path)
+    subprocess.run([tool, "--inputDICOM", segments, *options], check=True, capture_output=True, timeout=60)
+    image = nib.load(tmp_path / "1.nii.gz")
+    theirs, ours = np.argwhere(image.get_fdata() > 0), np.argwhere(result.mask.voxels)
+    in_mm = [nib.affines.apply_affine(affine, at) for affine, at in ((image.affine, theirs), (scan.affine, ours))]
+    theirs_mm, ours_mm = ({tuple(place) for place in mm.round(2).tolist()} for mm in in_mm)
+    assert theirs_mm == ours_mm
 
 
 def test_real_files(real_files, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 import warnings
+from collections import defaultdict
 from collections.abc import Collection
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,6 +84,15 @@ class Content:
             "software_versions": VERSION,
             "device_serial_number": self.weights[:16] or "0",
         }
+
+    @cached_property
+    def slices(self) -> dict[int, list[int]]:
+        """Those that each segment is in."""
+        found = defaultdict[int, list[int]](list)
+        for index, plane in enumerate(self.labels):
+            for number in np.unique(plane[plane > 0]).tolist():
+                found[number].append(index)
+        return found
 
     def dates(self) -> tuple[str, str]:
         """Date and time of the content: those of the images, for the same bytes at any time."""

@@ -67,8 +67,8 @@ def _finding(segment: Segment, content: Content) -> Any:
 
     score = hd.sr.CodedConcept("anomaly-score", "99UADTK", "Anomaly score")
     peak = hd.sr.Measurement(score, segment.peak, codes.UCUM.NoUnits, derivation=codes.SCT.Maximum)
-    inside = (content.labels == segment.number).any(axis=(1, 2)).nonzero()[0]
-    images = [hd.sr.SourceImageForSegmentation(*reference) for reference in _references(content, inside.tolist())]
+    inside = content.slices[segment.number]
+    images = [hd.sr.SourceImageForSegmentation(*reference) for reference in _references(content, inside)]
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(content.uid(f"finding {segment.number}"), f"uadtk {segment.name}"),
         referenced_segment=hd.sr.ReferencedSegment(_SEG, content.uid("seg"), segment.number, source_images=images),
