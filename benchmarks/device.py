@@ -1,19 +1,21 @@
 """The prepared run on a borrowed machine with one H100 or H200: kernels, segmentation and trainings on CUDA.
 
-No machine has been lent yet: nothing here has run on a GPU. It is rehearsed on the CPU by the tests, and by
+No machine has been lent yet: nothing here has run on a GPU. `tests/test_device_rehearsal.py` rehearses it, and
 
-    PYTHONPATH=. python benchmarks/device.py --device cpu --output build/device --budget-s 120
+    PYTHONPATH=. python benchmarks/device.py --device cpu --output build/device --budget-s 120 --part a b
 
-First `python benchmarks/device_pack.py ...` fills the folder `.device` of the checkout that the session began in (its
-docstring has the command). Then two calls of the tool ``run``, with ``carry=[".device"]`` and ``timeout_s=500``, each:
+does with the packed scans. First `python benchmarks/device_pack.py ...` fills the folder `.device` of the checkout that
+the session began in (its docstring has the command). Then two calls of the tool ``run``, with ``carry=[".device"]`` and
+``timeout_s=500``; the first:
 
     python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target /tmp/site .device/whl/*.whl &&
     export PYTHONPATH=/tmp/site:$PWD PYTHONUNBUFFERED=1 &&
     python3 benchmarks/device.py --output $OUT --budget-s 420 --part a b
 
-and the same with ``--part c``. To resume, copy what the first call brought back to `.device/earlier`, and put
+the second the same with ``--part c``. To resume, copy what the first call brought back to `.device/earlier`, and put
 ``cp -r .device/earlier/. $OUT &&`` before the last line: steps that are done there, and trainings whose checkpoints are
-there, are not repeated. Part c then needs ``--steps`` with the number that its table "Plan" names.
+there, are not repeated. Part c then needs ``--steps`` with the number that its table "Plan" names; a larger number from
+the start gives fewer models longer trainings. The whole tree that travels has at most 64 MiB, 47 of them without these.
 
     a  the kernel tests on CUDA; a table of the kernels beside what CuPy offers and our CPU
     b  `segment` and restoration: seconds by stage, kernels, transfers

@@ -41,7 +41,7 @@ ON_CPU = ("--ignore=tests/kernels/test_dispatch.py", "--ignore=tests/kernels/tes
 FULL = Sizes(
     volume="mni",
     samples=40,
-    megabytes=2048,
+    megabytes=1024,
     repeats=15,
     tests=("tests/kernels", "-n", "8", "-k", "cupy", *ON_CPU),
     demo=True,

@@ -189,7 +189,7 @@ def erosion(host: Any, xp: Any, ndimage: Any) -> Case:
         "3 iterations",
         lambda: erode(mask, 3),
         lambda: erode(host, 3),
-        {"ndimage.binary_erosion": lambda: ndimage.binary_erosion(mask, iterations=3)},
+        {"ndimage.binary_erosion": lambda: ndimage.binary_erosion(mask, iterations=3, brute_force=True)},
         2 * host.nbytes,
         lambda a, b: (a == b).all(),
     )
@@ -198,7 +198,7 @@ def erosion(host: Any, xp: Any, ndimage: Any) -> Case:
 def monte_carlo(sample: Any, samples: int, xp: Any) -> Case:
     rng = np.random.default_rng(0)
     batch = np.stack([sample.signed + 0.1 * rng.standard_normal(sample.mask.shape, np.float32) for _ in range(samples)])
-    batch = batch.astype(np.float32)
+    batch = batch.astype(np.float32, copy=False)
     image, many, mask = (xp.asarray(array) for array in (sample.signed, batch, sample.mask))
 
     def two_passes() -> Any:
@@ -226,7 +226,7 @@ def quantiles(host: Any, volumes: int, xp: Any) -> Case:
         lambda: quantile([host] * volumes, 0.98),
         {"percentile of all in memory": lambda: xp.percentile(together, 98.0)},
         2 * together.nbytes,  # it reads twice: the upper halves of all values, then the lower halves
-        lambda a, b: abs(float(a) - float(b)) < 1e-6,
+        lambda a, b: abs(float(a) - float(b)) < 1e-5,
     )
 
 
@@ -275,7 +275,7 @@ def components(host: Any, xp: Any, ndimage: Any) -> Iterator[Case]:
         "26-connected, 8 voxels or more",
         lambda: label_components(mask, 26, 8),
         lambda: label_components(on_host, 26, 8),
-        {"ndimage.label, unsorted": lambda: ndimage.label(mask, structure=xp.ones((3, 3, 3)))},
+        {"ndimage.label, unsorted": lambda: ndimage.label(mask, structure=xp.ones((3, 3, 3), bool))},
     )
     labels, count = label_components(mask, 26, 8)
     labels_on_host, _ = label_components(on_host, 26, 8)

@@ -35,7 +35,8 @@ AGAINST = {  # on gliomas and phantoms
     "scalespace-implants": ("scalespace", "--widths 8,16,48 --lowpass 128 --corruption implants --learning-rate 1e-3"),
     "dae-implants": ("dae", "--width 32 --corruption implants --learning-rate 1e-3"),
 }
-START_S = 25.0  # of a training: imports, CUDA, the first epoch's compiling
+START_S = 10.0  # of a training: imports and CUDA
+END_S = 20.0  # after the pause: the epoch that has begun, and what a model concludes from all slices
 ENOUGH = 0.5  # of the time, for the steps planned: adversaries take several times as long as the measured models
 
 
@@ -103,7 +104,7 @@ class Budget:
 def budget(job: Job) -> Budget:
     """The widest `implant` that gets enough epochs, and as many steps for the others as fit beside it."""
     measured = {row["model"]: row for row in job.before if row["table"] == "Rates" and row["beside"]}
-    time_s = max(1.0, job.left_s() - START_S)
+    time_s = max(1.0, job.left_s() - START_S - END_S)
     width, epochs = job.sizes.widths[-1], job.sizes.least_epochs
     for wider in job.sizes.widths:
         if row := measured.get(f"{IMPLANT}-{wider}"):
@@ -130,7 +131,7 @@ def trainings(job: Job) -> Iterator[Result]:
 def planned(job: Job, plan: Budget) -> Iterator[Training]:
     mixed, gliomas = unpack(job.pack, job.models)
     folder = job.models
-    slices = _number_of_slices(job, mixed)
+    slices = _number_of_slices(job)
 
     def own(name: str, model: str, options: Sequence[object], epochs: int) -> Training:
         output = folder / f"{name}.safetensors"
@@ -161,7 +162,7 @@ def _row(name: str, table: Path, job: Job, epochs: int) -> Training:
     return Training(name, start)
 
 
-def _number_of_slices(job: Job, mixed: Path) -> dict[Path, int]:
+def _number_of_slices(job: Job) -> dict[Path, int]:
     """Of the training slices of both tables."""
     found = {}
     for table in unpack(job.pack, job.models):
@@ -175,7 +176,7 @@ def _timed(job: Job, training: Training) -> Result:
     output = job.models / f"{training.name}.safetensors"
     if output.exists() and load(output).training["finished"]:
         return {"state": "finished before"}
-    start, left = time.monotonic(), job.left_s() - START_S
+    start, left = time.monotonic(), job.left_s() - START_S - END_S
     if left <= 0:
         return {"state": "no time left"}
     try:

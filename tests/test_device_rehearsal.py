@@ -216,7 +216,7 @@ def test_the_budget_goes_to_the_widest_implant_with_enough_epochs(modules: Any, 
             {"table": "Rates", "model": name, "beside": beside, "ms per step": ms, "steps per epoch": 100}
             for name, beside, ms in rows
         )
-        deadline = time.monotonic() + trainings.START_S + 100
+        deadline = time.monotonic() + trainings.START_S + trainings.END_S + 100
         return trainings.budget(job_of.Job("cuda", job_of.FULL, tmp_path, tmp_path, deadline, steps, before))
 
     fast, slow = of(10.0), of(100.0)
