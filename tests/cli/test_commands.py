@@ -175,6 +175,36 @@ def test_segment_a_bids_tree(histeq: Path, small_cohort: Path, tmp_path: Path) -
     assert rows(again.out) == rows(done.out)  # our own results are not taken for scans
 
 
+def test_a_bids_tree_becomes_a_bids_derivative_that_follows_the_folder(
+    histeq: Path, small_cohort: Path, tmp_path: Path
+) -> None:
+    for subject in ("sub-1", "sub-2"):
+        folder = tmp_path / "bids" / subject / "ses-a" / "anat"
+        folder.mkdir(parents=True)
+        shutil.copy(small_cohort.parent / "s0.nii.gz", folder / f"{subject}_ses-a_acq-3D_FLAIR.nii.gz")
+    out = tmp_path / "out"
+    derivative = out / "derivatives" / "uadtk"
+    flat = ["segment", tmp_path / "bids", "--model", histeq, "-o", out]
+    assert call(*flat, "--layout", "flat").code == 0
+    assert not derivative.exists()
+    before = {path: path.stat().st_ino for path in out.glob("sub-*")}
+    for shard in ("1/2", "2/2"):
+        assert call(*flat, "--shard", shard).code == 0
+    masks = sorted(path.relative_to(derivative).as_posix() for path in derivative.rglob("*_mask.nii.gz"))
+    stem = "sub-{0}/ses-a/anat/sub-{0}_ses-a_acq-3D_label-{1}_desc-FLAIR_mask.nii.gz"
+    assert masks == [stem.format(n, what) for n in (1, 2) for what in ("brain", "lesion")]
+    assert {path: path.stat().st_ino for path in out.glob("sub-*")} == before  # done before
+    assert before[out / "sub-1_ses-a_acq-3D_label-lesion_mask.nii.gz"] == (derivative / masks[1]).stat().st_ino
+    assert call(*flat, "--threshold", "0.9").code == 0
+    assert (derivative / masks[1]).read_bytes() == (out / "sub-1_ses-a_acq-3D_label-lesion_mask.nii.gz").read_bytes()
+    twins = [tmp_path / "a b.nii.gz", tmp_path / "ab.nii.gz"]
+    for twin in twins:
+        shutil.copy(small_cohort.parent / "s0.nii.gz", twin)
+    refused = call("segment", *twins, "--model", histeq, "-o", tmp_path / "twins", "--layout", "bids")
+    refused.refused(3, "the same BIDS name")
+    assert not (tmp_path / "twins").exists()
+
+
 def test_segment_follows_a_given_brain_mask_and_the_smallest_size(histeq: Path, scan: Path, tmp_path: Path) -> None:
     image = nib.load(scan)
     brain = (np.asarray(image.dataobj) > 0) & (np.arange(24) < 14)

@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import nibabel as nib
 import numpy as np
@@ -15,13 +17,15 @@ from tests.commands import call
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.bids_out import BidsName, write_bids
+from uadtk.io.cohort import read_cohort
+from uadtk.io.own import is_own
 from uadtk.io.results import ScanState, output_paths
 from uadtk.io.write import write_json, write_nifti, write_text
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
-def state(folder: Path, name: str) -> ScanState:
+def state(folder: Path, name: str, image: str = "") -> ScanState:
     """A scan that is done, with small files."""
     folder.mkdir(exist_ok=True)
     box = np.zeros((6, 6, 6), bool)
@@ -36,35 +40,99 @@ def state(folder: Path, name: str) -> ScanState:
         write_json(files[key], {})
     for key in ("findings_tsv", "report", "thumbnail"):
         write_text(files[key], "x")
-    return ScanState(folder, name, "done", files=files, image=f"/data/{name}.nii.gz")
+    return ScanState(folder, name, "done", files=files, image=image or f"/data/{name}.nii.gz")
+
+
+def raw(name: str) -> str:
+    """Where a scan of this BIDS name lies."""
+    levels = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
+    return "/".join(["/data/raw tree", *levels, "anat", f"{name}.nii.gz"])
+
+
+def session(folder: Path) -> list[ScanState]:
+    """FLAIR and T1w of one session, whose outputs are named as segment names them."""
+    return [
+        state(folder, "sub-01_ses-1", raw("sub-01_ses-1_FLAIR")),
+        state(folder, "sub-01_ses-1_2", raw("sub-01_ses-1_T1w")),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("name", "folder", "mask"),
+    ("name", "image", "folder", "mask"),
     [
-        ("sub-01_ses-02_run-1_FLAIR", "sub-01/ses-02/anat", "sub-01_ses-02_run-1_label-lesion_desc-FLAIR_mask.nii.gz"),
-        ("sub-01_ses-02_T1w", "sub-01/ses-02/anat", "sub-01_ses-02_label-lesion_desc-T1w_mask.nii.gz"),
-        ("my scan (2)", "sub-myscan2/anat", "sub-myscan2_label-lesion_desc-FLAIR_mask.nii.gz"),
-        ("../../etc", "sub-etc/anat", "sub-etc_label-lesion_desc-FLAIR_mask.nii.gz"),
-        ("sub-../x_FLAIR", "sub-x/anat", "sub-x_label-lesion_desc-FLAIR_mask.nii.gz"),
+        (
+            "sub-01_ses-02_run-1",
+            raw("sub-01_ses-02_run-1_FLAIR"),
+            "sub-01/ses-02/anat",
+            "sub-01_ses-02_run-1_label-lesion_desc-FLAIR_mask.nii.gz",
+        ),
+        (
+            "sub-01_ses-02_2",
+            raw("sub-01_ses-02_T1w"),
+            "sub-01/ses-02/anat",
+            "sub-01_ses-02_label-lesion_desc-T1w_mask.nii.gz",
+        ),
+        (
+            "sub-1",
+            raw("sub-1_run-2_acq-3D_space-MNI152Lin_desc-preproc_FLAIR"),
+            "sub-1/anat",
+            "sub-1_acq-3D_run-2_space-MNI152Lin_label-lesion_desc-preprocFLAIR_mask.nii.gz",
+        ),
+        (
+            "sub-1",
+            "/raw/sub-1/ses-b/anat/sub-1_FLAIR.nii",
+            "sub-1/ses-b/anat",
+            "sub-1_ses-b_label-lesion_desc-FLAIR_mask.nii.gz",
+        ),
+        ("sub-07_ses-2", "/x/flair.nii", "sub-07/ses-2/anat", "sub-07_ses-2_label-lesion_desc-FLAIR_mask.nii.gz"),
+        ("sub-7_2", "/x/b.nii", "sub-7/anat", "sub-7_run-2_label-lesion_desc-FLAIR_mask.nii.gz"),
+        ("my scan (2)", "", "sub-myscan2/anat", "sub-myscan2_label-lesion_desc-FLAIR_mask.nii.gz"),
+        ("../../etc", "", "sub-etc/anat", "sub-etc_label-lesion_desc-FLAIR_mask.nii.gz"),
+        ("sub-../x_FLAIR", "", "sub-subxFLAIR/anat", "sub-subxFLAIR_label-lesion_desc-FLAIR_mask.nii.gz"),
     ],
 )
-def test_names(name: str, folder: str, mask: str) -> None:
-    made = BidsName.of(name)
+def test_names(name: str, image: str, folder: str, mask: str) -> None:
+    made = BidsName.of(name, image)
     assert made.folder.as_posix() == folder
     assert made.file("mask") == mask
 
 
 def test_contrasts_of_one_session_lie_side_by_side(tmp_path: Path) -> None:
-    states = [state(tmp_path / "out", f"sub-01_ses-1_{suffix}") for suffix in ("FLAIR", "T1w")]
-    written = write_bids(states, tmp_path / "bids")
+    target = tmp_path / "derivatives" / "uadtk"
+    written = write_bids(session(tmp_path / "out"), target)
     assert len(written) == 2 * (10 + 4 + 1) + 3
-    anat = tmp_path / "bids/sub-01/ses-1/anat"
+    anat = target / "sub-01/ses-1/anat"
     for suffix in ("FLAIR", "T1w"):
         mask = nib.load(anat / f"sub-01_ses-1_label-lesion_desc-{suffix}_mask.nii.gz")
         assert int(np.asarray(mask.dataobj).sum()) == 8
-        assert json.loads((anat / f"sub-01_ses-1_label-lesion_desc-{suffix}_mask.json").read_text())["Type"] == "Lesion"
+        about = json.loads((anat / f"sub-01_ses-1_label-lesion_desc-{suffix}_mask.json").read_text())
+        assert about["Type"] == "Lesion"
+        assert about["Sources"][1] == f"bids:raw:sub-01/ses-1/anat/sub-01_ses-1_{suffix}.nii.gz"
         assert (anat / f"sub-01_ses-1_desc-{suffix}lesions_dseg.tsv").read_text().startswith("index\tname\tcolor\n1\t")
+    links = json.loads((target / "dataset_description.json").read_text())["DatasetLinks"]
+    assert (target / unquote(links["raw"])).resolve() == Path("/data/raw tree")
+
+
+def test_again_replaces_what_was_there_of_these_scans_alone(tmp_path: Path) -> None:
+    flair, t1 = session(tmp_path / "out")
+    write_bids([flair, t1], tmp_path / "bids")
+    anat = tmp_path / "bids/sub-01/ses-1/anat"
+    bare = replace(flair, files={key: path for key, path in flair.files.items() if key != "reconstruction"})
+    write_bids([bare, replace(t1, status="failed")], tmp_path / "bids", overwrite=True)
+    there = {path.name for path in anat.iterdir()}
+    assert "sub-01_ses-1_label-lesion_desc-FLAIR_mask.nii.gz" in there
+    assert not {name for name in there if "pseudohealthy" in name or "T1w" in name}
+    write_bids([t1], tmp_path / "bids", overwrite=True)
+    assert {path.name for path in anat.iterdir()} > there
+
+
+def test_exports_are_never_taken_for_scans_or_masks(tmp_path: Path) -> None:
+    write_bids(session(tmp_path / "out"), tmp_path / "bids")
+    images = list((tmp_path / "bids").rglob("*.nii.gz"))
+    assert len(images) == 10
+    assert all(map(is_own, images))
+    with pytest.raises(DataError, match="no NIfTI images"):
+        read_cohort(tmp_path / "bids/sub-01/ses-1/anat")
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -86,8 +154,7 @@ def test_the_official_validator_finds_nothing(tmp_path: Path) -> None:
     program = shutil.which("bids-validator-deno", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("bids-validator-deno is not installed")
-    names = ("sub-01_ses-02_run-1_FLAIR", "sub-01_ses-02_T1w", "patient7")
-    write_bids([state(tmp_path / "out", name) for name in names], tmp_path / "bids")
+    write_bids([*session(tmp_path / "out"), state(tmp_path / "out", "patient7")], tmp_path / "bids")
     done = subprocess.run([program, "--json", tmp_path / "bids"], capture_output=True, text=True, timeout=300)
     found: list[dict[str, Any]] = json.loads(done.stdout)["issues"]["issues"]
     # of a scan that is not from a BIDS tree, nothing can say where it lies

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,6 +58,9 @@ def segment(
     trust: Trust = None,
     dicom_seg: DicomSeg = False,
     dicom_sr: DicomSr = False,
+    layout: Annotated[
+        Literal["flat", "bids"] | None, typer.Option(help="bids: also a BIDS derivative; the default for a BIDS tree.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done; replace what exists.")] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Print a line of JSON per event, not a table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but failures.")] = False,
@@ -70,6 +74,9 @@ def segment(
     --json prints an object per event: started (name, image), done (seconds, findings, volume_ml, light, before), failed
     (error, exit_code) and, at the end, finished. Failed scans go to stderr too, as does everything for people.
 
+    --layout bids also makes OUTPUT/derivatives/uadtk at the end: all scans that are done, as uadtk export-bids writes
+    them (hard links). It is the default for one BIDS tree, unless OUTPUT itself lies in a folder "derivatives".
+
     The gate looks at every scan first. Amber (too large, noisy, cropped, unusual) is a warning, and refused with
     --strict. Red (a T1 or T2, CT, a mask, a map) is refused unless --force is given. uadtk inspect SCAN shows why.
 
@@ -81,8 +88,10 @@ def segment(
 
     from uadtk import interface
     from uadtk.cli._reporter import Reporter
+    from uadtk.io.bids_out import DERIVATIVE, refuse_same_names, write_bids
     from uadtk.io.cohort import Cohort, output_names
-    from uadtk.io.results import Summary, failed
+    from uadtk.io.readers.bids import is_bids
+    from uadtk.io.results import Summary, failed, read_folder
     from uadtk.pipeline.point import given
     from uadtk.report.cohort_page import write_cohort_page
 
@@ -101,7 +110,13 @@ def segment(
             raise UsageError(what, "--brain-mask", fix)
         cohort = Cohort(tuple(replace(row, brain_mask=brain_mask) for row in cohort), cohort.source)
     places = shard_of(shard)
-    names = output_names(cohort)[places[0] - 1 :: places[1]]
+    everything = output_names(cohort)
+    names = everything[places[0] - 1 :: places[1]]
+    if layout is None and len(scans) == 1 and is_bids(scans[0]) and "derivatives" not in output.absolute().parts:
+        layout = "bids"
+    if layout == "bids":
+        images = (os.path.abspath(row.image) for row in cohort)
+        refuse_same_names(output, dict(zip(everything, images, strict=True)))
     reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
         cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict, force, places, dicom_seg, dicom_sr
@@ -121,6 +136,9 @@ def segment(
             summary.write()
     if len(cohort) > 1 and reporter.counts["done"]:
         write_cohort_page(output)
+    if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
+        write_bids(read_folder(output), output / DERIVATIVE, overwrite=True)
+        opened.run.say(f"BIDS derivative: {output / DERIVATIVE}")
     reporter.finished()
     if reporter.counts["failed"]:
         sys.exit(UadtkError.exit_code)

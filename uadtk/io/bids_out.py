@@ -13,36 +13,60 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from uadtk.core.errors import DataError, UsageError
 from uadtk.io.lookup import lookup_tables
-from uadtk.io.results import ScanState
+from uadtk.io.masks import read_json
+from uadtk.io.readers.bids_names import Name
+from uadtk.io.results import FILES, ScanState, key_of, read_folder
 from uadtk.io.write import staged, write_json, write_text
 from uadtk.version import VERSION
 
 BIDS_VERSION = "1.10.0"
 USE = "For research use. Not a medical device."
-_RAW = ("sub", "ses", "acq", "ce", "rec", "dir", "run", "echo", "part")  # in BIDS' order; kept
-_IGNORED = ("*_statmap.nii.gz", "*_findings.*", "*_provenance.json", "*_report.html", "*_thumbnail.png")
+DERIVATIVE = Path("derivatives", "uadtk")
+"""In the output folder of ``uadtk segment --layout bids``."""
+_RAW = (  # in BIDS' order; kept
+    *("sub", "ses", "sample", "task", "acq", "ce", "trc", "stain", "rec", "dir", "run", "mod", "echo", "flip", "inv"),
+    *("mt", "part", "proc", "hemi", "space", "recording", "chunk", "res"),
+)
+_IGNORED = ("*_statmap.nii.gz", "*_findings.*", "*_provenance.json", "*_report.html", "*_thumbnail.png", "*_xfm.txt")
+_FOLDER = re.compile(r"(?P<root>.*)/(?P<sub>sub-[^/]+)/(?:(?P<ses>ses-[^/]+)/)?anat/[^/]+")
 
 
 @dataclass(frozen=True)
 class BidsName:
-    """``entities`` of the scan; ``contrast``: its suffix, which every output repeats in ``desc``."""
+    """``entities`` of the scan; ``desc``: its suffix, after its own ``desc``: what every output repeats.
+
+    ``root``: the data set that the scan lies in, and ``source`` its path there; empty if it lies in none.
+    """
 
     entities: Mapping[str, str]
     contrast: str
-    known: bool = True  # the scan's own name is BIDS
+    desc: str
+    root: str = ""
+    source: str = ""
 
     @classmethod
-    def of(cls, name: str) -> BidsName:
-        """Of an output's name; a scan whose name is not BIDS becomes a subject of that name."""
-        *parts, suffix = name.split("_")
-        pairs = [part.partition("-") for part in parts]
-        entities = {key: re.sub(r"[^0-9A-Za-z+]", "", value) for key, dash, value in pairs if dash and key in _RAW}
-        if "sub" not in entities or not suffix.isalnum():
-            return cls({"sub": re.sub(r"[^0-9A-Za-z]", "", name) or "x"}, "FLAIR", known=False)
-        return cls(entities, suffix)
+    def of(cls, name: str, image: str = "") -> BidsName:
+        """Of a scan's file or, if that has no BIDS name, of its outputs; if neither has, a subject of that name."""
+        lies = _FOLDER.fullmatch(Path(image).as_posix())
+        own = Name.parse(Path(image).name)
+        read = own if own and own.suffix else Name.parse(name)
+        if read is None:
+            return cls({"sub": re.sub(r"[^0-9A-Za-z]", "", name) or "x"}, "FLAIR", "FLAIR")
+        given, suffix = dict(read.entities), read.suffix
+        if suffix.isdecimal():  # output_names numbers scans of one name
+            given, suffix = {"run": suffix, **given}, ""
+        if lies and lies["ses"]:
+            given.setdefault("ses", lies["ses"].removeprefix("ses-"))
+        entities = {key: _plain(given[key]) for key in _RAW if key in given}
+        contrast = suffix if suffix.isalnum() else "FLAIR"
+        desc = (_plain(given["desc"]) if "desc" in given else "") + contrast
+        inside = bool(lies and lies["sub"] == f"sub-{given['sub']}")
+        root, source = (lies["root"], image[len(lies["root"]) + 1 :]) if lies and inside else ("", "")
+        return cls(entities, contrast, desc, root, source)
 
     @property
     def folder(self) -> Path:
@@ -51,29 +75,51 @@ class BidsName:
 
     @property
     def stem(self) -> str:
-        return "_".join(f"{key}-{self.entities[key]}" for key in _RAW if key in self.entities)
+        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
 
     def file(self, key: str) -> str:
         """The name of an output; ``key`` as in ``ScanState.files``."""
+        desc = self.desc
         images = {
-            "mask": f"label-lesion_desc-{self.contrast}_mask.nii.gz",
-            "brain": f"label-brain_desc-{self.contrast}_mask.nii.gz",
-            "components": f"desc-{self.contrast}lesions_dseg.nii.gz",
-            "score": f"desc-{self.contrast}anomaly_statmap.nii.gz",
-            "reconstruction": f"desc-pseudohealthy_{self.contrast}.nii.gz",
-            "findings_tsv": f"desc-{self.contrast}_findings.tsv",
-            "findings_json": f"desc-{self.contrast}_findings.json",
-            "provenance": f"desc-{self.contrast}_provenance.json",
-            "report": f"desc-{self.contrast}_report.html",
-            "thumbnail": f"desc-{self.contrast}_thumbnail.png",
+            "mask": f"label-lesion_desc-{desc}_mask.nii.gz",
+            "brain": f"label-brain_desc-{desc}_mask.nii.gz",
+            "components": f"desc-{desc}lesions_dseg.nii.gz",
+            "score": f"desc-{desc}anomaly_statmap.nii.gz",
+            "reconstruction": f"desc-{desc.removesuffix(self.contrast)}pseudohealthy_{self.contrast}.nii.gz",
+            "findings_tsv": f"desc-{desc}_findings.tsv",
+            "findings_json": f"desc-{desc}_findings.json",
+            "provenance": f"desc-{desc}_provenance.json",
+            "report": f"desc-{desc}_report.html",
+            "thumbnail": f"desc-{desc}_thumbnail.png",
         }
-        return f"{self.stem}_{images.get(key, f'desc-{self.contrast}{key}_statmap.nii.gz')}"
+        return f"{self.stem}_{images.get(key, f'desc-{desc}{key}_statmap.nii.gz')}"
+
+
+def refuse_same_names(folder: Path, images: Mapping[str, str]) -> None:
+    """Before any work: the BIDS names of scans must differ, and from those in ``folder``.
+
+    ``images``: their paths, by the name of their outputs. Raises DataError.
+    """
+    there = {state.name: _path_of(state) for state in read_folder(folder)}
+    _names({**there, **images}, folder / DERIVATIVE)
+
+
+def _names(images: Mapping[str, str], target: Path) -> dict[str, BidsName]:
+    names = {name: BidsName.of(name, image) for name, image in images.items()}
+    taken = dict[str, str]()
+    for name, made in names.items():
+        first = taken.setdefault(str(made.folder / made.file("mask")).casefold(), name)
+        if first != name:
+            what = f"'{first}' and '{name}' have the same BIDS name"
+            raise DataError(what, str(target), "Segment them into different folders.")
+    return names
 
 
 def write_bids(states: Iterable[ScanState], target: Path, overwrite: bool = False) -> list[Path]:
     """Write the scans that are done as a BIDS derivative; the files written, relative to ``target``.
 
-    Files are hard links where the file system allows, else copies.
+    Files are hard links where the file system allows, else copies. With ``overwrite``, what was there of these scans is
+    removed, be they done or not; other scans stay.
 
     Raises
     ------
@@ -82,45 +128,51 @@ def write_bids(states: Iterable[ScanState], target: Path, overwrite: bool = Fals
     UsageError
         An output exists and ``overwrite`` is false.
     """
+    states = list(states)
     done = [state for state in states if state.status == "done"]
     if not done:
         raise DataError("holds no scan that is done", str(target), "Run uadtk segment first.")
-    names: dict[tuple[Path, str, str], str] = {}
-    for state in done:
-        name = BidsName.of(state.name)
-        key = (name.folder, name.stem, name.contrast)
-        if key in names:
-            what = f"'{names[key]}' and '{state.name}' have the same BIDS name"
-            raise DataError(what, str(target), "Export them to different folders.")
-        names[key] = state.name
+    names = _names({state.name: _path_of(state) for state in states}, target)
     if (target / "dataset_description.json").exists() and not overwrite:
         raise UsageError("output exists", str(target / "dataset_description.json"), "Pass --overwrite to replace it.")
-    with staged(target, overwrite) as stage:
+    links = {root: f"raw{n or ''}" for n, root in enumerate(sorted({name.root for name in names.values()} - {""}))}
+    former = [path for state in states for path in _former(target, state, names[state.name])] if overwrite else []
+    with staged(target, overwrite, replaces=former) as stage:
         for state in done:
-            _write_scan(stage, state)
-        _write_description(stage)
+            _write_scan(stage, state, names[state.name], links)
+        _write_description(stage, {link: _relative(root, target) for root, link in links.items()})
         return sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
 
 
-def _write_scan(stage: Path, state: ScanState) -> None:
-    name = BidsName.of(state.name)
+def _former(target: Path, state: ScanState, name: BidsName) -> list[Path]:
+    """What an earlier export may have written of a scan."""
+    folder = target / name.folder
+    listed = read_json(folder / name.file("provenance")).get("files")
+    keys = {*FILES, *(key_of(str(file), state.name) for file in listed or ())} - {"dicom_seg", "dicom_sr"}
+    files = [folder / name.file(key) for key in sorted(keys)]
+    images = [file for file in files if file.name.endswith(".nii.gz")]
+    return [*files, *(_beside(image, ending) for image in images for ending in (".json", ".tsv"))]
+
+
+def _write_scan(stage: Path, state: ScanState, name: BidsName, links: Mapping[str, str]) -> None:
     folder = stage / name.folder
     folder.mkdir(parents=True, exist_ok=True)
     for key, path in state.files.items():
         if not key.startswith("dicom_"):  # which names the patient
             _link(path, folder / name.file(key))
-    common = {"SkullStripped": False, "SpatialReference": "orig"}
-    here, raw = f"bids::{name.folder.as_posix()}", f"bids:raw:{name.folder.as_posix()}/{state.name}.nii.gz"
+    common = {"SkullStripped": False, **({} if "space" in name.entities else {"SpatialReference": "orig"})}
+    here = f"bids::{name.folder.as_posix()}"
+    raw = [f"bids:{links[name.root]}:{name.source}"] if name.root else []
     sidecars: dict[str, dict[str, Any]] = {
         "mask": {
             "Type": "Lesion",
             "Description": "Voxels above the operating point, small components removed",
-            "Sources": [f"{here}/{name.file('score')}"],
+            "Sources": [f"{here}/{name.file('score')}", *raw],
         },
         "brain": {
             "Type": "Brain",
             "Description": "The brain mask that was used",
-            **({"Sources": [raw]} if name.known else {}),
+            **({"Sources": raw} if raw else {}),
         },
         "components": {
             "Description": "Numbered findings, the largest is 1",
@@ -130,28 +182,46 @@ def _write_scan(stage: Path, state: ScanState) -> None:
     }
     for key, record in sidecars.items():
         if key in state.files:
-            write_json(folder / name.file(key).replace(".nii.gz", ".json"), {**common, **record})
+            write_json(_beside(folder / name.file(key), ".json"), {**common, **record})
     if "components" in state.files:
         table = lookup_tables()["label-lesion_dseg.tsv"]
-        write_text(folder / name.file("components").replace(".nii.gz", ".tsv"), table)
+        write_text(_beside(folder / name.file("components"), ".tsv"), table)
 
 
-def _write_description(stage: Path) -> None:
+def _write_description(stage: Path, links: Mapping[str, str]) -> None:
     record = {
         "Name": "uadtk lesion segmentations",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "DatasetLinks": {"raw": "../.."},
+        **({"DatasetLinks": links, "SourceDatasets": [{"URL": url} for url in links.values()]} if links else {}),
         "GeneratedBy": [{"Name": "uadtk", "Version": VERSION, "Description": USE}],
     }
     write_text(stage / "dataset_description.json", json.dumps(record, indent=2) + "\n")
     write_text(stage / ".bidsignore", "\n".join(_IGNORED) + "\n")
     readme = (
-        "Lesion masks, numbered findings, score maps and reports of brain MRI, written by uadtk export-bids.\n\n"
+        "Lesion masks, numbered findings, score maps and reports of brain MRI, written by uadtk.\n\n"
         "In each anat folder, the masks and label images are BIDS derivatives; score maps, findings, provenance and\n"
         f"reports lie beside them and are named in .bidsignore. {USE}\n"
     )
     write_text(stage / "README", readme)
+
+
+def _beside(image: Path, ending: str) -> Path:
+    return image.with_name(image.name.removesuffix(".nii.gz") + ending)
+
+
+def _path_of(state: ScanState) -> str:
+    source = state.provenance.get("input")
+    absolute = source.get("absolute") if isinstance(source, Mapping) else None
+    return absolute if isinstance(absolute, str) else state.image
+
+
+def _relative(root: str, target: Path) -> str:
+    return quote(Path(os.path.relpath(root, target)).as_posix(), errors="surrogateescape")
+
+
+def _plain(value: str) -> str:
+    return re.sub(r"[^0-9A-Za-z+]", "", value) or "x"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -224,12 +224,13 @@ def _files(folder: Path, name: str, manifest: Mapping[str, Any]) -> tuple[dict[s
             return {}, f"lacks {shown(path.name)}"
         if not isinstance(facts, dict) or size != facts.get("bytes"):
             return {}, f"{shown(path.name)} was changed after uadtk wrote it"
-        found[_key(path.name.removeprefix(f"{name}_"))] = path
+        found[key_of(path.name, name)] = path
     return {**found, "provenance": folder / f"{name}_{MANIFEST}"}, ""
 
 
-def _key(suffix: str) -> str:
-    """``mask`` for ``label-lesion_mask.nii.gz``, the name of the map for one of a scorer's own."""
+def key_of(file: str, name: str) -> str:
+    """``mask`` for ``<name>_label-lesion_mask.nii.gz``, the name of the map for one of a scorer's own."""
+    suffix = file.removeprefix(f"{name}_")
     known = {file: key for key, file in FILES.items()}
     return known.get(suffix, suffix.removeprefix("desc-").partition("_")[0])
 
