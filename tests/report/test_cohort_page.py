@@ -95,5 +95,11 @@ def test_it_sorts_and_filters_in_a_browser(tmp_path: Path) -> None:
         page.press(*"cannot")
         assert page.run(visible) == ["broken"]
         assert page.run("shown.textContent") == "1 of 2001 scans"
+        page.click("#words")
+        page.press(*["\ue003"] * len("cannot"))  # backspace
+        last = "[...document.querySelectorAll('#scans tbody tr')].at(-1).querySelector('a')"
+        assert page.run(f"{last}.checkVisibility({{contentVisibilityAuto: true}})") is False  # nor laid out
+        page.run(f"{last}.scrollIntoView()")
+        page.until(f"{last}.checkVisibility({{contentVisibilityAuto: true}})")
         spent = page.run("performance.getEntriesByType('navigation')[0].domComplete")
         print(f"opened in {spent:.0f} ms")
