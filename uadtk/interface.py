@@ -176,17 +176,17 @@ class OpenModel:
         shard: tuple[int, int] = (1, 1),
         dicom_seg: bool = False,
         dicom_sr: bool = False,
+        space: Literal["", "MNI"] = "",
     ) -> Iterator[tuple[str, Outcome[ScanState]]]:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
 
         Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
-        ``shard`` (i, n): each n-th scan from the i-th alone. ``dicom_seg``, ``dicom_sr``: as for ``Result.save``.
+        ``shard`` (i, n): each n-th scan from the i-th. ``dicom_seg``, ``dicom_sr``, ``space``: as in ``Result.save``.
         """
-        everything = list(chosen_rows(cohort, split, self.run))
-        part, alone = slice(shard[0] - 1, None, shard[1]), len(everything) == 1
-        rows, names = everything[part], output_names(everything)[part]
+        part, everything = slice(shard[0] - 1, None, shard[1]), list(chosen_rows(cohort, split, self.run))
+        rows, names, alone = everything[part], output_names(everything)[part], len(everything) == 1
         chosen, rules = self._point(point), Rules(min_voxels, min_volume_ml)
-        run = replace(self.run, worst=worst_light(strict, force), dicom=kinds_of(dicom_seg, dicom_sr))
+        run = replace(self.run, worst=worst_light(strict, force), dicom=kinds_of(dicom_seg, dicom_sr), space=space)
         outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite, alone)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
@@ -376,8 +376,8 @@ def train(
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_untrained(fresh)
     run = replace(make_run(device, threads, schedule.seed, None, jobs, cluster), worst=worst_light(False, force))
-    cache = None if slices is None else Path(slices)
-    trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, cache)
+    slices = Path(slices) if slices else None
+    trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, slices)
     return OpenModel(trained, run)
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from uadtk.core.finding import Finding, Gate, Segmentation
 from uadtk.core.run import Run
@@ -72,7 +72,12 @@ class Result:
         return self.segmentation.provenance
 
     def save(
-        self, folder: str | os.PathLike[str], overwrite: bool = False, dicom_seg: bool = False, dicom_sr: bool = False
+        self,
+        folder: str | os.PathLike[str],
+        overwrite: bool = False,
+        dicom_seg: bool = False,
+        dicom_sr: bool = False,
+        space: Literal["", "MNI"] = "",
     ) -> dict[str, Path]:
         """Write the files of ``uadtk segment``, all or none; returns their paths.
 
@@ -82,8 +87,10 @@ class Result:
             Of a scan read from DICOM, also write the findings as a DICOM segmentation, if there are any.
         dicom_sr
             The same, and a DICOM report of their volumes and scores.
+        space
+            ``MNI``: also mask, score and scan in the space of the ICBM 2009a atlas, and the transform.
         """
-        run = replace(self.run, dicom=kinds_of(dicom_seg, dicom_sr))
+        run = replace(self.run, dicom=kinds_of(dicom_seg, dicom_sr), space=space)
         write_outputs(self.segmentation, Path(folder), self.name, run, overwrite)
         paths = output_paths(Path(folder), self.name, tuple(self.maps))
         return {key: path for key, path in paths.items() if path.exists()}

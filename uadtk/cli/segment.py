@@ -58,6 +58,10 @@ def segment(
     trust: Trust = None,
     dicom_seg: DicomSeg = False,
     dicom_sr: DicomSr = False,
+    space: Annotated[
+        Literal["MNI"] | None,
+        typer.Option(help="Also mask, score and scan in this space; [preprocess,phantom] extras."),
+    ] = None,
     layout: Annotated[
         Literal["flat", "bids"] | None, typer.Option(help="bids: also a BIDS derivative; the default for a BIDS tree.")
     ] = None,
@@ -76,6 +80,9 @@ def segment(
 
     --layout bids also makes OUTPUT/derivatives/uadtk at the end: all scans that are done, as uadtk export-bids writes
     them (hard links). It is the default for one BIDS tree, unless OUTPUT itself lies in a folder "derivatives".
+
+    --space MNI also registers each scan to the ICBM 2009a atlas (affine) and writes mask, score and scan in its space,
+    NAME_space-MNI152NLin2009aSym_*, and the transform. Volumes are always those on the scan's own grid.
 
     The gate looks at every scan first. Amber (too large, noisy, cropped, unusual) is a warning, and refused with
     --strict. Red (a T1 or T2, CT, a mask, a map) is refused unless --force is given. uadtk inspect SCAN shows why.
@@ -119,7 +126,18 @@ def segment(
         refuse_same_names(output, dict(zip(everything, images, strict=True)))
     reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
-        cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict, force, places, dicom_seg, dicom_sr
+        cohort,
+        output,
+        chosen,
+        min_voxels=min_voxels,
+        min_volume_ml=min_volume_ml,
+        overwrite=overwrite,
+        strict=strict,
+        force=force,
+        shard=places,
+        dicom_seg=dicom_seg,
+        dicom_sr=dicom_sr,
+        space=space or "",
     )
     summary = None
     if len(cohort) > 1:

@@ -33,7 +33,7 @@ class Run:
     ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
     seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
     contradict each other. ``worst``: the worst light of the gate that a scan may have. ``dicom``: what else is
-    written, as DICOM.
+    written, as DICOM. ``space``: the atlas in whose space results are written too.
 
     The scans of a cohort are done by this process, by ``jobs`` processes of this machine, or by the workers of a Dask
     ``cluster`` (the address of its scheduler, or ``local``); ``begun`` is called with the index of each that is begun.
@@ -50,10 +50,11 @@ class Run:
     begun: Callable[[int], None] = _unheard
     worst: Light = "amber"
     dicom: tuple[Literal["seg", "sr"], ...] = ()
+    space: Literal["", "MNI"] = ""
 
     def settings(self) -> dict[str, Any]:
         """What another process makes the same run of."""
-        names = ("device", "seed", "trust", "worst", "dicom")
+        names = ("device", "seed", "trust", "worst", "dicom", "space")
         return {name: getattr(self, name) for name in names}
 
     @contextmanager

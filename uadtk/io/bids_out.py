@@ -19,7 +19,7 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.masks import read_json
 from uadtk.io.readers.bids_names import Name
-from uadtk.io.results import FILES, ScanState, key_of, read_folder
+from uadtk.io.results import FILES, MNI, ScanState, key_of, read_folder
 from uadtk.io.write import staged, write_json, write_text
 from uadtk.version import VERSION
 
@@ -27,6 +27,7 @@ BIDS_VERSION = "1.10.0"
 USE = "For research use. Not a medical device."
 DERIVATIVE = Path("derivatives", "uadtk")
 """In the output folder of ``uadtk segment --layout bids``."""
+_ATLAS = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
 _RAW = (  # in BIDS' order; kept
     *("sub", "ses", "sample", "task", "acq", "ce", "trc", "stain", "rec", "dir", "run", "mod", "echo", "flip", "inv"),
     *("mt", "part", "proc", "hemi", "space", "recording", "chunk", "res"),
@@ -73,26 +74,33 @@ class BidsName:
         levels = [f"{key}-{self.entities[key]}" for key in ("sub", "ses") if key in self.entities]
         return Path(*levels, "anat")
 
-    @property
-    def stem(self) -> str:
-        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
-
     def file(self, key: str) -> str:
         """The name of an output; ``key`` as in ``ScanState.files``."""
-        desc = self.desc
+        desc, own = self.desc, self.desc.removesuffix(self.contrast)
+        if key == "transform_mni":
+            return f"{_joined(self.entities)}_from-{desc}_to-{MNI}_mode-image_xfm.txt"
+        if key == "scan_mni":
+            return f"{_joined(self._in_mni)}_{f'desc-{own}_' if own else ''}{self.contrast}.nii.gz"
         images = {
             "mask": f"label-lesion_desc-{desc}_mask.nii.gz",
             "brain": f"label-brain_desc-{desc}_mask.nii.gz",
             "components": f"desc-{desc}lesions_dseg.nii.gz",
             "score": f"desc-{desc}anomaly_statmap.nii.gz",
-            "reconstruction": f"desc-{desc.removesuffix(self.contrast)}pseudohealthy_{self.contrast}.nii.gz",
+            "reconstruction": f"desc-{own}pseudohealthy_{self.contrast}.nii.gz",
             "findings_tsv": f"desc-{desc}_findings.tsv",
             "findings_json": f"desc-{desc}_findings.json",
             "provenance": f"desc-{desc}_provenance.json",
             "report": f"desc-{desc}_report.html",
             "thumbnail": f"desc-{desc}_thumbnail.png",
         }
-        return f"{self.stem}_{images.get(key, f'desc-{desc}{key}_statmap.nii.gz')}"
+        entities = self._in_mni if key.endswith("_mni") else self.entities
+        kind = key.removesuffix("_mni")
+        return f"{_joined(entities)}_{images.get(kind, f'desc-{desc}{kind}_statmap.nii.gz')}"
+
+    @property
+    def _in_mni(self) -> dict[str, str]:
+        given = {**self.entities, "space": MNI}
+        return {key: given[key] for key in _RAW if key in given and key != "res"}
 
 
 def refuse_same_names(folder: Path, images: Mapping[str, str]) -> None:
@@ -160,9 +168,10 @@ def _write_scan(stage: Path, state: ScanState, name: BidsName, links: Mapping[st
     for key, path in state.files.items():
         if not key.startswith("dicom_"):  # which names the patient
             _link(path, folder / name.file(key))
-    common = {"SkullStripped": False, **({} if "space" in name.entities else {"SpatialReference": "orig"})}
     here = f"bids::{name.folder.as_posix()}"
     raw = [f"bids:{links[name.root]}:{name.source}"] if name.root else []
+    grid = "orig" if "space" not in name.entities else raw[0] if raw else None
+    common = {"SkullStripped": False, **({"SpatialReference": grid} if grid else {})}
     sidecars: dict[str, dict[str, Any]] = {
         "mask": {
             "Type": "Lesion",
@@ -180,6 +189,25 @@ def _write_scan(stage: Path, state: ScanState, name: BidsName, links: Mapping[st
         },
         "reconstruction": {"Description": "Pseudo-healthy reconstruction", "SkullStripped": True},
     }
+    stripped = state.provenance.get("brain_source") == "already skull-stripped"
+    in_mni: dict[str, dict[str, Any]] = {
+        "mask_mni": {
+            "SkullStripped": False,
+            "SpatialReference": _ATLAS,
+            "Type": "Lesion",
+            "Description": "Affine, nearest neighbour; volumes of findings are those in the scan's own space",
+            "Sources": [f"{here}/{name.file('mask')}"],
+        },
+        "scan_mni": {
+            "SkullStripped": stripped,
+            "SpatialReference": _ATLAS,
+            "Description": "Affine, linear",
+            **({"Sources": raw} if raw else {}),
+        },
+    }
+    for key, record in in_mni.items():
+        if key in state.files:
+            write_json(_beside(folder / name.file(key), ".json"), record)
     for key, record in sidecars.items():
         if key in state.files:
             write_json(_beside(folder / name.file(key), ".json"), {**common, **record})
@@ -214,6 +242,10 @@ def _path_of(state: ScanState) -> str:
     source = state.provenance.get("input")
     absolute = source.get("absolute") if isinstance(source, Mapping) else None
     return absolute if isinstance(absolute, str) else state.image
+
+
+def _joined(entities: Mapping[str, str]) -> str:
+    return "_".join(f"{key}-{value}" for key, value in entities.items())
 
 
 def _relative(root: str, target: Path) -> str:

@@ -16,7 +16,7 @@ _OUTPUT = re.compile(
 _ALWAYS = re.compile(r"_(desc-[^_]+_statmap|desc-[^_]*pseudohealthy_[^_]+)\.nii(\.gz)?$", re.IGNORECASE)
 # As uadtk.io.bids_out names them.
 _EXPORTED = re.compile(
-    r"_(label-(lesion|brain)_desc-[^_]+_mask|desc-[^_]+lesions_dseg|space-MNI152NLin2009aSym_desc-[^_]+_[^_]+)"
+    r"_(label-(lesion|brain)_desc-[^_]+_mask|desc-[^_]+lesions_dseg|space-MNI152NLin2009aSym_(desc-[^_]+_)?[^_]+)"
     r"\.nii(\.gz)?$"
 )
 

@@ -28,6 +28,8 @@ from uadtk.io.masks import read_json
 from uadtk.io.memo import sha256_of
 from uadtk.io.write import UNFINISHED, staged, write_text
 
+MNI = "MNI152NLin2009aSym"
+"""The name that BIDS has for the space of ICBM 2009a."""
 FILES = {
     "mask": "label-lesion_mask.nii.gz",
     "score": "desc-anomaly_statmap.nii.gz",
@@ -41,6 +43,10 @@ FILES = {
     "thumbnail": "thumbnail.png",
     "dicom_seg": "seg.dcm",
     "dicom_sr": "sr.dcm",
+    "mask_mni": f"space-{MNI}_label-lesion_mask.nii.gz",
+    "score_mni": f"space-{MNI}_desc-anomaly_statmap.nii.gz",
+    "scan_mni": f"space-{MNI}_FLAIR.nii.gz",
+    "transform_mni": f"from-orig_to-{MNI}_mode-image_xfm.txt",
 }
 MANIFEST, FAILURE = "provenance.json", "failure.json"
 HEADER = "name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"

@@ -25,6 +25,7 @@ from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.score import Method
 from uadtk.pipeline.segment import Rules, recipe, segment_file
 from uadtk.pipeline.sources import describe
+from uadtk.preparation.registration import require_atlas
 from uadtk.version import VERSION
 
 
@@ -44,6 +45,8 @@ def segment_cohort(
     Its record, ``<name>_failure.json``, is written unless it is ``alone`` (by default: the only row).
     """
     refuse_folder(folder)
+    if run.space:
+        require_atlas()
     alone = len(rows) == 1 if alone is None else alone
     wanted = json.loads(json.dumps(recipe(method, point, rules, run)))  # as it is read from a manifest
     work = _Work(tuple(names), method, point, folder, rules, wanted, overwrite, not alone)
@@ -121,7 +124,7 @@ def _facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
-    options = ("model", "preparation", "scorer", "cleaners", "rules", "worst_light", "trust", "dicom")
+    options = ("model", "preparation", "scorer", "cleaners", "rules", "worst_light", "trust", "dicom", "space")
     return {
         "scan": part("input", "sha256"),
         "brain mask": part("input", "brain_mask_sha256"),

@@ -18,6 +18,7 @@ from uadtk.io.dicom_out import write_dicom
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
 from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
+from uadtk.pipeline.atlas_space import IN_MNI, in_atlas_space
 from uadtk.report.mosaic import thumbnail
 from uadtk.report.page import report_html
 from uadtk.version import VERSION
@@ -35,6 +36,10 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
     refuse_existing(output_paths(folder, name, tuple(maps)).values(), overwrite)
     manifest = f"{name}_{MANIFEST}"
     former = {*former_files(folder, name), *output_paths(folder, name).values()}
+    in_atlas, transform = dict[str, Volume](), ""
+    if run.space:
+        with run.stage("register"):
+            in_atlas, transform = in_atlas_space(result)
     with staged(folder, overwrite, manifest, former) as stage:
         paths = output_paths(stage, name, tuple(maps))
         volumes: dict[str, Volume] = {
@@ -51,6 +56,11 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
                 pool.submit(write_nifti, paths[key], volume, header, _meaning(key, result))
                 for key, volume in volumes.items()
             ]
+            for key, volume in in_atlas.items():
+                meaning = _meaning(key.removesuffix("_mni"), result)
+                jobs.append(pool.submit(write_nifti, paths[key], volume, IN_MNI, meaning))
+            if transform:
+                write_text(paths["transform_mni"], transform)
             write_text(paths["report"], report_html(result))
             write_bytes(paths["thumbnail"], thumbnail(result))
             write_json(paths["findings_json"], findings_record(result))

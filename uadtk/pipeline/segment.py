@@ -161,6 +161,7 @@ def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dic
             "trust": run.trust,
             "device": run.device,
             **({"dicom": list(run.dicom)} if run.dicom else {}),
+            **({"space": run.space} if run.space else {}),
         },
     }
 

@@ -88,11 +88,12 @@ class Registration:
     def atlas_affine(self) -> Affine:
         return _atlas(self.kind).affine
 
-    def to_atlas(self, voxels: NDArray[Any]) -> Float:
-        """(x, y, z) of the scan -> (x, y, z) of the atlas, interpolated linearly; 0 outside the scan."""
+    def to_atlas(self, voxels: NDArray[Any], nearest: bool = False) -> Float:
+        """(x, y, z) of the scan -> (x, y, z) of the atlas; 0 outside the scan. Linear, or ``nearest`` for labels."""
         sitk = _sitk()
         image, atlas = _to_itk(sitk, Volume(voxels, self.own_affine)), _to_itk(sitk, _atlas(self.kind))
-        return _to_array(sitk, sitk.Resample(image, atlas, self._transform(sitk), sitk.sitkLinear, 0.0))
+        how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+        return _to_array(sitk, sitk.Resample(image, atlas, self._transform(sitk), how, 0.0))
 
     def to_scan(self, voxels: NDArray[Any]) -> Float:
         """The way back, exactly the scan's shape."""
@@ -100,6 +101,13 @@ class Registration:
         own = _to_itk(sitk, Volume(np.zeros(self.own_shape, np.float32), self.own_affine))
         image, inverse = _to_itk(sitk, Volume(voxels, self.atlas_affine)), self._transform(sitk).GetInverse()
         return _to_array(sitk, sitk.Resample(image, own, inverse, sitk.sitkLinear, 0.0))
+
+    def itk_text(self) -> str:
+        """An ITK transform file: from points of the atlas (LPS) to those of the scan, as brings images to the atlas."""
+        name = "Euler3DTransform" if self.kind == "rigid" else "AffineTransform"
+        numbers = (" ".join(map(repr, values)) for values in (self.parameters, self.centre))
+        head = f"#Insight Transform File V1.0\n#Transform 0\nTransform: {name}_double_3_3\n"
+        return head + "Parameters: {}\nFixedParameters: {}\n".format(*numbers)
 
     def _transform(self, sitk: Any) -> Any:
         transform = _empty(sitk, self.kind)
@@ -130,6 +138,12 @@ def register(scan: Scan, brain: Mask, kind: str) -> Registration:
     method.SetInitialTransform(start, inPlace=False)
     found = method.Execute(atlas, moving)
     return Registration(kind, found.GetParameters(), found.GetFixedParameters(), scan.shape, scan.affine)
+
+
+def require_atlas() -> None:
+    """Before any work: ICBM 2009a and SimpleITK are here. Raises BackendError."""
+    _sitk()
+    _icbm()
 
 
 def _empty(sitk: Any, kind: str) -> Any:
