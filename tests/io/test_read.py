@@ -276,6 +276,23 @@ def test_not_finite(tmp_path, value):
     assert "(1, 2, 3)" in line
 
 
+def test_nan_around_the_image_is_nothing_and_inside_it_is_refused(tmp_path):
+    """As after resampling a turned box; a slice that is lost in the middle is no border."""
+    x, y, z = np.meshgrid(*(np.arange(20) - 9.5,) * 3, indexing="ij")
+    box = (np.abs(0.8 * x + 0.6 * y) < 8) & (np.abs(0.8 * y - 0.6 * x) < 7) & (np.abs(z) < 9)
+    image = np.where(box, 100 + x, np.nan).astype(np.float32)
+    scan = read_scan(save(tmp_path / "a.nii", image))
+    np.testing.assert_array_equal(scan.voxels, np.where(box, image, 0))
+    assert scan.notes == (
+        f"{np.count_nonzero(~box)} voxels around the image are NaN, as outside a field of view: taken as 0",
+    )
+    infinite = np.where(np.isnan(image), np.inf, image)
+    lost = image.copy()
+    lost[:, :, 10] = np.nan
+    for wrong in (infinite, lost, np.full_like(image, np.nan)):
+        assert "voxels are NaN, infinite" in refused(save(tmp_path / "b.nii", wrong))
+
+
 def test_constant(tmp_path):
     assert "every voxel is 7" in refused(save(tmp_path / "a.nii", np.full(SHAPE, 7, np.uint8)))
     assert read_volume(tmp_path / "a.nii").shape == SHAPE
@@ -322,7 +339,7 @@ def test_empty_mask(tmp_path):
 
 def test_nan_in_a_mask(tmp_path):
     scan = read_scan(save(tmp_path / "scan.nii"))
-    path = save(tmp_path / "mask.nii", np.where(VOXELS == 3, np.nan, VOXELS))
+    path = save(tmp_path / "mask.nii", np.where(VOXELS == 33, np.nan, VOXELS))
     assert "1 voxels are NaN" in refused(path, lambda p: read_mask(p, scan))
 
 

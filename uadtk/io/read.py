@@ -31,8 +31,8 @@ def read_scan(path: str | os.PathLike[str], trust: str = "") -> Scan:
     Raises
     ------
     DataError
-        Missing, unreadable, not an image, truncated, several volumes, colour or complex voxels, NaN or infinite voxels,
-        impossible spacing, or the same value everywhere.
+        Missing, unreadable, not an image, truncated, several volumes, colour or complex voxels, infinite voxels, NaN
+        inside the image (around it, NaN is 0), impossible spacing, or the same value everywhere.
     """
     with located(Path(path)):
         return _scan(read_volume(path, trust))
@@ -125,15 +125,30 @@ def read_volume(path: str | os.PathLike[str], trust: str = "") -> Volume:
 
 
 def _finite(volume: Volume) -> Volume:
+    """NaN around the image, as resampling leaves outside the field of view, becomes 0. Raises DataError for others."""
     finite = np.isfinite(volume.voxels)
-    if not finite.all():
-        first = tuple(np.argwhere(~finite)[0].tolist())
-        count = finite.size - int(np.count_nonzero(finite))
+    if finite.all():
+        return volume
+    count = finite.size - int(np.count_nonzero(finite))
+    wrong = ~finite & (_between(finite) | ~np.isnan(volume.voxels)) if finite.any() else ~finite
+    if wrong.any():
+        first = tuple(np.argwhere(wrong)[0].tolist())
         raise DataError(
             f"{count} voxels are NaN, infinite or beyond float32, the first at {first}",
             fix="Replace them, outside the brain with 0 (NaN: fslmaths IN -nan OUT).",
         )
-    return volume
+    note = f"{count} voxels around the image are NaN, as outside a field of view: taken as 0"
+    return replace(volume, voxels=np.where(finite, volume.voxels, np.float32(0)), notes=(*volume.notes, note))
+
+
+def _between(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels with finite ones on both sides along some axis: of a box in any orientation, all that are inside."""
+    found = np.zeros_like(finite)
+    for axis in range(finite.ndim):
+        before = np.logical_or.accumulate(finite, axis)
+        after = np.flip(np.logical_or.accumulate(np.flip(finite, axis), axis), axis)
+        found |= before & after
+    return found
 
 
 @contextmanager
