@@ -36,7 +36,7 @@ def main() -> None:
     kept: dict[str, list[Agreement]] = {"one head": [], "one head, cut": [], "two heads": []}
     errors: list[float] = []
     before: Pair | None = None
-    for row in rows[:: max(1, len(rows) // arguments.most)][: arguments.most]:
+    for row in (rows[place] for place in np.linspace(0, len(rows) - 1, arguments.most).astype(int)):
         scan, mask = read_row(row, Run())
         own = scan, find_brain(scan, mask)[0]
         again, turn = moved(own)

@@ -207,6 +207,7 @@ def test_a_threshold_of_ones_own_on_two_days_is_one_point(
         (["{scan}", "{moved}"], 2, ["no operating point"]),
         (["{moved}", "{result}"], 3, ["the scan of this result is no longer there", "Put it back"]),
         (["{edited}", "{result}"], 3, ["before_label-lesion_dseg.nii.gz: was changed after uadtk wrote it"]),
+        (["{bare}", "{result}"], 3, ["this result has no options.point"]),
         (["{failed}", "{result}"], 3, ["this result is failed", "Segment the scan again"]),
         (["{other}", "{result}"], 3, ["is not the scan that was segmented"]),
         (["{result}", "{scan}", "-o", "{scan}/out"], 2, ["before.nii.gz: is a file; expected a folder"]),
@@ -229,9 +230,9 @@ def test_bad_input_is_one_line(
 
 
 def _bad_results(out: Path, scan: Path, folder: Path) -> dict[str, Path]:
-    places = {name: folder / name for name in ("moved", "edited", "failed", "other", "results", "none")}
+    places = {name: folder / name for name in ("moved", "edited", "failed", "other", "results", "bare", "none")}
     places["none"].mkdir()
-    for name in ("moved", "edited", "other", "results"):
+    for name in ("moved", "edited", "other", "results", "bare"):
         shutil.copytree(out / "before", places[name])
     for path in (out / "after").iterdir():
         shutil.copy(path, places["results"])
@@ -241,6 +242,8 @@ def _bad_results(out: Path, scan: Path, folder: Path) -> dict[str, Path]:
     source.write_text(json.dumps(record))
     record["input"] |= {"path": str(scan), "absolute": str(scan), "sha256": "0" * 64}
     (places["other"] / "before_provenance.json").write_text(json.dumps(record))
+    del record["options"]["point"]
+    (places["bare"] / "before_provenance.json").write_text(json.dumps(record))
     edited = places["edited"] / "before_label-lesion_dseg.nii.gz"
     data = bytearray(edited.read_bytes())
     data[-1] ^= 1

@@ -161,8 +161,8 @@ def test_a_finding_that_the_other_field_cuts_has_not_shrunk() -> None:
 def test_small_ones_that_come_and_go_in_any_scan_are_marked() -> None:
     noisy = changes(marked(BIG), marked(BIG, SMALL), STILL, repeatable(0.1, once=40))
     assert noisy[0].kind == "new"
-    assert noisy[0].note == "of this size, 40% are in one of two repeated scans only"
-    assert found(marked(BIG), marked(BIG, SMALL))[0].note == ""
+    assert noisy[0].usual == "40% once"
+    assert noisy[1].usual == "±0.80 ml"
 
 
 @pytest.mark.parametrize(

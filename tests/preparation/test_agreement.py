@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.heads import FIRST, SECOND, SHAPE, WIDER, head
 from tests.scans import SMALL_AFFINE
+from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask, Scan
 from uadtk.preparation.agreement import Agreement, Head, agreement
 
@@ -93,6 +94,16 @@ def test_align_finds_a_turned_and_shifted_head_the_same_each_time() -> None:
     assert np.linalg.norm(off, axis=1).max() < 1.0
     assert agreement(before, after, found).detail > 0.85
     assert np.array_equal(found, align(before.scan, before.brain, after.scan, after.brain))
+
+
+def test_three_slices_cannot_be_aligned() -> None:
+    pytest.importorskip("SimpleITK", reason="the preprocess extra is not installed")
+    from uadtk.preparation.registration import align
+
+    few = nib.Nifti1Image(np.asarray(head(1, 1).dataobj)[:, :, 10:13], SMALL_AFFINE)
+    thin = of(few)
+    with pytest.raises(DataError, match="cannot be registered"):
+        align(thin.scan, thin.brain, thin.scan, thin.brain)
 
 
 def test_the_head_is_as_large_as_it_says() -> None:

@@ -19,7 +19,6 @@ Point = tuple[float, float, float]
 Kind = Literal["new", "gone", "grown", "shrunk", "not covered", "same"]
 KINDS: tuple[Kind, ...] = ("new", "gone", "grown", "shrunk", "not covered", "same")
 
-RARE = 0.05  # share of findings in one of two repeated scans only that needs no mention
 SHARE = 0.1  # of the smaller finding: two that overlap by less are not one
 NEAR_MM = 3.0  # two that overlap nothing are one if their centroids are this close, or one voxel where that is more
 
@@ -63,6 +62,11 @@ class Change:
         return bool(self.before and self.after)
 
     @property
+    def usual(self) -> str:
+        """What repeated scans of an unchanged head show of a finding of this size."""
+        return f"±{self.limit_ml:.2f} ml" if self.known else f"{self.once:.0%} once"
+
+    @property
     def percent(self) -> float | None:
         """Of the volume before; None for what was not there."""
         return 100 * self.change_ml / self.before_ml if self.before_ml else None
@@ -71,8 +75,6 @@ class Change:
     def note(self) -> str:
         """What a reader must know beside the kind; empty for most."""
         parts = []
-        if not self.known and self.once >= RARE:
-            parts.append(f"of this size, {self.once:.0%} are in one of two repeated scans only")
         if len(self.before) > 1 or len(self.after) > 1:
             parts.append(f"{len(self.before)} before, {len(self.after)} after")
         for ml, own, other, scan in zip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from uadtk.io.rows import Cohort, Row
 from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json, write_text
 from uadtk.metrics.change import Marked, changes
 from uadtk.metrics.repeatability import Repeatability, shipped
-from uadtk.pipeline.sources import IN_MEMORY, describe
+from uadtk.pipeline.sources import describe
 from uadtk.preparation.agreement import Agreement, agreement
 from uadtk.preparation.registration import align
 from uadtk.report.change import Exam, FollowUp, as_json, as_tsv, change_html
@@ -32,6 +33,13 @@ REFUSED_OVERLAP, DOUBTED_OVERLAP = 0.8, 0.9
 REFUSED_COVERED, DOUBTED_COVERED = 0.3, 0.95
 UNLIKE_VOXELS = 1.2  # ratio of spacings along the coarsest axis, or of the voxels' volumes
 ALIKE = ("model", "preparation", "scorer", "cleaners", "point", "rules")
+NEEDED = {
+    "input": ("path", "absolute", "sha256"),
+    "checkpoint": ("digest",),
+    "options": (*ALIKE, "trust"),
+    "gate": ("light", "reasons"),
+    "versions": ("uadtk",),
+}
 
 
 def refuse_outputs(folder: Path, overwrite: bool) -> None:
@@ -64,9 +72,21 @@ def result_at(path: Path) -> ScanState | None:
     fix = "Segment the scan again, or name the scan in place of the result."
     if state.status != "done":
         raise DataError(f"this result is {state.status}: {state.error}", str(path), fix)
+    if lacking := _lacking(state):
+        raise DataError(f"this result has no {lacking}", str(path), fix)
     if edited := altered(state):
         raise DataError("was changed after uadtk wrote it", str(state.folder / edited[0]), fix)
     return state
+
+
+def _lacking(state: ScanState) -> str:
+    """The first of what is needed that a manifest does not have, as an edited one may; empty if nothing."""
+    files = (f"file of {key}" for key in ("components", "brain") if key not in state.files)
+    groups = ((group, state.provenance.get(group), names) for group, names in NEEDED.items())
+    facts = (
+        f"{g}.{name}" for g, has, names in groups for name in names if not isinstance(has, dict) or name not in has
+    )
+    return next(chain(files, facts), "")
 
 
 def only_row(cohort: Cohort, path: Path) -> Row:
@@ -80,8 +100,6 @@ def exam_of(state: ScanState) -> Exam:
     """The scan and the findings of a result. Raises DataError if the scan is not there, or not the one segmented."""
     source = state.provenance["input"]
     fix = "Put it back, or name the scan itself, to be segmented again."
-    if source["path"] == IN_MEMORY:
-        raise DataError("was segmented in memory, so its scan is not known", str(state.files["mask"]), fix)
     image = next((p for p in (Path(source["absolute"]), Path(source["path"])) if p.exists()), Path(source["absolute"]))
     if not image.exists():
         raise DataError("the scan of this result is no longer there", str(image), fix)
@@ -166,16 +184,24 @@ def _differences(before: Exam, after: Exam) -> list[str]:
     if any(max(pair) > UNLIKE_VOXELS * min(pair) for pair in sizes):
         words = [" x ".join(f"{mm:.3g}" for mm in scan.spacing_mm) for scan in (one, two)]
         notes.append(f"the voxels differ ({words[0]} and {words[1]} mm): volumes differ by more than the limits then")
-    for what, key in (("uadtk", "versions"), ("the source of the brain mask", "brain_source")):
-        values = [exam.provenance[key] for exam in (before, after)]
-        versions = [value["uadtk"] if key == "versions" else value for value in values]
-        if versions[0] != versions[1]:
-            notes.append(f"{what} differs: {versions[0]} and {versions[1]}")
+    versions, masks = ([of(exam.provenance) for exam in (before, after)] for of in (_version, _brain_source))
+    if versions[0] != versions[1]:
+        notes.append(f"they were segmented by uadtk {versions[0]} and {versions[1]}")
+    if masks[0] != masks[1]:
+        notes.append(f"their brain masks are from other sources: {masks[0]} and {masks[1]}")
     for exam in (before, after):
         reasons = exam.provenance["gate"]["reasons"]
         if reasons:
             notes.append(f"{shown(exam.name)} is {exam.light}: {'; '.join(reason['what'] for reason in reasons)}")
     return notes
+
+
+def _version(provenance: Mapping[str, Any]) -> str:
+    return shown(str(provenance["versions"]["uadtk"]))
+
+
+def _brain_source(provenance: Mapping[str, Any]) -> str:
+    return shown(str(provenance.get("brain_source", "not recorded")))
 
 
 def _about(limits: Repeatability, provenance: Mapping[str, Any]) -> list[str]:

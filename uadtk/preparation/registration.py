@@ -18,6 +18,8 @@ from uadtk.io.read import read_scan
 from uadtk.kernels import curvature_flow
 
 Float = NDArray[np.float32]
+SHRINK, SHARE, SAMPLES = (4, 2, 1), 0.1, 300_000  # levels; sampled share of voxels; of two scans, at most so many
+SEED = 1  # to SimpleITK, 0 is the clock
 SRI24, SRI24_SHAPE = "UADTK_SRI24", (240, 240, 155)
 
 
@@ -121,7 +123,7 @@ def register(scan: Scan, brain: Mask, kind: str) -> Registration:
     start = sitk.CenteredTransformInitializer(atlas, moving, _empty(sitk, kind), moments)
     method = _method(sitk)
     method.SetInitialTransform(start, inPlace=False)
-    found = method.Execute(atlas, moving)
+    found = _execute(method, atlas, moving)
     return Registration(kind, found.GetParameters(), found.GetFixedParameters(), scan.shape, scan.affine)
 
 
@@ -139,16 +141,25 @@ def align(before: Scan, brain: Mask, after: Scan, its_brain: Mask) -> Affine:
     as_it_is = sitk.Euler3DTransform(centred)
     as_it_is.SetTranslation((0.0, 0.0, 0.0))
     method = _method(sitk)
+    shares = [min(SHARE, SAMPLES * shrink**3 / before.voxels.size) for shrink in SHRINK]
+    method.SetMetricSamplingPercentagePerLevel(shares, seed=SEED)
     method.SetInitialTransform(
         min((centred, as_it_is), key=lambda start: _misfit(sitk, fixed, moving, start)), inPlace=False
     )
-    found = sitk.Euler3DTransform(sitk.CompositeTransform(method.Execute(fixed, moving)).GetNthTransform(0))
+    found = sitk.Euler3DTransform(sitk.CompositeTransform(_execute(method, fixed, moving)).GetNthTransform(0))
     lps = np.eye(4)
     lps[:3, :3] = np.array(found.GetMatrix()).reshape(3, 3)
     centre = np.array(found.GetCenter())
     lps[:3, 3] = centre + np.array(found.GetTranslation()) - lps[:3, :3] @ centre
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])
     return np.round(flip @ lps @ flip, 6)  # sums of several threads differ in the last digits
+
+
+def _execute(method: Any, fixed: Any, moving: Any) -> Any:
+    try:
+        return method.Execute(fixed, moving)
+    except RuntimeError as error:  # too few slices for the coarsest level, no contrast
+        raise DataError(f"cannot be registered ({str(error).splitlines()[-1]})", fix="Is this a whole brain?") from None
 
 
 def _misfit(sitk: Any, fixed: Any, moving: Any, start: Any) -> float:
@@ -164,11 +175,11 @@ def _method(sitk: Any) -> Any:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(48)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.1, seed=1)  # 0 is the clock
+    method.SetMetricSamplingPercentage(SHARE, seed=SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 200, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([4, 2, 1])
+    method.SetShrinkFactorsPerLevel(SHRINK)
     method.SetSmoothingSigmasPerLevel([2, 1, 0])
     return method
 

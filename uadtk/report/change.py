@@ -21,7 +21,7 @@ from uadtk.report.place import places
 from uadtk.report.table import aligned, tsv
 
 SHOWN = 24  # changes with pictures
-PANEL_PX, NEAR_PX, NEAR_MM = 300, 220, 60.0
+PANEL_PX, NEAR_PX, NEAR_MM = 240, 200, 60.0
 
 _COLUMNS = (
     *("number", "change", "before", "after", "before_ml", "after_ml", "change_ml", "change_percent"),
@@ -80,14 +80,13 @@ class FollowUp:
 
 def as_text(follow_up: FollowUp) -> str:
     """A line per change, for a terminal."""
-    head = ["", "change", "before", "after", "ml before", "ml after", "change", "%", "limit", "note"]
+    head = ["", "change", "before", "after", "ml before", "ml after", "change", "%", "if repeated", "note"]
     rows = []
     for number, change in enumerate(follow_up.changes, 1):
         labels = [",".join(map(str, own)) or "-" for own in (change.before, change.after)]
         percent = "-" if change.percent is None else f"{change.percent:+.0f}"
-        limit = f"±{change.limit_ml:.2f}" if change.known else "-"
         volumes = [f"{change.before_ml:.2f}", f"{change.after_ml:.2f}", f"{change.change_ml:+.2f}"]
-        rows.append([str(number), change.kind, *labels, *volumes, percent, limit, change.note])
+        rows.append([str(number), change.kind, *labels, *volumes, percent, change.usual, change.note])
     counted = ", ".join(f"{count} {kind}" for kind, count in follow_up.counts().items() if count) or "no findings"
     before, after = totals(follow_up)
     return "\n".join(
