@@ -15,7 +15,7 @@ from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.metrics.change import Marked, changes
 from uadtk.metrics.repeatability import Repeatability, Size
 from uadtk.preparation.agreement import Agreement
-from uadtk.report.change import SHOWN, Exam, FollowUp, as_json, as_text, as_tsv, change_html
+from uadtk.report.change import LISTED, SHOWN, Exam, FollowUp, as_json, as_text, as_tsv, change_html
 
 SHAPE, AFFINE = (40, 50, 30), np.diag([4.0, 4.0, 4.0, 1.0])
 LIMITS = Repeatability("ab", 0.5, 7, "python measure.py <out>", (1.0, 1.0, 3.0), (Size(1.0, 100, 30, 0.1),))
@@ -96,6 +96,11 @@ def test_without_findings_and_with_many() -> None:
     page = change_html(follow_up(exam("a", *many), exam("b", *many)))
     assert f"Pictures of the first {SHOWN} of {len(many)} changes" in page
     assert page.count("<img") == 4 * SHOWN
+    many = [box(x, 1, z) for x in range(5, 36, 2) for z in range(3, 27, 2) for _ in range(3)]
+    more = [(x, slice(10 + 4 * (n % 3), 11 + 4 * (n % 3)), z) for n, (x, _, z) in enumerate(many)]
+    page = change_html(follow_up(exam("a", *more), exam("b")))
+    assert page.count("<tr><td>") == LISTED + 1  # and the size in the table of repeatability
+    assert f"{len(more) - LISTED} more are in compare.tsv only." in page
 
 
 def test_what_lies_outside_the_other_field_has_no_picture_there() -> None:

@@ -60,6 +60,8 @@ def compare(
     if cohorts:
         refuse_copies(Cohort(tuple(cohorts.values()), f"{before}, {after}"))
         opened = interface.open(model or DEFAULT_MODEL, device=device, threads=threads, trust=trust)
+        for state in filter(None, states):
+            pipeline.refuse_other(state, opened.checkpoint.digest)
         for n, row in cohorts.items():
             one = Cohort((row,), str(row.image))
             done = opened.segment_cohort(one, output / ("before", "after")[n], point, overwrite=overwrite, force=force)
@@ -67,6 +69,8 @@ def compare(
     first, second = (pipeline.exam_of(state) for state in states if state)
     found = pipeline.compare(first, second, run, force)
     pipeline.write_follow_up(found, output, overwrite)
-    print((output / "compare.json").read_text(encoding="utf-8") if json else as_text(found))
-    if not json:
-        print(f"page  {shown(str(output / 'compare.html'))}")
+    if json:
+        print((output / "compare.json").read_text(encoding="utf-8"), end="")
+        return
+    print(as_text(found))
+    print(f"page  {shown(str(output / 'compare.html'))}")

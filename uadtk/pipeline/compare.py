@@ -161,6 +161,13 @@ def _plain(option: Any) -> Any:
     return {key: value for key, value in option.items() if key != "date"} if isinstance(option, dict) else option
 
 
+def refuse_other(state: ScanState, digest: str) -> None:
+    """Before the other scan is segmented: the result must be of that checkpoint. Raises UsageError."""
+    if state.provenance["checkpoint"]["digest"] != digest:
+        fix = "Name that model with --model, or the scan in place of the result."
+        raise UsageError("is the result of another checkpoint", str(state.files["components"]), fix)
+
+
 def judged(agreed: Agreement) -> tuple[list[str], list[str]]:
     """What speaks against two scans being of one head: enough to refuse them, and enough to doubt."""
     refused, doubted = list[str](), list[str]()
@@ -190,9 +197,9 @@ def _differences(before: Exam, after: Exam) -> list[str]:
     if masks[0] != masks[1]:
         notes.append(f"their brain masks are from other sources: {masks[0]} and {masks[1]}")
     for exam in (before, after):
-        reasons = exam.provenance["gate"]["reasons"]
+        reasons = [shown(str(one.get("what"))) for one in exam.provenance["gate"]["reasons"] if isinstance(one, dict)]
         if reasons:
-            notes.append(f"{shown(exam.name)} is {exam.light}: {'; '.join(reason['what'] for reason in reasons)}")
+            notes.append(f"{shown(exam.name)} is {exam.light}: {'; '.join(reasons)}")
     return notes
 
 

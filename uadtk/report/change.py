@@ -21,6 +21,7 @@ from uadtk.report.place import places
 from uadtk.report.table import aligned, tsv
 
 SHOWN = 24  # changes with pictures
+LISTED = 500  # changes in the page; all are in compare.tsv
 PANEL_PX, NEAR_PX, NEAR_MM = 240, 200, 60.0
 
 _COLUMNS = (
@@ -181,7 +182,8 @@ def change_html(follow_up: FollowUp) -> str:
         counts=follow_up.counts(),
         before_ml=before_ml,
         after_ml=after_ml,
-        changes=list(zip(follow_up.changes, words, strict=True)),
+        changes=list(zip(follow_up.changes, words, strict=True))[:LISTED],
+        count=len(follow_up.changes),
         rows=rows,
         repeatability=follow_up.repeatability,
         found="#{:02x}{:02x}{:02x}".format(*FOUND),
