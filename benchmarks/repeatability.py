@@ -91,7 +91,7 @@ def repeated(model: OpenModel, seed: int) -> list[Change]:
     once = sum(not c.before or not c.after for c in found)
     print(
         f"{seed}: {len(one.findings)} and {len(two.findings)} findings, {once} once; "
-        f" aligned to {error.mean():.2f} mm (at most {error.max():.2f}); detail {agreed.detail:.2f}, overlap "
+        f"aligned to {error.mean():.2f} mm (at most {error.max():.2f}); detail {agreed.detail:.2f}, overlap "
         f"{agreed.overlap:.3f}; {time.monotonic() - start:.0f} s",
         flush=True,
     )
