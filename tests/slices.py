@@ -19,8 +19,6 @@ from uadtk.networks.distances import l1
 from uadtk.preparation import prepare
 from uadtk.training.optimisers import Optimisers, take_turns
 
-AT_ONCE = 8
-
 
 @cache
 def phantom(side: int) -> Batch:
@@ -33,10 +31,10 @@ def phantom(side: int) -> Batch:
     return slices.each(lambda t: t[brain.mean((1, 2, 3)) > 0.02])
 
 
-def learn(turns: Sequence[Turn], optimisers: Optimisers, batch: Batch, steps: int) -> None:
-    """``steps`` random batches of eight slices; torch's generator decides which."""
+def learn(turns: Sequence[Turn], optimisers: Optimisers, batch: Batch, steps: int, at_once: int = 8) -> None:
+    """``steps`` random batches of ``at_once`` slices; torch's generator decides which."""
     for _ in range(steps):
-        rows = torch.randperm(len(batch.image))[:AT_ONCE]
+        rows = torch.randperm(len(batch.image))[:at_once]
         take_turns(turns, optimisers, [batch.each(lambda t, rows=rows: t[rows])])  # type: ignore[misc]
 
 

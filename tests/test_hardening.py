@@ -34,5 +34,5 @@ def test_the_campaign_finds_faults() -> None:
 
 @pytest.mark.slow
 def test_kills(tmp_path: Path) -> None:
-    (line,) = kills.campaign(2, 3, (kills.WAYS[1],), tmp_path)
-    assert line.startswith("| two processes | 3 |")
+    (line,) = kills.campaign(1, 2, kills.WAYS[:1], tmp_path, method=("--model", "histeq", "--threshold", "0.98"))
+    assert line.startswith("| one process | 2 |")

@@ -192,8 +192,11 @@ def _installed() -> tuple[pluggy.PluginManager, tuple[Plugin, ...]]:
 
 def _plugin(point: metadata.EntryPoint) -> Plugin:
     """A plugin from its entry point; an incompletely removed distribution has neither name nor version."""
-    dist = point.dist
-    return Plugin((dist and dist.name) or "unknown", (dist and dist.version) or "?", point.value)
+    try:
+        name, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
+    except FileNotFoundError:  # by the backport importlib_metadata, which replaces the finder if installed
+        name, version = "", ""
+    return Plugin(name or "unknown", version or "?", point.value)
 
 
 def _chosen() -> set[str] | None:

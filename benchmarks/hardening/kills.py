@@ -58,24 +58,30 @@ def phantoms(folder: Path, count: int) -> Path:
     return folder
 
 
-def start(cohort: Path, out: Path, way: Way = WAYS[0]) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "uadtk", "segment", str(cohort), "-o", str(out), "--threads", "1", *way.options]
-    log = (out.parent / "log").open("ab")
-    return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+def start(cohort: Path, out: Path, way: Way, method: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "uadtk", "segment", str(cohort), "-o", str(out), "--threads", "1"]
+    words += [*method, *way.options]
+    with (out.parent / "log").open("ab") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
 
 
-def campaign(kills: int, scans: int, ways: tuple[Way, ...], folder: Path, seed: int = 0) -> list[str]:
-    """A line of the table per way; raises AssertionError for a set that mixes, or another end."""
+def campaign(
+    kills: int, scans: int, ways: tuple[Way, ...], folder: Path, seed: int = 0, method: tuple[str, ...] = ()
+) -> list[str]:
+    """A line of the table per way; raises AssertionError for a set that mixes, or another end.
+
+    ``method``: options of every run, in place of the shipped model.
+    """
     cohort, alone = phantoms(folder / "cohort", scans), folder / "alone"
     began = time.monotonic()
-    assert start(cohort, alone).wait() == 0
+    assert start(cohort, alone, WAYS[0], method).wait() == 0
     whole_s, wanted = time.monotonic() - began, contents(alone)
     lines = []
     for way in ways:
         draw, done, runs, finished = random.Random(f"{way.name} {seed}"), 0, 0, 0
         out = folder / "out"
         while done < kills:
-            process = start(cohort, out, way)
+            process = start(cohort, out, way, method)
             runs += 1
             try:
                 process.wait(draw.uniform(0.2, 1.1) * whole_s)
@@ -87,7 +93,7 @@ def campaign(kills: int, scans: int, ways: tuple[Way, ...], folder: Path, seed: 
                 assert contents(out) == wanted, f"{way.name}: another end after {done} kills"
                 finished += 1
                 shutil.rmtree(out)
-        assert start(cohort, out, way).wait() == 0
+        assert start(cohort, out, way, method).wait() == 0
         assert contents(out) == wanted
         shutil.rmtree(out)
         lines.append(f"| {way.name} | {scans} | {runs} | {done} | {finished + 1} | 0 | 0 |")

@@ -477,9 +477,9 @@ import os, signal, sys
 from uadtk.cli import main
 from uadtk.pipeline import outputs
 write, written = outputs.write_nifti, []
-def dying(path, volume, header):
-    write(path, volume, header)
-    written.append(path)
+def dying(*given):
+    write(*given)
+    written.append(given[0])
     if len(written) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 outputs.write_nifti = dying

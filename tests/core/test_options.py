@@ -69,6 +69,7 @@ def test_values_are_converted(name, said, meant):
         ("weight", "nan", "thing: weight=nan: must be finite"),
         ("weight", "inf", "thing: weight=inf: must be finite"),
         ("weight", "-0.1", "thing: weight=-0.1: must be at least 0"),
+        ("weight", 1000001, "thing: weight=1000001: must be at most 1e+06"),
         ("widths", "8/x", "thing: widths=8/x: not a list of whole numbers"),
         ("widths", 8, "thing: widths=8: not a list of whole numbers"),
         ("widths", "8/2", "thing: widths=8/2: must be at least 4"),
@@ -96,7 +97,7 @@ def test_unknown_options_get_a_suggestion():
     st.builds(
         Options,
         levels=st.integers(1, 5),
-        weight=st.floats(0, 1e9),
+        weight=st.floats(0, opts.MOST),
         widths=st.lists(st.integers(4, 999)).map(tuple),
         loss=st.sampled_from(["l1", "l2"]),
         noise=st.booleans(),

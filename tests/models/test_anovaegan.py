@@ -57,10 +57,9 @@ def reached(value: Tensor, gan: Model) -> set[str]:
     return {name for name, gradient in zip(named, gradients, strict=True) if gradient is not None}
 
 
-def test_parameters_of_the_studys_vae_and_the_generators_norms() -> None:
+def test_parameters_of_the_studys_vae() -> None:
     full = Model(Options(), 128)
-    norms = 2 * sum(side * side for side in (8, 16, 32, 64, 128))
-    assert count(full.encoder) + count(full.generator) == 1_756_977 + norms
+    assert count(full.encoder) + count(full.generator) == 1_756_977
 
 
 def test_weight_of_a_summed_divergence_beside_a_summed_error_over_normal_pixels() -> None:
@@ -81,15 +80,14 @@ def test_the_players_are_those_that_their_losses_reach() -> None:
     players = {player: {names[id(p)] for p in parameters} for player, parameters in gan.players().items()}
     assert set.union(*players.values()) == set(names.values())
     assert {name.split(".")[0] for name in players["autoencoder"]} == {"encoder", "generator"}
-    assert {name.split(".")[0] for name in players["generator"]} == {"generator"}
-    assert reached(loss(gan, "autoencoder")["loss"], gan) == players["autoencoder"]
-    assert reached(loss(gan, "generator")["loss"], gan) == players["generator"] | players["critic"]
+    assert reached(loss(gan, "autoencoder")["loss"], gan) == players["autoencoder"] | players["critic"]
+    assert reached(gan.training_loss(BATCH)["loss"], gan) == players["autoencoder"]
     assert reached(loss(gan, "critic")["loss"], gan) == players["critic"]
 
 
-def test_turns_are_the_autoencoder_the_generator_and_the_critic_five_times() -> None:
+def test_turns_are_the_autoencoder_and_the_critic_five_times() -> None:
     turns = [(turn.player, turn.times) for turn in Model(Options(), 16).turns(1)]
-    assert turns == [("autoencoder", 1), ("generator", 1), ("critic", 5)]
+    assert turns == [("autoencoder", 1), ("critic", 5)]
     assert model(critic_steps=7).turns(9)[-1].times == 7
 
 
@@ -106,17 +104,22 @@ def test_the_critic_tells_slices_from_their_own_reconstructions_at_normal_pixels
     torch.testing.assert_close(losses["loss"], 3 * (fake - real)[:, 0, 16, 8].mean() + 5 * 4)
 
 
-def test_the_generator_raises_what_the_critic_says_of_reconstructions_at_normal_pixels() -> None:
-    gan = model()
+def test_the_autoencoder_also_raises_what_the_critic_says_of_reconstructions_at_normal_pixels() -> None:
+    """The validation loss does not have that term."""
+    gan = model(adversarial=3.0)
     gan.critic = Known(lambda x: 2 * x.flatten(1).sum(1))
-    losses = loss(gan, "generator", MARKED)
+    losses = loss(gan, "autoencoder", MARKED)
     (fake,) = gan.critic.shown
     assert fake[MARKED.normal].all()
     assert not fake[~MARKED.normal].any()
-    torch.testing.assert_close(losses["loss"], -2 * fake.sum() / 2)
+    with seeded(2):
+        plain = gan.training_loss(MARKED)
+    torch.testing.assert_close(losses["value"], 2 * fake.sum() / 2)
+    torch.testing.assert_close(losses["loss"], plain["loss"] - 3 * losses["value"])
+    assert plain.keys() == {"loss", "reconstruction", "kl"}
 
 
-@pytest.mark.parametrize("player", ["autoencoder", "generator", "critic"])
+@pytest.mark.parametrize("player", ["autoencoder", "critic"])
 def test_every_turn_draws_z_anew_and_drops_some_of_it_in_training(player: str) -> None:
     """Mean 100 is scaled or gone; log σ -9 is scaled or gone; z shows which."""
     gan, drawn = model(mean=100, log_std=-9, dropout=0.5, latent=4096), []

@@ -167,7 +167,7 @@ def test_training_lowers_the_error_and_brings_z_to_the_prior() -> None:
     """z starts at 3 for all slices; without the adversary it stays next to the same for all."""
     batch = healthy_slices(16, 16)
     with seeded(1):
-        aae = Model(Options(latent=LATENT, warm_up=2, critic_steps=5), 16)
+        aae = Model(Options(latent=LATENT, warm_up=2, critic_steps=10), 16)
         nn.init.constant_(aae.net.latent.heads[0].bias, 3.0)
         before, _, spread = state(aae, batch)
         train(aae, batch, epochs=8, steps=10)

@@ -80,27 +80,45 @@ def test_each_player_has_one_network_and_its_loss_reaches_that_and_what_it_goes_
     assert reached(loss(gan, "encoder")["loss"], gan) == {"encoder", "generator", "critic"}
 
 
-def test_mean_squares_of_image_and_features_over_normal_pixels() -> None:
+def test_mean_squares_of_image_and_of_features_on_the_images_scale_over_normal_pixels() -> None:
     gan = model(critic=lambda x: x, kappa=0.5, ending="identity")
     constant(gan.generator, 0.25)
+
+    def features(x: Tensor, normal: Tensor) -> Tensor:
+        x, rebuilt = x * normal, 0.25 * normal
+        apart = (x.square() - rebuilt.square()).square()
+        return apart.mean((1, 2, 3)) * x.square().mean((1, 2, 3)) / x.pow(4).mean((1, 2, 3))
+
     for batch in (BATCH, MARKED):
-        image = (BATCH.image - 0.25).square() * batch.normal
-        features = (BATCH.image.square() - 0.25**2).square() * batch.normal
+        image = ((BATCH.image - 0.25).square() * batch.normal).mean()
+        matched = features(BATCH.image, batch.normal).mean()
         losses = loss(gan, "encoder", batch)
-        torch.testing.assert_close((losses["image"], losses["features"]), (image.mean(), features.mean()))
-        torch.testing.assert_close(losses["loss"], image.mean() + 0.5 * features.mean())
+        torch.testing.assert_close((losses["image"], losses["features"]), (image, matched))
+        torch.testing.assert_close(losses["loss"], image + 0.5 * matched)
         torch.testing.assert_close(gan.training_loss(batch), losses)
-    each = (BATCH.image - 0.25).square() + 0.5 * (BATCH.image.square() - 0.25**2).square()
-    torch.testing.assert_close(gan.objective(BATCH.image), each.flatten(1).mean(1))
+    each = (BATCH.image - 0.25).square().mean((1, 2, 3)) + 0.5 * features(BATCH.image, BATCH.normal)
+    torch.testing.assert_close(gan.objective(BATCH.image), each)
 
 
-def test_the_features_are_those_of_the_critics_convolutions() -> None:
+def test_the_features_are_those_of_the_critics_convolutions_whatever_their_scale() -> None:
     gan = model()
-    x, rebuilt = BATCH.image, gan.reconstruct(BATCH.image)
-    apart = (gan.critic.features(x) - gan.critic.features(rebuilt)).square()
-    assert apart.shape == (2, 64, 8, 8)
-    torch.testing.assert_close(loss(gan, "encoder")["features"], apart.mean())
+    x = BATCH.image
+    before, rebuilt = gan.critic.features(x), gan.critic.features(gan.reconstruct(x))
+    assert before.shape == (2, 64, 8, 8)
+    relative = (before - rebuilt).square().mean((1, 2, 3)) / before.square().mean((1, 2, 3))
+    expected = (relative * x.square().mean((1, 2, 3))).mean()
+    torch.testing.assert_close(loss(gan, "encoder")["features"], expected)
     assert torch.autograd.grad(loss(gan, "encoder")["features"], gan.encoder[0][-1].weight)[0].any()
+    gan.critic.features.append(nn.Conv2d(64, 64, 1, bias=False))
+    nn.init.dirac_(gan.critic.features[-1].weight)
+    with torch.no_grad():
+        gan.critic.features[-1].weight *= 100
+    torch.testing.assert_close(loss(gan, "encoder")["features"], expected)
+
+
+def test_a_slice_without_brain_has_no_features_to_match() -> None:
+    gan, empty = model(), torch.zeros(1, 1, 32, 32)
+    torch.testing.assert_close(gan.objective(empty), gan.reconstruct(empty).square().mean((1, 2, 3)))
 
 
 @pytest.mark.parametrize("player", ["critic", "generator"])
@@ -186,9 +204,8 @@ def test_after_both_stages_the_encoder_is_below_the_mean_image() -> None:
     """The critic sees brightness, so that the GAN learns it, and the encoder can find slices as bright as its input."""
     batch = phantom(32)
     with seeded(0):
-        gan = Model(Options(gan_epochs=1, critic_steps=3), 32).train()
-        optimisers = make_optimisers(gan, 3e-4)
-        learn(gan.turns(1), optimisers, batch, 200)
-        learn(gan.turns(2), optimisers, batch, 250)
+        gan = Model(Options(gan_epochs=1, critic_steps=4, bounded=False), 32).train()
+        learn(gan.turns(1), make_optimisers(gan, 7e-4), batch, 200, at_once=2)
+        learn(gan.turns(2), make_optimisers(gan, 1e-3), batch, 120, at_once=4)
     error, of_mean = error_and_that_of_the_mean(gan, batch)
     assert error < of_mean

@@ -14,20 +14,28 @@ from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import DenseLatent, SpatialLatent
 from uadtk.training.optimisers import make_optimisers, turns_of
 
-STEPS, SIDE = 70, 64
+STEPS, SIDE = 50, 64
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "spec", ["vae", "context-vae", "gmvae", "gmvae-spatial", "anovaegan", "scalespace:band=vae,bottleneck=dense"]
+    "spec",
+    [
+        "vae",
+        "context-vae",
+        "gmvae",
+        "gmvae-spatial",
+        "anovaegan:critic_steps=1",
+        "scalespace:band=vae,bottleneck=dense",
+    ],
 )
-def test_seventy_steps_lead_below_the_mean_image(spec: str) -> None:
-    """At the study's learning rate. With σ = 1 at the start each of them gives x̂ = 0 after as many steps."""
+def test_fifty_steps_lead_below_the_mean_image(spec: str) -> None:
+    """On three slices at a time. With σ = 1 at the start each of them gives x̂ = 0 after as many steps."""
     batch, wanted = phantom(SIDE), Spec.parse(spec)
     cls = registry.load("models", wanted.name)
     with seeded(0):
         model = cls(opts.build(cls.Options, wanted.values, wanted.name), SIDE).train()
-        learn(turns_of(model, 1), make_optimisers(model, 1e-4), batch, STEPS)
+        learn(turns_of(model, 1), make_optimisers(model, 2e-4), batch, STEPS, at_once=3)
     error, of_mean = error_and_that_of_the_mean(model, batch)
     assert error < of_mean
 

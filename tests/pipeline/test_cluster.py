@@ -27,7 +27,7 @@ def scheduler() -> Iterator[str]:
         warnings.simplefilter("ignore")
         import dask
 
-        dask.config.set({"distributed.scheduler.allowed-failures": 1})  # starting workers takes longest
+        dask.config.set({"distributed.scheduler.allowed-failures": 0})  # starting workers takes longest
         with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster:
             yield cluster.scheduler_address
 

@@ -17,6 +17,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from uadtk import checkpoint as checkpoints
+from uadtk.core.finding import Segmentation
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import parse_all
@@ -60,6 +61,11 @@ def patient() -> Phantom:
     return make(5, lesions="ms", lesion_ml=15.0, slice_mm=3.0)
 
 
+@cache
+def mask_of_patient() -> Bool:
+    return mask_of(patient().scan, histeq())
+
+
 def sampled(scan: Scan, axis: int, mm: float) -> Scan:
     """The scan with another spacing along one axis."""
     old_mm, size = scan.spacing_mm[axis], scan.shape[axis]
@@ -80,7 +86,7 @@ def with_spacing(scan: Scan, axis: int, by: float) -> Scan:
 
 
 @pytest.mark.slow
-@settings(max_examples=3, deadline=None, derandomize=True)
+@settings(max_examples=1, deadline=None, derandomize=True)
 @given(st.integers(0, 2), st.one_of(st.floats(0.4, 8.0), st.sampled_from(TIES_MM)), st.sampled_from((0.999, 1.001)))
 @example(0, 3.0, 0.999)
 @example(1, 1.625, 1.001)
@@ -113,7 +119,7 @@ def test_a_turned_header_alone_changes_nothing() -> None:
     scan = patient().scan
     turned = scan.affine.copy()
     turned[:3, :3] = Rotation.from_euler("xyz", [12, -8, 20], degrees=True).as_matrix() @ turned[:3, :3]
-    np.testing.assert_array_equal(mask_of(Scan(scan.voxels, turned), histeq()), mask_of(scan, histeq()))
+    np.testing.assert_array_equal(mask_of(Scan(scan.voxels, turned), histeq()), mask_of_patient())
 
 
 def whole_head(voxels: NDArray[np.float32], brain: Bool) -> NDArray[np.float32]:
@@ -122,6 +128,13 @@ def whole_head(voxels: NDArray[np.float32], brain: Bool) -> NDArray[np.float32]:
     air = np.abs(rng.normal(0, 8, voxels.shape)).astype(np.float32)
     reach = ndimage.distance_transform_edt(~brain, sampling=patient().scan.spacing_mm)
     return np.where((reach > 5) & (reach < 12), 600 + air, voxels + air).astype(np.float32)
+
+
+@cache
+def phantom_head() -> tuple[Scan, Bool]:
+    found = patient()
+    scan = Scan(whole_head(found.scan.voxels, found.brain.voxels), found.scan.affine)
+    return scan, mask_of(scan, histeq(), found.brain)
 
 
 def rescaled(scan: Scan, exponent: float, shift: float) -> Scan:
@@ -135,44 +148,43 @@ Z_SCORED, SYMMETRIC = (-2.3, -0.2), (-2.0, -0.5)  # about what these normalisati
 
 
 @pytest.mark.slow
-@settings(max_examples=2, deadline=None, derandomize=True)
+@settings(max_examples=1, deadline=None, derandomize=True)
 @scales
 @example(-9.0, 0.0)
 @example(9.0, -1.0)
 @example(*Z_SCORED)
 @example(*SYMMETRIC)
 def test_any_scale_of_a_stripped_scan_gives_the_same_mask(exponent: float, shift: float) -> None:
-    scan = patient().scan
-    assert changed(mask_of(scan, histeq()), mask_of(rescaled(scan, exponent, shift), histeq())) <= 0.01
+    assert changed(mask_of_patient(), mask_of(rescaled(patient().scan, exponent, shift), histeq())) <= 0.01
 
 
 @pytest.mark.slow
-@settings(max_examples=2, deadline=None, derandomize=True)
+@settings(max_examples=1, deadline=None, derandomize=True)
 @scales
 @example(*Z_SCORED)
 @example(*SYMMETRIC)
 def test_any_scale_of_a_head_with_its_brain_mask_gives_the_same_mask(exponent: float, shift: float) -> None:
-    found = patient()
-    scan = Scan(whole_head(found.scan.voxels, found.brain.voxels), found.scan.affine)
-    one, other = (mask_of(each, histeq(), found.brain) for each in (scan, rescaled(scan, exponent, shift)))
-    assert changed(one, other) <= 0.01
+    scan, mask = phantom_head()
+    assert changed(mask, mask_of(rescaled(scan, exponent, shift), histeq(), patient().brain)) <= 0.01
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("exponent", "shift"), [(-9.0, 0.0), (9.0, 1.0), Z_SCORED, SYMMETRIC, (0.0, -3.0)])
+@pytest.mark.parametrize(("exponent", "shift"), [(-9.0, 1.0), (9.0, -3.0), SYMMETRIC])
 def test_any_scale_of_a_whole_head_gives_the_same_brain_and_mask(
     shared_data: Path, exponent: float, shift: float
 ) -> None:
-    scan = head(shared_data)
-    one, other = (
-        segment(each, shipped(), shipped().checkpoint.point("p98"), Run())
-        for each in (scan, rescaled(scan, exponent, shift))
-    )
+    scan, one = head(shared_data)
+    other = segmented(rescaled(scan, exponent, shift))
     assert one.scoring.brain_source == other.scoring.brain_source == "deepbet"
     assert changed(one.scoring.brain.voxels, other.scoring.brain.voxels) <= 0.01
     assert changed(one.mask.voxels, other.mask.voxels) <= 0.01
 
 
+def segmented(scan: Scan) -> Segmentation:
+    return segment(scan, shipped(), shipped().checkpoint.point("p98"), Run())
+
+
 @cache
-def head(shared_data: Path) -> Scan:
-    return read_scan(min((shared_data / "whole_head").glob("tabriz*"), key=lambda path: path.name))
+def head(shared_data: Path) -> tuple[Scan, Segmentation]:
+    scan = read_scan(min((shared_data / "whole_head").glob("tabriz*"), key=lambda path: path.name))
+    return scan, segmented(scan)

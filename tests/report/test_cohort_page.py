@@ -52,6 +52,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert {tag for tag, _ in page.tags if tag == "img"} == {"img"}
     assert len(page.sources) == 1
     assert "<img src=x" not in page.html
+    assert "\u202e" not in page.html
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 

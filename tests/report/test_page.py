@@ -142,6 +142,17 @@ def test_names_from_outside_are_escaped(make) -> None:
     assert all(source.startswith("data:") for source in page.sources)
 
 
+def test_text_that_turns_the_direction_of_writing_is_shown_escaped(make: Any) -> None:
+    evil = "\u202egnp\u2066"
+    provenance = {"input": {"path": evil, "notes": [evil]}, "options": {"model": {"name": evil}}, evil: {evil: [evil]}}
+    segmentation = make(lesions=(LEFT_FRONT,), provenance=provenance)
+    point = replace(segmentation.point, name=evil, target=evil, strategy=Spec(evil), scorer=Spec(evil), date=evil)
+    gate = Gate((Reason("amber", evil, evil, 1, evil),))
+    html = report_html(replace(segmentation, point=point, gate=gate))
+    assert not {"\u202e", "\u2066"} & set(html)
+    assert Page(html).text.count(r"\u202egnp\u2066") > 10
+
+
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "PIR", "ASL", "SRP"])
 def test_left_of_the_patient_is_on_the_right_whatever_the_storage(make, codes: str) -> None:
     page = Page(report_html(make(lesions=(LEFT_FRONT,), codes=codes)))
@@ -245,12 +256,13 @@ def test_empty_brain_mask_still_makes_a_page(make) -> None:
 
 def test_healthy_scans_stand_beside_the_count(make) -> None:
     segmentation = make(lesions=(LEFT_FRONT,))
-    assert "show a median" not in Page(report_html(segmentation)).text
+    assert "a median of" not in Page(report_html(segmentation)).text
     measured = {"findings_median": 4.0, "findings_p80": 7.0, "findings_scans": 13.0}
     whole = replace(segmentation, point=replace(segmentation.point, measured=measured))
     assert "healthy scans show a median of 4 findings, at most 7 in 80 % (n = 13)" in Page(report_html(whole)).text
     part = replace(segmentation, point=replace(segmentation.point, measured={**measured, "brain_counted": 0.25}))
-    words = "(n = 13) in the 25% of their brains that is free of lesions, at that rate 16 in a whole brain"
+    words = "the lesion-free 25% of the calibration brains shows a median of 4 findings, at most 7 in 80 % (n = 13); "
+    words += "at that rate, a whole brain has 16.0"
     assert words in Page(report_html(part)).text
 
 

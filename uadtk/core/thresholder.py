@@ -126,7 +126,8 @@ class OperatingPoint:
         if "findings_median" not in self.measured:
             return ""
         median, p80, scans = (self.measured[f"findings_{name}"] for name in ("median", "p80", "scans"))
-        return f"a median of {median:g} findings, at most {p80:g} in 80 % (n = {scans:g})"
+        noun = "finding" if median == 1 else "findings"
+        return f"a median of {median:g} {noun}, at most {p80:g} in 80 % (n = {scans:g})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as checkpoints and receipts store them."""

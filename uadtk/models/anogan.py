@@ -47,7 +47,10 @@ class Model(nn.Module):
     betas = (0.5, 0.9)
     judged_from = math.inf
     quick: ClassVar = {"steps": 1}  # before rounding errors grow
-    exempt: ClassVar = {"loss_falls": "An untrained critic measures no distance, so the loss starts near 0."}
+    exempt: ClassVar = {
+        "loss_falls": "An untrained critic measures no distance, so the loss starts near 0.",
+        "known_lesions_are_not_learned": "Without the lesions the loss is another distance, which may be larger.",
+    }
     start: Tensor
 
     def __init__(self, options: Options, side: int) -> None:

@@ -41,7 +41,7 @@ class Options:
 
 class Model(nn.Module):
     Options = Options
-    quick: ClassVar = {"warm_up": 2, "critic_steps": 2}
+    quick: ClassVar = {"warm_up": 2, "critic_steps": 10}  # with fewer, z outruns the critic
     betas = (0.5, 0.9)
     judged_from = WARM_UP_EPOCHS + 1
     net: DenseAutoencoder | ResidualAutoencoder

@@ -7,10 +7,11 @@ batch, each with fresh z). Then both are frozen, and the encoder E minimises izi
 
     mean (x − G(E(x)))² + kappa · mean (f(x) − f(G(E(x))))²
 
-where f are the features of the critic, which has no norms (``uadtk.networks.critics``): trained, its features differ
-about as much as the images, and ``kappa`` of 1 weighs both alike. The validation loss is the same; it counts from the
-first epoch of the second stage. The study's code stops by Σ|x − x̂| instead; it also takes the norm of the penalty's
-gradient over one axis of the image, which here is over the whole image.
+where f are the features of the critic. It has no norms (``uadtk.networks.critics``), and the scale of its features
+changes in training; here f is scaled so that the mean square of f(x) is that of x, and ``kappa`` of 1 weighs both terms
+alike. The validation loss is the same; it counts from the first epoch of the second stage. The study's code stops by
+Σ|x − x̂| instead; it also takes the norm of the penalty's gradient over one axis of the image, which here is over the
+whole image.
 
 As in both codes, z = E(x) lies in (−1, 1) although G was trained on N(0, 1) (``bounded=false`` removes the limit), and
 G's output lies in (0, 1) although the brightest 2 % of a brain exceed 1. ``ending=identity`` can reach these, but the
@@ -105,5 +106,12 @@ class Model(nn.Module):
         image = l2(x, rebuilt, normal) / x[0].numel()
         if normal is not None:
             x, rebuilt = x * normal, rebuilt * normal
-        features = (self.critic.features(x) - self.critic.features(rebuilt)).square()
-        return image, features.flatten(1).mean(1)
+        features = self.critic.features(x)
+        apart = _mean_square(features - self.critic.features(rebuilt))
+        scale = _mean_square(x) / _mean_square(features).clamp(min=1e-12)
+        return image, scale.detach() * apart
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    """(B,)."""
+    return x.square().flatten(1).mean(1)

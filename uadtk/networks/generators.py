@@ -1,7 +1,8 @@
 """Networks of the models with a GAN: encoder, generator and critic, in two sizes.
 
 ``Unified...`` are the two halves of the comparative study's dense autoencoder (Baur et al. 2021), the generator with
-layer norms, ``Spatial...`` those of its spatial autoencoder; ``ImageCritic`` is the matching critic.
+layer norms unless ``normed=False``; ``Spatial...`` are those of its spatial autoencoder, without norms. ``ImageCritic``
+is the matching critic.
 
 ``Residual...`` are f-AnoGAN's (Schlegl et al. 2019), after Gulrajani et al. 2017: blocks of 3x3 convolutions between
 64 channels at full size and 512 at 4x4. The originals are for 64 pixels; larger slices get more blocks of 512 channels
@@ -38,12 +39,12 @@ class UnifiedEncoder(nn.Sequential):
 class UnifiedGenerator(nn.Sequential):
     """z (B, latent) -> (B, 1, S, S), without activation on input or output."""
 
-    def __init__(self, side: int, latent: int) -> None:
+    def __init__(self, side: int, latent: int, normed: bool = True) -> None:
         n = halvings(side)
         channels, resolution = widths(n, 32)[-1], side >> n
         thin = (channels // 8, resolution, resolution)
         expand, widen = nn.Linear(latent, thin[0] * resolution**2), nn.Conv2d(thin[0], channels, 1)
-        super().__init__(expand, nn.Unflatten(1, thin), widen, Decoder(n, normed=side))
+        super().__init__(expand, nn.Unflatten(1, thin), widen, Decoder(n, normed=side * normed))
         self.apply(glorot)
 
 
@@ -61,7 +62,7 @@ class SpatialGenerator(nn.Sequential):
 
     def __init__(self, side: int, latent: int) -> None:
         n = halvings(side)
-        super().__init__(nn.Conv2d(latent, widths(n, 32)[-1], 1), Decoder(n, normed=side))
+        super().__init__(nn.Conv2d(latent, widths(n, 32)[-1], 1), Decoder(n))
         self.apply(glorot)
 
 

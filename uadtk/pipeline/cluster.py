@@ -1,8 +1,8 @@
 """Scans done by the workers of a Dask cluster (``--cluster``), bit for bit as by one process with one thread.
 
 The work, and with it the checkpoint, is sent to a worker once. Scans and outputs must be at the same paths everywhere.
-A worker that dies costs its scan another try; if workers die of it as often as the scheduler allows, the scan has
-failed.
+A worker that dies costs its scan another try. Dask blames every scan that was waiting on a worker when it died; those
+that it gives up are done once more, each with nothing else on the cluster, and have failed if workers die again.
 """
 
 from __future__ import annotations
@@ -42,22 +42,38 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
             client.wait_for_workers(1, timeout=_WAIT_S)
         except Exception as error:  # TimeoutError of several kinds
             raise BackendError("has no workers", f"--cluster {run.cluster}", "Start dask worker.") from error
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sending large graph")
-            held = client.submit(_received, pickle.dumps(work), pure=False)
-        settings = (run.device, run.seed, run.trust, run.worst)
+        packed, settings = pickle.dumps(work), (run.device, run.seed, run.trust, run.worst)
         futures: dict[int, Any] = {}
+
+        def sent() -> Any:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Sending large graph")
+                return client.submit(_received, packed, pure=False)
+
+        def submit(held: Any, place: int) -> Any:
+            return client.submit(_scan, held, place, rows[place], settings, pure=False, retries=RETRIES)
+
+        def alone(place: int) -> Any:
+            for other in futures.values():
+                if other is not None:
+                    other.exception()  # waits for its end
+            return submit(sent(), place).result()
+
+        held = sent()
 
         def result(place: int) -> Any:
             workers = max(1, len(client.scheduler_info()["workers"]))
             for following in range(place, min(len(rows), place + _AHEAD * workers)):
                 if following not in futures and following >= place:
                     run.begun(following)
-                    futures[following] = client.submit(
-                        _scan, held, following, rows[following], settings, pure=False, retries=RETRIES
-                    )
+                    futures[following] = submit(held, following)
             try:
-                value, said = futures[place].result()
+                try:
+                    value, said = futures[place].result()
+                except Exception as error:
+                    if not _is_death(error):
+                        raise
+                    value, said = alone(place)
             except Exception as error:
                 raise _told(error, rows[place]) from error
             futures[place] = None  # done; its value is let go
@@ -93,6 +109,10 @@ def _client(run: Run) -> Iterator[Any]:
         yield client
 
 
+def _is_death(error: Exception) -> bool:
+    return type(error).__name__ == "KilledWorker"
+
+
 def _received(packed: bytes) -> Any:
     """The work, built on a worker, where it stays."""
     share_threads(1)
@@ -109,7 +129,6 @@ def _scan(work: Any, place: int, row: Row, settings: tuple[Any, ...]) -> tuple[A
 
 def _told(error: Exception, row: Row) -> UadtkError:
     """An error of Dask as one of the scan, or of the run."""
-    name = type(error).__name__
-    if name == "KilledWorker":
+    if _is_death(error):
         return UadtkError("the workers that did it died", str(row.image), "Is there enough memory on the workers?")
-    return BackendError(f"the cluster failed ({name}: {error})", "--cluster")
+    return BackendError(f"the cluster failed ({type(error).__name__}: {error})", "--cluster")

@@ -76,8 +76,9 @@ class _Pool:
 
     def close(self) -> None:
         for worker in self.workers:
-            worker.pipe.close()
-            worker.process.terminate()
+            worker.pipe.close()  # ends one that waits; a signal would meet it on its way out
+            if not worker.ready or worker.task is not None:
+                worker.process.terminate()
         for worker in self.workers:
             try:
                 worker.process.wait(_PATIENCE_S)
@@ -136,7 +137,7 @@ class _Pool:
         code = worker.process.wait()
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         if not worker.ready and code >= 0:
-            raise BackendError(f"a process of --jobs could not be started, it ended {how}", fix="Use --jobs 1.")
+            raise BackendError(f"a process could not be started, it ended {how}", "--jobs", "Use --jobs 1.")
         if (task := worker.task) is None:
             return
         died, name = task.died + 1, self.rows[task.place].subject
@@ -159,7 +160,7 @@ class _Pool:
             )
         worker = _Worker(process, Connection(ours.detach()))
         self.workers.append(worker)
-        with suppress(OSError):
+        with suppress(OSError):  # it has died, and will be heard of
             worker.pipe.send((self.work, self.run.device, self.run.seed, self.run.trust, self.run.worst))
         return worker
 
@@ -195,14 +196,15 @@ def _serve(pipe: Connection) -> None:
     """The life of a process: work, then scans until the pipe ends. It ends with its parent."""
 
     def stop(*_: Any) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the group may get it, and the parent sends it once more
         raise SystemExit(128 + signal.SIGTERM)  # so that stages are removed
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the whole group; the parent decides
     try:
         work, device, seed, trust, worst = pipe.recv()
-    except Exception as error:
-        pipe.send(error if isinstance(error, UadtkError) else BackendError(f"cannot be sent to a process ({error})"))
+    except Exception as error:  # of whatever kind: it would meet every scan, so it must stop the run
+        pipe.send(BackendError(f"the work cannot be sent to a process ({error})", "--jobs", "Use --jobs 1."))
         return
     pipe.send("ready")
     with suppress(EOFError, OSError):

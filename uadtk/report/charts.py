@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uadtk.core.text import shown
+
 COLOURS, DASHES = 6, 3  # 18 curves, distinguishable with any colour vision; in greyscale, three dash patterns
 _WIDTH, _HEIGHT = 620, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 32, 44
@@ -63,7 +65,7 @@ def curves_svg(curves: Sequence[Curve], x: Axis, y: Axis, chance: float | None =
 
     def drawn(curve: Curve) -> str:
         line = "L".join(f"{across(a):.1f} {up(b):.1f}" for a, b in curve.points)
-        name = html.escape(curve.name)
+        name = html.escape(shown(curve.name))
         parts = [f'<g><title>{name}</title><path class="curve {curve.style}" d="M{line}"/>']
         for (a, b), ends in zip(curve.points, curve.ends, strict=False):
             parts.append(f'<circle class="dot {curve.style}" cx="{across(a):.1f}" cy="{up(b):.1f}" r="4"/>')
@@ -97,14 +99,14 @@ def histograms_svg(normal: Sequence[int], anomalous: Sequence[int], top: float) 
     The x axis ends at the bin below which 99.9 % of the voxels of both lie. Neither may be empty.
     """
     shares = [np.array(counts) / sum(counts) for counts in (normal, anomalous)]
-    shown = max(int(np.searchsorted(share.cumsum(), 0.999)) + 1 for share in shares)
-    step, base, up = _SMALL / shown, _LOW - 22, (_LOW - 22) / _DECADES
+    drawn = max(int(np.searchsorted(share.cumsum(), 0.999)) + 1 for share in shares)
+    step, base, up = _SMALL / drawn, _LOW - 22, (_LOW - 22) / _DECADES
 
     def steps(share: float) -> float:
         return base - max(math.log10(share) + _DECADES, 0) * up if share > 0 else base
 
     def outline(counts: Sequence[float]) -> str:
-        tops = "".join(f"V{steps(share):.1f}H{(i + 1) * step:.1f}" for i, share in enumerate(counts[:shown]))
+        tops = "".join(f"V{steps(share):.1f}H{(i + 1) * step:.1f}" for i, share in enumerate(counts[:drawn]))
         return f"M0 {base}{tops}V{base}"
 
     parts = [
@@ -113,7 +115,7 @@ def histograms_svg(normal: Sequence[int], anomalous: Sequence[int], top: float) 
         f'<path class="normal" d="{outline(shares[0].tolist())}z"/>',
         f'<path class="anomalous" d="{outline(shares[1].tolist())}"/>',
         f'<path class="axis" d="M0 {base}H{_SMALL}"/><text x="0" y="{_LOW - 6}">0</text>',
-        f'<text x="{_SMALL}" y="{_LOW - 6}" text-anchor="end">{top * shown / len(normal):.3g}</text></svg>',
+        f'<text x="{_SMALL}" y="{_LOW - 6}" text-anchor="end">{top * drawn / len(normal):.3g}</text></svg>',
     ]
     return "".join(parts)
 

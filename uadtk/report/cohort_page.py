@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import DataError, UsageError
-from uadtk.core.text import shown
 from uadtk.io.results import ScanState, read_folder
 from uadtk.io.write import write_text
 from uadtk.report.page import template
@@ -65,7 +65,7 @@ def cohort_html(states: Sequence[ScanState], name: str) -> str:
     strange = _outliers(done)
     script = (files("uadtk.report") / "cohort.js").read_text(encoding="utf-8")
     return template("cohort.html.j2").render(
-        name=shown(name),
+        name=name,
         lines=[_line(state, strange.get(state.name, "")) for state in states],
         statuses=Counter(state.status for state in states),
         lights=Counter(state.light for state in states if state.light),
@@ -84,14 +84,14 @@ def _line(state: ScanState, strange: str) -> Line:
     reasons = gate.get("reasons") if isinstance(gate, Mapping) else []
     said = [str(one.get("what", "")) for one in reasons or [] if isinstance(one, Mapping)]
     notes = [strange, state.error, *(said if done else [])]
-    links = {key: quote(path.name) for key, path in state.files.items()}
+    links = {key: quote(os.fsencode(path.name)) for key, path in state.files.items()}
     return Line(
-        name=shown(state.name),
+        name=state.name,
         status=state.status,
         light=state.light,
         findings=state.findings if done else None,
         volume_ml=state.volume_ml if done else None,
-        note="; ".join(shown(note) for note in notes if note),
+        note="; ".join(note for note in notes if note),
         outlier=bool(strange),
         report=links.get("report", ""),
         picture=links.get("thumbnail", ""),

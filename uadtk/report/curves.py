@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from uadtk.core.text import shown
+
 Record = Mapping[str, Any]
 Line = list[tuple[float, float]]  # (epoch, value)
 
@@ -28,7 +30,7 @@ def curves_html(title: str, log: Sequence[Record]) -> str:
     summary = f"{len(log)} epochs, {minutes:.1f} minutes."
     summary += f" Lowest validation loss {best['validation_loss']:.5g} in epoch {best['epoch']}."
     figures = "".join(_figure(name, lines, best["epoch"]) for name, lines in quantities(log).items())
-    name = html.escape(title)
+    name = html.escape(shown(title))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}: training</title>'
         f'<meta name="viewport" content="width=device-width"><style>{css}</style></head><body>'
@@ -66,7 +68,7 @@ def _figure(name: str, lines: Mapping[str, Line], best_epoch: int) -> str:
         return "M" + "L".join(f"{x(epoch):.1f} {y(_scaled(value, logarithmic)):.1f}" for epoch, value in line)
 
     ticks = [low + (high - low) * i / 4 for i in range(5)]
-    title = html.escape(name.replace("_", " ")) + (", logarithmic" if logarithmic else "")
+    title = html.escape(shown(name).replace("_", " ")) + (", logarithmic" if logarithmic else "")
     key = " ".join(f'<span class="curve-{part}">{part}</span>' for part in lines if part)
     parts = [
         f"<section><figure><figcaption>{title} {key}</figcaption>",

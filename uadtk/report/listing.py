@@ -54,6 +54,6 @@ def healthy_count(point: OperatingPoint) -> str:
         return f"healthy scans show {point.lesion_free}"
     whole = point.measured["findings_median"] / share
     return (
-        f"calibration scans show {point.lesion_free} in the {share:.0%} of their brains that is free of lesions, "
-        f"at that rate {whole:.0f} in a whole brain"
+        f"for comparison, the lesion-free {share:.0%} of the calibration brains shows {point.lesion_free}; "
+        f"at that rate, a whole brain has {whole:.1f}"
     )

@@ -58,7 +58,7 @@ def report_html(segmentation: Segmentation) -> str:
         name=name,
         facts=_facts(segmentation, options),
         gate=segmentation.gate,
-        notes=[shown(note) for note in provenance.get("input", {}).get("notes", ())],
+        notes=provenance.get("input", {}).get("notes", ()),
         rows=_rows(planes, segmentation, order),
         overview=_overview(planes),
         aspect="{:.1f} / {:.1f}".format(*planes.size_mm),
@@ -83,10 +83,11 @@ def report_html(segmentation: Segmentation) -> str:
 
 @lru_cache
 def template(name: str) -> Template:
-    """A template of this folder; values are HTML-escaped."""
+    """A template of this folder; values are HTML-escaped, after what is invisible in them (``shown``)."""
     environment = Environment(
         loader=PackageLoader("uadtk", "report"),
         autoescape=True,
+        finalize=lambda value: shown(value) if type(value) is str else value,  # Markup is the templates' own
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -167,8 +168,8 @@ def _lines(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     if value is None or value == "":
         return []
     if isinstance(value, (list, tuple)):
-        return [(prefix, shown(", ".join(map(str, value))))] if value else []
-    return [(prefix, f"{value:.6g}" if isinstance(value, float) else shown(str(value)))]
+        return [(prefix, ", ".join(map(str, value)))] if value else []
+    return [(prefix, f"{value:.6g}" if isinstance(value, float) else str(value))]
 
 
 def png_src(data: bytes) -> str:

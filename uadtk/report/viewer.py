@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.finding import Segmentation
+from uadtk.core.text import shown
 from uadtk.core.volume import Volume
 from uadtk.io.write import nifti_bytes
 from uadtk.kernels import component_sweep
@@ -63,7 +64,7 @@ def viewer(segmentation: Segmentation, planes: Planes, listed: Sequence[Listed],
     step, volumes = _volumes(planes, thresholds)
     settings = {
         "name": name,
-        "point": point.name,
+        "point": shown(point.name),
         "thresholds": [float(str(t)) for t in thresholds],  # the shortest that is this float32
         "start": start,
         "findings": sweep.components.tolist(),
