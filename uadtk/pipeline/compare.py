@@ -134,7 +134,7 @@ def compare(before: Exam, after: Exam, run: Run, force: bool = False) -> FollowU
         where = f"{before.provenance['input']['path']}, {after.provenance['input']['path']}"
         raise DataError(what, where, "Check that person and sequence are the same, or pass --force.")
     limits = shipped()
-    notes = [*refused, *doubted, *_differences(before, after), *_about(limits, after.provenance)]
+    notes = [*refused, *doubted, *differences(before, after), *_about(limits, after.provenance)]
     for note in notes:
         run.say(f"note: {note}")
     with run.stage("match"):
@@ -184,7 +184,8 @@ def judged(agreed: Agreement) -> tuple[list[str], list[str]]:
     return refused, doubted
 
 
-def _differences(before: Exam, after: Exam) -> list[str]:
+def differences(before: Exam, after: Exam) -> list[str]:
+    """What makes volumes of two scans less comparable, a line each."""
     notes = []
     one, two = before.scan, after.scan
     sizes = [(max(one.spacing_mm), max(two.spacing_mm)), (one.voxel_ml, two.voxel_ml)]
