@@ -46,8 +46,8 @@ class Paper:
 
     needs_gradient = True
 
-    def __init__(self, tv: float, clip: float) -> None:
-        self.tv, self.clip = tv, clip
+    def __init__(self, tv: float, clip: float, steps: int = 500) -> None:
+        self.tv, self.clip, self.steps = tv, clip, steps
 
     def score(self, model: Any, x: Tensor, brain: Tensor) -> Scored:
         restored = torch.cat([self.restore(model, x[k : k + 1], brain[k : k + 1]) for k in range(len(x))])
@@ -55,7 +55,7 @@ class Paper:
 
     def restore(self, model: Any, y: Tensor, brain: Tensor) -> Tensor:
         x = y.contiguous()
-        for step in range(500):
+        for step in range(self.steps):
             x = x.detach().requires_grad_()
             change = x - y
             variation = change.diff(dim=2).abs().sum() + change.diff(dim=3).abs().sum()

@@ -58,25 +58,31 @@ def start_up() -> bool:
 
 def stages(slice_mm: float, threads: int) -> bool:
     torch.set_num_threads(threads)
-    checkpoint, run = open_checkpoint("scalespace"), Run()
-    method, point = build_method(checkpoint, run), checkpoint.point(None)
-    times: list[dict[str, float]] = []
+    phantom = make(3, lesions="ms", slice_mm=slice_mm)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.nii.gz"
-        phantom = make(3, lesions="ms", slice_mm=slice_mm)
         write_nifti(path, phantom.scan)
-        for _ in range(6):
-            run.timings.clear()
-            segment_file(Row("scan", path), "scan", method, point, Path(folder) / "out", run, Rules(), overwrite=True)
-            times.append(dict(run.timings))
-    middle = {stage: median(t[stage] for t in times[1:]) for stage in times[0]}
+        middle = stage_seconds("scalespace", path, Run())
     network = middle.pop("network")
-    rest = ", ".join(f"{stage} {s:.3f}" for stage, s in middle.items())
     shape = " x ".join(map(str, phantom.scan.shape))
+    rest = ", ".join(f"{stage} {s:.3f}" for stage, s in middle.items())
     print(
         f"segment {shape}, {threads} thread(s): network {network:.3f} s, all else {sum(middle.values()):.3f} s ({rest})"
     )
     return sum(middle.values()) < network
+
+
+def stage_seconds(model: str, scan: Path, run: Run, repeats: int = 5) -> dict[str, float]:
+    """The median seconds of every stage of ``segment``, after one run that is not timed."""
+    checkpoint = open_checkpoint(model)
+    method, point = build_method(checkpoint, run), checkpoint.point(None)
+    times: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as out:
+        for _ in range(1 + repeats):
+            run.timings.clear()
+            segment_file(Row("scan", scan), "scan", method, point, Path(out) / "out", run, Rules(), overwrite=True)
+            times.append(dict(run.timings))
+    return {stage: median(t[stage] for t in times[1:]) for stage in times[0]}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import math
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -100,6 +101,12 @@ PLANS = {
     "vae-256": Plan(model="vae", prepare=LARGE),
 }
 
+COLUMNS = (
+    *("model", "parameters, M", "epochs", "minutes", "Σ abs. error per slice", "Σ of the mean image"),
+    *("Σ of PCA (components)", "mean abs. error in the brain", "of the mean image", "of PCA (components)", "scorer"),
+    *("AUPRC", "⌈DICE⌉", "AUPRC, prior", "⌈DICE⌉, prior"),
+)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,12 +133,12 @@ def main() -> None:
         f"({epochs['']} epochs of {len(first.train)} training slices of {first.train.subjects} scans, "
         f"{len(first.held)} held-out slices, AUPRC on {len(first.labelled)} scans)",
         "",
-        "| model | parameters, M | epochs | minutes | Σ abs. error per slice | mean image | PCA (components) |"
-        " mean abs. error in the brain | mean image | PCA | scorer | AUPRC | ⌈DICE⌉ | AUPRC, prior | ⌈DICE⌉, prior |",
-        "|" + "---|" * 15,
+        f"| {' | '.join(COLUMNS)} |",
+        "|" + "---|" * len(COLUMNS),
     ]
     for name in [*wanted, "histeq"]:
-        lines.append(benches[PLANS[name].prepare if name in PLANS else ""].row(name))
+        cells = benches[PLANS[name].prepare if name in PLANS else ""].row(name)
+        lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], file=sys.stderr, flush=True)
     print("\n".join(lines))
     if arguments.output:
@@ -159,8 +166,10 @@ def train_row(name: str, table: Path, work: Path, epochs: dict[str, int]) -> Non
     train(name, table, work, epochs[plan.prepare], plan, plan.model or name)
 
 
-def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str) -> None:
-    """Raises SystemExit if the row was trained with another budget, or the training fails."""
+def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str, also: Iterable[object] = ()) -> None:
+    """``also``: further words of the command. Raises SystemExit if the row was trained with another budget, or the
+    training fails.
+    """
     output = work / f"{row}.safetensors"
     if output.exists():
         facts = load(output).training
@@ -171,7 +180,7 @@ def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str
     shared = (*SHARED, "--slices", work / "slices", "--epochs", epochs, "--patience", epochs)
     prepare = ("--prepare", plan.prepare) if plan.prepare else ()
     own = plan.options.format(half=max(1, epochs // 2)).split()
-    command = [*map(str, ("train", model, table, "-o", output, *shared, *prepare)), *own]
+    command = [*map(str, ("train", model, table, "-o", output, *shared, *prepare, *also)), *own]
     print("+", shlex.join(["uadtk", *command]), file=sys.stderr, flush=True)
     again = ["--overwrite"] if output.exists() else []
     with (work / f"{row}.txt").open("w", encoding="utf-8") as said:
@@ -187,6 +196,7 @@ class Bench:
     cohort: Cohort
     work: Path
     preparation: Preparation
+    device: str = "cpu"  # of the networks whose detection is measured
 
     @cached_property
     def train(self) -> Slices:
@@ -228,7 +238,8 @@ class Bench:
         centred = torch.where(batch.normal.flatten(1), batch.image.flatten(1) - mean, 0.0)
         return (mean + centred @ directions @ directions.T).view_as(batch.image), directions.shape[1]
 
-    def row(self, name: str) -> str:
+    def row(self, name: str) -> list[str]:
+        """The cells of ``COLUMNS``."""
         path = self.work / f"{name}.safetensors"
         checkpoint = load(path) if path.exists() else open_checkpoint(name)
         log = read_log(log_path(path)) if log_path(path).exists() else []
@@ -238,8 +249,8 @@ class Bench:
         cells = [name, f"{parameters:.2f}", str(len(log)), f"{minutes:.1f}", *self._errors(name, model)]
         cells.append(str(checkpoint.scorer))
         for cleaners in (DEFAULT_CLEANERS, (DEFAULT_CLEANERS[0], "prior", *DEFAULT_CLEANERS[1:])):
-            cells += [f"{value:.3f}" for value in self._detection(replace(checkpoint, cleaners=parse_all(cleaners)))]
-        return f"| {' | '.join(cells)} |"
+            cells += [f"{value:.3f}" for value in self.detection(replace(checkpoint, cleaners=parse_all(cleaners)))]
+        return cells
 
     def _errors(self, name: str, model: torch.nn.Module) -> list[str]:
         """Errors of the model, the mean image and PCA: per slice, then inside the brain."""
@@ -256,9 +267,9 @@ class Bench:
             cells.append(f"{of_pca:.{digits}f} ({used})" if used else "-")
         return cells
 
-    def _detection(self, checkpoint: Checkpoint) -> tuple[float, float]:
-        """Pooled over the brain voxels of all scans on their own grids."""
-        measures = evaluate(checkpoint, self.labelled, None, Run()).measures
+    def detection(self, checkpoint: Checkpoint) -> tuple[float, float]:
+        """AUPRC and ⌈DICE⌉, pooled over the brain voxels of all scans on their own grids."""
+        measures = evaluate(checkpoint, self.labelled, None, Run(self.device)).measures
         return measures["auprc"].value, measures["dice_oracle"].value
 
 

@@ -24,7 +24,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
@@ -35,11 +35,13 @@ from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
 from uadtk.io.cohort import Cohort, output_names, read_cohort, refuse_copies
+from uadtk.io.dicom_out import kinds_of
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.results import ScanState
 from uadtk.io.write import refuse_file
 from uadtk.pipeline.admit import warn, worst_light
 from uadtk.pipeline.archive import segment_cohort
+from uadtk.pipeline.each import Outcome
 from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
 from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
@@ -54,9 +56,6 @@ from uadtk.study.limits import Limits, detection_limits
 from uadtk.training.resume import refuse_checkpoint
 from uadtk.training.train import Schedule
 from uadtk.training.train import train as run_training
-
-if TYPE_CHECKING:
-    from uadtk.pipeline.each import Outcome
 
 PathLike = str | os.PathLike[str]
 CohortLike = PathLike | Sequence[PathLike] | Cohort
@@ -175,17 +174,19 @@ class OpenModel:
         strict: bool = False,
         force: bool = False,
         shard: tuple[int, int] = (1, 1),
+        dicom_seg: bool = False,
+        dicom_sr: bool = False,
     ) -> Iterator[tuple[str, Outcome[ScanState]]]:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
 
         Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
-        ``shard`` (i, n): only each n-th scan from the i-th; any number of machines may write to one folder.
+        ``shard`` (i, n): each n-th scan from the i-th alone. ``dicom_seg``, ``dicom_sr``: as for ``Result.save``.
         """
         everything = list(chosen_rows(cohort, split, self.run))
         part, alone = slice(shard[0] - 1, None, shard[1]), len(everything) == 1
         rows, names = everything[part], output_names(everything)[part]
-        chosen = self._point(point)
-        rules, run = Rules(min_voxels, min_volume_ml), replace(self.run, worst=worst_light(strict, force))
+        chosen, rules = self._point(point), Rules(min_voxels, min_volume_ml)
+        run = replace(self.run, worst=worst_light(strict, force), dicom=kinds_of(dicom_seg, dicom_sr))
         outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite, alone)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 

@@ -6,7 +6,7 @@ import base64
 import html
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from uadtk.core.finding import Finding, Gate, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, ScoreMap, Volume
+from uadtk.io.dicom_out import kinds_of
 from uadtk.io.results import output_paths
 from uadtk.pipeline.outputs import write_outputs
 
@@ -70,9 +71,20 @@ class Result:
         """Versions, digests, every option, seconds per stage."""
         return self.segmentation.provenance
 
-    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> dict[str, Path]:
-        """Write the files of ``uadtk segment``, all or none; returns their paths."""
-        write_outputs(self.segmentation, Path(folder), self.name, self.run, overwrite)
+    def save(
+        self, folder: str | os.PathLike[str], overwrite: bool = False, dicom_seg: bool = False, dicom_sr: bool = False
+    ) -> dict[str, Path]:
+        """Write the files of ``uadtk segment``, all or none; returns their paths.
+
+        Parameters
+        ----------
+        dicom_seg
+            Of a scan read from DICOM, also write the findings as a DICOM segmentation, if there are any.
+        dicom_sr
+            The same, and a DICOM report of their volumes and scores.
+        """
+        run = replace(self.run, dicom=kinds_of(dicom_seg, dicom_sr))
+        write_outputs(self.segmentation, Path(folder), self.name, run, overwrite)
         paths = output_paths(Path(folder), self.name, tuple(self.maps))
         return {key: path for key, path in paths.items() if path.exists()}
 

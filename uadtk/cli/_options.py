@@ -29,6 +29,12 @@ Jobs = Annotated[int, typer.Option(min=1, max=1024, help="Processes that do scan
 Cluster = Annotated[
     str, typer.Option(help="Dask: address of a scheduler (tcp://...) that does the scans, or 'local'; [cluster] extra.")
 ]
+DicomSeg = Annotated[
+    bool, typer.Option("--dicom-seg", help="Of DICOM, also write the findings as a DICOM segmentation; [dicom] extra.")
+]
+DicomSr = Annotated[
+    bool, typer.Option("--dicom-sr", help="The same, and a DICOM report of volumes and scores (SR, TID 1500).")
+]
 Force = Annotated[bool, typer.Option("--force", help="Use even scans that the gate refuses (red).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
 

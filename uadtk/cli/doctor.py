@@ -9,6 +9,7 @@ _EXTRAS = {
     "SimpleITK": "preprocess",
     "nilearn": "phantom",
     "pydicom": "dicom",
+    "highdicom": "dicom",
     "h5py": "formats",
     "cupy": "cuda",
 }
@@ -35,6 +36,7 @@ def doctor() -> None:
         ("SimpleITK", "SimpleITK", "registration, N4, NRRD, MetaImage"),
         ("nilearn", "nilearn", "atlas, phantoms without label maps"),
         ("pydicom", "pydicom", "DICOM"),
+        ("highdicom", "highdicom", "DICOM output"),
         ("h5py", "h5py", "MINC 2"),
         ("cupy", "cupy-cuda13x", "kernels on a GPU"),
     ):

@@ -13,6 +13,8 @@ from uadtk.cli._options import (
     Cleaner,
     Cluster,
     Device,
+    DicomSeg,
+    DicomSr,
     Jobs,
     Model,
     Scorer,
@@ -53,6 +55,8 @@ def segment(
         str, typer.Option(help="i/n: each n-th scan from the i-th; n machines may write to one folder.")
     ] = "1/1",
     trust: Trust = None,
+    dicom_seg: DicomSeg = False,
+    dicom_sr: DicomSr = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done; replace what exists.")] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Print a line of JSON per event, not a table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but failures.")] = False,
@@ -68,6 +72,10 @@ def segment(
 
     The gate looks at every scan first. Amber (too large, noisy, cropped, unusual) is a warning, and refused with
     --strict. Red (a T1 or T2, CT, a mask, a map) is refused unless --force is given. uadtk inspect SCAN shows why.
+
+    --dicom-seg and --dicom-sr write NAME_seg.dcm and NAME_sr.dcm, with study, place and name of the patient as in the
+    scan. A scan without findings gets no segmentation, which may not be empty; its report says so. Of more than 255
+    findings, the smallest share segment 255. A scan that is not DICOM, or names no frame of reference, fails.
     """
     from dataclasses import replace
 
@@ -96,7 +104,7 @@ def segment(
     names = output_names(cohort)[places[0] - 1 :: places[1]]
     reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
-        cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict=strict, force=force, shard=places
+        cohort, output, chosen, "", min_voxels, min_volume_ml, overwrite, strict, force, places, dicom_seg, dicom_sr
     )
     summary = None
     if len(cohort) > 1:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Device, Model, Threads
+from uadtk.cli._options import DEFAULT_MODEL, Device, DicomSeg, DicomSr, Model, Threads
 
 
 def watch(
@@ -20,6 +20,8 @@ def watch(
     ] = 10.0,
     once: Annotated[bool, typer.Option("--once", help="Stop when all that is there now is done.")] = False,
     form: Annotated[Literal["table", "json", "quiet"], typer.Option(help="What is printed.")] = "table",
+    dicom_seg: DicomSeg = False,
+    dicom_sr: DicomSr = False,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -29,10 +31,13 @@ def watch(
     alone, so the command may be stopped and started at any time, and a machine may fail: the next start goes on. A scan
     that fails is tried again when it changes, or at the next start.
     """
+    from dataclasses import replace
+
     from uadtk import interface
     from uadtk.cli._reporter import Reporter
     from uadtk.core.errors import UsageError
     from uadtk.io.cohort import output_names
+    from uadtk.io.dicom_out import kinds_of
     from uadtk.io.results import Summary, failed
     from uadtk.pipeline.archive import segment_cohort
     from uadtk.pipeline.segment import Rules
@@ -41,6 +46,7 @@ def watch(
     if not incoming.is_dir():
         raise UsageError("no such folder", str(incoming), "Create it first.")
     opened = interface.open(model, device=device, threads=threads)
+    opened.run = replace(opened.run, dicom=kinds_of(dicom_seg, dicom_sr))
     chosen = opened.checkpoint.point(point)
     reporter, summary = Reporter(opened.run, [], form), Summary(output / "summary.tsv", [])
     for rows in arrivals(incoming, settle, once, opened.run):

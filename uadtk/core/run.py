@@ -32,7 +32,8 @@ class Run:
 
     ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
     seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
-    contradict each other. ``worst``: the worst light of the gate that a scan may have.
+    contradict each other. ``worst``: the worst light of the gate that a scan may have. ``dicom``: what else is
+    written, as DICOM.
 
     The scans of a cohort are done by this process, by ``jobs`` processes of this machine, or by the workers of a Dask
     ``cluster`` (the address of its scheduler, or ``local``); ``begun`` is called with the index of each that is begun.
@@ -48,6 +49,12 @@ class Run:
     cluster: str = ""
     begun: Callable[[int], None] = _unheard
     worst: Light = "amber"
+    dicom: tuple[Literal["seg", "sr"], ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """What another process makes the same run of."""
+        names = ("device", "seed", "trust", "worst", "dicom")
+        return {name: getattr(self, name) for name in names}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -47,7 +47,8 @@ class Volume:
     """``voxels`` (x, y, z) with the ``affine`` (4, 4) to RAS+ mm.
 
     A reader may add ``notes``, lines for people about what it had to decide, and ``facts``, what the file says of how
-    the image was made (plain values: ``Modality``, ``EchoTime``). Volumes computed from others have neither.
+    the image was made (plain values: ``Modality``, ``EchoTime``). ``origin``: of DICOM, the images it was read from
+    (``uadtk.io.readers.dicom_origin.Origin``). Volumes computed from others have none of these.
 
     Raises
     ------
@@ -60,6 +61,7 @@ class Volume:
     header: Header = Header()
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    origin: Any = field(default=None, repr=False)  # names the patient
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or 0 in self.voxels.shape:

@@ -107,7 +107,8 @@ def _write_scan(stage: Path, state: ScanState) -> None:
     folder = stage / name.folder
     folder.mkdir(parents=True, exist_ok=True)
     for key, path in state.files.items():
-        _link(path, folder / name.file(key))
+        if not key.startswith("dicom_"):  # which names the patient
+            _link(path, folder / name.file(key))
     common = {"SkullStripped": False, "SpatialReference": "orig"}
     here, raw = f"bids::{name.folder.as_posix()}", f"bids:raw:{name.folder.as_posix()}/{state.name}.nii.gz"
     sidecars: dict[str, dict[str, Any]] = {

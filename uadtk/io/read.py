@@ -69,7 +69,7 @@ def _scan(volume: Volume) -> Scan:
     if volume.voxels.min() == volume.voxels.max():
         value = float(volume.voxels.flat[0])
         raise DataError(f"contains no image: every voxel is {value:g}", fix="Export the scan again.")
-    return Scan(volume.voxels, volume.affine, header=volume.header, notes=volume.notes, facts=volume.facts)
+    return Scan(volume.voxels, volume.affine, volume.header, volume.notes, volume.facts, volume.origin)
 
 
 def read_mask(path: str | os.PathLike[str], like: Volume, *, may_be_empty: bool = False) -> Mask:

@@ -39,6 +39,8 @@ FILES = {
     "provenance": "provenance.json",
     "report": "report.html",
     "thumbnail": "thumbnail.png",
+    "dicom_seg": "seg.dcm",
+    "dicom_sr": "sr.dcm",
 }
 MANIFEST, FAILURE = "provenance.json", "failure.json"
 HEADER = "name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"

@@ -121,7 +121,7 @@ def _facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
-    options = ("model", "preparation", "scorer", "cleaners", "rules", "worst_light", "trust")
+    options = ("model", "preparation", "scorer", "cleaners", "rules", "worst_light", "trust", "dicom")
     return {
         "scan": part("input", "sha256"),
         "brain mask": part("input", "brain_mask_sha256"),

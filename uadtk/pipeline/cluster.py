@@ -42,7 +42,7 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
             client.wait_for_workers(1, timeout=_WAIT_S)
         except Exception as error:  # TimeoutError of several kinds
             raise BackendError("has no workers", f"--cluster {run.cluster}", "Start dask worker.") from error
-        packed, settings = pickle.dumps(work), (run.device, run.seed, run.trust, run.worst)
+        packed, settings = pickle.dumps(work), run.settings()
         futures: dict[int, Any] = {}
 
         def sent() -> Any:
@@ -119,12 +119,11 @@ def _received(packed: bytes) -> Any:
     return pickle.loads(packed)
 
 
-def _scan(work: Any, place: int, row: Row, settings: tuple[Any, ...]) -> tuple[Any, list[str]]:
+def _scan(work: Any, place: int, row: Row, settings: dict[str, Any]) -> tuple[Any, list[str]]:
     said: list[str] = []
-    device, seed, trust, worst = settings
     with _one_scan:
         share_threads(1)
-        return attempt(work, place, row, Run(device, seed, said.append, trust=trust, worst=worst)), said
+        return attempt(work, place, row, Run(say=said.append, **settings)), said
 
 
 def _told(error: Exception, row: Row) -> UadtkError:

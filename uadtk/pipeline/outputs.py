@@ -14,6 +14,7 @@ from typing import Any
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.volume import Volume
+from uadtk.io.dicom_out import write_dicom
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
 from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
@@ -54,6 +55,8 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
             write_bytes(paths["thumbnail"], thumbnail(result))
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))
+            if run.dicom:
+                write_dicom(result, run.dicom, paths)
             for job in jobs:
                 job.result()
         found = {"findings": len(result.findings), "volume_ml": total_ml(result)}

@@ -18,6 +18,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
+from uadtk.io.dicom_out import refuse_unwritable
 from uadtk.io.read import located
 from uadtk.io.results import output_paths
 from uadtk.io.write import refuse_existing
@@ -111,6 +112,7 @@ def segment_file(
     with located(row.image):
         with run.stage("read"), source_of_row(row) as source:
             scan, brain_mask = read_row(row, run)
+            refuse_unwritable(scan, run.dicom)
         result = segment(scan, method, point, run, brain_mask, rules, str(row.image))
     source = {**source, **noticed(scan, brain_mask)}
     result = replace(result, provenance=provenance(source, method, point, rules, result, run))
@@ -158,6 +160,7 @@ def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dic
             "worst_light": run.worst,
             "trust": run.trust,
             "device": run.device,
+            **({"dicom": list(run.dicom)} if run.dicom else {}),
         },
     }
 

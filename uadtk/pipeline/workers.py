@@ -161,7 +161,7 @@ class _Pool:
         worker = _Worker(process, Connection(ours.detach()))
         self.workers.append(worker)
         with suppress(OSError):  # it has died, and will be heard of
-            worker.pipe.send((self.work, self.run.device, self.run.seed, self.run.trust, self.run.worst))
+            worker.pipe.send((self.work, self.run.settings()))
         return worker
 
 
@@ -202,7 +202,7 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the whole group; the parent decides
     try:
-        work, device, seed, trust, worst = pipe.recv()
+        work, settings = pipe.recv()
     except Exception as error:  # of whatever kind: it would meet every scan, so it must stop the run
         pipe.send(BackendError(f"the work cannot be sent to a process ({error})", "--jobs", "Use --jobs 1."))
         return
@@ -211,7 +211,7 @@ def _serve(pipe: Connection) -> None:
         while True:
             place, row = pipe.recv()
             said: list[str] = []
-            value = attempt(work, place, row, Run(device, seed, said.append, trust=trust, worst=worst))
+            value = attempt(work, place, row, Run(say=said.append, **settings))
             pipe.send((value, said))
 
 

@@ -73,9 +73,10 @@ def look(scan: Scan, brain: Mask, first: Gate, statistics: Mapping[str, Any] | N
 
 
 def numbers(scan: Scan, brain: Mask) -> dict[str, float]:
-    """All measurements of a scan with its brain, by name."""
+    """All measurements of a scan with its brain, by name; to six digits, since the last bits depend on the threads."""
     low = coarse(scan, brain)
-    return {**asdict(tissue_contrast(low)), **measure(scan, brain, low)}
+    measured = {**asdict(tissue_contrast(low)), **measure(scan, brain, low)}
+    return {name: float(f"{value:.6g}") for name, value in measured.items()}
 
 
 def contrast_of(measured: Mapping[str, float]) -> str:

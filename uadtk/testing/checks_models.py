@@ -278,8 +278,9 @@ def planted_lesion_outscores_the_brain(subject: Subject) -> None:
     """After a few steps of training, bright lesions score higher with the default scorer than the brain around them."""
     image, lesion = planted(subject.healthy)
     name, scorer = subject.scorer
+    trained = subject.trained  # trained here: not in inference mode
     with torch.inference_mode(not scorer_traits(scorer).needs_gradient):
-        score = scorer.score(subject.trained, image, subject.healthy.brain).score
+        score = scorer.score(trained, image, subject.healthy.brain).score
     inside, around = float(score[lesion].mean()), float(score[subject.healthy.brain & ~lesion].mean())
     require(
         inside > CONTRAST * around,

@@ -4,7 +4,8 @@ pydicom reads the files; this module decides which of them make up the scan. Of 
 read, chosen by tags (``dicom_series``). Slices are ordered by their positions (``dicom_stack``). Anything but one
 regular volume of one series is refused: a scan that lacks a slice looks like any other.
 
-``Volume.facts`` of a scan read from DICOM are the tags that describe its acquisition.
+``Volume.facts`` of a scan read from DICOM are the tags that describe its acquisition; ``Volume.origin`` is what results
+need that are written as DICOM.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from uadtk.io.readers.dicom_files import (
     volume_of,
 )
 from uadtk.io.readers.dicom_frames import Frame, frames_of, pixels_of
+from uadtk.io.readers.dicom_origin import origin_of
 from uadtk.io.readers.dicom_series import choose, facts_of, series_of, subject_of
 from uadtk.io.readers.dicom_stack import refuse_incomplete, stack
 
@@ -132,7 +134,8 @@ def _volume(places: Sequence[Place]) -> Volume:
     if str(files[0][1].get("PhotometricInterpretation", "")) == "MONOCHROME1":
         voxels = voxels.max() - voxels
         notes = [*notes, "MONOCHROME1, low values are bright: intensities were inverted"]
-    return Volume(voxels, stacked.affine, notes=(*notes, *stacked.notes, *more), facts=facts_of(files[0][1]))
+    said, origin = (*notes, *stacked.notes, *more), origin_of(files, stacked.frames)
+    return Volume(voxels, stacked.affine, notes=said, facts=facts_of(files[0][1]), origin=origin)
 
 
 def _distinct(files: list[tuple[Place, Any]]) -> tuple[list[tuple[Place, Any]], list[str]]:

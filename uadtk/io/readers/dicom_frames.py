@@ -146,7 +146,7 @@ def _frame(index: int, number: int, place: Place, data: Dataset) -> Frame:
     if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-3):
         raise DataError("row and column directions are not at right angles", str(place), AGAIN)
     axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-    kinds = {name: text_of(_tag(data, number, *rest)) for name, *rest in _KINDS}
+    kinds = {name: text_of(tag_of(data, number, *rest)) for name, *rest in _KINDS}
     instance = data.get("InstanceNumber")
     return Frame(
         file=index,
@@ -166,7 +166,7 @@ def _frame(index: int, number: int, place: Place, data: Dataset) -> Frame:
     )
 
 
-def _tag(data: Dataset, number: int, keyword: str, group: str, classic: str = "") -> Any:
+def tag_of(data: Dataset, number: int, keyword: str, group: str, classic: str = "") -> Any:
     """An attribute of a frame: from its functional group, the one shared by all, or the file; None if missing."""
     per_frame, shared = data.get("PerFrameFunctionalGroupsSequence"), data.get("SharedFunctionalGroupsSequence")
     for holder in (per_frame[number] if per_frame else None, shared[0] if shared else None, data):
@@ -177,7 +177,7 @@ def _tag(data: Dataset, number: int, keyword: str, group: str, classic: str = ""
 
 
 def _numbers(data: Dataset, number: int, keyword: str, group: str, count: int) -> Vector | None:
-    value = _tag(data, number, keyword, group)
+    value = tag_of(data, number, keyword, group)
     if value is None or value == "" or len(value) != count:
         return None
     numbers = np.array([float(v) for v in value])
@@ -185,7 +185,7 @@ def _numbers(data: Dataset, number: int, keyword: str, group: str, count: int) -
 
 
 def _mm(data: Dataset, number: int, keyword: str) -> float:
-    value = _tag(data, number, keyword, "PixelMeasuresSequence")
+    value = tag_of(data, number, keyword, "PixelMeasuresSequence")
     return abs(float(value)) if value not in (None, "") and math.isfinite(float(value)) else 0.0
 
 
@@ -200,10 +200,10 @@ def text_of(value: Any) -> str:
 
 def _scale(data: Dataset, number: int, place: Place) -> tuple[float, float]:
     """Slope and intercept: the rescale values, else those of real-world values, else none."""
-    found = [_tag(data, number, k, "PixelValueTransformationSequence") for k in ("RescaleSlope", "RescaleIntercept")]
+    found = [tag_of(data, number, k, "PixelValueTransformationSequence") for k in ("RescaleSlope", "RescaleIntercept")]
     if found[0] in (None, ""):
         names = ("RealWorldValueSlope", "RealWorldValueIntercept")
-        found = [_tag(data, number, name, "RealWorldValueMappingSequence") for name in names]
+        found = [tag_of(data, number, name, "RealWorldValueMappingSequence") for name in names]
     slope, intercept = (d if v in (None, "") else float(v) for v, d in zip(found, (1.0, 0.0), strict=True))
     if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
         raise DataError(f"a rescale slope of {slope:g} and intercept of {intercept:g}", str(place), AGAIN)
@@ -241,7 +241,7 @@ def _on_one_scale(frames: list[Frame]) -> list[Frame]:
 
 def _component(data: Dataset, number: int) -> str:
     """magnitude, phase, real or imaginary; empty if unknown."""
-    named = _tag(data, number, "ComplexImageComponent", "MRImageFrameTypeSequence")
+    named = tag_of(data, number, "ComplexImageComponent", "MRImageFrameTypeSequence")
     values = [named] if named else list(data.get("ImageType") or [])[2:]
     found = next((_COMPONENTS[str(v).upper()] for v in values if str(v).upper() in _COMPONENTS), "")
     if found:
