@@ -19,6 +19,7 @@ from uadtk.core.volume import Mask, Scan
 from uadtk.io.own import is_own
 from uadtk.phantom.shipped import SCAN
 from uadtk.pipeline import atlas_space
+from uadtk.pipeline.compare import result_at
 from uadtk.preparation import registration
 from uadtk.preparation.registration import Registration
 
@@ -78,6 +79,7 @@ def test_files_in_the_space_of_the_atlas(
     again = SimpleITK.Resample(own, fixed, transform, SimpleITK.sitkNearestNeighbor)
     assert dice(SimpleITK.GetArrayFromImage(again).T > 0, np.asarray(mask.dataobj) > 0) > 0.98
 
+    assert result_at(out / f"sub-1_{MNI}_label-lesion_mask.nii.gz").name == "sub-1"
     assert all(map(is_own, out.glob("*.nii.gz")))
     derivative = out / "derivatives" / "uadtk"
     assert {path.name for path in derivative.rglob(f"*{MNI}*")} == {

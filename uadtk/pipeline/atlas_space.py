@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from uadtk.core.errors import DataError
 from uadtk.core.finding import Segmentation
 from uadtk.core.volume import Header, Mask, Scan, ScoreMap, Volume
 from uadtk.preparation.registration import register
@@ -24,11 +23,7 @@ def in_atlas_space(result: Segmentation) -> tuple[dict[str, Volume], str]:
         SimpleITK or the atlas is not installed.
     """
     scan, brain = result.scoring.scan, result.scoring.brain
-    try:
-        found = register(scan, brain, "affine")
-    except RuntimeError as error:  # of ITK: no overlap, or nothing to register
-        fix = "Look at the brain mask, or leave --space out."
-        raise DataError("cannot be registered to the atlas", fix=fix) from error
+    found = register(scan, brain, "affine")
     affine = found.atlas_affine
     volumes = {
         "mask_mni": Mask(found.to_atlas(result.mask.voxels, nearest=True) > 0.5, affine),
