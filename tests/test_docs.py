@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.test_page import Page
+
 ROOT = Path(__file__).parent.parent
 NETWORKS = sorted(path.stem for path in ROOT.glob("uadtk/networks/[!_]*.py"))
 
@@ -56,6 +58,15 @@ def test_every_hook_is_shown(site: Path) -> None:
     hooks = {name for name in vars(importlib.import_module("uadtk.hookspecs")) if name.startswith("uadtk_")}
     assert hooks
     assert hooks - shown(site, "uadtk.hookspecs") == set()
+
+
+def test_the_gallery_has_a_folder_and_its_reports(site: Path) -> None:
+    page = Page((site / "gallery" / "index.html").read_text(encoding="utf-8"))
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == ["phantom_report.html", "phantom_thick_slices_report.html"]
+    assert {path.name for path in (site / "gallery").iterdir()} == {"index.html", *links, *page.sources}
+    for link in links:
+        assert Page((site / "gallery" / link).read_text(encoding="utf-8")).open == []
 
 
 def test_it_needs_no_network_and_says_the_version(site: Path) -> None:

@@ -7,6 +7,7 @@ command when it is run (or asked for its own help). Options may come from ``--co
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -63,7 +64,8 @@ class LazyGroup(typer.core.TyperGroup):
         return Stub(cmd_name, *child) if child else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+        known = ctx.resilient_parsing or not args or args[0].startswith("-")  # no errors in the middle of typing
+        if not known and self.get_command(ctx, args[0]) is None:
             raise UsageError(f"no {self.what} '{args[0]}'", fix=did_you_mean(args[0], self.children()))
         return super().resolve_command(ctx, args)
 
@@ -78,6 +80,10 @@ def group(cls: type[LazyGroup], name: str, callback: Function) -> Any:
 
 def run(command: Any, argv: list[str] | None, name: str) -> int:
     """Run a command and return its exit code; what typer says of options in four lines becomes one ``UsageError``."""
+    if f"_{name.upper()}_COMPLETE" in os.environ:  # a shell asks what may follow
+        from typer.completion import completion_init
+
+        completion_init()
     try:
         return command(args=argv, prog_name=name, auto_envvar_prefix=name.upper(), standalone_mode=False) or 0
     except _Misuse as error:
