@@ -16,6 +16,7 @@ from uadtk.core.errors import DataError
 from uadtk.core.finding import Gate
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.read import read_mask, read_scan
+from uadtk.preparation import plausibility
 from uadtk.preparation.gate import contrast_of, first_look, look, numbers, statistics_of, wanted_by
 from uadtk.preparation.kinds import by_name, by_tags, named
 
@@ -260,3 +261,11 @@ def test_real_files_of_other_kinds_are_refused_before_a_brain_is_looked_for(real
             read_scan(path)
         return
     assert first_look(read_scan(path), path.name).light == "red"
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sums_at_shifts_are_those_of_an_autocorrelation(axis: int) -> None:
+    image = np.random.default_rng(0).standard_normal((37, 23))
+    lines = np.moveaxis(image, axis, 0)
+    direct = [float((lines[shift:] * lines[: len(lines) - shift]).sum()) for shift in range(len(lines))]
+    np.testing.assert_allclose(plausibility._at_shifts(image, axis), direct, atol=1e-9)
