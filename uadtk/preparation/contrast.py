@@ -33,6 +33,7 @@ COARSE_MM = 3.0  # of the grid used here
 SLOW_MM = 12.0  # standard deviation of the Gaussian that separates slow changes
 EVERY = 7  # of the atlas' points is used while aligning
 EVALUATIONS = 180
+RIDGE = 1e-6
 _MEASURED: dict[bytes, Contrast] = {}
 
 
@@ -97,7 +98,7 @@ def _measured(brain: Coarse) -> Contrast:
     from scipy import optimize
 
     atlas, fit = _atlas(), _Fit(brain)
-    few = _Points(atlas.inside[::EVERY], atlas.outside[::EVERY], atlas.tissues[::EVERY])
+    few = _Points(*(np.ascontiguousarray(x[::EVERY]) for x in (atlas.inside, atlas.outside, atlas.tissues)))
     settings = {"maxfev": EVALUATIONS, "xtol": 0.02, "ftol": 2e-3}
     found = optimize.minimize(lambda p: fit.misfit(p, few), np.zeros(9), method="Powell", options=settings)
     weight, ranks, overlap = fit.sample(found.x, atlas)
@@ -152,17 +153,22 @@ class _Fit:
     def __init__(self, brain: Coarse) -> None:
         self.brain = brain
         inside = brain.inside > 0.5
-        self.ranks = (_ranks(brain.image, inside) * brain.inside).astype(np.float32)
+        self.inside = np.ascontiguousarray(brain.inside, np.float32)
+        self.ranks = np.ascontiguousarray(_ranks(brain.image, inside) * self.inside, np.float32)
         at_mm = (np.argwhere(inside) + 0.5) * brain.spacing_mm
         self.centre_mm = at_mm.mean(axis=0)
         self.scale = np.maximum(at_mm.std(axis=0), 1.0) / _atlas().inside.std(axis=0)
 
     def places(self, parameters: Array, points: Array) -> Array:
         """Where points of the average brain lie, in voxels of this one, (3, n)."""
-        turned = points * self.scale * np.exp(parameters[3:6]) @ _rotation(parameters[6:9]).T
-        at_mm = turned + self.centre_mm + 10 * parameters[:3]
-        voxels: Array = (at_mm / self.brain.spacing_mm - 0.5).T
+        matrix, offset = self.transform(parameters)
+        voxels: Array = matrix @ points.T + offset[:, None]
         return voxels
+
+    def transform(self, parameters: Array) -> tuple[Array, Array]:
+        """From mm in the average brain to voxels of this one: ``matrix @ point + offset``."""
+        matrix = _rotation(parameters[6:9]) * (self.scale * np.exp(parameters[3:6])) / self.brain.spacing_mm[:, None]
+        return matrix, (self.centre_mm + 10 * parameters[:3]) / self.brain.spacing_mm - 0.5
 
     def sample(self, parameters: Array, points: _Points) -> tuple[Array, Array, float]:
         """Share of brain at the points inside, ranks there, and the Dice overlap of the two brains.
@@ -172,16 +178,26 @@ class _Fit:
         from scipy import ndimage
 
         places = self.places(parameters, points.inside)
-        share = ndimage.map_coordinates(self.brain.inside, places, order=1)
+        share = ndimage.map_coordinates(self.inside, places, order=1)
         ranks = ndimage.map_coordinates(self.ranks, places, order=1) / np.maximum(share, 1e-3)
-        beyond = ndimage.map_coordinates(self.brain.inside, self.places(parameters, points.outside), order=1)
-        covered = (places[2] > -0.5) & (places[2] < self.brain.inside.shape[2] - 0.5)
+        beyond = ndimage.map_coordinates(self.inside, self.places(parameters, points.outside), order=1)
+        covered = (places[2] > -0.5) & (places[2] < self.inside.shape[2] - 0.5)
         common = float(share[covered].sum())
         return share, ranks, 2 * common / (float(covered.sum()) + common + float(beyond.sum()) + 1e-9)
 
     def misfit(self, parameters: Array, points: _Points) -> float:
-        share, ranks, overlap = self.sample(parameters, points)
-        _, explained = _regress(points.tissues, ranks, np.where(share > 0.5, share, 0.0), centred=False)
+        """Least where the tissues explain the ranks and the brains overlap, without implausible sizes and angles."""
+        from uadtk.kernels._numba.alignment import sums
+
+        square, right = np.empty((3, 3)), np.empty(3)
+        matrix, offset = self.transform(parameters)
+        total, first, second, common, covered, beyond = sums(
+            self.inside, self.ranks, matrix, offset, points.inside, points.tissues, points.outside, square, right
+        )
+        found = np.linalg.solve(square + RIDGE * (total + 1e-9) * np.eye(3), right)
+        unexplained = second - 2 * found @ right + found @ square @ found
+        explained = 1 - unexplained / (second - first**2 / (total + 1e-9) + 1e-9)
+        overlap = 2 * common / (covered + common + beyond + 1e-9)
         implausible = 0.5 * np.sum((parameters[3:6] / 0.3) ** 4) + 0.5 * np.sum((parameters[6:9] / 0.5) ** 4)
         return float(implausible - explained - 2 * overlap)
 
@@ -207,15 +223,13 @@ def _detail(values: Array, weight: Array, atlas: _Atlas) -> Array:
     return detail
 
 
-def _regress(parts: Array, values: Array, weight: Array, centred: bool = True) -> tuple[Array, float]:
-    """Weighted least squares: coefficients, and the share of the variance that is explained."""
+def _regress(parts: Array, values: Array, weight: Array) -> tuple[Array, float]:
+    """Weighted least squares: coefficients, and the share of the squares that is explained."""
     weighted = parts * weight[:, None]
     total = float(weight.sum()) + 1e-9
-    normal = weighted.T @ parts + 1e-6 * total * np.eye(parts.shape[1])
+    normal = weighted.T @ parts + RIDGE * total * np.eye(parts.shape[1])
     found = np.asarray(np.linalg.solve(normal, weighted.T @ values), dtype=np.float64)
-    middle = 0.0 if centred else float(weight @ values) / total
-    variance = float(weight @ (values - middle) ** 2) + 1e-9
-    return found, 1 - float(weight @ (values - parts @ found) ** 2) / variance
+    return found, 1 - float(weight @ (values - parts @ found) ** 2) / (float(weight @ values**2) + 1e-9)
 
 
 def _rotation(angles: Array) -> Array:
