@@ -18,6 +18,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
+from uadtk.io.deflate import library
 from uadtk.io.dicom_out import refuse_unwritable
 from uadtk.io.read import located
 from uadtk.io.results import output_paths
@@ -177,6 +178,7 @@ def provenance(
             "uadtk": VERSION,
             "python": platform.python_version(),
             **{package: metadata.version(package) for package in packages},
+            **library(),
             **({checkpoint.dist: checkpoint.version} if checkpoint.dist != registry.OWN else {}),
         },
         "input": source,

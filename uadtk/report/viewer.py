@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from uadtk.core.finding import Segmentation
 from uadtk.core.text import shown
 from uadtk.core.volume import Volume
+from uadtk.io.deflate import packed
 from uadtk.io.write import nifti_bytes
 from uadtk.kernels import component_sweep
 from uadtk.report.axial_views import Planes
@@ -144,9 +144,7 @@ def _largest(voxels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
 
 
 def _packed(voxels: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
-    packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)  # as in ``write_nifti``; no time stamp
-    data = packer.compress(nifti_bytes(Volume(np.asfortranarray(voxels), affine)))
-    return base64.b64encode(data + packer.flush()).decode()
+    return base64.b64encode(packed([nifti_bytes(Volume(np.asfortranarray(voxels), affine))])).decode()
 
 
 def _json(value: Any) -> str:
