@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ def provenance(
         "versions": {
             "uadtk": VERSION,
             "python": platform.python_version(),
-            **{package: metadata.version(package) for package in packages},
+            **{package: _version(package) for package in packages},
             **library(),
             **({checkpoint.dist: checkpoint.version} if checkpoint.dist != registry.OWN else {}),
         },
@@ -191,4 +192,5 @@ def provenance(
     }
 
 
+_version = cache(metadata.version)  # it searches the whole path, which takes 5 ms
 _RESOLVED = ("model", "preparation", "scorer", "cleaners")

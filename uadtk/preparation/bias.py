@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan
+from uadtk.preparation.geometry import bounding_box
 
 DEGREE = 3
 UNIT_MM = 80.0  # positions are divided by it: about half the length of a brain
@@ -39,14 +40,19 @@ def flattened(scan: Scan, brain: Mask) -> Scan:
 
 def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
     """The bias field on the scan's grid, extrapolated outside the brain; 1 everywhere if the brain is not positive."""
-    found = np.flatnonzero(brain.voxels)
+    if not brain.voxels.any():
+        return np.ones(scan.shape, np.float32)
+    box = bounding_box(brain.voxels)
+    inside = brain.voxels[box]
+    found = np.flatnonzero(inside)
     found = found[:: max(1, found.size // SAMPLES)]
-    values = scan.voxels.ravel()[found]
+    values = scan.voxels[box].ravel()[found]
     found, log = found[values > 0], np.log(values[values > 0].astype(np.float64))
     if found.size < 10 * len(_TERMS):
         return np.ones(scan.shape, np.float32)
     spacing_mm = np.array(scan.spacing_mm)
-    at_mm = np.stack(np.unravel_index(found, scan.shape), axis=1) * spacing_mm
+    first = [side.start for side in box]
+    at_mm = (np.stack(np.unravel_index(found, inside.shape), axis=1) + first) * spacing_mm
     centre_mm = at_mm.mean(axis=0)
     terms = _terms_at((at_mm - centre_mm) / UNIT_MM)
     surface = _fitted(terms, log)
@@ -54,13 +60,13 @@ def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
     coefficients = np.zeros((DEGREE + 1,) * 3)
     coefficients[tuple(np.array(_TERMS).T)] = surface
     coefficients[0, 0, 0] -= level
-    field: NDArray[np.float32] = coefficients.astype(np.float32)
-    for n, mm, centre in zip(
-        scan.shape, spacing_mm, centre_mm, strict=True
-    ):  # one axis after the other: (b, c, x), ...
+    field: NDArray[np.float32] = coefficients.astype(np.float32).T
+    axes = [*zip(scan.shape, spacing_mm, centre_mm, strict=True)]
+    for n, mm, centre in reversed(axes):  # one after the other: (b, a, z), (a, z, y), (z, y, x): the order of a file
         powers = np.vander((np.arange(n) * mm - centre) / UNIT_MM, DEGREE + 1, increasing=True).astype(np.float32)
         field = np.tensordot(field, powers, axes=(0, 1))
-    return np.exp(np.clip(field, -STRONGEST, STRONGEST, out=field), out=field)
+    np.exp(np.clip(field, -STRONGEST, STRONGEST, out=field), out=field)
+    return field.T
 
 
 def _terms_at(places: NDArray[np.float64]) -> NDArray[np.float32]:

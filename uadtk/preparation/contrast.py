@@ -17,6 +17,7 @@ subjects or patients resulting from the use or misuse of this software package.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -97,14 +98,13 @@ def tissue_contrast(brain: Coarse) -> Contrast:
 def _measured(brain: Coarse) -> Contrast:
     from scipy import optimize
 
-    atlas, fit = _atlas(), _Fit(brain)
-    few = _Points(*(np.ascontiguousarray(x[::EVERY]) for x in (atlas.inside, atlas.outside, atlas.tissues)))
+    atlas, few, fit = _atlas(), _few(), _Fit(brain)
     settings = {"maxfev": EVALUATIONS, "xtol": 0.02, "ftol": 2e-3}
     found = optimize.minimize(lambda p: fit.misfit(p, few), np.zeros(9), method="Powell", options=settings)
     weight, ranks, overlap = fit.sample(found.x, atlas)
     weight = np.where(weight > 0.7, weight, 0.0)
-    detail = _detail(ranks, weight, atlas)
-    parts = np.column_stack([_detail(atlas.tissues[:, k], weight, atlas) for k in (0, 2)])
+    detail, *both = _details([ranks, atlas.tissues[:, 0], atlas.tissues[:, 2]], weight, atlas)
+    parts = np.column_stack(both)
     (fluid, white), explained = _regress(parts, detail, weight)
     left, front = (atlas.inside[:, axis] > 0 for axis in (0, 1))
     quarters = [(left == side) & (front == end) for side in (False, True) for end in (False, True)]
@@ -142,6 +142,13 @@ def _atlas() -> _Atlas:
     centre = points.mean(axis=0)
     inside, outside = ((x - centre) * spacing_mm for x in (points, around))
     return _Atlas(inside, outside, maps[:, where].T, where.shape, where, spacing_mm)
+
+
+@cache
+def _few() -> _Points:
+    """Those used while aligning."""
+    atlas = _atlas()
+    return _Points(*(np.ascontiguousarray(x[::EVERY]) for x in (atlas.inside, atlas.outside, atlas.tissues)))
 
 
 class _Fit:
@@ -187,17 +194,12 @@ class _Fit:
 
     def misfit(self, parameters: Array, points: _Points) -> float:
         """Least where the tissues explain the ranks and the brains overlap, without implausible sizes and angles."""
-        from uadtk.kernels._numba.alignment import sums
+        from uadtk.kernels._numba.alignment import explained_and_overlap
 
-        square, right = np.empty((3, 3)), np.empty(3)
         matrix, offset = self.transform(parameters)
-        total, first, second, common, covered, beyond = sums(
-            self.inside, self.ranks, matrix, offset, points.inside, points.tissues, points.outside, square, right
+        explained, overlap = explained_and_overlap(
+            self.inside, self.ranks, matrix, offset, points.inside, points.tissues, points.outside, RIDGE
         )
-        found = np.linalg.solve(square + RIDGE * (total + 1e-9) * np.eye(3), right)
-        unexplained = second - 2 * found @ right + found @ square @ found
-        explained = 1 - unexplained / (second - first**2 / (total + 1e-9) + 1e-9)
-        overlap = 2 * common / (covered + common + beyond + 1e-9)
         implausible = 0.5 * np.sum((parameters[3:6] / 0.3) ** 4) + 0.5 * np.sum((parameters[6:9] / 0.5) ** 4)
         return float(implausible - explained - 2 * overlap)
 
@@ -211,16 +213,18 @@ def _ranks(image: Array, inside: NDArray[np.bool_]) -> Array:
     return ranks
 
 
-def _detail(values: Array, weight: Array, atlas: _Atlas) -> Array:
-    """Values minus their weighted local mean."""
+def _details(columns: Sequence[Array], weight: Array, atlas: _Atlas) -> list[Array]:
+    """Each column of values minus its weighted local mean."""
     from scipy import ndimage
 
-    sigma = SLOW_MM / atlas.spacing_mm
-    grids = np.zeros((2, *atlas.shape))
-    grids[0][atlas.where], grids[1][atlas.where] = values * weight, weight
-    total, count = (ndimage.gaussian_filter(grid, sigma)[atlas.where] for grid in grids)
-    detail: Array = values - total / np.maximum(count, 1e-3)
-    return detail
+    def smoothed(values: Array) -> Array:
+        grid = np.zeros(atlas.shape)
+        grid[atlas.where] = values
+        slow: Array = ndimage.gaussian_filter(grid, SLOW_MM / atlas.spacing_mm)[atlas.where]
+        return slow
+
+    count = np.maximum(smoothed(weight), 1e-3)
+    return [values - smoothed(values * weight) / count for values in columns]
 
 
 def _regress(parts: Array, values: Array, weight: Array) -> tuple[Array, float]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.kernels import erode
 from uadtk.preparation.background import background
 from uadtk.preparation.contrast import Coarse
 from uadtk.preparation.geometry import Reorientation, bounding_box
@@ -122,7 +123,7 @@ def _repeat(image: Array, inside: NDArray[np.bool_], spacing_mm: tuple[float, ..
     """
     from scipy import ndimage
 
-    core = ndimage.binary_erosion(inside, iterations=2)
+    core = erode(inside[None], 2, per_slice=True)[0]
     if core.sum() < 100:
         return 0.0
     slow = image

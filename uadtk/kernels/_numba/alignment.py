@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from uadtk.kernels._numba._jit import compiled
 
 
 @compiled()
-def sums(inside, ranks, matrix, offset, points, tissues, around, square, right):
-    """Weighted sums for a regression of ``ranks`` on ``tissues``, and counts for the overlap of the two brains.
+def explained_and_overlap(inside, ranks, matrix, offset, points, tissues, around, ridge):
+    """Share of the variance of ``ranks`` that a regression on the tissues explains, and Dice overlap of the two brains.
 
-    ``points`` (n, 3) lie in the average brain and ``around`` it; ``matrix @ point + offset`` is a voxel. ``square``
-    (3, 3) and ``right`` (3,) receive the normal equations. Returns the sums of the weights, of the weighted ranks
-    and their squares, of the shares of brain at points within the slices of the scan, how many those are, and the sum
-    of the shares at ``around``.
+    ``points`` (n, 3) lie in the average brain and ``around`` it; ``matrix @ point + offset`` is a voxel. Points with
+    more than half of brain count in the regression, by their share of it; those within the slices, in the overlap.
     """
-    square[:] = 0.0
-    right[:] = 0.0
+    square, right = np.zeros((3, 3)), np.zeros(3)
     total = first = second = common = beyond = 0.0
     covered = 0
     for n in range(len(points)):
@@ -36,7 +35,32 @@ def sums(inside, ranks, matrix, offset, points, tissues, around, square, right):
     for n in range(len(around)):
         x, y, z = place(matrix, offset, around[n])
         beyond += linear(inside, x, y, z)
-    return total, first, second, common, covered, beyond
+    found = solved(square, right, ridge * (total + 1e-9))
+    unexplained = second
+    for i in range(3):
+        unexplained -= 2 * found[i] * right[i]
+        for j in range(3):
+            unexplained += found[i] * square[i, j] * found[j]
+    explained = 1 - unexplained / (second - first * first / (total + 1e-9) + 1e-9)
+    return explained, 2 * common / (covered + common + beyond + 1e-9)
+
+
+@compiled()
+def solved(square, right, ridge):
+    """The solution of three equations with a positive definite matrix, ``ridge`` added to its diagonal."""
+    rows = np.empty((3, 4))
+    for i in range(3):
+        for j in range(3):
+            rows[i, j] = square[i, j]
+        rows[i, i] += ridge
+        rows[i, 3] = right[i]
+    for i in range(3):
+        for j in range(3):
+            if j != i:
+                share = rows[j, i] / rows[i, i]
+                for k in range(i, 4):
+                    rows[j, k] -= share * rows[i, k]
+    return rows[:, 3] / np.array([rows[0, 0], rows[1, 1], rows[2, 2]])
 
 
 @compiled()
