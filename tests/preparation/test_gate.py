@@ -16,6 +16,7 @@ from uadtk.core.errors import DataError
 from uadtk.core.finding import Gate
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.read import read_mask, read_scan
+from uadtk.preparation import contrast, plausibility
 from uadtk.preparation.gate import contrast_of, first_look, look, numbers, statistics_of, wanted_by
 from uadtk.preparation.kinds import by_name, by_tags, named
 
@@ -260,3 +261,26 @@ def test_real_files_of_other_kinds_are_refused_before_a_brain_is_looked_for(real
             read_scan(path)
         return
     assert first_look(read_scan(path), path.name).light == "red"
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sums_at_shifts_are_those_of_an_autocorrelation(axis: int) -> None:
+    image = np.random.default_rng(0).standard_normal((37, 23))
+    lines = np.moveaxis(image, axis, 0)
+    direct = [float((lines[shift:] * lines[: len(lines) - shift]).sum()) for shift in range(len(lines))]
+    np.testing.assert_allclose(plausibility._at_shifts(image, axis), direct, atol=1e-9)
+
+
+def test_the_misfit_is_that_of_arrays_sampled_by_scipy() -> None:
+    image, inside = brain_of(FLAIR)
+    low = contrast.coarse(Scan(image, AFFINE), Mask(inside, AFFINE))
+    fit, atlas = contrast._Fit(low), contrast._atlas()
+    for parameters in np.random.default_rng(0).uniform(-0.2, 0.2, (5, 9)):
+        share, ranks, overlap = fit.sample(parameters, atlas)
+        weight = np.where(share > 0.5, share, 0.0).astype(np.float64)
+        normal = (atlas.tissues.T * weight) @ atlas.tissues + contrast.RIDGE * weight.sum() * np.eye(3)
+        found = np.linalg.solve(normal, (atlas.tissues.T * weight) @ ranks)
+        variance = np.cov(ranks, aweights=weight, ddof=0) * weight.sum()
+        explained = 1 - (weight * (ranks - atlas.tissues @ found) ** 2).sum() / variance
+        implausible = 0.5 * ((parameters[3:6] / 0.3) ** 4).sum() + 0.5 * ((parameters[6:9] / 0.5) ** 4).sum()
+        assert fit.misfit(parameters, atlas) == pytest.approx(implausible - explained - 2 * overlap, abs=1e-6)

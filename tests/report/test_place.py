@@ -62,3 +62,14 @@ def test_on_real_anatomy_the_ventricles_are_a_few_millimetres_off(shared_data: P
         assert np.mean(right) > 0.97
     assert np.median(errors) < 4
     assert np.quantile(errors, 0.9) < 15
+
+
+def test_the_surface_is_as_far_as_a_distance_map_says() -> None:
+    rng = np.random.default_rng(0)
+    inside = ndimage.gaussian_filter(rng.standard_normal((30, 24, 12)), 2) > 0
+    affine = np.diag([2.0, 2.5, 5.0, 1.0])
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=(2.0, 2.5, 5.0))
+    voxels = rng.integers(0, inside.shape, (200, 3))
+    found = places(Mask(inside, affine), [tuple(point) for point in voxels * (2.0, 2.5, 5.0)])
+    assert [place.surface_mm for place in found] == pytest.approx(depth[tuple(voxels.T + 1)].tolist())
+    assert 0 < sum(place.surface_mm == 0 for place in found) < 200

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
+from uadtk.kernels._gaussian import gaussian
 from uadtk.plugin import option
 
 
@@ -34,5 +34,5 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        average = gaussian_filter(score, [self.options.sigma_mm / mm for mm in spacing_mm], mode="constant")
+        average = gaussian(score, [self.options.sigma_mm / mm for mm in spacing_mm])
         return np.maximum(score, average * brain)

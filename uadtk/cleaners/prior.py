@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
+from uadtk.kernels._gaussian import gaussian
 from uadtk.plugin import option
 
 LEVELS = 65535  # intensity bins up to the brightest value, for ranking
@@ -45,7 +45,7 @@ class Cleaner:
         power, smooth_mm = self.options.power, self.options.smooth_mm
         if not smooth_mm:
             return score * ranked(image, brain, power)
-        smooth = gaussian_filter(image * brain, [smooth_mm / mm for mm in spacing_mm], mode="constant")
+        smooth = gaussian(image * brain, [smooth_mm / mm for mm in spacing_mm])
         return score * ranked(image, brain, power / 2) * ranked(smooth, brain, power / 2)
 
 

@@ -15,7 +15,6 @@ import shutil
 import stat
 import tempfile
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from uadtk.core.errors import StorageError, UadtkError, UsageError
 from uadtk.core.text import ESCAPED
 from uadtk.core.volume import Header, Volume
+from uadtk.io.deflate import packed
 from uadtk.version import VERSION
 
 _HIDDEN = ".uadtk-"
@@ -133,15 +133,12 @@ def write_nifti(
 ) -> None:
     """Write NIfTI-1: bool as uint8, integers as uint8, int16 or int32, everything else as float32. Raises as above.
 
-    The same volume gives the same bytes. Names that end in ``.gz`` are compressed. The affine becomes the sform
-    (rounded to float32), and also the qform if its axes are orthogonal, since a qform cannot represent shears.
+    The same volume gives the same bytes (``uadtk.io.deflate`` has the conditions). Names that end in ``.gz`` are
+    compressed. The affine becomes the sform (rounded to float32), and also the qform if its axes are orthogonal, since
+    a qform cannot represent shears.
     """
     parts = _nifti(volume, header or volume.header, meaning)
-    if str(path).endswith(".gz"):
-        # Run-length only: for noise beside large areas of zeros twice as fast as full matching, and no larger.
-        packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)
-        parts = [*(packer.compress(part) for part in parts), packer.flush()]
-    write_bytes(path, b"".join(parts))
+    write_bytes(path, packed(parts) if str(path).endswith(".gz") else b"".join(parts))
 
 
 def nifti_bytes(volume: Volume) -> bytes:

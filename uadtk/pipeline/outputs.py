@@ -19,6 +19,7 @@ from uadtk.io.lookup import lookup_tables
 from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
 from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
 from uadtk.pipeline.atlas_space import IN_MNI, in_atlas_space
+from uadtk.report.axial_views import Planes
 from uadtk.report.mosaic import thumbnail
 from uadtk.report.page import report_html
 from uadtk.version import VERSION
@@ -61,8 +62,9 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
                 jobs.append(pool.submit(write_nifti, paths[key], volume, IN_MNI, meaning))
             if transform:
                 write_text(paths["transform_mni"], transform)
-            write_text(paths["report"], report_html(result))
-            write_bytes(paths["thumbnail"], thumbnail(result))
+            planes = Planes.of(result)
+            write_text(paths["report"], report_html(result, planes))
+            write_bytes(paths["thumbnail"], thumbnail(result, planes=planes))
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))
             if run.dicom:

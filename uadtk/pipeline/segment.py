@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint, voxels_in
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
+from uadtk.io.deflate import library
 from uadtk.io.dicom_out import refuse_unwritable
 from uadtk.io.read import located
 from uadtk.io.results import output_paths
@@ -177,7 +179,8 @@ def provenance(
         "versions": {
             "uadtk": VERSION,
             "python": platform.python_version(),
-            **{package: metadata.version(package) for package in packages},
+            **{package: _version(package) for package in packages},
+            **library(),
             **({checkpoint.dist: checkpoint.version} if checkpoint.dist != registry.OWN else {}),
         },
         "input": source,
@@ -190,4 +193,5 @@ def provenance(
     }
 
 
+_version = cache(metadata.version)  # it searches the whole path, which takes 5 ms
 _RESOLVED = ("model", "preparation", "scorer", "cleaners")

@@ -78,7 +78,7 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
         own_brain, source = find_brain(scan, brain_mask, run.device)
     with run.stage("prepare"):
         level = background(scan)
-        dark = dark_end(scan.voxels[own_brain.voxels], level)
+        dark = dark_end(scan.voxels.T[own_brain.voxels.T], level)  # in the order of a file: faster
         if dark != level:
             run.say("much of the brain is darker than the background: 0 is taken to be its darkest fluid")
         image = Scan(scan.voxels - np.float32(dark), scan.affine) if dark else scan

@@ -21,10 +21,11 @@ def background(scan: Scan) -> float:
 
     Any rescaling ``a * x + b`` of the scan with a > 0 rescales it alike.
     """
-    outside = np.sort(_border(scan.voxels))
-    middle = outside[len(outside) // 2]  # a value that more than half have is the median
-    most = np.searchsorted(outside, middle, "right") - np.searchsorted(outside, middle, "left")
-    return float(middle if most > MOST * len(outside) else outside[int(LOWEST_SHARE * (len(outside) - 1))])
+    outside = _border(scan.voxels)
+    half, low = len(outside) // 2, int(LOWEST_SHARE * (len(outside) - 1))
+    ordered = np.partition(outside, [low, half])
+    most = np.count_nonzero(outside == ordered[half])  # a value that more than half have is the median
+    return float(ordered[half] if most > MOST * len(outside) else ordered[low])
 
 
 def _border(voxels: NDArray[np.float32]) -> NDArray[np.float32]:

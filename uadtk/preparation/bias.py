@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan
+from uadtk.preparation.geometry import bounding_box
 
 DEGREE = 3
 UNIT_MM = 80.0  # positions are divided by it: about half the length of a brain
 SAMPLES = 50_000  # brain voxels the field is fitted to, evenly spaced in memory order
+BLOCK = 4096  # of them stay in the processor's cache
 ITERATIONS = 12
 DARK, BRIGHT = (  # log intensities farther below or above the surface have no weight; lesions are bright on FLAIR
     np.geomspace(0.7, end, ITERATIONS) for end in (0.3, 0.15)
@@ -38,40 +40,60 @@ def flattened(scan: Scan, brain: Mask) -> Scan:
 
 def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
     """The bias field on the scan's grid, extrapolated outside the brain; 1 everywhere if the brain is not positive."""
-    found = np.flatnonzero(brain.voxels)
+    if not brain.voxels.any():
+        return np.ones(scan.shape, np.float32)
+    box = bounding_box(brain.voxels)
+    inside = brain.voxels[box]
+    found = np.flatnonzero(inside)
     found = found[:: max(1, found.size // SAMPLES)]
-    values = scan.voxels.ravel()[found]
+    values = scan.voxels[box].ravel()[found]
     found, log = found[values > 0], np.log(values[values > 0].astype(np.float64))
     if found.size < 10 * len(_TERMS):
         return np.ones(scan.shape, np.float32)
     spacing_mm = np.array(scan.spacing_mm)
-    at_mm = np.stack(np.unravel_index(found, scan.shape), axis=1) * spacing_mm
+    first = [side.start for side in box]
+    at_mm = (np.stack(np.unravel_index(found, inside.shape), axis=1) + first) * spacing_mm
     centre_mm = at_mm.mean(axis=0)
-    terms = np.stack([np.prod(((at_mm - centre_mm) / UNIT_MM) ** term, axis=1) for term in _TERMS], axis=1)
+    terms = _terms_at((at_mm - centre_mm) / UNIT_MM)
     surface = _fitted(terms, log)
-    level = float((terms @ surface).mean())
+    level = float(terms.mean(axis=1, dtype=np.float64) @ surface)
     coefficients = np.zeros((DEGREE + 1,) * 3)
     coefficients[tuple(np.array(_TERMS).T)] = surface
     coefficients[0, 0, 0] -= level
-    field: NDArray[np.float32] = coefficients.astype(np.float32)
-    for n, mm, centre in zip(
-        scan.shape, spacing_mm, centre_mm, strict=True
-    ):  # one axis after the other: (b, c, x), ...
+    field: NDArray[np.float32] = coefficients.astype(np.float32).T
+    axes = [*zip(scan.shape, spacing_mm, centre_mm, strict=True)]
+    for n, mm, centre in reversed(axes):  # one after the other: (b, a, z), (a, z, y), (z, y, x): the order of a file
         powers = np.vander((np.arange(n) * mm - centre) / UNIT_MM, DEGREE + 1, increasing=True).astype(np.float32)
         field = np.tensordot(field, powers, axes=(0, 1))
-    return np.exp(np.clip(field, -STRONGEST, STRONGEST, out=field), out=field)
+    np.exp(np.clip(field, -STRONGEST, STRONGEST, out=field), out=field)
+    return field.T
 
 
-def _fitted(terms: NDArray[np.float64], log: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients of the surface; it starts flat, at the most frequent intensity."""
-    surface = np.zeros(len(_TERMS))
+def _terms_at(places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The terms of the polynomial at places (n, 3): (terms, n)."""
+    powers = np.vander(places.T.ravel(), DEGREE + 1, increasing=True).T.reshape(DEGREE + 1, 3, -1)
+    return np.stack([powers[x, 0] * powers[y, 1] * powers[z, 2] for x, y, z in _TERMS], dtype=np.float32)
+
+
+def _fitted(terms: NDArray[np.float32], log: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of the surface; it starts flat, at the most frequent intensity.
+
+    Sums over a block of places are float32, which is precise to 1e-5 of the field; those over blocks are float64.
+    """
+    surface: NDArray[np.float64] = np.zeros(len(_TERMS))
     surface[_TERMS.index((0, 0, 0))] = _mode(log)
     penalty = RIDGE * log.size * np.diag([float(any(term)) for term in _TERMS])
-    for dark, bright in zip(DARK, BRIGHT, strict=True):
-        off = log - terms @ surface
-        weight = np.clip(1 - (off / np.where(off < 0, dark, bright)) ** 2, 0, None) ** 2
-        weighted = terms * weight[:, None]
-        surface = np.linalg.solve(weighted.T @ terms + penalty, weighted.T @ log)
+    starts = range(0, log.size, BLOCK)
+    blocks = [(terms[:, n : n + BLOCK].copy(), log[n : n + BLOCK].astype(np.float32)) for n in starts]
+    for dark, bright in zip(DARK.astype(np.float32), BRIGHT.astype(np.float32), strict=True):
+        square, right = penalty.copy(), np.zeros(len(_TERMS))
+        for near, values in blocks:
+            off = values - surface.astype(np.float32) @ near
+            off /= np.where(off < 0, dark, bright)
+            weighted = near * np.maximum(1 - off * off, 0) ** 2
+            square += weighted @ near.T
+            right += weighted @ values
+        surface = np.asarray(np.linalg.solve(square, right), np.float64)
     return surface
 
 

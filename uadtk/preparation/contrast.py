@@ -17,6 +17,7 @@ subjects or patients resulting from the use or misuse of this software package.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,7 @@ COARSE_MM = 3.0  # of the grid used here
 SLOW_MM = 12.0  # standard deviation of the Gaussian that separates slow changes
 EVERY = 7  # of the atlas' points is used while aligning
 EVALUATIONS = 180
+RIDGE = 1e-6
 _MEASURED: dict[bytes, Contrast] = {}
 
 
@@ -96,14 +98,13 @@ def tissue_contrast(brain: Coarse) -> Contrast:
 def _measured(brain: Coarse) -> Contrast:
     from scipy import optimize
 
-    atlas, fit = _atlas(), _Fit(brain)
-    few = _Points(atlas.inside[::EVERY], atlas.outside[::EVERY], atlas.tissues[::EVERY])
+    atlas, few, fit = _atlas(), _few(), _Fit(brain)
     settings = {"maxfev": EVALUATIONS, "xtol": 0.02, "ftol": 2e-3}
     found = optimize.minimize(lambda p: fit.misfit(p, few), np.zeros(9), method="Powell", options=settings)
     weight, ranks, overlap = fit.sample(found.x, atlas)
     weight = np.where(weight > 0.7, weight, 0.0)
-    detail = _detail(ranks, weight, atlas)
-    parts = np.column_stack([_detail(atlas.tissues[:, k], weight, atlas) for k in (0, 2)])
+    detail, *both = _details([ranks, atlas.tissues[:, 0], atlas.tissues[:, 2]], weight, atlas)
+    parts = np.column_stack(both)
     (fluid, white), explained = _regress(parts, detail, weight)
     left, front = (atlas.inside[:, axis] > 0 for axis in (0, 1))
     quarters = [(left == side) & (front == end) for side in (False, True) for end in (False, True)]
@@ -143,6 +144,13 @@ def _atlas() -> _Atlas:
     return _Atlas(inside, outside, maps[:, where].T, where.shape, where, spacing_mm)
 
 
+@cache
+def _few() -> _Points:
+    """Those used while aligning."""
+    atlas = _atlas()
+    return _Points(*(np.ascontiguousarray(x[::EVERY]) for x in (atlas.inside, atlas.outside, atlas.tissues)))
+
+
 class _Fit:
     """The ranks of one brain, and how well the average brain fits it under a transform of nine parameters.
 
@@ -152,17 +160,22 @@ class _Fit:
     def __init__(self, brain: Coarse) -> None:
         self.brain = brain
         inside = brain.inside > 0.5
-        self.ranks = (_ranks(brain.image, inside) * brain.inside).astype(np.float32)
+        self.inside = np.ascontiguousarray(brain.inside, np.float32)
+        self.ranks = np.ascontiguousarray(_ranks(brain.image, inside) * self.inside, np.float32)
         at_mm = (np.argwhere(inside) + 0.5) * brain.spacing_mm
         self.centre_mm = at_mm.mean(axis=0)
         self.scale = np.maximum(at_mm.std(axis=0), 1.0) / _atlas().inside.std(axis=0)
 
     def places(self, parameters: Array, points: Array) -> Array:
         """Where points of the average brain lie, in voxels of this one, (3, n)."""
-        turned = points * self.scale * np.exp(parameters[3:6]) @ _rotation(parameters[6:9]).T
-        at_mm = turned + self.centre_mm + 10 * parameters[:3]
-        voxels: Array = (at_mm / self.brain.spacing_mm - 0.5).T
+        matrix, offset = self.transform(parameters)
+        voxels: Array = matrix @ points.T + offset[:, None]
         return voxels
+
+    def transform(self, parameters: Array) -> tuple[Array, Array]:
+        """From mm in the average brain to voxels of this one: ``matrix @ point + offset``."""
+        matrix = _rotation(parameters[6:9]) * (self.scale * np.exp(parameters[3:6])) / self.brain.spacing_mm[:, None]
+        return matrix, (self.centre_mm + 10 * parameters[:3]) / self.brain.spacing_mm - 0.5
 
     def sample(self, parameters: Array, points: _Points) -> tuple[Array, Array, float]:
         """Share of brain at the points inside, ranks there, and the Dice overlap of the two brains.
@@ -172,16 +185,21 @@ class _Fit:
         from scipy import ndimage
 
         places = self.places(parameters, points.inside)
-        share = ndimage.map_coordinates(self.brain.inside, places, order=1)
+        share = ndimage.map_coordinates(self.inside, places, order=1)
         ranks = ndimage.map_coordinates(self.ranks, places, order=1) / np.maximum(share, 1e-3)
-        beyond = ndimage.map_coordinates(self.brain.inside, self.places(parameters, points.outside), order=1)
-        covered = (places[2] > -0.5) & (places[2] < self.brain.inside.shape[2] - 0.5)
+        beyond = ndimage.map_coordinates(self.inside, self.places(parameters, points.outside), order=1)
+        covered = (places[2] > -0.5) & (places[2] < self.inside.shape[2] - 0.5)
         common = float(share[covered].sum())
         return share, ranks, 2 * common / (float(covered.sum()) + common + float(beyond.sum()) + 1e-9)
 
     def misfit(self, parameters: Array, points: _Points) -> float:
-        share, ranks, overlap = self.sample(parameters, points)
-        _, explained = _regress(points.tissues, ranks, np.where(share > 0.5, share, 0.0), centred=False)
+        """Least where the tissues explain the ranks and the brains overlap, without implausible sizes and angles."""
+        from uadtk.kernels._numba.alignment import explained_and_overlap
+
+        matrix, offset = self.transform(parameters)
+        explained, overlap = explained_and_overlap(
+            self.inside, self.ranks, matrix, offset, points.inside, points.tissues, points.outside, RIDGE
+        )
         implausible = 0.5 * np.sum((parameters[3:6] / 0.3) ** 4) + 0.5 * np.sum((parameters[6:9] / 0.5) ** 4)
         return float(implausible - explained - 2 * overlap)
 
@@ -195,27 +213,27 @@ def _ranks(image: Array, inside: NDArray[np.bool_]) -> Array:
     return ranks
 
 
-def _detail(values: Array, weight: Array, atlas: _Atlas) -> Array:
-    """Values minus their weighted local mean."""
+def _details(columns: Sequence[Array], weight: Array, atlas: _Atlas) -> list[Array]:
+    """Each column of values minus its weighted local mean."""
     from scipy import ndimage
 
-    sigma = SLOW_MM / atlas.spacing_mm
-    grids = np.zeros((2, *atlas.shape))
-    grids[0][atlas.where], grids[1][atlas.where] = values * weight, weight
-    total, count = (ndimage.gaussian_filter(grid, sigma)[atlas.where] for grid in grids)
-    detail: Array = values - total / np.maximum(count, 1e-3)
-    return detail
+    def smoothed(values: Array) -> Array:
+        grid = np.zeros(atlas.shape)
+        grid[atlas.where] = values
+        slow: Array = ndimage.gaussian_filter(grid, SLOW_MM / atlas.spacing_mm)[atlas.where]
+        return slow
+
+    count = np.maximum(smoothed(weight), 1e-3)
+    return [values - smoothed(values * weight) / count for values in columns]
 
 
-def _regress(parts: Array, values: Array, weight: Array, centred: bool = True) -> tuple[Array, float]:
-    """Weighted least squares: coefficients, and the share of the variance that is explained."""
+def _regress(parts: Array, values: Array, weight: Array) -> tuple[Array, float]:
+    """Weighted least squares: coefficients, and the share of the squares that is explained."""
     weighted = parts * weight[:, None]
     total = float(weight.sum()) + 1e-9
-    normal = weighted.T @ parts + 1e-6 * total * np.eye(parts.shape[1])
+    normal = weighted.T @ parts + RIDGE * total * np.eye(parts.shape[1])
     found = np.asarray(np.linalg.solve(normal, weighted.T @ values), dtype=np.float64)
-    middle = 0.0 if centred else float(weight @ values) / total
-    variance = float(weight @ (values - middle) ** 2) + 1e-9
-    return found, 1 - float(weight @ (values - parts @ found) ** 2) / variance
+    return found, 1 - float(weight @ (values - parts @ found) ** 2) / (float(weight @ values**2) + 1e-9)
 
 
 def _rotation(angles: Array) -> Array:

@@ -139,7 +139,7 @@ def _contrast(measured: Mapping[str, float], wanted: str) -> list[Reason]:
 def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float], wanted: str) -> list[Reason]:
     """Other kinds of images with something brain-like in them."""
     reasons = []
-    values = scan.voxels[brain.voxels]
+    values = scan.voxels.T[brain.voxels.T]  # in the order of a file: faster
     level = background(scan)
     below = float(np.mean(values < level))
     if 0.1 < below < 0.9 and contrast_of(measured) != wanted:

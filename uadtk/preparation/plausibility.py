@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.kernels import erode
 from uadtk.preparation.background import background
 from uadtk.preparation.contrast import Coarse
 from uadtk.preparation.geometry import Reorientation, bounding_box
@@ -122,7 +123,7 @@ def _repeat(image: Array, inside: NDArray[np.bool_], spacing_mm: tuple[float, ..
     """
     from scipy import ndimage
 
-    core = ndimage.binary_erosion(inside, iterations=2)
+    core = erode(inside[None], 2, per_slice=True)[0]
     if core.sum() < 100:
         return 0.0
     slow = image
@@ -131,18 +132,26 @@ def _repeat(image: Array, inside: NDArray[np.bool_], spacing_mm: tuple[float, ..
     fine = np.where(core, image - slow, 0.0)
     spread = fine[core].std()
     fine = np.clip(fine, -3 * spread, 3 * spread)
-    shape = [2 * n for n in image.shape]
-    power = np.fft.irfft2(np.abs(np.fft.rfft2(fine, shape)) ** 2, shape)
-    pairs = np.fft.irfft2(np.abs(np.fft.rfft2(core.astype(float), shape)) ** 2, shape)
     strongest = 0.0
     for axis in (0, 1):
         first = int(np.ceil(GHOST_MM / spacing_mm[axis]))
-        line, count = (np.take(x, 0, axis=1 - axis)[first : image.shape[axis]] for x in (power, pairs))
+        line, count = _at_shifts(fine, axis)[first:], _at_shifts(core.astype(np.float64), axis)[first:].round()
         enough = count > 0.15 * core.sum()
         if enough.sum() > 5:
             shares = line[enough] / count[enough] / max(spread**2, 1e-30)
             strongest = max(strongest, float(shares.max() - np.median(shares)))
     return strongest
+
+
+def _at_shifts(image: Array, axis: int) -> Array:
+    """Autocorrelation at shifts of 0, 1, ... pixels along ``axis``: the sum over all lines along it."""
+    from scipy import fft
+
+    size = image.shape[axis]
+    length = fft.next_fast_len(2 * size - 1, real=True)
+    power = np.square(np.abs(fft.rfft(image, length, axis))).sum(axis=1 - axis)
+    sums: Array = fft.irfft(power, length)[:size]
+    return sums
 
 
 def _window(width: float) -> Array:

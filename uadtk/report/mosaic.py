@@ -130,9 +130,9 @@ def picture(segmentation: Segmentation, truth: Mask | None = None) -> bytes:
     return _encoded(sheet)
 
 
-def thumbnail(segmentation: Segmentation, longest: int = 96) -> bytes:
+def thumbnail(segmentation: Segmentation, longest: int = 96, planes: Planes | None = None) -> bytes:
     """The axial plane of the most suspicious finding, or of the highest score, with the mask outlined; a small PNG."""
-    planes = Planes.of(segmentation)
+    planes = planes or Planes.of(segmentation)
     first = max(segmentation.findings, key=lambda finding: finding.peak, default=None)
     k = planes.highest()[2] if first is None else planes.peak(first)[2]
     return png(mask_pixels(planes, k, planes.size_px(longest), width=1), GREY)

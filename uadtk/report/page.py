@@ -46,10 +46,10 @@ class Row:
     y: float
 
 
-def report_html(segmentation: Segmentation) -> str:
-    """The page as HTML, identical bytes for the same segmentation."""
+def report_html(segmentation: Segmentation, planes: Planes | None = None) -> str:
+    """The page as HTML, identical bytes for the same segmentation. ``planes``: of it, where they are there already."""
     point, findings = segmentation.point, segmentation.findings
-    planes, order, name = Planes.of(segmentation), listing(segmentation), _name(segmentation)
+    planes, order, name = planes or Planes.of(segmentation), listing(segmentation), _name(segmentation)
     hist = histogram(segmentation.scoring.score.voxels, segmentation.scoring.brain.voxels, point.threshold)
     provenance = dict(segmentation.provenance)
     options = {key: value for key, value in dict(provenance.pop("options", {})).items() if key != "point"}

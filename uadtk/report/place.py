@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask
 from uadtk.report.axial_views import canonical
+
+if TYPE_CHECKING:
+    from scipy import spatial
 
 Array = NDArray[np.float64]
 Point = tuple[float, float, float]
@@ -42,7 +46,7 @@ class Place:
 
 def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
     """The place of each point (RAS+ mm of the scan). Without a brain there are no places: an empty list."""
-    from scipy import ndimage, spatial
+    from scipy import spatial
 
     inside, affine = canonical(brain)
     if not len(points_mm) or not inside.any():
@@ -51,7 +55,6 @@ def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
     step = np.maximum(1, np.round(ABOUT_MM / spacing)).astype(int)
     coarse = np.pad(inside[:: step[0], :: step[1], :: step[2]], 1)
     voxel_mm = spacing * step
-    depth = ndimage.distance_transform_edt(coarse, sampling=voxel_mm)
 
     at = (np.array(points_mm) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T * spacing  # mm along the axes
     brain_mm = (np.argwhere(coarse) - 1) * voxel_mm
@@ -61,15 +64,23 @@ def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
     centre = brain_mm.mean(axis=0)
     to_ventricle, _ = spatial.cKDTree(atlas.ventricles_mm * scale + centre).query(at)
     nearest = np.clip(np.round(at / voxel_mm).astype(int) + 1, 0, np.array(coarse.shape) - 1)
+    to_surface = np.where(coarse[tuple(nearest.T)], _surface(coarse, voxel_mm).query(nearest * voxel_mm)[0], 0.0)
     third = (at - low) / np.maximum(high - low, 1e-3)
     found = []
-    for point, share, voxel, mm in zip(at, third, nearest, to_ventricle.tolist(), strict=True):
+    for point, share, deep, mm in zip(at, third, to_surface.tolist(), to_ventricle.tolist(), strict=True):
         across = float(point[0] - centre[0])
         side = "midline" if abs(across) < MIDLINE_MM else ("right" if across > 0 else "left")
         words = (_third(share[1], "back", "front"), _third(share[2], "lower", "upper"))
         part = ", ".join(word for word in words if word)
-        found.append(Place(side, part, float(depth[tuple(voxel)]), max(0.0, mm - atlas.spacing_mm / 2)))
+        found.append(Place(side, part, deep, max(0.0, mm - atlas.spacing_mm / 2)))
     return found
+
+
+def _surface(inside: NDArray[np.bool_], voxel_mm: Array) -> spatial.cKDTree:
+    """Voxels outside that share a face with one inside: the nearest voxel outside is always among them."""
+    from scipy import ndimage, spatial
+
+    return spatial.cKDTree(np.argwhere(ndimage.binary_dilation(inside) & ~inside) * voxel_mm)
 
 
 def _third(share: float, first: str, last: str) -> str:

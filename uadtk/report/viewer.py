@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from uadtk.core.finding import Segmentation
 from uadtk.core.text import shown
 from uadtk.core.volume import Volume
+from uadtk.io.deflate import packed
 from uadtk.io.write import nifti_bytes
 from uadtk.kernels import component_sweep
 from uadtk.report.axial_views import Planes
@@ -103,8 +103,9 @@ def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict
     step, shades = next(
         (step, shades)
         for step in range(first, 99)
+        for counts in [np.bincount(bright[::step, ::step, ::step].ravel("K"), minlength=256)]
         for shades in SHADES
-        if _coded_bytes(bright[::step, ::step, ::step], shades) <= MOST_BYTES or step == 98
+        if _coded_bytes(counts, shades) <= MOST_BYTES or step == 98
     )
     affine = planes.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ (np.array(planes.low) + (step - 1) / 2)
@@ -126,11 +127,11 @@ def _coarse(bright: NDArray[np.uint8], shades: int) -> NDArray[np.uint8]:
     return bright if width == 1 else np.where(bright < width, 0, bright // width * width + width // 2).astype(np.uint8)
 
 
-def _coded_bytes(bright: NDArray[np.uint8], shades: int) -> float:
-    """About how much this takes in the page: entropy of the shades, as base64."""
-    counts = np.bincount(bright.ravel(), minlength=256).reshape(shades, -1).sum(axis=1)
-    share = counts[counts > 0] / bright.size
-    return float(-(share * np.log2(share)).sum()) * bright.size / 6
+def _coded_bytes(counts: NDArray[np.intp], shades: int) -> float:
+    """About how much voxels take in the page, from how many have each value: entropy of the shades, as base64."""
+    size, merged = counts.sum(), counts.reshape(shades, -1).sum(axis=1)
+    share = merged[merged > 0] / size
+    return float(-(share * np.log2(share)).sum() * size / 6)
 
 
 def _largest(voxels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
@@ -144,9 +145,7 @@ def _largest(voxels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
 
 
 def _packed(voxels: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
-    packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)  # as in ``write_nifti``; no time stamp
-    data = packer.compress(nifti_bytes(Volume(np.asfortranarray(voxels), affine)))
-    return base64.b64encode(data + packer.flush()).decode()
+    return base64.b64encode(packed([nifti_bytes(Volume(np.asfortranarray(voxels), affine))])).decode()
 
 
 def _json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Packed files, recognised by their first bytes: gzip and bzip2 (standard library), zstd (Python 3.14, or an extra)."""
+"""Packed files, recognised by their first bytes: gzip, bzip2 (standard library), zstd (Python 3.14, or an extra)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uadtk.core.errors import BackendError, DataError
+from uadtk.io import deflate
 
 AGAIN = "Copy or download the file again."
 MOST = 1 << 33  # bytes of an image: 1024^3 voxels in double precision
@@ -35,7 +36,7 @@ def unpacked(path: Path, most: int = MOST) -> bytes:
     parts, size = list[bytes](), 0
     try:
         while content:  # of several packed one after the other
-            unpacker = _unpacker(content)
+            unpacker = deflate.unpacker() if content.startswith(_GZIP) else _unpacker(content)
             parts.append(unpacker.decompress(content, most - size + 1))
             size += len(parts[-1])
             if size > most:
@@ -95,7 +96,7 @@ def _zstd() -> Any:
 
 
 def _damage(start: bytes) -> tuple[type[Exception], ...]:
-    return (zlib.error, OSError, ValueError) + ((_zstd().ZstdError,) if start.startswith(_ZSTD) else ())
+    return (*deflate.DAMAGE, OSError, ValueError) + ((_zstd().ZstdError,) if start.startswith(_ZSTD) else ())
 
 
 def _name(start: bytes) -> str:
