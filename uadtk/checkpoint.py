@@ -323,7 +323,7 @@ _HEADER = schema.record(
 )
 _TENSORS = schema.mapping(
     schema.record(
-        {"data_offsets": schema.items(schema.whole(0, 2**50), 2), "shape": schema.items(schema.whole(0, 2**40), 8)}
+        {"data_offsets": schema.items(schema.whole(0, 2**50), 2, 2), "shape": schema.items(schema.whole(0, 2**40), 8)}
     )
 )
 

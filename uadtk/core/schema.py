@@ -64,12 +64,13 @@ def optional(inner: Check) -> Check:
     return check
 
 
-def items(inner: Check, most: int = 10_000) -> Check:
-    """A list of at most so many."""
+def items(inner: Check, most: int = 10_000, least: int = 0) -> Check:
+    """A list of ``least`` to ``most`` values."""
 
     def check(value: Any, name: str) -> None:
-        if not isinstance(value, list | tuple) or len(value) > most:
-            raise ValueError(f"{name} is not a list of at most {most}")
+        if not isinstance(value, list | tuple) or not least <= len(value) <= most:
+            length = f"{most}" if least == most else f"{least} to {most}" if least else f"at most {most}"
+            raise ValueError(f"{name} is not a list of {length}")
         for place, item in enumerate(value):
             inner(item, f"{name}[{place}]")
 
