@@ -223,9 +223,12 @@ def new(
 
 def pack(model: nn.Module) -> bytes:
     """The weights of a model as safetensors bytes."""
+    return pack_tensors({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()})
+
+
+def pack_tensors(tensors: dict[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
-    tensors: dict[str, Tensor] = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     return _join(*_split(save(tensors))) if tensors else b""  # one way to write the header, so that bytes compare
 
 
