@@ -2,7 +2,7 @@
 
 An ensemble is a checkpoint like any other. Tensor ``name`` of its second member is stored as ``1/name``. Its training
 facts list, under ``folds``, how each member's training went, and the subjects that it has not seen (``held``, without
-``sub-``). Model, preparation, scorer, cleaners and operating points are stored once: members cannot disagree about them.
+``sub-``). Model, preparation, scorer, cleaners and operating points are stored once: members cannot differ in them.
 """
 
 from __future__ import annotations
