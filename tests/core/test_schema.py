@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -31,3 +33,27 @@ def test_an_interval_of_a_point_has_two_ends(interval: Any) -> None:
 
 def test_findings_that_are_recorded_in_part_are_not_shown() -> None:
     assert OperatingPoint.from_json(_point(measured={"findings_median": 1.0})).lesion_free == ""
+
+
+@dataclass
+class Small:
+    name: str
+    share: float
+    where: tuple[int, int]
+
+
+def test_a_mapping_like_a_dataclass() -> None:
+    check = schema.like(Small, where=schema.items(schema.whole(0, 9), 2, 2))
+    check({"name": "a", "share": 0.5, "where": [1, 2]}, "x")
+    for wrong in ({"name": 3}, {"share": math.nan}, {"where": [1]}, {"other": 1}):
+        with pytest.raises(ValueError, match=r"^x"):
+            check({"name": "a", "share": 0.5, "where": [1, 2], **wrong}, "x")
+    with pytest.raises(ValueError, match="lacks"):
+        check({"name": "a"}, "x")
+
+
+@pytest.mark.parametrize("value", [1, "true", None, 1.0])
+def test_one_of_tells_true_from_1(value: Any) -> None:
+    schema.one_of(True, False)(True, "x")
+    with pytest.raises(ValueError, match="not one of True, False"):
+        schema.one_of(True, False)(value, "x")

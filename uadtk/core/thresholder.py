@@ -139,7 +139,7 @@ class OperatingPoint:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OperatingPoint:
         try:
-            _POINT(record, "point")
+            POINT(record, "point")
             interval = record.get("interval")
             return cls(
                 **{
@@ -154,7 +154,7 @@ class OperatingPoint:
             raise CheckpointError(f"an operating point cannot be read ({error})") from None
 
 
-_POINT = schema.record(
+POINT = schema.record(
     {
         "name": schema.text(200),
         "threshold": schema.number(ge=0),  # as of a threshold of the user's own: scores are at least 0
