@@ -47,6 +47,7 @@ def refuse_checkpoint(path: Path, overwrite: bool) -> None:
     """Before any training: its output must not exist, unless an interrupted training can resume. Raises UsageError."""
     if path.suffix != SUFFIX:
         raise UsageError(f"a checkpoint ends in {SUFFIX}", str(path))
+    refuse_existing([state_path(path)], overwrite=True)  # its name is longer
     refuse_file(path, overwrite or state_path(path).exists())
 
 
