@@ -27,8 +27,9 @@ import traceback
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,20 @@ import nibabel as nib
 import numpy as np
 
 from uadtk import checkpoint as checkpoints
+from uadtk.cli.inspect import _inspect_checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import UadtkError
 from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.io.cohort import read_cohort
+from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.io.memo import digest_of
 from uadtk.io.read import read_scan
 from uadtk.io.results import read_folder, summary_table
+from uadtk.pipeline.ensemble import unseen_parts
+from uadtk.pipeline.score import build_method
+from uadtk.preparation.gate import _training, wanted_by
 from uadtk.report.study import study_html
 from uadtk.report.table import Line, as_text, as_tsv
 from uadtk.study.benchmark import pairs_of
@@ -178,7 +184,11 @@ def _checkpoint(_: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         fresh = checkpoints.new("ae", {"latent": 8}, Preparation())
         point = OperatingPoint("p98", 0.5, Spec("p98"), "2 % of voxels", fresh.scorer, (), 3, "ab", "2026-01-01")
-        made = replace(fresh.with_point(point), weights=checkpoints.pack(fresh.new_model()))
+        numbers = {"noise": [0.01, 0.02, 0.03, 0.04, 0.05]}
+        statistics = {"scans": 2, "contrasts": {"FLAIR": 2}, "columns": ["min", "max"], "numbers": numbers}
+        facts = {"finished": True, "scans": {"train": 2}, "folds": [{"held": ["a"]}], "statistics": statistics}
+        tensors = {f"0/{name}": tensor for name, tensor in fresh.new_model().state_dict().items()}
+        made = replace(fresh.with_point(point), weights=checkpoints.pack_tensors(tensors), training=facts)
         made.save(Path(folder) / "c.safetensors")
         return (Path(folder) / "c.safetensors").read_bytes()
 
@@ -196,8 +206,13 @@ def _header_of_checkpoint_damaged(data: bytes, draw: random.Random) -> bytes:
 
 
 def _read_checkpoint(path: Path) -> str:
+    """Loaded, built as an ensemble of one, shown as ``uadtk inspect`` does, and used by the gate."""
     found = checkpoints.load(path)
-    found.build()
+    build_method(found, Run())
+    unseen_parts(found, Cohort((Row("a", path),), "c.tsv"))
+    with redirect_stdout(StringIO()):
+        _inspect_checkpoint(str(path), json=False)
+    list(_training({"noise": 0.9}, found.statistics)), wanted_by(found.statistics)
     wrong = [p.name for p in found.points if not (math.isfinite(p.threshold) and p.threshold >= 0)]
     return f"thresholds of {wrong}" if wrong else ""
 

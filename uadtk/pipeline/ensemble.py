@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from uadtk.checkpoint import STATISTICS, Checkpoint, pack_tensors
-from uadtk.core import schema
+from uadtk.checkpoint import FOLDS, STATISTICS, Checkpoint, pack_tensors
 from uadtk.core.errors import CheckpointError
 from uadtk.io.cohort import Cohort, Row
 from uadtk.preparation.gate import united
 
-FOLDS = "folds"  # key of the training facts
-_FOLDS = schema.items(schema.record({"held": schema.items(schema.text(1000), 10**6)}), 100)
 _PER_FOLD = ("epochs", "best_epoch", "best_validation_loss", "slices", "scans", "gate")
 
 
@@ -45,7 +42,7 @@ def members_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
     CheckpointError
         The weights are not those of the members that it names.
     """
-    folds = _folds(checkpoint)
+    folds = checkpoint.training.get(FOLDS, [])
     if not folds:
         return (checkpoint,)
     from safetensors.torch import load
@@ -62,18 +59,11 @@ def members_of(checkpoint: Checkpoint) -> tuple[Checkpoint, ...]:
 
 def unseen_parts(checkpoint: Checkpoint, cohort: Cohort) -> list[tuple[Checkpoint, Cohort]]:
     """Each scan with the member that was trained without its subject; those of other subjects with the whole."""
-    member_without = {subject: n for n, fold in enumerate(_folds(checkpoint)) for subject in fold["held"]}
+    member_without = {
+        subject: n for n, fold in enumerate(checkpoint.training.get(FOLDS, [])) for subject in fold["held"]
+    }
     parts: dict[int, list[Row]] = {}
     for row in cohort:
         parts.setdefault(member_without.get(row.subject.removeprefix("sub-"), -1), []).append(row)
     choices = (*members_of(checkpoint), checkpoint) if set(parts) != {-1} else (checkpoint,)
     return [(choices[n], Cohort(tuple(rows), cohort.source)) for n, rows in sorted(parts.items())]
-
-
-def _folds(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    folds: list[dict[str, Any]] = checkpoint.training.get(FOLDS, [])
-    try:
-        _FOLDS(folds, FOLDS)
-    except ValueError as error:
-        raise CheckpointError(f"its header is damaged ({error})", checkpoint.source) from None
-    return folds
