@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("final")
     parser.add_argument("folds", nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--cleaners", default="fill prior:power=16,smooth_mm=2 crest")
+    parser.add_argument("--cleaners", default="fill prior:power=16,smooth_mm=2 crest:share=0.9")
     arguments = parser.parse_args()
 
     def opened(path: str) -> checkpoints.Checkpoint:

@@ -20,7 +20,7 @@ from uadtk.plugin import option
 @dataclass(frozen=True)
 class Options:
     low: float = option(0.05, "Scores above it form the components.", ge=0)
-    share: float = option(0.75, "Exponent of a component's highest score; 0 changes nothing.", ge=0, le=1)
+    share: float = option(0.9, "Exponent of a component's highest score; 0 changes nothing.", ge=0, le=1)
 
 
 class Cleaner:

@@ -22,6 +22,7 @@ _ORDER = (
     "segment",
     "report",
     "export-bids",
+    "compare",
     "watch",
     "train",
     "report-training",

@@ -1,4 +1,4 @@
-"""Optional steps on the whole scan: N4 and registration to the atlas by SimpleITK, denoising."""
+"""N4, registration to the atlas and of two scans by SimpleITK; denoising."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from uadtk.io.read import read_scan
 from uadtk.kernels import curvature_flow
 
 Float = NDArray[np.float32]
+SHRINK, SHARE, SAMPLES = (4, 2, 1), 0.1, 300_000  # levels; sampled share of voxels; of two scans, at most so many
+SEED = 1  # to SimpleITK, 0 is the clock
 SRI24, SRI24_SHAPE = "UADTK_SRI24", (240, 240, 155)
 
 
-def _sitk() -> Any:
+def simpleitk() -> Any:
+    """The module. Raises BackendError if it is not installed."""
     try:
         import SimpleITK
     except ImportError:
@@ -33,7 +36,7 @@ def _sitk() -> Any:
 
 def n4(scan: Scan, brain: Mask) -> Scan:
     """N4 bias field correction (Tustison et al. 2010): estimated at about 4 mm, applied at full resolution."""
-    sitk = _sitk()
+    sitk = simpleitk()
     image = _to_itk(sitk, scan)
     mask = sitk.Cast(_to_itk(sitk, brain) > 0.5, sitk.sitkUInt8)
     coarse = _coarse(sitk, image)
@@ -90,13 +93,13 @@ class Registration:
 
     def to_atlas(self, voxels: NDArray[Any]) -> Float:
         """(x, y, z) of the scan -> (x, y, z) of the atlas, interpolated linearly; 0 outside the scan."""
-        sitk = _sitk()
+        sitk = simpleitk()
         image, atlas = _to_itk(sitk, Volume(voxels, self.own_affine)), _to_itk(sitk, _atlas(self.kind))
         return _to_array(sitk, sitk.Resample(image, atlas, self._transform(sitk), sitk.sitkLinear, 0.0))
 
     def to_scan(self, voxels: NDArray[Any]) -> Float:
         """The way back, exactly the scan's shape."""
-        sitk = _sitk()
+        sitk = simpleitk()
         own = _to_itk(sitk, Volume(np.zeros(self.own_shape, np.float32), self.own_affine))
         image, inverse = _to_itk(sitk, Volume(voxels, self.atlas_affine)), self._transform(sitk).GetInverse()
         return _to_array(sitk, sitk.Resample(image, own, inverse, sitk.sitkLinear, 0.0))
@@ -113,23 +116,72 @@ def register(scan: Scan, brain: Mask, kind: str) -> Registration:
 
     ``kind``: ``rigid`` or ``affine`` to ICBM 2009a, or ``sri24``, affine.
     """
-    sitk = _sitk()
+    sitk = simpleitk()
     atlas = _to_itk(sitk, _atlas(kind))
     moving = _to_itk(sitk, Scan(scan.voxels * brain.voxels, scan.affine))
     moments = sitk.CenteredTransformInitializerFilter.MOMENTS
     start = sitk.CenteredTransformInitializer(atlas, moving, _empty(sitk, kind), moments)
+    method = _method(sitk)
+    method.SetInitialTransform(start, inPlace=False)
+    found = _execute(method, atlas, moving)
+    return Registration(kind, found.GetParameters(), found.GetFixedParameters(), scan.shape, scan.affine)
+
+
+def align(before: Scan, brain: Mask, after: Scan, its_brain: Mask) -> Affine:
+    """The rigid transform (4, 4) from RAS+ mm of one scan of a head to those of another; found as by ``register``.
+
+    It starts where the brains' centres meet, or where the headers place them, whichever fits better: of scans of one
+    session, or of different parts of a head, the headers know more.
+    """
+    sitk = simpleitk()
+    fixed = _to_itk(sitk, Scan(before.voxels * brain.voxels, before.affine))
+    moving = _to_itk(sitk, Scan(after.voxels * its_brain.voxels, after.affine))
+    moments = sitk.CenteredTransformInitializerFilter.MOMENTS
+    centred = sitk.Euler3DTransform(sitk.CenteredTransformInitializer(fixed, moving, sitk.Euler3DTransform(), moments))
+    as_it_is = sitk.Euler3DTransform(centred)
+    as_it_is.SetTranslation((0.0, 0.0, 0.0))
+    method = _method(sitk)
+    shares = [min(SHARE, SAMPLES * shrink**3 / before.voxels.size) for shrink in SHRINK]
+    method.SetMetricSamplingPercentagePerLevel(shares, seed=SEED)
+    method.SetInitialTransform(
+        min((centred, as_it_is), key=lambda start: _misfit(sitk, fixed, moving, start)), inPlace=False
+    )
+    found = sitk.Euler3DTransform(sitk.CompositeTransform(_execute(method, fixed, moving)).GetNthTransform(0))
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(found.GetMatrix()).reshape(3, 3)
+    centre = np.array(found.GetCenter())
+    lps[:3, 3] = centre + np.array(found.GetTranslation()) - lps[:3, :3] @ centre
+    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return np.round(flip @ lps @ flip, 6)  # sums of several threads differ in the last digits
+
+
+def _execute(method: Any, fixed: Any, moving: Any) -> Any:
+    try:
+        return method.Execute(fixed, moving)
+    except RuntimeError as error:  # too few slices for the coarsest level, no contrast
+        raise DataError(f"cannot be registered ({str(error).splitlines()[-1]})", fix="Is this a whole brain?") from None
+
+
+def _misfit(sitk: Any, fixed: Any, moving: Any, start: Any) -> float:
+    method = _method(sitk)
+    method.SetInitialTransform(start)
+    try:
+        return float(method.MetricEvaluate(fixed, moving))
+    except RuntimeError:  # the two do not overlap at all
+        return float("inf")
+
+
+def _method(sitk: Any) -> Any:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(48)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.1, seed=0)
+    method.SetMetricSamplingPercentage(SHARE, seed=SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 200, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([4, 2, 1])
+    method.SetShrinkFactorsPerLevel(SHRINK)
     method.SetSmoothingSigmasPerLevel([2, 1, 0])
-    method.SetInitialTransform(start, inPlace=False)
-    found = method.Execute(atlas, moving)
-    return Registration(kind, found.GetParameters(), found.GetFixedParameters(), scan.shape, scan.affine)
+    return method
 
 
 def _empty(sitk: Any, kind: str) -> Any:

@@ -96,6 +96,15 @@ class Planes:
         """Rows from anterior to posterior, columns from the patient's right to left."""
         return volume[self.low[0] : self.high[0], self.low[1] : self.high[1], k].T[::-1, ::-1]
 
+    def around(self, x: float, y: float, edge_mm: float) -> Planes:
+        """Cropped to a square around a voxel, shifted or smaller where the scan ends."""
+        low, high = list(self.low), list(self.high)
+        for axis, (at, spacing) in enumerate(zip((x, y), np.sqrt((self.affine[:3, :2] ** 2).sum(axis=0)), strict=True)):
+            count = min(max(1, round(edge_mm / spacing)), self.scan.shape[axis])
+            low[axis] = int(np.clip(round(at) - count // 2, 0, self.scan.shape[axis] - count))
+            high[axis] = low[axis] + count
+        return replace(self, low=(low[0], low[1], low[2]), high=(high[0], high[1], high[2]))
+
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Position of a voxel's centre in the image, as fractions of width and height from the top left."""
         left = (self.high[0] - 0.5 - x) / (self.high[0] - self.low[0])

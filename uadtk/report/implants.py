@@ -28,13 +28,7 @@ def example_png(
     planes = replace(Planes.of_scoring(scoring), components=canonical(components)[0])
     k = int(implant.sum(axis=(0, 1)).argmax())
     middle = np.argwhere(implant[:, :, k]).mean(axis=0)
-    edge_mm = max(SHOWN_MM, 2 * size_mm)
-    low, high = list(planes.low), list(planes.high)
-    for axis, spacing in enumerate(np.sqrt((planes.affine[:3, :2] ** 2).sum(axis=0)).tolist()):
-        count = min(round(edge_mm / spacing), implant.shape[axis])
-        low[axis] = int(np.clip(round(middle[axis]) - count // 2, 0, implant.shape[axis] - count))
-        high[axis] = low[axis] + count
-    near = replace(planes, low=(low[0], low[1], low[2]), high=(high[0], high[1], high[2]))
+    near = planes.around(middle[0], middle[1], max(SHOWN_MM, 2 * size_mm))
     size = near.size_px(PICTURE_PX)
     plain = grey_pixels(near, near.scan, k, size)
     return png(np.concatenate([plain, mask_pixels(near, k, size, truth=implant, width=1)], axis=1), GREY)
