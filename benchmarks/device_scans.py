@@ -92,7 +92,7 @@ def restoration(job: Job) -> Iterator[Result]:
         at_hand = prepared if job.device == "cuda" else few
         yield _row(text, at_hand, _network_s(at_hand, build(checkpoint, spec, job), job), prepared)
     method = replace(build(checkpoint, "restoration", job), scorer=paper.Paper(0.4, 50.0, job.sizes.papers_steps))
-    method.model.requires_grad_(True)
+    method.models[0].requires_grad_(True)
     yield _row(paper.PAPER, few, _network_s(few, method, job), prepared)
 
 

@@ -69,7 +69,7 @@ def main() -> None:
         prepared = prepare(scan, checkpoint.preparation, Run())
         limits = {stage: copying(scan.voxels) for stage in stages}
         limits |= {"read": unpacking(arguments.scan), "write": packing(Path(folder) / "out")}
-        operations, precision = network_operations(prepared, method), traits(method.model).arithmetic
+        operations, precision = network_operations(prepared, method), traits(method.models[0]).arithmetic
         speed = {kind: matmul_speed(getattr(torch, kind)) for kind in ("float32", "bfloat16")}
         limits["network"] = operations / speed[precision]
         print(f"{arguments.model}, {' x '.join(map(str, scan.shape))}, {len(prepared.image)} slices, one thread")

@@ -110,7 +110,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     method = scoring.build_method(replace(checkpoint, scorer=Spec("restoration") if paper else ours), run)
     if paper:
         method = replace(method, scorer=Paper(arguments.tv, clip=50.0))
-        method.model.requires_grad_(True).to(memory_format=torch.contiguous_format)
+        method.models[0].requires_grad_(True).to(memory_format=torch.contiguous_format)
     scores, truths, seconds, slices = [], [], 0.0, 0
     cohort = read_cohort(arguments.cohort).split("validation").where(collection="lgg")
     for row in list(cohort)[: arguments.scans]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,3 +224,21 @@ def test_a_digit_of_a_threshold_cannot_change_unnoticed(tmp_path: Path) -> None:
     path.write_bytes(raw.replace(b"0.125", b"0.135"))
     with pytest.raises(CheckpointError, match="header is damaged"):
         checkpoints.load(path)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"statistics": 3},
+        {"statistics": {"numbers": {"noise": 3}}},
+        {"statistics": {"numbers": {"noise": [1.0]}}},
+        {"statistics": {"numbers": {"noise": [0.1, float("inf")]}}},
+        {"statistics": {"contrasts": {"FLAIR": "many"}}},
+        {"scans": []},
+        {"scans": {"train": "3"}},
+    ],
+)
+def test_facts_of_the_training_that_are_used_are_checked(training: dict[str, Any], tmp_path: Path) -> None:
+    replace(checkpoints.new("histeq", {}, Preparation()), training=training).save(tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=r"its header\.training\.(statistics|scans)"):
+        checkpoints.load(tmp_path / "a.safetensors")

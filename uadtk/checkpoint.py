@@ -67,6 +67,7 @@ SUFFIX = ".safetensors"
 AGAIN = "Copy or download it again."
 _DIST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")  # of packages (PEP 508)
 STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
+FOLDS = "folds"  # another: what each member of an ensemble has not seen
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -223,9 +224,12 @@ def new(
 
 def pack(model: nn.Module) -> bytes:
     """The weights of a model as safetensors bytes."""
+    return pack_tensors({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()})
+
+
+def pack_tensors(tensors: dict[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
-    tensors: dict[str, Tensor] = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     return _join(*_split(save(tensors))) if tensors else b""  # one way to write the header, so that bytes compare
 
 
@@ -307,6 +311,16 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(error.what, error.where or str(path)) from None
 
 
+def _training(value: Any, name: str) -> None:
+    """Facts that are used later: counts of scans, statistics for the gate, folds."""
+    schema.mapping(schema.plain)(value, name)
+    held = schema.record({"held": schema.items(schema.text(1000), 10**6)})
+    numbers, counts = schema.mapping(schema.items(schema.number(), 100, 2)), schema.mapping(schema.number(ge=0))
+    statistics = schema.record({}, {"contrasts": counts, "numbers": numbers})
+    later = {STATISTICS: statistics, FOLDS: schema.items(held, 100), "scans": counts}
+    schema.record({}, later)(value, name)
+
+
 _HEADER = schema.record(
     {
         "model": schema.record(
@@ -316,14 +330,14 @@ _HEADER = schema.record(
         "preparation": schema.mapping(schema.plain),
         "scorer": schema.text(1000),
         "cleaners": schema.items(schema.text(1000), 100),
-        "training": schema.mapping(schema.plain),
+        "training": _training,
         "points": schema.items(schema.plain, 1000),
         "weights_sha256": schema.text(64),
     }
 )
 _TENSORS = schema.mapping(
     schema.record(
-        {"data_offsets": schema.items(schema.whole(0, 2**50), 2), "shape": schema.items(schema.whole(0, 2**40), 8)}
+        {"data_offsets": schema.items(schema.whole(0, 2**50), 2, 2), "shape": schema.items(schema.whole(0, 2**40), 8)}
     )
 )
 

@@ -29,12 +29,13 @@ from typing import Any, Literal, NamedTuple
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
 from uadtk.core import options as opts
+from uadtk.core.errors import UsageError
 from uadtk.core.preparation import preparation_of
 from uadtk.core.run import Run, silent
 from uadtk.core.spec import Spec, parse_all
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Grid, Scan
-from uadtk.io.cohort import Cohort, output_names, read_cohort, refuse_copies
+from uadtk.io.cohort import Cohort, output_names
 from uadtk.io.dicom_out import kinds_of
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.results import ScanState
@@ -48,17 +49,17 @@ from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method, check_untrained
 from uadtk.pipeline.segment import Rules, provenance, segment
-from uadtk.pipeline.sources import is_path, name_of, remembering, source_of
+from uadtk.pipeline.sources import CohortLike, as_cohort, chosen_rows, is_path, name_of, remembering, source_of
 from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
 from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
 from uadtk.study.limits import Limits, detection_limits
+from uadtk.training.folds import By, Folds, train_folds
 from uadtk.training.resume import refuse_checkpoint
 from uadtk.training.train import Schedule
 from uadtk.training.train import train as run_training
 
 PathLike = str | os.PathLike[str]
-CohortLike = PathLike | Sequence[PathLike] | Cohort
 ScanLike = PathLike | Scan | Any  # a nibabel image, or an array (x, y, z) with ``affine``
 Trust = Literal["sform", "qform"]
 
@@ -333,6 +334,8 @@ def train(
     cleaners: Sequence[str] | None = None,
     minutes: float | None = None,
     slices: PathLike | None = None,
+    folds: int | None = None,
+    fold_by: By | None = None,
     device: str = "auto",
     threads: int = 0,
     jobs: int = 1,
@@ -355,6 +358,9 @@ def train(
         Pause after this long; the same call resumes.
     slices, jobs, cluster
         Folder for prepared slices, shared between trainings; who prepares them, as in :func:`uadtk.open`.
+    folds, fold_by
+        Train this many times, each without a part of the subjects (or of ``site`` or ``collection``), and save the
+        ensemble: it scores with the mean, and calibrates each of these subjects by the member that has not seen it.
     force
         Train on scans that the gate would refuse, too: of another contrast than most, or no scans of a brain.
     **options
@@ -369,6 +375,8 @@ def train(
     """
     path = Path(output)
     refuse_checkpoint(path, overwrite)
+    if fold_by and folds is None:
+        raise UsageError("says how to make folds, but not how many", "--fold-by", "Add --folds 5.")
     chosen = {field.name: options.pop(field.name) for field in opts.fields(Schedule) if field.name in options}
     schedule = opts.build(Schedule, chosen, "training")
     recipe = preparation_of(prepare)
@@ -376,25 +384,13 @@ def train(
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_untrained(fresh)
     run = replace(make_run(device, threads, schedule.seed, None, jobs, cluster), worst=worst_light(False, force))
-    slices = Path(slices) if slices else None
-    trained = run_training(fresh, as_cohort(cohort, run), schedule, path, run, minutes, slices)
+    cache = None if slices is None else Path(slices)
+    table = as_cohort(cohort, run)
+    if folds is not None:
+        divided = Folds(folds, fold_by or "subject")
+        return OpenModel(train_folds(fresh, table, schedule, divided, path, run, minutes, cache, overwrite), run)
+    trained = run_training(fresh, table, schedule, path, run, minutes, cache)
     return OpenModel(trained, run)
-
-
-def as_cohort(source: CohortLike, run: Run) -> Cohort:
-    """Read it unless it is read, and say what was found and is not used."""
-    if isinstance(source, Cohort):
-        return source
-    cohort = read_cohort(source)
-    for note in cohort.notes:
-        run.say(f"note: {note}")
-    return cohort
-
-
-def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
-    cohort = as_cohort(source, run)
-    refuse_copies(cohort, across_splits=True)
-    return cohort.split(split) if split else cohort
 
 
 __all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]

@@ -27,8 +27,9 @@ import traceback
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,24 @@ import nibabel as nib
 import numpy as np
 
 from uadtk import checkpoint as checkpoints
+from uadtk.cli.inspect import _inspect_checkpoint
 from uadtk.core import options as opts
 from uadtk.core.errors import UadtkError
 from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.io.cohort import read_cohort
+from uadtk.io.cohort import Cohort, Row, read_cohort
+from uadtk.io.memo import digest_of
 from uadtk.io.read import read_scan
 from uadtk.io.results import read_folder, summary_table
-from uadtk.study.receipt import read_receipt
+from uadtk.pipeline.ensemble import unseen_parts
+from uadtk.pipeline.score import build_method
+from uadtk.preparation.gate import _training, wanted_by
+from uadtk.report.study import study_html
+from uadtk.report.table import Line, as_text, as_tsv
+from uadtk.study.benchmark import pairs_of
+from uadtk.study.receipt import _differences, _numbers, read_receipt
 
 HANG_S, MEMORY = 20, 2 * 10**9
 EXTREME = (0, 1, -1, 2**15 - 1, -(2**15), 2**31 - 1, 2**63, math.nan, math.inf, -math.inf, 1e-38, 1e38)
@@ -174,7 +184,11 @@ def _checkpoint(_: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         fresh = checkpoints.new("ae", {"latent": 8}, Preparation())
         point = OperatingPoint("p98", 0.5, Spec("p98"), "2 % of voxels", fresh.scorer, (), 3, "ab", "2026-01-01")
-        made = replace(fresh.with_point(point), weights=checkpoints.pack(fresh.new_model()))
+        numbers = {"noise": [0.01, 0.02, 0.03, 0.04, 0.05]}
+        statistics = {"scans": 2, "contrasts": {"FLAIR": 2}, "columns": ["min", "max"], "numbers": numbers}
+        facts = {"finished": True, "scans": {"train": 2}, "folds": [{"held": ["a"]}], "statistics": statistics}
+        tensors = {f"0/{name}": tensor for name, tensor in fresh.new_model().state_dict().items()}
+        made = replace(fresh.with_point(point), weights=checkpoints.pack_tensors(tensors), training=facts)
         made.save(Path(folder) / "c.safetensors")
         return (Path(folder) / "c.safetensors").read_bytes()
 
@@ -192,8 +206,13 @@ def _header_of_checkpoint_damaged(data: bytes, draw: random.Random) -> bytes:
 
 
 def _read_checkpoint(path: Path) -> str:
+    """Loaded, built as an ensemble of one, shown as ``uadtk inspect`` does, and used by the gate."""
     found = checkpoints.load(path)
-    found.build()
+    build_method(found, Run())
+    unseen_parts(found, Cohort((Row("a", path),), "c.tsv"))
+    with redirect_stdout(StringIO()):
+        _inspect_checkpoint(str(path), json=False)
+    list(_training({"noise": 0.9}, found.statistics)), wanted_by(found.statistics)
     wrong = [p.name for p in found.points if not (math.isfinite(p.threshold) and p.threshold >= 0)]
     return f"thresholds of {wrong}" if wrong else ""
 
@@ -201,11 +220,34 @@ def _read_checkpoint(path: Path) -> str:
 def _receipt(folder: Path) -> bytes:
     from uadtk.io.memo import write_memo
 
-    key = {"seed": 0, "grid": "native", "model": {"name": "histeq", "options": {}}, "point": None, "versions": {}}
-    scan = {"subject": "a", "dice": 0.5, "auprc": None, "lesions": 1}
-    evaluation: dict[str, Any] = {"point": None, "scans": [scan], "measures": {}, "lesion_share": 0.1, "failed": []}
-    content = {"where": {"model": "histeq", "cohort": "c.tsv", "split": "", "collection": ""}, "evaluation": evaluation}
-    write_memo(folder / "made.json", _receipt_format(), key, content)
+    point = OperatingPoint("p98", 0.5, Spec("p98"), "2 % of voxels", Spec("residual"), (), 3, "ab", "2026-01-01")
+    key = {
+        "model": {"name": "histeq", "options": {}},
+        "preparation": {},
+        "scorer": "residual",
+        "cleaners": ["erode:iterations=3"],
+        **dict.fromkeys(("checkpoint_digest", "cohort_digest"), "ab"),
+        "grid": "native",
+        "point": {"name": "p98", "threshold": 0.5, "min_voxels": 8},
+        "seed": 0,
+        "device": "cpu",
+        "versions": {"uadtk": "1"},
+    }
+    scan = {"subject": "a", "image": "a.nii", "site": "x", "labelled": True, "dice": 0.5, "auprc": None, "lesions": 1}
+    evaluation: dict[str, Any] = {
+        "grid": "native",
+        "point": point.to_json(),
+        "scans": [scan, {**scan, "subject": "b", "auprc": 0.3, "site": "y"}],
+        "failed": [["c.nii", "is cut short"]],
+        "patients": 2,
+        "lesion_share": 0.1,
+        "measures": {"dice": {"value": 0.5, "interval": [0.4, 0.6]}, "auprc_volume": {"value": None, "interval": None}},
+        "precision_recall": [[1.0, 0.1], [0.5, 0.9]],
+        "histograms": {"top": 1.0, "normal": [5, 3, 1], "anomalous": [0, 2, 4]},
+        "options": {"learned_scans": 3, "seed": 0, "model": {"name": "histeq", "options": {}}},
+    }
+    where = {"model": "histeq", "cohort": "c.tsv", "split": "", "collection": "", "threads": "2"}
+    write_memo(folder / "made.json", _receipt_format(), key, {"where": where, "evaluation": evaluation})
     return (folder / "made.json").read_bytes()
 
 
@@ -221,8 +263,24 @@ def _json_bytes_damaged(data: bytes, draw: random.Random) -> bytes:
     return json.dumps(json_damaged(json.loads(data), draw)).encode()
 
 
+def _receipt_damaged(data: bytes, draw: random.Random) -> bytes:
+    """Values damaged and, mostly, the digest of the key made anew, so that what is checked are the values."""
+    found = _json_bytes_damaged(data, draw)
+    try:
+        record = json.loads(found)
+        if draw.random() < 0.8:
+            record["digest"] = digest_of(record["key"])
+        return json.dumps(record).encode()
+    except (ValueError, TypeError, KeyError):
+        return found
+
+
 def _read_receipt(path: Path) -> str:
-    read_receipt(path)
+    """Whatever is read goes through all that is made of it: the tables, the page, and what a reproduction compares."""
+    record = read_receipt(path)
+    lines = [Line("", name, "histeq", Spec("residual"), evaluation=record["evaluation"]) for name in ("one", "two")]
+    as_text(lines, {}, {}), as_tsv(lines, {}, {}), study_html(lines, {}, {}, pairs_of(lines, 0))
+    list(_differences("", _numbers(record["evaluation"]), _numbers(record["evaluation"])))
     return ""
 
 
@@ -267,7 +325,7 @@ KINDS = (
     Kind("scan, header", "s.nii.gz", _scan, header_damaged, _read_scan),
     Kind("table", "t.tsv", _table, bytes_damaged, _read_table),
     Kind("checkpoint", "c.safetensors", _checkpoint, _header_of_checkpoint_damaged, _read_checkpoint),
-    Kind("receipt", "r.json", _receipt, _json_bytes_damaged, _read_receipt),
+    Kind("receipt", "r.json", _receipt, _receipt_damaged, _read_receipt),
     Kind("manifest", "s_provenance.json", _manifest, _json_bytes_damaged, _read_manifest),
     Kind("options", "o.txt", _option, bytes_damaged, _read_option),
 )

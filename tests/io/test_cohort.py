@@ -9,8 +9,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from uadtk.core.errors import DataError, UsageError
-from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort
+from uadtk.core import machine
+from uadtk.core.errors import DataError, OutOfMemoryError, UsageError
+from uadtk.core.run import Run
+from uadtk.io.cohort import (
+    Cohort,
+    Row,
+    content_digest,
+    output_name,
+    output_names,
+    read_cohort,
+    read_lesion,
+    read_row,
+    refuse_copies,
+)
+from uadtk.io.read import located, read_scan
 
 
 def image(path: Path, shape: tuple[int, ...] = (2, 3, 4)) -> Path:
@@ -332,3 +345,28 @@ def test_the_real_table():
     assert all(row.image.exists() and row.lesion_mask and row.brain_mask for row in lgg)
     assert lgg.rows[0].lesion_free_slices == (12, 13, 14, 15)
     assert len(set(output_names(cohort))) == len(cohort)
+
+
+@pytest.mark.parametrize("column", ["image", "brain_mask", "lesion_mask"])
+def test_a_name_that_no_file_can_have_costs_its_row(column, tmp_path):
+    nib.save(nib.Nifti1Image(np.arange(64, dtype="u1").reshape(4, 4, 4), np.eye(4)), tmp_path / "a.nii")
+    named = {"image": "a.nii", "brain_mask": "", "lesion_mask": "", column: "n" * 300 + ".nii"}
+    lines = ["subject\timage\tbrain_mask\tlesion_mask", "\t".join(["long", *named.values()]), "b\ta.nii\t\t"]
+    (tmp_path / "c.tsv").write_text("\n".join(lines) + "\n")
+    cohort = read_cohort(tmp_path / "c.tsv")
+    row, scan = cohort.rows[0], read_scan(tmp_path / "a.nii")
+    refuse_copies(cohort)
+    assert cohort.digest()
+    assert content_digest(cohort)
+    with pytest.raises(DataError, match=r"n\.nii: cannot be read \(File name too long\)"), located(row.image):
+        read_lesion(row, scan) if column == "lesion_mask" else read_row(row, Run())
+
+
+def test_a_scan_that_could_be_read_and_not_processed_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    image = nib.Nifti1Image(np.zeros((1, 1, 1), "i2"), np.eye(4))
+    image.header.set_data_shape((512, 512, 2000))
+    (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4))
+    monkeypatch.setattr(machine, "free_memory", lambda: 10 * 10**9)
+    monkeypatch.setattr("uadtk.io.cohort.read_scan", None)
+    with pytest.raises(OutOfMemoryError, match=r"processing it takes about 21\.0 GB of memory, 10\.0 GB are free"):
+        read_row(Row("a", tmp_path / "a.nii"), Run())

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uadtk.core.errors import DataError, UadtkError
+from uadtk.core.schema import plain, record
 from uadtk.io.memo import digest_of, read_memo, remembered, sha256_of, write_memo
 
 KEY = {"model": "vae", "options": {"latent": 8, "side": 128}, "scans": ["a", "b"], "threshold": 0.1}
@@ -61,7 +62,7 @@ def test_what_was_written_is_what_is_returned_read_and_remembered(tmp_path: Path
     path = tmp_path / "folder" / "m.json"
     written = write_memo(path, 3, KEY, {"value": (1, 2.5), "image": Path("a/b.nii.gz")})
     assert written == {"format": 3, "digest": digest_of(KEY), "key": KEY, "value": [1, 2.5], "image": "a/b.nii.gz"}
-    assert read_memo(path, 3, "a record", {"value", "image"}) == written
+    assert read_memo(path, 3, "a record", record({"value": plain, "image": plain})) == written
     assert remembered(path, 3, reordered(KEY)) == written
 
 
@@ -92,11 +93,11 @@ def test_what_is_no_memo_is_refused_with_its_path_and_not_remembered(text: str, 
 
 def test_a_memo_of_another_format_or_with_a_changed_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.json"
-    record = write_memo(path, 3, KEY, {"value": 1})
+    made = write_memo(path, 3, KEY, {"value": 1})
     with pytest.raises(DataError, match="is a record of format 3, this uadtk reads 4"):
         read_memo(path, 4, "a record")
     assert remembered(path, 4, KEY) is None
-    path.write_text(json.dumps({**record, "key": {**KEY, "model": "ae"}}))
+    path.write_text(json.dumps({**made, "key": {**KEY, "model": "ae"}}))
     with pytest.raises(DataError, match="is damaged"):
         read_memo(path, 3, "a record")
     assert remembered(path, 3, KEY) is None
@@ -106,7 +107,7 @@ def test_a_memo_of_another_format_or_with_a_changed_key_is_refused(tmp_path: Pat
 def test_a_memo_without_a_part_that_is_needed_is_refused(tmp_path: Path) -> None:
     write_memo(tmp_path / "m.json", 3, KEY, {"value": 1})
     with pytest.raises(DataError, match="is damaged"):
-        read_memo(tmp_path / "m.json", 3, "a record", {"value", "where"})
+        read_memo(tmp_path / "m.json", 3, "a record", record({"value": plain, "where": plain}))
 
 
 def test_where_there_is_none_none_is_remembered(tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ def test_damaged_gzip(tmp_path, place):
         (42, "<hhh", (32000, 32000, 32000), "cut short"),  # more voxels than any scan
         (108, "<f", (np.nan,), "corrupt header"),  # vox_offset
         (108, "<f", (100.0,), "corrupt header"),
+        (108, "<f", (np.inf,), "corrupt header"),  # nibabel cannot word its own message
         (344, "<i", (0,), "not a NIfTI"),  # magic
     ],
 )

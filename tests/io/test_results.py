@@ -50,6 +50,13 @@ def test_a_complete_set(tmp_path: Path) -> None:
     assert summary_table([state]) == f"{HEADER}\nsub-01\tdone\t2\t1.500\t{tmp_path}/sub-01_report.html\tamber\n"
 
 
+@pytest.mark.parametrize("light", ["\x1b[31m\n", "GREEN", None, 3, ["green"], {}])
+def test_a_light_is_one_of_the_gates_or_none(light: Any, tmp_path: Path) -> None:
+    store(tmp_path, "s", gate={"light": light})
+    write_json(tmp_path / "t_failure.json", {"error": "x", "light": light})
+    assert [state.light for state in read_folder(tmp_path)] == ["", ""]
+
+
 def test_a_file_that_is_missing_or_was_changed_is_not_trusted(tmp_path: Path) -> None:
     store(tmp_path, "s")
     (tmp_path / f"s_{MASK}").write_text("y")

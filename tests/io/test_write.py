@@ -23,6 +23,7 @@ from uadtk.io import write
 from uadtk.io.read import read_scan, read_volume
 from uadtk.io.write import (
     refuse_existing,
+    refuse_file,
     refuse_folder,
     scratch,
     staged,
@@ -69,6 +70,15 @@ def test_a_link_is_written_through(tmp_path):
     write_bytes(tmp_path / "a", b"x")
     assert (tmp_path / "a").is_symlink()
     assert (tmp_path / "there/b").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_name_that_no_file_can_have_is_refused_before_the_work(tmp_path, overwrite):
+    with pytest.raises(UsageError, match="File name too long"):
+        refuse_existing([tmp_path / ("n" * 256)], overwrite)
+    with pytest.raises(UsageError, match="File name too long"):
+        refuse_file(tmp_path / ("n" * 256), overwrite)
+    refuse_file(tmp_path / ("n" * 255), overwrite)
 
 
 def test_json(tmp_path):

@@ -58,7 +58,7 @@ class Everything:
 
 
 def method(scorer: Any) -> Method:
-    return Method(checkpoints.new("histeq", {}, Preparation(), cleaners=()), None, scorer, ())
+    return Method(checkpoints.new("histeq", {}, Preparation(), cleaners=()), (None,), scorer, ())
 
 
 def point(of: Method, threshold: float = 0.02) -> OperatingPoint:

@@ -24,7 +24,7 @@ from uadtk.io.cohort import Cohort, Row, read_cohort
 from uadtk.io.read import read_scan
 from uadtk.preparation.brain import find_brain
 from uadtk.training import train as training
-from uadtk.training.resume import state_path
+from uadtk.training.resume import refuse_checkpoint, state_path
 from uadtk.training.slices import split_rows
 from uadtk.training.train import Schedule, train
 
@@ -349,3 +349,9 @@ def test_prepared_slices_are_kept_where_asked_and_nowhere_else(cohort: Cohort, t
     assert {path.name for path in tmp_path.iterdir()} == {
         *(f"{name}.{end}" for name in "ab" for end in ("safetensors", "log.jsonl", "training.html")), "cache"
     }  # fmt: skip
+
+
+def test_a_name_that_is_too_long_for_the_state_beside_it_is_refused_before_the_work(tmp_path: Path) -> None:
+    refuse_checkpoint(tmp_path / f"{'n' * 236}.safetensors", overwrite=False)
+    with pytest.raises(UsageError, match=r"\.resume: cannot be written \(File name too long\)"):
+        refuse_checkpoint(tmp_path / f"{'n' * 238}.safetensors", overwrite=False)

@@ -62,8 +62,8 @@ def benchmark(
     resumes with the same command. A row or scan that fails costs one line, and the exit code is 1.
     """
     from uadtk.core.spec import Spec, parse_all
-    from uadtk.interface import as_cohort
     from uadtk.pipeline.run import make_run
+    from uadtk.pipeline.sources import as_cohort
     from uadtk.report.table import read_published
     from uadtk.study.publish import Study, compare
     from uadtk.study.tasks import Contender, Question

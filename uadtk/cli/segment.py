@@ -100,6 +100,7 @@ def segment(
     from uadtk.io.readers.bids import is_bids
     from uadtk.io.results import Summary, failed, read_folder
     from uadtk.pipeline.point import given
+    from uadtk.pipeline.sources import chosen_rows
     from uadtk.report.cohort_page import write_cohort_page
 
     if point is not None and threshold is not None:
@@ -110,7 +111,7 @@ def segment(
         model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
     )
     chosen = point if threshold is None else given(opened.checkpoint, threshold)
-    cohort = interface.chosen_rows(scans, split, opened.run)
+    cohort = chosen_rows(scans, split, opened.run)
     if brain_mask is not None:
         if len(cohort) > 1:
             what, fix = f"one mask for {len(cohort)} scans", "Name masks in the cohort's brain_mask column."

@@ -83,8 +83,8 @@ def _selfteach(
     from uadtk import checkpoint as checkpoints
     from uadtk.core import options as opts
     from uadtk.core.spec import Spec, parse_all
-    from uadtk.interface import as_cohort
     from uadtk.pipeline.run import make_run
+    from uadtk.pipeline.sources import as_cohort
     from uadtk.training import selfteach as teaching
     from uadtk.training.pseudo_labels import Trust
     from uadtk.training.resume import refuse_checkpoint

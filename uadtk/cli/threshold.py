@@ -95,7 +95,7 @@ def _missing(healthy: Path | None, split: str, output: Path | None, model: str, 
     from uadtk import registry
     from uadtk.checkpoint import SUFFIX
     from uadtk.core.run import Run
-    from uadtk.interface import chosen_rows
+    from uadtk.pipeline.sources import chosen_rows
     from uadtk.pipeline.threshold import ready
 
     missing = []

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -65,6 +65,13 @@ def _settings(
     ] = None,
     slices: Annotated[
         Path | None, typer.Option(help="Folder for prepared slices, to share them between trainings on the same scans.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, max=100, help="Train so many times, each without a part; save the ensemble.")
+    ] = None,
+    fold_by: Annotated[
+        Literal["subject", "site", "collection"] | None,
+        typer.Option(help="Column of the cohort whose values stay together in a fold; default: subject."),
     ] = None,
     device: Device = "auto",
     threads: Threads = 0,

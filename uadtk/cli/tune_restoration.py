@@ -32,9 +32,9 @@ def tune_restoration(
     from dataclasses import replace
 
     from uadtk.checkpoint import open_with
-    from uadtk.interface import chosen_rows
     from uadtk.io.write import refuse_file
     from uadtk.pipeline.run import make_run
+    from uadtk.pipeline.sources import chosen_rows
     from uadtk.training.tune import RADII_MM, outcomes_by_weight, restoration_spec, with_weight
 
     checkpoint = open_with(model, scorer, None)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 Check = Callable[[Any, str], None]
@@ -54,6 +55,14 @@ def text(longest: int = 10_000) -> Check:
     return check
 
 
+def one_of(*values: Any) -> Check:
+    def check(value: Any, name: str) -> None:
+        if not any(type(value) is type(one) and value == one for one in values):
+            raise ValueError(f"{name} is {_short(value)}, not one of {', '.join(map(str, values))}")
+
+    return check
+
+
 def optional(inner: Check) -> Check:
     """It may be null."""
 
@@ -64,12 +73,13 @@ def optional(inner: Check) -> Check:
     return check
 
 
-def items(inner: Check, most: int = 10_000) -> Check:
-    """A list of at most so many."""
+def items(inner: Check, most: int = 10_000, least: int = 0) -> Check:
+    """A list of ``least`` to ``most`` values."""
 
     def check(value: Any, name: str) -> None:
-        if not isinstance(value, list | tuple) or len(value) > most:
-            raise ValueError(f"{name} is not a list of at most {most}")
+        if not isinstance(value, list | tuple) or not least <= len(value) <= most:
+            length = f"{most}" if least == most else f"{least} to {most}" if least else f"at most {most}"
+            raise ValueError(f"{name} is not a list of {length}")
         for place, item in enumerate(value):
             inner(item, f"{name}[{place}]")
 
@@ -88,19 +98,32 @@ def mapping(inner: Check) -> Check:
     return check
 
 
-def record(fields: Mapping[str, Check], later: Mapping[str, Check] | None = None) -> Check:
-    """A mapping with all ``fields``; ``later`` ones may be missing. Others are ignored."""
+def record(needed: Mapping[str, Check], later: Mapping[str, Check] | None = None) -> Check:
+    """A mapping with all that are ``needed``; ``later`` ones may be missing. Others are ignored."""
 
     def check(value: Any, name: str) -> None:
         if not isinstance(value, dict):
             raise ValueError(f"{name} is not a mapping")
-        for key, inner in fields.items():
+        for key, inner in needed.items():
             if key not in value:
                 raise ValueError(f"{name} lacks '{key}'")
             inner(value[key], f"{name}.{key}")
         for key, inner in (later or {}).items():
             if key in value:
                 inner(value[key], f"{name}.{key}")
+
+    return check
+
+
+def like(cls: Any, **special: Check) -> Check:
+    """A mapping with exactly the fields of a dataclass, of its types; ``special``: checks of fields of other types."""
+    simple = {"str": text(), "int": whole(-(2**53), 2**53), "float": number(), "bool": one_of(True, False)}
+    checks = {field.name: special.get(field.name) or simple[str(field.type)] for field in fields(cls)}
+
+    def check(value: Any, name: str) -> None:
+        record(checks)(value, name)
+        if other := value.keys() - checks.keys():
+            raise ValueError(f"{name} has a value '{_short(min(other))}'")
 
     return check
 

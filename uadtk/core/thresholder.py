@@ -123,9 +123,10 @@ class OperatingPoint:
     @property
     def lesion_free(self) -> str:
         """The number of findings in its lesion-free calibration scans, as a phrase; empty if it was not measured."""
-        if "findings_median" not in self.measured:
+        found = [self.measured.get(f"findings_{name}") for name in ("median", "p80", "scans")]
+        if None in found:
             return ""
-        median, p80, scans = (self.measured[f"findings_{name}"] for name in ("median", "p80", "scans"))
+        median, p80, scans = found
         noun = "finding" if median == 1 else "findings"
         return f"a median of {median:g} {noun}, at most {p80:g} in 80 % (n = {scans:g})"
 
@@ -138,7 +139,7 @@ class OperatingPoint:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OperatingPoint:
         try:
-            _POINT(record, "point")
+            POINT(record, "point")
             interval = record.get("interval")
             return cls(
                 **{
@@ -153,7 +154,7 @@ class OperatingPoint:
             raise CheckpointError(f"an operating point cannot be read ({error})") from None
 
 
-_POINT = schema.record(
+POINT = schema.record(
     {
         "name": schema.text(200),
         "threshold": schema.number(ge=0),  # as of a threshold of the user's own: scores are at least 0
@@ -165,7 +166,7 @@ _POINT = schema.record(
     },
     {
         "measured": schema.mapping(schema.number()),
-        "interval": schema.optional(schema.items(schema.number(), 2)),
+        "interval": schema.optional(schema.items(schema.number(), 2, 2)),
         "min_voxels": schema.optional(schema.whole(1, 2**31)),
         "min_ml": schema.optional(schema.number(0, 1e6)),
         "failed": schema.whole(0, 2**40),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from uadtk.core.absent import absence
 from uadtk.core.errors import DataError
+from uadtk.core.machine import BYTES_A_VOXEL, require_memory
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.copies import Distinct, digest_of_scan, refuse_copies
+from uadtk.io.masks import grid_of
 from uadtk.io.names import output_name, output_names, safe_name
 from uadtk.io.read import located, read_lesion_mask, read_mask, read_scan
 from uadtk.io.readers import IMAGE, bids, folder
@@ -82,7 +85,7 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     rows += found
     notes += said
     shown = str(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
-    if rows and not any(row.image.exists() for row in rows):
+    if rows and not any(os.path.exists(row.image) for row in rows):
         first = next((row.image for row in rows if row.image.is_symlink()), rows[0].image)
         what, fix = absence(first)
         if len(rows) > 1:
@@ -110,8 +113,11 @@ def _dicom(path: Path, seen: set[str]) -> list[Row] | None:
 def read_row(row: Row, run: Run) -> tuple[Scan, Mask | None]:
     """The scan of a row, and its brain mask if the row has one; ``run.say`` reports the notes of the readers.
 
-    Raises as ``read_scan`` and ``read_mask``.
+    Raises as ``read_scan`` and ``read_mask``, and OutOfMemoryError, before anything is read, for a scan that could be
+    read but not processed.
     """
+    if os.path.isfile(row.image) and (grid := grid_of(row.image)) is not None:
+        require_memory(math.prod(grid.shape) * BYTES_A_VOXEL, "processing it")
     scan = read_scan(row.image, run.trust)
     for note in scan.notes:
         run.say(f"{row.subject}: {note}")

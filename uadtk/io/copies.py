@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Hashable, Iterable, Iterator
 from functools import cache
@@ -79,12 +80,13 @@ def _refuse(items: Iterable[tuple[Hashable, Row]], how: str, source: str, across
 
 def _will_fail(row: Row) -> bool:
     """A row whose image or masks cannot be read is not pooled; its own error is the one to report."""
-    if not row.image.is_dir() and _digest(row.image) is None:
+    if not os.path.isdir(row.image) and _digest(row.image) is None:
         return True
     grid = grid_of(row.image)
     found = [(mask, grid_of(mask)) for mask in (row.brain_mask, row.lesion_mask) if mask]
     return any(
-        not mask.exists() or (grid is not None and own is not None and not grid.same_grid(own)) for mask, own in found
+        not os.path.exists(mask) or (grid is not None and own is not None and not grid.same_grid(own))
+        for mask, own in found
     )
 
 
@@ -100,7 +102,7 @@ def _groups(items: Iterable[tuple[Hashable, Row]]) -> Iterator[list[Row]]:
 def _size(path: Path) -> int | None:
     """Unpacked, modulo 2^32; None if the file cannot be read, which fails its row when it is used."""
     try:
-        if path.is_dir():
+        if os.path.isdir(path):
             return None
         with path.open("rb") as file:
             if file.read(2) != b"\x1f\x8b":

@@ -14,9 +14,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from uadtk.core import schema
 from uadtk.core.absent import refuse_special, why
 from uadtk.core.errors import DataError
-from uadtk.core.schema import parse_json
+from uadtk.core.schema import Check
 from uadtk.io.write import write_json
 
 _MOST_TEXT = 1 << 28
@@ -59,33 +60,37 @@ def write_memo(path: Path, form: int, key: dict[str, Any], content: dict[str, An
     return json.loads(json.dumps(record, default=str))  # type: ignore[no-any-return]
 
 
-def read_memo(path: Path, form: int, what: str, needs: set[str] = frozenset(), fix: str = "") -> dict[str, Any]:  # type: ignore[assignment]
-    """A record with the fields ``needs``; ``what`` names its kind in errors.
+def read_memo(path: Path, form: int, what: str, check: Check = schema.plain, fix: str = "") -> dict[str, Any]:
+    """A record that passes ``check``; ``what`` names its kind in errors.
 
     Raises
     ------
     DataError
-        It cannot be read, is something else, is of another format, or its key was changed.
+        It cannot be read, is something else, is of another format, does not pass, or its key was changed.
     """
     try:
-        record: dict[str, Any] = parse_json(read_text(path))
-        made_for, whole = record["format"], digest_of(record["key"]) == record["digest"]
-        complete = needs <= record.keys()
+        record: dict[str, Any] = schema.parse_json(read_text(path))
+        made_for, key, digest = record["format"], record["key"], record["digest"]
     except OSError as error:
         raise DataError(f"cannot be read ({why(error)})", str(path), fix) from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise DataError(f"is not {what}", str(path), fix) from None
     if made_for != form:
-        raise DataError(f"is {what} of format {made_for}, this uadtk reads {form}", str(path), fix)
-    if not whole or not complete:
+        raise DataError(f"is {what} of format {str(made_for)[:40]}, this uadtk reads {form}", str(path), fix)
+    try:
+        schema.plain(record, what)
+        check(record, what.removeprefix("a "))
+    except ValueError as error:
+        raise DataError(f"is damaged: {error}", str(path), fix) from None
+    if digest_of(key) != digest:
         raise DataError("is damaged: its key does not fit its digest", str(path), fix)
     return record
 
 
-def remembered(path: Path, form: int, key: dict[str, Any]) -> dict[str, Any] | None:
+def remembered(path: Path, form: int, key: dict[str, Any], check: Check = schema.plain) -> dict[str, Any] | None:
     """The record of exactly this key, or None: there is none, it is damaged, or it is of other inputs."""
     try:
-        record = read_memo(path, form, "a record")
+        record = read_memo(path, form, "a record", check)
     except DataError:
         return None
     return record if record["digest"] == digest_of(key) else None

@@ -81,7 +81,7 @@ def _header(path: Path) -> tuple[Any, Path] | None:
     try:
         # nibabel's own logger would report each repaired field on stderr.
         header.check_fix(logger=logging.Logger("quiet", logging.CRITICAL + 1), error_level=40)
-    except nib.spatialimages.HeaderDataError as error:
+    except (nib.spatialimages.HeaderDataError, ValueError, OverflowError) as error:  # nibabel's own messages fail, too
         raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     bits = header.get_data_dtype().itemsize * 8
     if stated_bits != bits and stated_bits in (8, 16, 32, 64):  # nibabel has repaired it, but one of the two is wrong

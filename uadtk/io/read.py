@@ -161,12 +161,12 @@ def located(path: Path) -> Iterator[None]:
             raise
         raise type(error)(error.what, str(path), error.fix) from error
     except OSError as error:
-        if path.is_symlink() and not path.exists():
+        if os.path.islink(path) and not os.path.exists(path):
             what, fix = absence(path)
             raise DataError(what, str(path), fix) from error
-        raise DataError(
-            f"cannot be read ({error.strerror or error})", str(path), "Check path and permissions."
-        ) from error
+        named = error.filename if isinstance(error.filename, str | bytes) else path  # of a mask, perhaps
+        what, fix = f"cannot be read ({error.strerror or error})", "Check path and permissions."
+        raise DataError(what, os.fsdecode(named), fix) from error
 
 
 def _read(path: Path, trust: str) -> Volume:

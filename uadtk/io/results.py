@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from uadtk.core.errors import GateError, UadtkError
+from uadtk.core.finding import LIGHTS
 from uadtk.core.text import shown
 from uadtk.io.masks import read_json
 from uadtk.io.memo import sha256_of
@@ -130,10 +131,10 @@ def read_scan(folder: Path, name: str) -> ScanState | None:
     source = _mapping(manifest, "input") or _mapping(failure, "input")
     if failure:
         status: Status = "failed"
-        light, error = str(failure.get("light", "")), shown(str(failure.get("error", "")))
+        light, error = _light(failure), shown(str(failure.get("error", "")))
     else:
         status, error = ("unfinished", wrong) if wrong else ("done", "")
-        light = str(_mapping(manifest, "gate").get("light", ""))
+        light = _light(_mapping(manifest, "gate"))
     return ScanState(
         folder=folder,
         name=name,
@@ -244,6 +245,10 @@ def key_of(file: str, name: str) -> str:
 def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = record.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _light(record: Mapping[str, Any]) -> str:
+    return next((light for light in LIGHTS if light == record.get("light")), "")
 
 
 def _number(record: Mapping[str, Any], key: str) -> float:

@@ -171,7 +171,7 @@ def same_file(path: Path) -> Hashable:
     try:
         found = path.stat()
     except OSError:
-        return os.path.realpath(path) if path.is_symlink() else None
+        return os.path.realpath(path) if os.path.islink(path) else None
     return found.st_dev, found.st_ino
 
 
@@ -186,7 +186,7 @@ def _facts(row: Row) -> Iterator[str]:
 
 
 def _file(path: Path | None) -> str:
-    if not path or not path.exists():
+    if not path or not os.path.exists(path):  # False for a name that no file can have, too
         return f"{path.name} missing" if path else ""
     return f"{path.name} {sum(file.stat().st_size for file in files_of(path))}"
 

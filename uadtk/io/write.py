@@ -47,12 +47,18 @@ def refuse_existing(paths: Iterable[str | os.PathLike[str]], overwrite: bool) ->
     Raises
     ------
     UsageError
-        One of the paths exists and may not be overwritten, or is a folder.
+        One of the paths exists and may not be overwritten, is a folder, or is no name that the file system allows.
     """
     for path in map(Path, paths):
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UsageError(f"cannot be written ({error.strerror})", str(path), "Choose another output.") from None
         if path.is_dir():
             raise UsageError("is a folder; expected a file", str(path), "Choose another output.")
-        if os.path.lexists(path) and not overwrite:
+        if not overwrite:
             raise UsageError("output exists", str(path), "Pass --overwrite to replace it.")
 
 

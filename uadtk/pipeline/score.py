@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint
@@ -16,10 +17,11 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Scoring
 from uadtk.core.model import capabilities, traits
 from uadtk.core.run import Run
-from uadtk.core.scorer import scorer_traits
+from uadtk.core.scorer import Scored, scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
+from uadtk.pipeline.ensemble import members_of
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.background import background
 
@@ -31,11 +33,12 @@ SLICES_AT_ONCE = 32
 class Method:
     """A checkpoint with model, scorer and cleaners built, for use on many scans.
 
-    Pickled, it is the checkpoint alone: the process that receives it builds the others.
+    ``models``: of each member of an ensemble; a single one otherwise. Pickled, it is the checkpoint alone: the process
+    that receives it builds the others.
     """
 
     checkpoint: Checkpoint
-    model: Any
+    models: tuple[Any, ...]
     scorer: Any
     cleaners: tuple[Any, ...]
     device: str = "cpu"
@@ -43,15 +46,23 @@ class Method:
     def __reduce__(self) -> tuple[Any, ...]:
         return build_method, (self.checkpoint, Run(device=self.device))
 
+    def score(self, x: Tensor, brain: Tensor, scorer: Any = None) -> Scored:
+        """The scorer's result (or that of another scorer) on slices, its mean over the members of an ensemble."""
+        found = [(scorer or self.scorer).score(model, x, brain) for model in self.models]
+        if len(found) == 1:
+            return found[0]  # type: ignore[no-any-return]
+        maps = {name: torch.stack([one.maps[name] for one in found]).mean(0) for name in found[0].maps}
+        return Scored(torch.stack([one.score for one in found]).mean(0), maps)
+
 
 def build_method(checkpoint: Checkpoint, run: Run) -> Method:
     """Raises UsageError if the model lacks what the scorer needs."""
     keep_memory()
     scorer = registry.build("scorers", checkpoint.scorer)
     cleaners = tuple(registry.build("cleaners", spec) for spec in checkpoint.cleaners)
-    model = checkpoint.build(run.device)
-    check_scorer(scorer, model, checkpoint)
-    return Method(checkpoint, model, scorer, cleaners, run.device)
+    models = tuple(member.build(run.device) for member in members_of(checkpoint))
+    check_scorer(scorer, models[0], checkpoint)
+    return Method(checkpoint, models, scorer, cleaners, run.device)
 
 
 def check_untrained(checkpoint: Checkpoint) -> None:
@@ -86,7 +97,7 @@ def on_own_grid(
     scan: Scan, prepared: Prepared, score: Float, maps: Mapping[str, Float], method: Method, run: Run
 ) -> Scoring:
     """Score and maps of the slices, (n, side, side), brought back to the scan's own grid."""
-    decisions = {**prepared.decisions, "arithmetic": traits(method.model).arithmetic}
+    decisions = {**prepared.decisions, "arithmetic": traits(method.models[0]).arithmetic}
     with run.stage("return"):
         brain = prepared.own_brain.voxels
         if "reconstruction" in maps:  # back to the scan's intensity
@@ -140,7 +151,7 @@ def _through_network(prepared: Prepared, method: Method, run: Run) -> tuple[Floa
     for x, inside in zip(image.split(at_once), brain.split(at_once), strict=True):
         x, inside = x.to(run.device, memory_format=torch.channels_last), inside.to(run.device)
         with torch.inference_mode(not scorer_traits(method.scorer).needs_gradient):
-            scored = method.scorer.score(method.model, x, inside)
+            scored = method.score(x, inside)
         scores.append(scored.score[:, 0].cpu())
         maps.append({name: values[:, 0].cpu() for name, values in scored.maps.items()})
     score = torch.cat(scores).numpy()

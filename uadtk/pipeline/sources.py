@@ -1,10 +1,10 @@
-"""What provenance says of an input, and that its files are the ones that were read."""
+"""Cohorts as commands and scripts name them; what provenance says of an input, and that it is what was read."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ import numpy as np
 
 from uadtk.core.absent import absence
 from uadtk.core.errors import DataError
+from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.cohort import Row, output_name, output_names, read_cohort
+from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.memo import sha256_of
 from uadtk.io.read import located
 
+PathLike = str | os.PathLike[str]
+CohortLike = PathLike | Sequence[PathLike] | Cohort
 IN_MEMORY = "in memory"
 
 
@@ -87,3 +90,19 @@ def is_path(source: Any) -> bool:
 
 def _digest(volume: Volume) -> str:
     return hashlib.sha256(np.ascontiguousarray(volume.voxels).tobytes() + volume.affine.tobytes()).hexdigest()
+
+
+def as_cohort(source: CohortLike, run: Run) -> Cohort:
+    """Read it unless it is read, and say what was found and is not used."""
+    if isinstance(source, Cohort):
+        return source
+    cohort = read_cohort(source)
+    for note in cohort.notes:
+        run.say(f"note: {note}")
+    return cohort
+
+
+def chosen_rows(source: CohortLike, split: str, run: Run) -> Cohort:
+    cohort = as_cohort(source, run)
+    refuse_copies(cohort, across_splits=True)
+    return cohort.split(split) if split else cohort

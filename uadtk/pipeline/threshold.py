@@ -17,6 +17,7 @@ from uadtk.core.thresholder import Choice, OperatingPoint
 from uadtk.io.cohort import Cohort, Row, refuse_copies
 from uadtk.io.write import scratch
 from uadtk.kernels import label_components
+from uadtk.pipeline.ensemble import unseen_parts
 from uadtk.pipeline.point import floor_of
 from uadtk.pipeline.score import build_method
 from uadtk.pipeline.scored import ScoredScan, ScoredScans, check_subjects, for_thresholder, score_all
@@ -28,7 +29,8 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
     Where lesions are known, thresholders for healthy scans see only the lesion-free slices that the cohort lists, or
     all voxels more than 6 mm from a lesion. The point records in ``measured`` the share of the brain that is, on
     average over scans (``brain_counted``), the findings at the chosen threshold, and the number of scans that the gate
-    warned about (``amber_scans``). A scan that fails, or that the gate refuses, is reported and left out.
+    warned about (``amber_scans``). Subjects of the training of an ensemble are scored by the member that has not seen
+    them. A scan that fails, or that the gate refuses, is reported and left out.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def calibrate(checkpoint: Checkpoint, cohort: Cohort, strategy: Spec, name: str,
     DataError
         No scan could be used.
     """
-    return cross_calibrate(checkpoint, [(checkpoint, cohort)], strategy, name, run)
+    return cross_calibrate(checkpoint, unseen_parts(checkpoint, cohort), strategy, name, run)
 
 
 def cross_calibrate(
@@ -58,7 +60,14 @@ def cross_calibrate(
         scored: list[ScoredScan] = []
         for n, (one, part) in enumerate(parts):
             own = [row for row in part if row in rows]
-            scored += score_all(own, build_method(one, run), [checkpoint.cleaners], folder / str(n), run, ("native",))
+            try:
+                if own:
+                    method, place = build_method(one, run), folder / str(n)
+                    scored += score_all(own, method, [checkpoint.cleaners], place, run, ("native",))
+            except DataError as error:
+                if len(parts) == 1:
+                    raise
+                run.say(f"left out: {error.one_line()}")
         scans = for_thresholder(thresholder, scored, 0, "native")
         for scan in scored:
             if scan not in scans.scans:

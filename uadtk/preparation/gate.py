@@ -121,6 +121,27 @@ def statistics_of(scans: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
+def united(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The statistics of trainings on overlapping scans as one: the widest range, and the mean of each quantile."""
+    whole = [part for part in parts if part]
+    if not whole:
+        return {}
+    contrasts = [part["contrasts"] for part in whole]
+    spread = {}
+    for name in whole[0]["numbers"]:
+        low, *middle, high = zip(*(part["numbers"][name] for part in whole), strict=True)
+        spread[name] = [min(low), *(float(f"{sum(values) / len(values):.4g}") for values in middle), max(high)]
+    return {
+        "scans": max(part["scans"] for part in whole),
+        "contrasts": {
+            name: max(one.get(name, 0) for one in contrasts)
+            for name in sorted({name for one in contrasts for name in one})
+        },
+        "columns": whole[0]["columns"],
+        "numbers": spread,
+    }
+
+
 def _contrast(measured: Mapping[str, float], wanted: str) -> list[Reason]:
     found = contrast_of(measured)
     value = f"white - grey {measured['white']:+.2f}, fluid - grey {measured['fluid']:+.2f} (ranks)"

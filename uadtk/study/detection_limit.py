@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core import schema
 from uadtk.core.errors import DataError, GateError, UsageError
 from uadtk.core.finding import Scoring, Segmentation
 from uadtk.core.run import Run
@@ -41,6 +42,16 @@ from uadtk.study.implanted_scan import Box, Implant, implanted
 from uadtk.study.receipt import key_of
 
 FORMAT = 1
+_MEMO = schema.record(
+    {
+        "subject": schema.text(),
+        **dict.fromkeys(("false_findings", "passes"), schema.whole(0, 2**40)),
+        **dict.fromkeys(("free_ml", "marked", "seconds"), schema.number(ge=0)),
+        "planted": schema.items(schema.like(Planted, centre_mm=schema.items(schema.number(), 3, 3)), 10**6),
+        "left_out": schema.items(schema.items(schema.plain, 3, 3), 10**6),
+        "examples": schema.items(schema.mapping(schema.plain)),
+    }
+)
 SIZES_MM = (3.0, 5.0, 8.0, 12.0, 20.0, 30.0)
 CONTRASTS = (0.15, 0.3, 0.5, 1.0)  # relative to the tissue around
 ENOUGH, MOST_REPEATS = 10, 5  # implants of a cell, if a scan gets at most so many of them
@@ -144,7 +155,7 @@ class _Work:
         scan, brain_mask = read_row(row, run)
         digest, key = digest_of_scan(scan), _key(row, self.method, self.point, self.question, run)
         path = self.folder / "scans" / f"{digest_of(key)}.json"
-        record = remembered(path, FORMAT, key)
+        record = remembered(path, FORMAT, key, _MEMO)
         if record is not None:
             return digest, _of(record), False
         made = _measured(row, scan, brain_mask, self.method, self.point, self.question, run)

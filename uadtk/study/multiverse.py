@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint
+from uadtk.core import schema
 from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
@@ -46,6 +47,13 @@ MEDIANS_MM = (0.0, 6.0, 10.0)  # edge of the window, 0 for none
 FLOORS = (1, 8, 27)  # voxels of the grid; thresholds are chosen without a floor, as in the study
 CHAINS = tuple(product(EROSIONS, MEDIANS_MM))
 FORMAT = 3
+_MEMO = schema.record(
+    {
+        "failed": schema.whole(0, 2**40),
+        "said": schema.items(schema.text()),
+        "universes": schema.items(schema.like(Universe)),
+    }
+)
 
 
 def multiverse(
@@ -67,7 +75,7 @@ def multiverse(
     """
     key = _key(checkpoint, rows, calibration, run)
     path = folder / "multiverse" / f"{digest_of(key)}.json"
-    record = remembered(path, FORMAT, key)
+    record = remembered(path, FORMAT, key, _MEMO)
     if record is None or record["failed"]:
         if path.exists():
             why = f"{record['failed']} scans had failed" if record else f"{path} is damaged or of another format"

@@ -37,6 +37,7 @@ from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation.gate import wanted_by
 from uadtk.preparation.kinds import FLAIR
+from uadtk.study.receipt_schema import check_receipt
 from uadtk.version import VERSION
 
 FORMAT = 3
@@ -80,9 +81,9 @@ def write_receipt(path: Path, key: dict[str, Any], where: dict[str, str], evalua
 
 
 def read_receipt(path: Path) -> dict[str, Any]:
-    """Raises DataError if it cannot be read, is no receipt, or its key was changed."""
+    """Raises DataError if it cannot be read, is no receipt, holds impossible values, or its key was changed."""
     fix = "Name a file of the folder 'rows' that uadtk benchmark wrote."
-    return read_memo(path, FORMAT, "a receipt", {"where", "evaluation"}, fix)
+    return read_memo(path, FORMAT, "a receipt", check_receipt, fix)
 
 
 def chosen_rows(table: Cohort, split: str, collection: str) -> Cohort:

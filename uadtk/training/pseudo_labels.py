@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core import schema
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.finding import Segmentation
 from uadtk.core.options import option
@@ -36,6 +37,7 @@ _MASKS = {
     "ignore_mask": "desc-ignore_mask.nii.gz",
 }
 FORMAT = 2  # of the records
+_MEMO = schema.record({"lesion_voxels": schema.whole(0, 2**50)})
 _TELLING = ("lesion_mask", "ignore_mask", "prior_mask", "label_source", "lesion_free_slices", "lesion_labels")
 
 
@@ -109,7 +111,7 @@ class _Work:
     def __call__(self, place: int, row: Row, run: Run) -> tuple[Row, int]:
         name, key = self.keys[place]
         masks: dict[str, Any] = {column: self.folder / f"{name}_{ending}" for column, ending in _MASKS.items()}
-        record = remembered(_record_path(self.folder, name), FORMAT, key)
+        record = remembered(_record_path(self.folder, name), FORMAT, key, _MEMO)
         if record is None or not all(path.exists() for path in masks.values()):
             record = _label(row, name, self.method, self.point, self.trust, self.folder, run, key)
         source = f"teacher-{self.method.checkpoint.digest[:12]}"

@@ -9,7 +9,6 @@ the last round, ``student.safetensors``. An interrupted run resumes when the com
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from uadtk import registry
-from uadtk.checkpoint import Checkpoint, load
+from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.model import traits
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row, refuse_copies
 from uadtk.io.table import write_cohort
-from uadtk.io.write import refuse_existing
 from uadtk.pipeline.point import check_point, uncalibrated
 from uadtk.pipeline.score import build_method
 from uadtk.preparation.lesion_free import lesion_of
 from uadtk.training.pseudo_labels import Trust, label_cohort
-from uadtk.training.resume import state_path
+from uadtk.training.resume import trained_before
 from uadtk.training.slices import split_rows
 from uadtk.training.train import Schedule, train
 
@@ -109,7 +107,7 @@ def selfteach(
         ready = replace(student, training=card, points=(_half(student),))
         goal = output if number == rounds else folder / "student.safetensors"
         left = max(1e-6, (deadline - time.monotonic()) / 60) if minutes else None
-        taught = _finished(goal, ready, schedule, cohort, overwrite) or train(
+        taught = trained_before(goal, ready, schedule, cohort, overwrite) or train(
             ready, cohort, schedule, goal, run, left, cache
         )
         if not taught.training["finished"]:
@@ -167,16 +165,3 @@ def _card(teacher: Checkpoint, point: OperatingPoint, trust: Trust, number: int,
         "selfteach": {"round": number, **asdict(trust), "labels": cohort.source},
         "subjects": {name: sorted({row.subject for row in rows}) for name, rows in parts.items()},
     }
-
-
-def _finished(goal: Path, ready: Checkpoint, schedule: Schedule, cohort: Cohort, overwrite: bool) -> Checkpoint | None:
-    """The student of this round, if an earlier run of the same command has already trained it."""
-    if not goal.exists() or state_path(goal).exists():
-        return None
-    facts = {**ready.training, "schedule": asdict(schedule), "cohort_digest": cohort.digest(), "finished": True}
-    found = load(goal)
-    same = {key: found.training.get(key) for key in facts} == json.loads(json.dumps(facts))
-    if same and found.options == ready.options:
-        return found
-    refuse_existing([goal], overwrite)
-    return None

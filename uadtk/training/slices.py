@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from uadtk.core import schema
 from uadtk.core.errors import DataError
 from uadtk.core.finding import Gate
 from uadtk.core.model import Batch
@@ -40,6 +41,14 @@ ANNOTATED, PSEUDO, UNLABELLED = 0, 1, 2  # sources of labels
 FORMAT = 4  # of the files
 ROOM = "Make room or name another folder: --slices."
 _FACTS = "slices.json"
+_COUNT = schema.whole(0, 2**50)
+_MEMO = schema.record(
+    {
+        **dict.fromkeys(("slices", "scans", "pixels"), _COUNT),
+        "failed": schema.items(_COUNT, 10**7),
+        "gates": schema.items(schema.record({"light": schema.text(), "measured": schema.mapping(schema.plain)}), 10**7),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -183,7 +192,7 @@ def _changed(path: Path) -> int:
 
 def _stored(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     """The memo, if it exists and the files have the sizes it records. It is written last, so they are complete."""
-    facts = remembered(folder / _FACTS, FORMAT, key)
+    facts = remembered(folder / _FACTS, FORMAT, key, _MEMO)
     try:
         sizes = [(folder / name).stat().st_size for name in ("image.f32", "masks.u8", "about.i4")]
     except OSError:

@@ -46,7 +46,7 @@ VALIDATION_SEED = 2**31
 # Options of `uadtk train` besides the schedule; no model may have an option of the same name.
 RESERVED = (
     *("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "jobs", "cluster"),
-    *("force", "overwrite"),
+    *("folds", "fold_by", "force", "overwrite"),
 )
 
 

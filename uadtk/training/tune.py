@@ -86,7 +86,7 @@ def outcomes_by_weight(
     for weight in run.track(weights, "restoring"):
         scorer = registry.build("scorers", with_weight(spec, weight))
         parts = zip(image.split(SLICES_AT_ONCE), batch.brain.split(SLICES_AT_ONCE), strict=True)
-        score = torch.cat([scorer.score(method.model, x, brain).score for x, brain in parts])
+        score = torch.cat([method.score(x, brain, scorer).score for x, brain in parts])
         found[weight] = _judged(score.cpu().numpy(), batch.brain.cpu().numpy(), planted, len(radii))
     return found
 
