@@ -40,6 +40,7 @@ def state(folder: Path, name: str, image: str = "") -> ScanState:
         write_json(files[key], {})
     for key in ("findings_tsv", "report", "thumbnail"):
         write_text(files[key], "x")
+    files = {key: path for key, path in files.items() if path.exists()}
     return ScanState(folder, name, "done", files=files, image=image or f"/data/{name}.nii.gz")
 
 
