@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))  # before numba is imported
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is: processes of pytest-xdist share the cores
 os.environ["UADTK_PLUGINS"] = ""  # tests must not depend on installed plugins
 
 import nibabel as nib

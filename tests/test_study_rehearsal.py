@@ -77,6 +77,7 @@ def started(script: Any, monkeypatch: pytest.MonkeyPatch, *words: object) -> Non
     script.main()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_study_runs_from_nothing_and_resumes(
     data: Path, scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -199,6 +199,7 @@ def test_the_second_stage_brings_reconstructions_closer_and_leaves_the_gan_as_it
     assert all(torch.equal(value, gan.state_dict()[name]) for name, value in kept.items())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_after_both_stages_the_encoder_is_below_the_mean_image() -> None:
     """The critic sees brightness, so that the GAN learns it, and the encoder can find slices as bright as its input."""

@@ -70,6 +70,7 @@ class Perfect(nn.Module):
         return (x - self.known).abs().flatten(1).sum(1)
 
 
+@pytest.mark.long
 def test_a_perfect_model_needs_a_small_weight(
     untrained: Path, small_cohort: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,9 @@ from uadtk.core.errors import INTERRUPTED, UadtkError, UsageError, did_you_mean
 from uadtk.core.text import OutputError, output_for_people, shown
 from uadtk.version import VERSION
 
+# NumPy is not loaded yet. Its threads gain little on matrices of this size, and spin where the cores are busy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _ORDER = (
     "segment",
     "report",
