@@ -9,12 +9,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any
 
 isal_zlib: Any = None
 with suppress(ImportError):  # no wheel for this processor
-    from isal import isal_zlib
+    isal_zlib = import_module("isal.isal_zlib")
 
 _GZIP = 31  # window bits: with the header of a gzip file, and no time stamp
 DAMAGE: tuple[type[Exception], ...] = (zlib.error, *((isal_zlib.error,) if isal_zlib else ()))
