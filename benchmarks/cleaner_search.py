@@ -15,6 +15,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,14 +88,15 @@ def scored(rows: list[Row], method: Method, cleaners: list[str]) -> list[Scored]
         raw, _ = raw_slices(prepared, method, Run())
         inside = prepared.own_brain.voxels
         for scores, specs in zip(every, cleaners, strict=True):
-            used = (
-                method.cleaners
-                if specs == "own"
-                else [registry.build("cleaners", Spec.parse(spec)) for spec in specs.split()]
-            )
+            used = method.cleaners if specs == "own" else built(specs)
             own = prepared.to_own_grid(cleaned(raw.copy(), prepared, used))
             scores.append((own[inside], truth.voxels[inside]))  # type: ignore[union-attr]
     return every
+
+
+def built(specs: str) -> list[Any]:
+    """Cleaners of specs separated by spaces."""
+    return [registry.build("cleaners", Spec.parse(spec)) for spec in specs.split()]
 
 
 def cells(scores: Scored) -> str:

@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cleaner_search import group
+from cleaner_search import built, group
 from numpy.typing import NDArray
 
-from uadtk import registry
 from uadtk.checkpoint import open_checkpoint
 from uadtk.core.run import Run
-from uadtk.core.spec import Spec
 from uadtk.core.thresholder import voxels_in
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row
 from uadtk.kernels import detection_summary, healthy_fp_threshold, label_components
@@ -104,8 +102,7 @@ def line(cleaners: str, cases: dict[str, list[Case]]) -> str:
 
 def own_score(one: Case, cleaners: str) -> NDArray[np.float32]:
     """On the scan's own grid, 0 outside the brain."""
-    built = [registry.build("cleaners", Spec.parse(spec)) for spec in cleaners.split()]
-    score = cleaned(one.raw.copy(), one.prepared, built)
+    score = cleaned(one.raw.copy(), one.prepared, built(cleaners))
     return (one.prepared.to_own_grid(score) * one.prepared.own_brain.voxels).astype(np.float32)
 
 

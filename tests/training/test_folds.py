@@ -23,7 +23,7 @@ from uadtk.pipeline.ensemble import members_of, unseen_parts
 from uadtk.pipeline.score import build_method, score_map
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation.gate import united
-from uadtk.training import folds as folding
+from uadtk.training import once
 from uadtk.training.folds import By, Folds, fold_subjects, train_folds
 from uadtk.training.train import Schedule
 
@@ -158,13 +158,13 @@ def test_a_repeated_command_trains_only_what_is_missing(
     output, trainings = tmp_path / "all.safetensors", list[str]()
     shutil.copytree(trained.with_name("all.safetensors.folds"), tmp_path / "all.safetensors.folds")
     (tmp_path / "all.safetensors.folds" / "2.safetensors").unlink()
-    real = folding.train
+    real = once.train
 
     def counted(checkpoint: Any, part: Any, schedule: Any, goal: Path, *rest: Any) -> Any:
         trainings.append(goal.name)
         return real(checkpoint, part, schedule, goal, *rest)
 
-    monkeypatch.setattr(folding, "train", counted)
+    monkeypatch.setattr(once, "train", counted)
     train_folds(fresh(), cohort, QUICK, Folds(3), output, Run())
     assert trainings == ["2.safetensors"]
     assert checkpoints.load(output).weights == checkpoints.load(trained).weights

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-import warnings
 from collections import defaultdict
 from collections.abc import Collection
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -21,14 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.errors import BackendError, DataError, UadtkError
+from uadtk.core.errors import BackendError, DataError
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.volume import Scan
+from uadtk.io.readers.dicom_files import understood
 from uadtk.io.write import write_bytes
 from uadtk.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from uadtk.io.readers.dicom_origin import Origin
 
@@ -41,6 +40,7 @@ _MR = "1.2.840.10008.5.1.4.1.1.4"
 _BLANK = "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime"
 _LONGEST_MODEL = 56  # characters: "uadtk MODEL" goes where DICOM allows 64
 _NO_DATE, _NO_TIME = "19000101", "000000"
+_REFUSED = ("no DICOM can be written for it, by its headers", "Repair them, or leave out --dicom-seg and --dicom-sr.")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def refuse_unwritable(scan: Scan, kinds: Collection[Kind]) -> None:
     one[0, 0, 0] = 1
     first = (Segment(1, "Finding 1", 0.0, 0.0),)
     trial = Content(origin, one, _step(scan), first, 1, 0.0, "", "", "", "green")
-    with _refused():
+    with understood(*_REFUSED):
         _packed(trial, kinds)  # what the libraries refuse in these headers
 
 
@@ -154,7 +154,7 @@ def write_dicom(result: Segmentation, kinds: Collection[Kind], paths: Mapping[st
     Raises as ``refuse_unwritable``.
     """
     _origin(result.scoring.scan)
-    with _refused():
+    with understood(*_REFUSED):
         packed = _packed(content_of(result), kinds)
     for kind, data in packed.items():
         write_bytes(paths[f"dicom_{kind}"], data)
@@ -289,20 +289,6 @@ def _origin(scan: Scan) -> Origin:
         what = f"its slices are in {len(origin.spaces)} frames of reference: no DICOM result can refer to all of them"
         raise DataError(what, fix="Export the original series, or leave out --dicom-seg and --dicom-sr.")
     return origin
-
-
-@contextmanager
-def _refused() -> Iterator[None]:
-    """An error of the libraries becomes one about the headers; their warnings of values are left out."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (UadtkError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        what = f"no DICOM can be written for it, by its headers ({type(error).__name__}: {error})"
-        raise DataError(what, fix="Repair them, or leave out --dicom-seg and --dicom-sr.") from error
 
 
 def _segments(findings: tuple[Finding, ...]) -> tuple[Segment, ...]:

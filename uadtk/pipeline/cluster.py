@@ -53,7 +53,12 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
         def submit(held: Any, place: int) -> Any:
             return client.submit(_scan, held, place, rows[place], settings, pure=False, retries=RETRIES)
 
-        def alone(place: int) -> Any:
+        def ended(place: int) -> Any:
+            try:
+                return futures[place].result()
+            except Exception as error:
+                if not _is_death(error):
+                    raise
             for other in futures.values():
                 if other is not None:
                     other.exception()  # waits for its end
@@ -64,16 +69,11 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
         def result(place: int) -> Any:
             workers = max(1, len(client.scheduler_info()["workers"]))
             for following in range(place, min(len(rows), place + _AHEAD * workers)):
-                if following not in futures and following >= place:
+                if following not in futures:
                     run.begun(following)
                     futures[following] = submit(held, following)
             try:
-                try:
-                    value, said = futures[place].result()
-                except Exception as error:
-                    if not _is_death(error):
-                        raise
-                    value, said = alone(place)
+                value, said = ended(place)
             except Exception as error:
                 raise _told(error, rows[place]) from error
             futures[place] = None  # done; its value is let go

@@ -6,7 +6,6 @@ interrupted one resumes.
 
 from __future__ import annotations
 
-import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, Row
 from uadtk.pipeline.ensemble import ensemble_of
 from uadtk.pipeline.run import leads
-from uadtk.training.resume import trained_before
-from uadtk.training.train import Schedule, train
+from uadtk.training.once import deadline_after, train_once
+from uadtk.training.train import Schedule
 
 By = Literal["subject", "site", "collection"]
 
@@ -56,17 +55,14 @@ def train_folds(
     UsageError
         The folder of the members holds those of another training and ``overwrite`` is false.
     """
-    deadline = time.monotonic() + 60 * (minutes or 0)
+    deadline = deadline_after(minutes)
     held, members = fold_subjects(cohort, folds, schedule.seed), list[Checkpoint]()
     folder = output.with_name(output.name + ".folds")
     for number, without in enumerate(held, 1):
         run.say(f"fold {number} of {len(held)}: without {len(without)} of {sum(map(len, held))} subjects")
         part = Cohort(tuple(row for row in cohort if _bare(row) not in without), cohort.source)
         goal = folder / f"{number}.safetensors"
-        left = max(1e-6, (deadline - time.monotonic()) / 60) if minutes else None
-        member = trained_before(goal, checkpoint, schedule, part, overwrite) or train(
-            checkpoint, part, schedule, goal, run, left, cache
-        )
+        member = train_once(checkpoint, part, schedule, goal, run, deadline, cache, overwrite)
         if not member.training["finished"]:
             return member
         members.append(member)

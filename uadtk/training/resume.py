@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from uadtk.checkpoint import SUFFIX, Checkpoint, load
+from uadtk.checkpoint import SUFFIX
 from uadtk.core.errors import CheckpointError, UsageError
-from uadtk.io.cohort import Cohort
 from uadtk.io.write import refuse_existing, refuse_file, write_bytes
 from uadtk.training.optimisers import Optimisers
 
@@ -49,26 +48,6 @@ def refuse_checkpoint(path: Path, overwrite: bool) -> None:
         raise UsageError(f"a checkpoint ends in {SUFFIX}", str(path))
     refuse_existing([state_path(path)], overwrite=True)  # its name is longer
     refuse_file(path, overwrite or state_path(path).exists())
-
-
-def trained_before(goal: Path, fresh: Checkpoint, schedule: Any, cohort: Cohort, overwrite: bool) -> Checkpoint | None:
-    """The checkpoint at ``goal``, if the same training has made it; None if it is still to be made.
-
-    Raises
-    ------
-    UsageError
-        Another training has made it, and ``overwrite`` is false.
-    """
-    if not goal.exists() or state_path(goal).exists():
-        return None
-    facts = {**fresh.training, "schedule": asdict(schedule), "cohort_digest": cohort.digest(), "finished": True}
-    found = load(goal)
-    same = {key: found.training.get(key) for key in facts} == json.loads(json.dumps(facts))
-    asked, made = fresh.header(), found.header()
-    if same and all(made[key] == asked[key] for key in ("model", "preparation", "scorer", "cleaners")):
-        return found
-    refuse_existing([goal], overwrite)
-    return None
 
 
 def save_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers: Optimisers, state: State) -> None:

@@ -9,7 +9,6 @@ the last round, ``student.safetensors``. An interrupted run resumes when the com
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,10 +25,10 @@ from uadtk.io.table import write_cohort
 from uadtk.pipeline.point import check_point, uncalibrated
 from uadtk.pipeline.score import build_method
 from uadtk.preparation.lesion_free import lesion_of
+from uadtk.training.once import deadline_after, train_once
 from uadtk.training.pseudo_labels import Trust, label_cohort
-from uadtk.training.resume import trained_before
 from uadtk.training.slices import split_rows
-from uadtk.training.train import Schedule, train
+from uadtk.training.train import Schedule
 
 HALF = "half"
 
@@ -95,7 +94,7 @@ def selfteach(
         The teacher finds nothing.
     """
     _check_supervised(student)
-    deadline = time.monotonic() + 60 * (minutes or 0)
+    deadline = deadline_after(minutes)
     rows: Sequence[Row] = learned.unlabelled
     for number in range(1, rounds + 1):
         check_point(teacher, point)
@@ -106,10 +105,7 @@ def selfteach(
         card = _card(teacher, point, trust, number, cohort)
         ready = replace(student, training=card, points=(_half(student),))
         goal = output if number == rounds else folder / "student.safetensors"
-        left = max(1e-6, (deadline - time.monotonic()) / 60) if minutes else None
-        taught = trained_before(goal, ready, schedule, cohort, overwrite) or train(
-            ready, cohort, schedule, goal, run, left, cache
-        )
+        taught = train_once(ready, cohort, schedule, goal, run, deadline, cache, overwrite)
         if not taught.training["finished"]:
             break
         teacher, point = taught, taught.point(HALF)

@@ -170,10 +170,20 @@ def library() -> Any:
 
 @contextmanager
 def using_pydicom() -> Iterator[None]:
+    """For reading: :func:`understood`, and a zip is closed at the end."""
+    try:
+        with understood("DICOM with values that cannot be understood", AGAIN):
+            yield
+    finally:
+        _zip.cache_clear()
+
+
+@contextmanager
+def understood(what: str, fix: str) -> Iterator[None]:
     """pydicom decodes a value when it is asked for, so its errors about damaged ones may come from anywhere.
 
-    They become a DataError. Its warnings of values that are not as the standard asks are left out: those that matter
-    are checked where they are used.
+    They become a DataError with ``what`` and the cause. Its warnings of values that are not as the standard asks are
+    left out: those that matter are checked where they are used.
     """
     try:
         with warnings.catch_warnings():
@@ -182,10 +192,7 @@ def using_pydicom() -> Iterator[None]:
     except (UadtkError, OSError, MemoryError):
         raise
     except Exception as error:
-        what = f"DICOM with values that cannot be understood ({type(error).__name__}: {error})"
-        raise DataError(what, fix=AGAIN) from error
-    finally:
-        _zip.cache_clear()
+        raise DataError(f"{what} ({type(error).__name__}: {error})", fix=fix) from error
 
 
 @lru_cache(maxsize=1)
