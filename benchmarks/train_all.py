@@ -3,12 +3,14 @@
     python benchmarks/train_all.py ../shared/data build/models --steps 5000       # the study: a day on two cores
     python benchmarks/train_all.py ../shared/data build/models --steps 1          # a rehearsal, one epoch each: minutes
     python benchmarks/train_all.py ../shared/data build/models --models vae ae    # some of them
+    python benchmarks/train_all.py ../shared/data build/models --trained          # the table of those trained so far
 
 Every row takes ``--steps`` batches of 16 slices, rounded up to whole epochs, without early stopping; a model in two
 stages takes half of them in each. Adversaries take further steps on the same batches. Trains on ``lgg`` train, known
 lesions and 6 mm around them excluded from the loss; the weights kept are those of the best epoch on ``lgg`` validation.
-Each training is a uadtk command, printed first; existing checkpoints are not trained again, and interrupted trainings
-resume. Installed plugins are included. The printed table has, per model,
+Each training is a uadtk command, printed first. The script can be killed at any time: the same command resumes after
+the last complete epoch, waits for a training that has outlived it, and trains nothing twice. If a training fails, the
+others go on, and the exit code is 1. Installed plugins are included. The printed table has, per trained model,
 
 * the error on held-out slices (``lgg`` validation; known lesions and 6 mm around them excluded), compared with the mean
   training slice and with PCA of the training slices with as many components as the model has latent dimensions:
@@ -21,6 +23,7 @@ resume. Installed plugins are included. The printed table has, per model,
 from __future__ import annotations
 
 import argparse
+import fcntl
 import math
 import shlex
 import subprocess
@@ -30,6 +33,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -67,28 +71,30 @@ class Plan:
 
 SPATIAL = 128 * 8 * 8
 LARGE = "side=256"
+# In the order of training: first what the study's orderings need, then the rest by seconds per step (`row_seconds.py`),
+# so that a study that is cut off has most rows and loses those that take hours.
 PLANS = {
+    "vae": Plan(),
     "ae": Plan(),
     "ae-spatial": Plan(z=SPATIAL),
-    "context-ae": Plan(),
-    "constrained-ae": Plan(),
-    "skip-ae": Plan(z=SPATIAL),
-    "vae": Plan(),
-    "context-vae": Plan(),
     "gmvae": Plan(),
     "gmvae-spatial": Plan("--dim-z 8", z=8 * 64),
-    "aae": Plan("--warm-up 2 --critic-steps 5"),
-    "constrained-aae": Plan("--warm-up 2 --critic-steps 5"),
-    "anovaegan": Plan(),
-    "anovaegan-spatial": Plan("--bottleneck spatial", z=SPATIAL, model="anovaegan"),
-    "fanogan": Plan("--gan-epochs {half}"),
-    "anogan": Plan("--steps 100"),  # of the search for z
-    "steganomaly": Plan("--width 16 --blocks 3", z=0),
+    "context-vae": Plan(),
+    "skip-ae": Plan(z=SPATIAL),
     "scale-space": Plan(
         "--widths 8,16,48 --lowpass 128 --noise 0.3", z=3 * SPATIAL + 128, model="scalespace"
     ),  # as shipped, whose name is taken
+    "constrained-ae": Plan(),
+    "context-ae": Plan(),
     "ocsvm": Plan(),
+    "aae": Plan("--warm-up 2 --critic-steps 5"),
+    "constrained-aae": Plan("--warm-up 2 --critic-steps 5"),
     "dae": Plan("--width 32", z=0),
+    "fanogan": Plan("--gan-epochs {half}"),
+    "anovaegan": Plan(),
+    "steganomaly": Plan("--width 16 --blocks 3", z=0),
+    "anogan": Plan("--steps 100"),  # of the search for z
+    "anovaegan-spatial": Plan("--bottleneck spatial", z=SPATIAL, model="anovaegan"),
     # the networks of the original papers (Fig. 9), and full resolution
     "vae-original": Plan("--network zimmerer", model="vae"),
     "context-vae-original": Plan("--network zimmerer", model="context-vae"),
@@ -96,9 +102,9 @@ PLANS = {
     "constrained-aae-original": Plan(
         "--network chen --loss norm --weight 0.5 --warm-up 1 --critic-steps 5", model="constrained-aae"
     ),
-    "fanogan-original": Plan("--network resnet --gan-epochs {half}", model="fanogan"),
-    "ae-256": Plan(model="ae", prepare=LARGE),
     "vae-256": Plan(model="vae", prepare=LARGE),
+    "ae-256": Plan(model="ae", prepare=LARGE),
+    "fanogan-original": Plan("--network resnet --gan-epochs {half}", model="fanogan"),
 }
 
 COLUMNS = (
@@ -115,6 +121,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=PLANS, default=list(PLANS))
     parser.add_argument("--steps", type=int, default=STEPS, help="batches per row")
     parser.add_argument("--jobs", type=int, default=1, help="parallel trainings, one thread each")
+    parser.add_argument("--trained", action="store_true", help="train nothing: the table of the finished rows")
     parser.add_argument("-o", "--output", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     work: Path = arguments.work.resolve()
@@ -124,13 +131,12 @@ def main() -> None:
     wanted = [name for name in arguments.models if is_installed(PLANS[name].model or name)]
     cohort = read_cohort(table)
     benches = {text: Bench(cohort, work, preparation_of(text)) for text in {"", *(PLANS[n].prepare for n in wanted)}}
-    epochs = {text: epochs_of(len(bench.train), arguments.steps) for text, bench in benches.items()}  # prepared once
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda name: train_row(name, table, work, epochs), wanted))
+    failed = [] if arguments.trained else train_rows(wanted, table, benches, arguments.steps, arguments.jobs)
+    wanted = [name for name in wanted if finished(work / f"{name}.safetensors")]
     first = benches[""]
     lines = [
         f"`python {shlex.join(sys.argv)}`",
-        f"({epochs['']} epochs of {len(first.train)} training slices of {first.train.subjects} scans, "
+        f"({len(first.train)} training slices of {first.train.subjects} scans, "
         f"{len(first.held)} held-out slices, AUPRC on {len(first.labelled)} scans)",
         "",
         f"| {' | '.join(COLUMNS)} |",
@@ -143,6 +149,8 @@ def main() -> None:
     print("\n".join(lines))
     if arguments.output:
         arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 def epochs_of(slices: int, steps: int) -> int:
@@ -161,9 +169,21 @@ def is_installed(name: str) -> bool:
     return True
 
 
-def train_row(name: str, table: Path, work: Path, epochs: dict[str, int]) -> None:
-    plan = PLANS[name]
-    train(name, table, work, epochs[plan.prepare], plan, plan.model or name)
+def train_rows(rows: Iterable[str], table: Path, benches: dict[str, Bench], steps: int, jobs: int) -> list[str]:
+    """Train in this order. Returns what went wrong, a line for each training that failed."""
+    epochs = {text: epochs_of(len(bench.train), steps) for text, bench in benches.items()}  # prepared once
+
+    def problem(name: str) -> str:
+        plan = PLANS[name]
+        try:
+            train(name, table, benches[""].work, epochs[plan.prepare], plan, plan.model or name)
+        except SystemExit as error:
+            print(error, file=sys.stderr, flush=True)
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return [line for line in pool.map(problem, rows) if line]
 
 
 def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str, also: Iterable[object] = ()) -> None:
@@ -171,22 +191,35 @@ def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str
     training fails.
     """
     output = work / f"{row}.safetensors"
-    if output.exists():
-        facts = load(output).training
-        if facts["schedule"]["epochs"] != epochs:
-            raise SystemExit(f"{output} was trained for another budget: delete it, or name another folder")
-        if facts["finished"]:
-            return
     shared = (*SHARED, "--slices", work / "slices", "--epochs", epochs, "--patience", epochs)
     prepare = ("--prepare", plan.prepare) if plan.prepare else ()
     own = plan.options.format(half=max(1, epochs // 2)).split()
     command = [*map(str, ("train", model, table, "-o", output, *shared, *prepare, *also)), *own]
-    print("+", shlex.join(["uadtk", *command]), file=sys.stderr, flush=True)
-    again = ["--overwrite"] if output.exists() else []
-    with (work / f"{row}.txt").open("w", encoding="utf-8") as said:
+    with (work / f"{row}.txt").open("a", encoding="utf-8") as said:
+        wait_for(said, row)
+        if output.exists() and load(output).training["schedule"]["epochs"] != epochs:
+            raise SystemExit(f"{output} was trained for another budget: delete it, or name another folder")
+        if finished(output):
+            return
+        print("+", shlex.join(["uadtk", *command]), file=sys.stderr, flush=True)
+        again = ["--overwrite"] if output.exists() else []
         done = subprocess.run([sys.executable, "-m", "uadtk", *command, *again], stdout=said, stderr=subprocess.STDOUT)
     if done.returncode:
         raise SystemExit(f"the training of {row} failed, see {work / row}.txt")
+
+
+def finished(output: Path) -> bool:
+    """Whether it has been trained in full, and not only paused."""
+    return output.exists() and bool(load(output).training["finished"])
+
+
+def wait_for(said: TextIO, row: str) -> None:
+    """Lock the file, which the training's process inherits, until this process and that one have closed it."""
+    try:
+        fcntl.flock(said, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{row} is being trained by another process: waiting", file=sys.stderr, flush=True)
+        fcntl.flock(said, fcntl.LOCK_EX)
 
 
 @dataclass(frozen=True)

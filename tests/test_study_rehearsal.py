@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,6 +85,9 @@ def test_the_study_runs_from_nothing_and_resumes(
 ) -> None:
     train_all, study, ran = scripts
     models, output = tmp_path / "models", tmp_path / "study"
+    started(train_all, monkeypatch, data, models, "--trained")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| histeq | ")
+    assert ran == []
     started(train_all, monkeypatch, data, models, *STEPS)
     assert ran == ["train", "train"]
     for name in ("ae", "vae"):
@@ -111,13 +115,37 @@ def test_the_study_runs_from_nothing_and_resumes(
     started(study, monkeypatch, data, models, output, *STEPS, "--stages", *stages)
     assert "train" not in ran
     assert receipts == {path: path.stat().st_mtime_ns for path in output.rglob("rows/*.json")}
-    with pytest.raises(SystemExit, match="was trained for another budget"):
+    with pytest.raises(SystemExit, match=r"ae\.safetensors was trained for another budget"):
         started(train_all, monkeypatch, data, models, "--steps", "50")
 
 
 def test_epochs_of_a_budget(scripts: Any) -> None:
     train_all, _, _ = scripts
     assert [train_all.epochs_of(slices, 100) for slices in (1600, 1615, 170, 5)] == [1, 1, 10, 100]
+
+
+def test_the_others_are_trained_after_a_failure(scripts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    train_all, _, ran = scripts
+
+    def train(row: str, *_: Any) -> None:
+        ran.append(row)
+        if row == "ae":
+            raise SystemExit("the training of ae failed")
+
+    monkeypatch.setattr(train_all, "train", train)
+    benches = {"": SimpleNamespace(train=range(16), work=tmp_path)}
+    assert train_all.train_rows(["ae", "vae"], tmp_path / "lgg.tsv", benches, 1, 1) == ["the training of ae failed"]
+    assert ran == ["ae", "vae"]
+
+
+def test_a_training_that_outlived_its_script_is_waited_for(scripts: Any, tmp_path: Path) -> None:
+    train_all, _, _ = scripts
+    with (tmp_path / "ae.txt").open("a") as said:
+        train_all.wait_for(said, "ae")
+        training = subprocess.Popen(["sleep", "0.5"], stdout=said)
+    with (tmp_path / "ae.txt").open("a") as said:
+        train_all.wait_for(said, "ae")
+        assert training.poll() == 0
 
 
 def test_verdicts_of_orderings(scripts: Any) -> None:
