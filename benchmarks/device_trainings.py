@@ -54,7 +54,8 @@ def by_worth() -> list[str]:
 
 
 def _rows_of_the_study() -> list[str]:
-    return [name for name, plan in PLANS.items() if not plan.prepare]  # the packed slices have 128 pixels
+    """All but those of 256 pixels or of phantoms, which are not packed."""
+    return [name for name, plan in PLANS.items() if not plan.prepare and "{simulated}" not in plan.options]
 
 
 def rates(job: Job) -> Iterator[Result]:

@@ -37,7 +37,7 @@ from typing import TextIO
 
 import numpy as np
 import torch
-from _shared import gliomas
+from _shared import gliomas, uadtk
 from torch import Tensor
 
 from uadtk.checkpoint import Checkpoint, load, open_checkpoint
@@ -59,8 +59,9 @@ SHARED = "--masked --batch 16 --learning-rate 3e-4 --decay cosine --precision bf
 
 @dataclass(frozen=True)
 class Plan:
-    """Options besides ``SHARED``, where ``{half}`` is half of the epochs; the dimension of z; the model, unless it is
-    the row's name; and the preparation. Dropout is as in the study's Table II, by default: in samples only.
+    """Options besides ``SHARED``, where ``{half}`` is half of the epochs and ``{simulated}`` slices of phantoms; the
+    dimension of z; the model, unless it is the row's name; and the preparation. Dropout is as in the study's Table II,
+    by default: in samples only.
     """
 
     options: str = ""
@@ -92,7 +93,7 @@ PLANS = {
     "dae": Plan("--width 32", z=0),
     "fanogan": Plan("--gan-epochs {half}"),
     "anovaegan": Plan(),
-    "steganomaly": Plan("--width 16 --blocks 3", z=0),
+    "steganomaly": Plan("--width 16 --blocks 3 --simulated {simulated}", z=0),
     "anogan": Plan("--steps 100"),  # of the search for z
     "anovaegan-spatial": Plan("--bottleneck spatial", z=SPATIAL, model="anovaegan"),
     # the networks of the original papers (Fig. 9), and full resolution
@@ -106,6 +107,8 @@ PLANS = {
     "ae-256": Plan(model="ae", prepare=LARGE),
     "fanogan-original": Plan("--network resnet --gan-epochs {half}", model="fanogan"),
 }
+
+SIMULATED = "--count 40 --slice-mm 5 --seed 9000 --flat --slices".split()  # noqa: SIM905
 
 COLUMNS = (
     *("model", "parameters, M", "epochs", "minutes", "Σ abs. error per slice", "Σ of the mean image"),
@@ -131,7 +134,7 @@ def main() -> None:
     wanted = [name for name in arguments.models if is_installed(PLANS[name].model or name)]
     cohort = read_cohort(table)
     benches = {text: Bench(cohort, work, preparation_of(text)) for text in {"", *(PLANS[n].prepare for n in wanted)}}
-    failed = [] if arguments.trained else train_rows(wanted, table, benches, arguments.steps, arguments.jobs)
+    failed = [] if arguments.trained else train_rows(wanted, table, benches, arguments)
     wanted = [name for name in wanted if finished(work / f"{name}.safetensors")]
     first = benches[""]
     lines = [
@@ -169,21 +172,34 @@ def is_installed(name: str) -> bool:
     return True
 
 
-def train_rows(rows: Iterable[str], table: Path, benches: dict[str, Bench], steps: int, jobs: int) -> list[str]:
+def train_rows(rows: Iterable[str], table: Path, benches: dict[str, Bench], wanted: argparse.Namespace) -> list[str]:
     """Train in this order. Returns what went wrong, a line for each training that failed."""
-    epochs = {text: epochs_of(len(bench.train), steps) for text, bench in benches.items()}  # prepared once
+    epochs = {text: epochs_of(len(bench.train), wanted.steps) for text, bench in benches.items()}  # prepared once
+    work = table.parent
 
     def problem(name: str) -> str:
         plan = PLANS[name]
         try:
-            train(name, table, benches[""].work, epochs[plan.prepare], plan, plan.model or name)
+            if "{simulated}" in plan.options:
+                simulate(wanted.data / "labels", work)
+            train(name, table, work, epochs[plan.prepare], plan, plan.model or name)
         except SystemExit as error:
-            print(error, file=sys.stderr, flush=True)
-            return str(error)
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            return f"{name}: {error}"
         return ""
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(wanted.jobs) as pool:
         return [line for line in pool.map(problem, rows) if line]
+
+
+def simulated_slices(work: Path) -> Path:
+    return work / "simulated" / "slices.npy"
+
+
+def simulate(labels: Path, work: Path) -> None:
+    """Slices of flat phantoms of the label maps, unless there are some."""
+    if not simulated_slices(work).exists():
+        uadtk("phantom", "-o", str(simulated_slices(work).parent), "--labels", str(labels), *SIMULATED)
 
 
 def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str, also: Iterable[object] = ()) -> None:
@@ -193,7 +209,8 @@ def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str
     output = work / f"{row}.safetensors"
     shared = (*SHARED, "--slices", work / "slices", "--epochs", epochs, "--patience", epochs)
     prepare = ("--prepare", plan.prepare) if plan.prepare else ()
-    own = plan.options.format(half=max(1, epochs // 2)).split()
+    places = {"half": max(1, epochs // 2), "simulated": simulated_slices(work)}
+    own = [word.format(**places) for word in plan.options.split()]
     command = [*map(str, ("train", model, table, "-o", output, *shared, *prepare, *also)), *own]
     with (work / f"{row}.txt").open("a", encoding="utf-8") as said:
         wait_for(said, row)

@@ -133,9 +133,31 @@ def test_the_others_are_trained_after_a_failure(scripts: Any, monkeypatch: pytes
             raise SystemExit("the training of ae failed")
 
     monkeypatch.setattr(train_all, "train", train)
-    benches = {"": SimpleNamespace(train=range(16), work=tmp_path)}
-    assert train_all.train_rows(["ae", "vae"], tmp_path / "lgg.tsv", benches, 1, 1) == ["the training of ae failed"]
+    benches = {"": SimpleNamespace(train=range(16))}
+    wanted = SimpleNamespace(steps=1, jobs=1, data=tmp_path)
+    failed = train_all.train_rows(["ae", "vae"], tmp_path / "lgg.tsv", benches, wanted)
+    assert failed == ["ae: the training of ae failed"]
     assert ran == ["ae", "vae"]
+
+
+def test_phantoms_are_made_once_for_the_rows_that_learn_from_them(
+    scripts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train_all, _, ran = scripts
+
+    def phantom(*words: str) -> None:
+        ran.append(words[0])
+        (tmp_path / "simulated").mkdir()
+        (tmp_path / "simulated" / "slices.npy").touch()
+
+    monkeypatch.setattr(train_all, "uadtk", phantom)
+    monkeypatch.setattr(train_all, "train", lambda row, *_: ran.append(row))
+    plans = {"vae": train_all.Plan(), **{name: train_all.Plan("--simulated {simulated}") for name in ("one", "two")}}
+    monkeypatch.setattr(train_all, "PLANS", plans)
+    benches = {"": SimpleNamespace(train=range(16))}
+    wanted = SimpleNamespace(steps=1, jobs=1, data=tmp_path)
+    assert train_all.train_rows(plans, tmp_path / "lgg.tsv", benches, wanted) == []
+    assert ran == ["vae", "phantom", "one", "two"]
 
 
 def test_a_training_that_outlived_its_script_is_waited_for(scripts: Any, tmp_path: Path) -> None:
@@ -170,6 +192,6 @@ def test_every_plan_names_a_model_and_options_that_it_has(monkeypatch: pytest.Mo
     plans = importlib.import_module("train_all").PLANS
     for name in plans.keys() - {"dae"}:  # a plugin
         prepare = ("--prepare", plans[name].prepare) if plans[name].prepare else ()
-        own = plans[name].options.format(half=1).split()
+        own = plans[name].options.format(half=1, simulated="x.npy").split()
         done = call("train", plans[name].model or name, "none.tsv", "-o", "x.safetensors", *own, *prepare)
         done.refused(3, "none.tsv")

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.constant import count
 from uadtk.core.model import capabilities
+from uadtk.models import steganomaly
 from uadtk.models.steganomaly import Model, Options
-from uadtk.networks.distances import l1
 from uadtk.networks.seeded import seeded
 from uadtk.networks.tissue import tissue_map
 from uadtk.networks.translation import low_pass
@@ -114,13 +117,87 @@ def test_a_discriminator_learns_to_tell_true_from_false_not_the_other_way_round(
     assert loss(gan, "generators")["adversarial"] == 2
 
 
-def test_held_out_slices_are_judged_by_the_cycle_from_real_to_real() -> None:
+def test_reconstruction_is_the_cycle_from_real_to_real() -> None:
     gan = known(lowpass=2.0)
     rebuilt = low_pass(0.5 * REAL, 2.0) + 0.1
-    error = (REAL - rebuilt).abs().flatten(1).sum(1)
     torch.testing.assert_close(gan.reconstruct(REAL), rebuilt)
-    torch.testing.assert_close(gan.objective(REAL), error)
-    torch.testing.assert_close(gan.training_loss(BATCH)["loss"], error.mean())
+    torch.testing.assert_close(gan.objective(REAL), (REAL - rebuilt).abs().flatten(1).sum(1))
+
+
+def test_weights_are_selected_by_intact_pixels_and_by_removed_implants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identity has no error but the implants it leaves; the empty slice has none of them, and no slice either."""
+    gan = known()
+    losses = {}
+    for name, value in {"copies": lambda x: x, "removes": lambda _: REAL, "empty": lambda x: 0 * x}.items():
+        monkeypatch.setattr(gan, "reconstruct", value)
+        with seeded(3):
+            losses[name] = gan.training_loss(BATCH)
+    assert losses["removes"]["loss"] == 0
+    assert losses["copies"]["intact"] < 0.01 < 0.05 < losses["copies"]["implanted"]  # edges of implants are soft
+    assert losses["removes"]["loss"] < losses["copies"]["loss"] < losses["empty"]["loss"]
+
+
+def test_known_lesions_do_not_count_in_the_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without implants, and with networks that look at one pixel at a time."""
+    monkeypatch.setattr(
+        steganomaly, "with_implants", lambda batch, *_: SimpleNamespace(image=batch.image, target=batch.brain & False)
+    )
+    image, lesion = planted(BATCH)
+    losses = [
+        known(lowpass=0.0).training_loss(Batch(bright, BATCH.brain, ~lesion)) for bright in (image, image + 3 * lesion)
+    ]
+    torch.testing.assert_close(*losses)
+    error = (image - (0.5 * image + 0.1)).abs()
+    torch.testing.assert_close(losses[0]["loss"], error[BATCH.brain & ~lesion].mean())
+
+
+@pytest.fixture
+def slices(tmp_path: Path) -> Path:
+    """Five slices, each of one intensity, and as of which half: 0.1 | 0.6, 0.2 | 0.7, ..."""
+    level = (torch.arange(1, 6.0) / 10)[:, None, None].expand(5, 32, 32)
+    np.save(tmp_path / "slices.npy", (level + 0.5 * (torch.arange(32) > 15)).numpy().astype(np.float16))
+    return tmp_path / "slices.npy"
+
+
+def test_simulated_slices_are_drawn_from_the_file_and_mirrored(slices: Path) -> None:
+    gan = model(simulated=str(slices))
+    with seeded(0):
+        drawn = torch.cat([gan._simulated(BATCH) for _ in range(20)])
+    assert drawn.dtype == torch.float32
+    ends = {(round(float(x[0, 0, 0]), 1), round(float(x[0, 0, -1]), 1)) for x in drawn}
+    levels = {(k / 10, (k + 5) / 10) for k in range(1, 6)}
+    assert ends == levels | {(right, left) for left, right in levels}
+    slices.unlink()
+    assert gan.reconstruct(REAL).isfinite().all()  # the file is not needed to score
+    assert all(loss(gan, player)["loss"].isfinite() for player in gan.players())
+
+
+def test_both_players_see_simulated_slices_in_place_of_tissue_maps(slices: Path) -> None:
+    for player, judge in (("generators", "to_real"), ("discriminators", "judge_simulated")):
+        gan = known(simulated=str(slices))
+        loss(gan, player)
+        shown = getattr(gan, judge).shown[0]
+        assert not shown.isclose(SIMULATED).all()
+        assert shown[:, 0].flatten(1).unique(dim=1).shape[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (None, "cannot be read"),
+        (np.zeros((3, 16, 16), np.float32), "is not slices"),
+        (np.zeros((0, 32, 32), np.float32), "is not slices"),
+        (np.full((3, 32, 32), 500, np.float32), "intensities"),
+        (np.full((3, 32, 32), np.nan, np.float32), "intensities"),
+        (np.array(["a"]), "cannot be read"),
+    ],
+)
+def test_files_without_simulated_slices_are_refused(content: np.ndarray | None, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "slices.npy"
+    if content is not None:
+        np.save(path, content)
+    with pytest.raises(UsageError, match=what):
+        loss(model(simulated=str(path)), "generators")
 
 
 @pytest.mark.parametrize(("lowpass", "passed"), [(1.0, 0.0), (0.0, 1.0)])
@@ -157,8 +234,6 @@ def test_known_lesions_have_no_part_in_what_is_asked_for() -> None:
             assert not any(shown[lesion].any() for shown in gan.judge_real.shown)
             assert all(shown[~lesion].any() for shown in gan.judge_real.shown)
         torch.testing.assert_close(*losses)
-    held_out = known(lowpass=0.0).training_loss(Batch(image, BATCH.brain, ~lesion))["loss"]
-    torch.testing.assert_close(held_out, l1(image, 0.5 * image + 0.1, ~lesion).mean())
 
 
 def test_each_player_learns_from_its_own_turn() -> None:

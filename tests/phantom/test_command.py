@@ -11,7 +11,10 @@ import pytest
 
 from uadtk.cli.phantom import phantom
 from uadtk.core.errors import DataError, UsageError
+from uadtk.core.preparation import Preparation
+from uadtk.core.run import Run
 from uadtk.io.cohort import read_cohort
+from uadtk.training.slices import load_slices
 
 COARSE: dict[str, Any] = {"slice_mm": 5.0, "in_plane_mm": 2.0}
 
@@ -46,6 +49,18 @@ def test_healthy_phantoms_have_no_lesion_mask(tmp_path: Path, label_map: Path) -
         "sub-phantom001_FLAIR.nii.gz",
         "sub-phantom001_desc-brain_mask.nii.gz",
     ]
+
+
+def test_slices_to_train_on(tmp_path: Path, label_map: Path) -> None:
+    """What a training takes of the phantom, and no empty slices."""
+    phantom(tmp_path / "out", labels=label_map, slices=True, flat=True, prepare="percentile=90", **COARSE)
+    found = np.load(tmp_path / "out" / "slices.npy")
+    (row,) = read_cohort(tmp_path / "out" / "cohort.tsv")
+    loaded = load_slices([row], Preparation(percentile=90), False, Run(), "scans", tmp_path / "cache")
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, loaded.image, atol=2e-3)
+    with pytest.raises(UsageError, match="output exists"):
+        phantom(tmp_path / "out", labels=label_map, slices=True, **COARSE)
 
 
 def test_refuses_before_it_works_and_leaves_nothing_half_done(tmp_path: Path, label_map: Path) -> None:

@@ -150,6 +150,20 @@ def test_noise_and_bias_are_what_was_asked_for(head: Anatomy) -> None:
     )
 
 
+def test_a_flat_phantom_has_one_intensity_per_tissue(head: Anatomy) -> None:
+    """Deep inside white matter nothing varies; the tissues keep the contrast that the seed drew."""
+    flat, usual = (make(3, head, deformation=0, flat=flat) for flat in (True, False))
+    white = ndimage.binary_erosion(flat.brain.voxels, iterations=14)
+    spread = [made.scan.voxels[white].std() / made.scan.voxels[white].mean() for made in (flat, usual)]
+    assert flat.facts["tissue_ratios"] == usual.facts["tissue_ratios"]
+    assert flat.facts["flat"]
+    assert (flat.facts["noise"], flat.facts["bias"]) == (0, 0)
+    values, counts = np.unique(flat.scan.voxels[white].round(1), return_counts=True)
+    assert counts.max() > 0.4 * white.sum()
+    assert len(values) < 0.5 * len(np.unique(usual.scan.voxels[white].round(1)))
+    assert spread[0] < spread[1]
+
+
 def test_thick_slices_are_averages_and_the_affine_follows(head: Anatomy) -> None:
     thin, thick = coarse(13, head, slice_mm=1.0), coarse(13, head, slice_mm=5.0)
     assert thick.scan.spacing_mm == (2.0, 2.0, 5.0)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from uadtk.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from uadtk.core.preparation import Preparation
+    from uadtk.phantom import Phantom
 
 _COLUMNS = ("subject", "collection", "site", "split", "group", "image", "brain_mask", "lesion_mask")
 _ENDINGS = (".nii", ".nii.gz", ".mgz")
@@ -33,6 +40,13 @@ def phantom(
         float | None, typer.Option(help="Rician noise over white-matter intensity. Default: drawn.")
     ] = None,
     bias: Annotated[float | None, typer.Option(help="Standard deviation of the bias field. Default: drawn.")] = None,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="One intensity per tissue: no texture, drift, noise or bias field.")
+    ] = False,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Also write slices.npy: their slices, for train steganomaly --simulated.")
+    ] = False,
+    prepare: Annotated[str, typer.Option(help="Preparation of the slices, as for train.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
 ) -> None:
     """Write phantoms: FLAIR-like brains, healthy or with lesions known to the voxel.
@@ -40,6 +54,9 @@ def phantom(
     Scans and masks are named as BIDS names them; cohort.tsv lists them for train, threshold and segment. Beside each
     scan, a .json file says how it was made.
     """
+    import numpy as np
+
+    from uadtk.core.preparation import preparation_of
     from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
     from uadtk.phantom import from_labels, icbm, make
 
@@ -48,7 +65,9 @@ def phantom(
     rows = [_row(name, maps[i % len(maps)].name if maps else "icbm2009a", lesions) for i, name in enumerate(names)]
     files = [row[key] for row in rows for key in ("image", "brain_mask", "lesion_mask") if row[key]]
     sidecars = [f"{name}_FLAIR.json" for name in names]
-    refuse_existing([output / name for name in [*files, *sidecars, "cohort.tsv"]], overwrite)
+    extra = ["slices.npy"] if slices else []
+    refuse_existing([output / name for name in [*files, *sidecars, *extra, "cohort.tsv"]], overwrite)
+    recipe, prepared = preparation_of(prepare), []
     with staged(output, overwrite) as stage:
         for number, (row, sidecar) in enumerate(zip(rows, sidecars, strict=True)):
             made = make(
@@ -63,15 +82,32 @@ def phantom(
                 deformation=deformation,
                 noise=noise,
                 bias=bias,
+                flat=flat,
             )
+            if slices:
+                prepared.append(_slices(made, recipe))
             write_nifti(stage / row["image"], made.scan)
             write_nifti(stage / row["brain_mask"], made.brain)
             if row["lesion_mask"]:
                 write_nifti(stage / row["lesion_mask"], made.lesion)
             write_json(stage / sidecar, made.facts)
+        if slices:
+            np.save(stage / "slices.npy", np.concatenate(prepared))
         lines = ["\t".join(_COLUMNS), *("\t".join(row[column] for column in _COLUMNS) for row in rows)]
         write_text(stage / "cohort.tsv", "\n".join(lines) + "\n")
     print(output / "cohort.tsv")
+
+
+def _slices(made: Phantom, recipe: Preparation) -> NDArray[np.float16]:
+    """The slices that a training takes of such a scan."""
+    import numpy as np
+
+    from uadtk.core.run import Run
+    from uadtk.preparation import prepare
+    from uadtk.training.slices import with_brain
+
+    prepared = prepare(made.scan, recipe, Run(), made.brain)
+    return prepared.image[with_brain(prepared.brain)].astype(np.float16)
 
 
 def _row(name: str, site: str, lesions: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from uadtk.networks.arithmetic import fast_bfloat16
+from uadtk.networks.arrays import read_array
 from uadtk.networks.lessons import JUDGED, LEARNED, lesson
 from uadtk.networks.segmentation import cross_entropy, soft_dice_loss
 from uadtk.networks.unet import UNet
@@ -81,10 +81,7 @@ class Model(nn.Module):
 
 
 def _read_shapes(path: str, device: torch.device) -> Tensor:
-    try:
-        shapes = torch.from_numpy(np.load(path).astype(np.float32)).to(device)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot be read ({error})", path, "--shapes takes a .npy file.") from None
+    shapes = read_array(path, "--shapes").float().to(device)
     if shapes.ndim != 3 or not len(shapes) or shapes.min() < 0 or shapes.max() > 1:
         raise UsageError(f"shape {tuple(shapes.shape)} is not masks (N, h, w) in [0, 1]", path)
     return shapes

@@ -1,12 +1,15 @@
-"""Conversion between torch tensors and the arrays of the kernels; the only place that does it."""
+"""Conversion between torch tensors and the arrays of the kernels, and arrays that an option names."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch.utils.dlpack
 from torch import Tensor
+
+from uadtk.core.errors import UsageError
 
 
 def to_array(tensor: Tensor) -> Any:
@@ -23,3 +26,12 @@ def to_array(tensor: Tensor) -> Any:
 def to_tensor(array: Any) -> Tensor:
     tensor: Tensor = torch.utils.dlpack.from_dlpack(array)
     return tensor
+
+
+def read_array(path: str, option: str) -> Tensor:
+    """The numbers of a .npy file that an option of a model names. Raises UsageError if there are none."""
+    try:
+        found = np.load(path)
+        return torch.from_numpy(found if found.dtype == np.float16 else found.astype(np.float32))
+    except (OSError, EOFError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"cannot be read ({error})", path, f"{option} takes a .npy file.") from None

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from uadtk.core.model import Batch
 from uadtk.networks.distractors import distracted
-from uadtk.networks.implants import BRIGHT, Facts, Recipe, implanted
+from uadtk.networks.implants import BRIGHT, Facts, Implanted, Recipe, implanted
 from uadtk.networks.randomise import acquired, moved, recoloured
 
 LEARNED = Recipe(tasks=BRIGHT)
@@ -46,7 +46,7 @@ def lesson(
 
     Computed in float32, also under autocast.
     """
-    generator = generator or torch.Generator(batch.image.device).manual_seed(int(torch.randint(2**62, ())))
+    generator = generator or _drawn_generator(batch)
     with torch.autocast(batch.image.device.type, enabled=False):
         image, (brain, abnormal) = moved(batch.image, [batch.brain, ~batch.normal], pixel_mm, generator)
         image = recoloured(image, brain, generator)
@@ -55,3 +55,14 @@ def lesson(
         both, brain = acquired(torch.cat([made.image, image], dim=1), brain, pixel_mm, generator)
     seen, clean = (channel.contiguous(memory_format=torch.channels_last) for channel in both.split(1, dim=1))
     return Lesson(seen, clean, brain, brain & ~abnormal, made.target & brain, made.facts)
+
+
+@torch.no_grad()
+def with_implants(batch: Batch, pixel_mm: float, recipe: Recipe) -> Implanted:
+    """Implants in the slices of ``batch`` as they are, without randomisation; draws depend on torch's global seed."""
+    with torch.autocast(batch.image.device.type, enabled=False):
+        return implanted(batch.image, batch.brain, batch.normal, pixel_mm, _drawn_generator(batch), recipe)
+
+
+def _drawn_generator(batch: Batch) -> Generator:
+    return torch.Generator(batch.image.device).manual_seed(int(torch.randint(2**62, ())))

@@ -63,6 +63,13 @@ def signal(rng: np.random.Generator, anatomy: Anatomy, ratios: dict[str, float])
     return np.where(weight > 0, bright / np.maximum(weight, 1e-6), fluid)
 
 
+def flat_signal(anatomy: Anatomy, ratios: dict[str, float]) -> Field:
+    """The same without any variation within a tissue: its mean intensity, mixed at borders by partial volume."""
+    weight = np.asarray(sum(anatomy.fractions.values()))
+    bright = np.asarray(sum(np.float32(ratios[name]) * part for name, part in anatomy.fractions.items()))
+    return np.where(weight > 0, bright / np.maximum(weight, 1e-6), np.float32(ratios["csf"])).astype(np.float32)
+
+
 def texture(rng: np.random.Generator, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Field:
     """Fine structure absent from tissue maps: a factor about 1 with features of 2 and 6 mm, 3 % each."""
     fine = smooth_field(rng, shape, tuple(2 / s for s in spacing))

@@ -13,7 +13,7 @@ from uadtk.core.errors import UsageError, did_you_mean
 from uadtk.core.volume import Mask, Scan
 from uadtk.phantom import lesions as shapes
 from uadtk.phantom.anatomy import Anatomy, icbm
-from uadtk.phantom.contrast import draw_ratios, signal, texture
+from uadtk.phantom.contrast import draw_ratios, flat_signal, signal, texture
 from uadtk.phantom.deform import coordinates
 from uadtk.phantom.fields import Field, smooth_field
 from uadtk.phantom.lesions import Kind
@@ -57,6 +57,7 @@ def make(
     deformation: float = 1.0,
     noise: float | None = None,
     bias: float | None = None,
+    flat: bool = False,
 ) -> Phantom:
     """Make one phantom. The same arguments give the same voxels on any machine and with any number of threads.
 
@@ -81,6 +82,8 @@ def make(
         Standard deviation of the Rician noise, as a share of white matter's intensity.
     bias : float, optional
         Standard deviation of the bias field about 1.
+    flat : bool
+        One intensity per tissue, without texture, drift, noise or bias field.
 
     Raises
     ------
@@ -106,9 +109,10 @@ def make(
     voxel_ml = in_plane_mm**2 * slice_mm / 1000
     where, affine = coordinates(shape_rng, anatomy, thin, slices, deformation)
     ratios = draw_ratios(contrast_rng)
-    ideal = signal(contrast_rng, anatomy, ratios)
+    ideal = flat_signal(anatomy, ratios) if flat else signal(contrast_rng, anatomy, ratios)
     facts: dict[str, Any] = {"seed": seed, "anatomy": anatomy.name, "lesions": lesions, "tissue_ratios": ratios}
     facts |= {"slice_mm": slice_mm, "in_plane_mm": in_plane_mm, "deformation": deformation}
+    facts |= {"flat": True} if flat else {}
 
     ovoids = []
     if lesions != "none":
@@ -132,7 +136,10 @@ def make(
         _paint(lesion_rng, head[border.box], border.inside(grown), bright, lesions)
         facts |= {"contrast": bright, "mass_effect": mass_effect, "places": len(ovoids)}
     del where
-    head *= texture(contrast_rng, head.shape, thin)
+    if flat:
+        noise = bias = 0.0
+    else:
+        head *= texture(contrast_rng, head.shape, thin)
     voxels = shapes.averaged(head, slices)
     voxels, look = _acquired(noise_rng, voxels, (in_plane_mm, in_plane_mm, slice_mm), noise, bias)
     facts |= look | {"lesion_ml": round(float(lesion.sum()) * voxel_ml, 4)}

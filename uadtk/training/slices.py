@@ -244,11 +244,16 @@ def _scan_slices(row: Row, work: _Work, run: Run) -> tuple[NDArray[np.float32], 
     lesion = lesion_of(row, scan, run)
     usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)
     abnormal = prepared.touched(~usable)
-    wanted = prepared.brain.mean(axis=(1, 2)) >= MIN_BRAIN_SHARE
+    wanted = with_brain(prepared.brain)
     if not masked:
         wanted &= ~abnormal.any(axis=(1, 2))
     bits = prepared.brain * np.uint8(BRAIN) | ~abnormal * np.uint8(NORMAL) | _labels(row, scan, lesion, prepared)
     return prepared.image[wanted], bits[wanted], gate
+
+
+def with_brain(brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the slices (n, side, side) show enough brain to learn from."""
+    return np.asarray(brain.mean(axis=(1, 2)) >= MIN_BRAIN_SHARE)
 
 
 def _labels(row: Row, scan: Scan, lesion: Mask | None, prepared: Prepared) -> NDArray[np.uint8]:
