@@ -69,6 +69,7 @@ ORDERINGS = (
     ("dense > spatial (GMVAE)", ("gmvae", "residual"), ("gmvae-spatial", "residual")),
     ("Bayesian > plain (skip-AE)", ("skip-ae", "montecarlo"), ("skip-ae", "residual")),
     ("multiscale > one scale", ("scale-space", "multiscale"), ("scale-space", "residual")),
+    ("2.5-D > 2-D (AE; outlook)", ("ae-25d", "residual"), ("ae", "residual")),
     ("more patients help (VAE)", ("vae", "residual"), ("vae-6", "residual")),
     ("more patients help (AE)", ("ae", "residual"), ("ae-6", "residual")),
 )

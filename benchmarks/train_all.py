@@ -87,6 +87,7 @@ PLANS = {
     ),  # as shipped, whose name is taken
     "constrained-ae": Plan(),
     "context-ae": Plan(),
+    "ae-25d": Plan("--neighbours 1", model="ae"),  # to compare with ae: --models ae ae-25d
     "ocsvm": Plan(),
     "aae": Plan("--warm-up 2 --critic-steps 5"),
     "constrained-aae": Plan("--warm-up 2 --critic-steps 5"),
@@ -306,9 +307,10 @@ class Bench:
         """Errors of the model, the mean image and PCA: per slice, then inside the brain."""
         if "reconstruct" not in capabilities(model):
             return ["-"] * 6
+        scans = np.bincount(self.held.about[:, 0]).tolist()  # the slices of a scan may depend on each other
         batch, (mean, _), (pca, used) = whole(self.held), self.pca(0), self.pca(PLANS[name].z)
         with torch.inference_mode():
-            ours = torch.cat([model.reconstruct(x) for x in batch.image.split(32)])  # type: ignore[operator]
+            ours = torch.cat([model.reconstruct(x) for x in batch.image.split(scans)])  # type: ignore[operator]
         cells = []
         for error, digits in ((slice_error, 1), (brain_error, 4)):
             of_ours, of_mean, of_pca = (error(batch, rebuilt) for rebuilt in (ours, mean, pca))

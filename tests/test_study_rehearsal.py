@@ -59,7 +59,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, list[str]]:
         return SimpleNamespace(returncode=uadtk(*command[3:]))  # python -m uadtk
 
     monkeypatch.setattr(train_all, "subprocess", SimpleNamespace(run=run, STDOUT=None))
-    monkeypatch.setattr(train_all, "PLANS", plans := {name: train_all.PLANS[name] for name in ("ae", "vae")})
+    monkeypatch.setattr(train_all, "PLANS", plans := {name: train_all.PLANS[name] for name in ("ae", "vae", "ae-25d")})
     monkeypatch.setattr(study, "uadtk", uadtk)
     monkeypatch.setattr(study, "uadtk_says", says)
     monkeypatch.setattr(study, "PLANS", plans)
@@ -89,20 +89,20 @@ def test_the_study_runs_from_nothing_and_resumes(
     assert capsys.readouterr().out.splitlines()[-1].startswith("| histeq | ")
     assert ran == []
     started(train_all, monkeypatch, data, models, *STEPS)
-    assert ran == ["train", "train"]
-    for name in ("ae", "vae"):
+    assert ran == ["train"] * 3
+    for name in ("ae", "vae", "ae-25d"):
         schedule = checkpoints.load(models / f"{name}.safetensors").training["schedule"]
         slices = checkpoints.load(models / f"{name}.safetensors").training["slices"]["train"]
         assert schedule["epochs"] == schedule["patience"] == train_all.epochs_of(slices, 3)
     printed = capsys.readouterr().out
-    assert [line.split(" | ")[0] for line in printed.splitlines()[-3:]] == ["| ae", "| vae", "| histeq"]
+    assert [line.split(" | ")[0] for line in printed.splitlines()[-4:]] == ["| ae", "| vae", "| ae-25d", "| histeq"]
 
     stages = ["sizes", "tune", "select", "test", "carried", "chosen", "orderings"]
     (models / "vae.restoration.txt").write_text("restoration:tv=0.4,steps=2")  # as if tuned before
     started(study, monkeypatch, data, models, output, *STEPS, "--stages", *stages)
-    assert ran[2:] == ["train", *["benchmark"] * 4]
+    assert ran[3:] == ["train", *["benchmark"] * 4]
     text = (output / "test" / "table.txt").read_text()
-    for row in ("ae residual", "vae residual", "vae restoration:tv=0.4,steps=2", "vae-2 residual"):
+    for row in ("ae residual", "vae residual", "vae restoration:tv=0.4,steps=2", "vae-2 residual", "ae-25d residual"):
         assert row in text
     printed = capsys.readouterr().out
     assert "| VAE > AE | lgg | 1 |" in printed

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
 from tests.constant import constant, count
 from uadtk.core.model import capabilities
+from uadtk.core.run import Run
+from uadtk.core.spec import Spec
 from uadtk.models.ae import Model, Options
+from uadtk.networks.dense import rebuild
+from uadtk.networks.distances import l1
 from uadtk.networks.seeded import seeded
+from uadtk.pipeline import score
+from uadtk.pipeline.score import Method, raw_slices
 from uadtk.plugin import Batch
+from uadtk.registry import build
 from uadtk.testing.specimens import healthy_slices
 
 BATCH = healthy_slices(2, 32)
@@ -55,3 +65,31 @@ def test_samples_drop_numbers_of_z_and_scale_the_others() -> None:
 @pytest.mark.parametrize(("dropout", "has"), [(0.2, True), (0.0, False)])
 def test_only_a_model_with_dropout_offers_samples(dropout: float, has: bool) -> None:
     assert ("sample" in capabilities(model(dropout=dropout))) == has
+
+
+def test_with_neighbours_each_slice_is_reconstructed_from_those_beside_it() -> None:
+    """In training they come with the batch; in scoring the slices are those of a scan, and the ends are repeated."""
+    ae, scan = model(neighbours=1), healthy_slices(4, 32)
+    assert ae.net.encoder[0].in_channels == 3
+    beside = torch.cat([scan.image[[0, 0, 1, 2]], scan.image, scan.image[[1, 2, 3, 3]]], dim=1)
+    with torch.no_grad():
+        rebuilt = rebuild(ae.net, beside)
+        torch.testing.assert_close(ae.reconstruct(scan.image), rebuilt)
+        torch.testing.assert_close(ae.reconstruct(beside), rebuilt)
+        loss = ae.training_loss(Batch(beside, scan.brain, scan.normal))["loss"]
+    torch.testing.assert_close(loss, l1(scan.image, rebuilt, scan.normal).mean())
+    assert not torch.allclose(ae.reconstruct(scan.image[1:2]), rebuilt[1:2])
+    assert capabilities(ae) == {"training_loss", "reconstruct"}
+
+
+def test_a_scan_scored_in_parts_has_the_neighbours_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = healthy_slices(9, 32)
+    prepared = SimpleNamespace(image=slices.image[:, 0].numpy(), brain=slices.brain[:, 0].numpy())
+    method = Method(
+        checkpoint=None, models=(model(neighbours=2),), scorer=build("scorers", Spec("residual")), cleaners=()
+    )
+    whole, maps = raw_slices(prepared, method, Run())
+    monkeypatch.setattr(score, "SLICES_AT_ONCE", 4)
+    parts, of_parts = raw_slices(prepared, method, Run())
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    np.testing.assert_allclose(of_parts["reconstruction"], maps["reconstruction"], atol=1e-5)

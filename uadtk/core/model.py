@@ -51,8 +51,11 @@ Models that learn from labels:
     cohort's ``label_source``) where there are both; held-out slices are labelled ones.
 ``unlabelled = True``
     Adds an equal share of slices from scans without labels.
+Models that see adjacent slices (2.5-D):
+
 ``neighbours: int``
-    Number of adjacent slices on each side, as further channels of ``Batch.image``; by default 0.
+    Number of adjacent slices on each side, as further channels of ``Batch.image``; by default 0. Methods that score
+    receive consecutive slices of one scan, as many more on each side.
 
 For the contract kit (``uadtk check``):
 
@@ -104,6 +107,12 @@ class Batch:
         for name in ("lesion", "known", "hint", "hinted"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.brain & False)
+
+    @property
+    def own(self) -> Tensor:
+        """The slices without their neighbours, (B, 1, S, S)."""
+        middle = self.image.shape[1] // 2
+        return self.image[:, middle : middle + 1]
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``change`` applied to every tensor, as in ``batch.each(lambda t: t[:4])``."""

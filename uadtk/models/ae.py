@@ -5,6 +5,10 @@ MR Images: A Comparative Study* (2021, arXiv 2004.03271). The loss is Σ|x − x
 
 Dropout on z at test time (``sample``) gives the Bayesian AE of that study. Its text applies dropout there only, and so
 do we; its code trains with dropout, too, which would make the AE differ from the VAE in more than the latent.
+
+``neighbours`` is the 2.5-D form that the thesis leaves to future work: the encoder sees the adjacent slices as further
+channels, and the slice itself is reconstructed. Slices are then no longer independent, so there are neither samples nor
+an objective, and the score is a residual.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from torch import Tensor, nn
 
 from uadtk.networks.dense import DenseAutoencoder, dropout_samples, rebuild
 from uadtk.networks.distances import l1
+from uadtk.networks.neighbours import with_neighbours
 from uadtk.plugin import Batch, option
 
 
@@ -22,6 +27,7 @@ from uadtk.plugin import Batch, option
 class Options:
     latent: int = option(128, "Dimension of z.", ge=1, le=4096)
     dropout: float = option(0.2, "Dropout rate of z in samples.", ge=0, le=0.9)
+    neighbours: int = option(0, "Adjacent slices on each side that the encoder sees, too.", ge=0, le=8)
 
 
 class Model(nn.Module):
@@ -29,16 +35,17 @@ class Model(nn.Module):
 
     def __init__(self, options: Options, side: int) -> None:
         super().__init__()
-        self.options = options
-        self.net = DenseAutoencoder(side, options.latent)
-        self.lacks = () if options.dropout else ("sample",)
+        self.options, self.neighbours = options, options.neighbours
+        self.net = DenseAutoencoder(side, options.latent, seen=1 + 2 * options.neighbours)
+        self.lacks = ("sample", "objective") if options.neighbours else () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         rebuilt = rebuild(self.net, batch.image)
-        return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
+        return {"loss": l1(batch.own, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return rebuild(self.net, x)
+        """Of consecutive slices of a scan, or of slices that come with their neighbours."""
+        return rebuild(self.net, with_neighbours(x, self.neighbours) if x.shape[1] == 1 else x)
 
     def sample(self, x: Tensor, n: int) -> Tensor:
         return dropout_samples(self.net, x, n, self.options.dropout)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from uadtk.networks.domain import Discriminator, domain_loss, ramp
 from uadtk.networks.embedding import UNKNOWN, classes, divergences, draw, embedding_loss
+from uadtk.networks.neighbours import with_neighbours
 from uadtk.networks.segmentation import cross_entropy, soft_dice_loss
 from uadtk.networks.unet import UNet
 from uadtk.plugin import Batch, Turn, UsageError, option
@@ -82,7 +83,7 @@ class Model(nn.Module):
         return self._segmentation(batch, self.net(batch.image * batch.brain))
 
     def score(self, x: Tensor, brain: Tensor) -> Tensor:
-        seen = _with_neighbours(x, self.neighbours) * brain
+        seen = with_neighbours(x, self.neighbours) * brain
         return torch.cat([self.net(part) for part in seen.split(AT_ONCE)]).sigmoid() * brain
 
     def _loss(self, batch: Batch, strength: float, embedding: float) -> dict[str, Tensor]:
@@ -119,9 +120,3 @@ class Model(nn.Module):
             fix = "Adaptation needs scans with labels and scans without."
             raise UsageError("either all slices of a batch have labels, or none", "--adapt", fix)
         return domain_loss(self.discriminator, levels, source, strength)
-
-
-def _with_neighbours(x: Tensor, n: int) -> Tensor:
-    """(B, 1, S, S), the slices of one scan -> (B, 1 + 2n, S, S); edge slices are repeated."""
-    at = torch.arange(len(x), device=x.device)
-    return torch.cat([x[(at + offset).clamp(0, len(x) - 1)] for offset in range(-n, n + 1)], dim=1)

@@ -57,12 +57,15 @@ def halvings(side: int, least: int = 1) -> int:
 
 
 class DenseAutoencoder(nn.Module):
-    """Unified encoder, dense bottleneck and decoder; 1,625,777 parameters at 128 pixels with one head of 128."""
+    """Unified encoder, dense bottleneck and decoder; 1,625,777 parameters at 128 pixels with one head of 128.
 
-    def __init__(self, side: int, latent: int, heads: int = 1) -> None:
+    ``seen``: channels of the input.
+    """
+
+    def __init__(self, side: int, latent: int, heads: int = 1, seen: int = 1) -> None:
         super().__init__()
         n = halvings(side)
-        self.encoder, self.decoder = Encoder(n), Decoder(n)
+        self.encoder, self.decoder = Encoder(n, seen=seen), Decoder(n)
         self.latent = DenseLatent(self.encoder.channels, side >> n, latent, heads)
 
     def encode(self, x: Tensor) -> list[Tensor]:

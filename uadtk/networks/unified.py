@@ -49,10 +49,10 @@ def _norm(side: int) -> list[nn.Module]:
 
 
 class Encoder(nn.Sequential):
-    """(B, 1, S, S) -> (B, C, S / 2^n, S / 2^n)."""
+    """(B, ``seen``, S, S) -> (B, C, S / 2^n, S / 2^n)."""
 
-    def __init__(self, n: int, width: int = 32) -> None:
-        channels = [1, *widths(n, width)]
+    def __init__(self, n: int, width: int = 32, seen: int = 1) -> None:
+        channels = [seen, *widths(n, width)]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(channels):
             layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(SLOPE)]

@@ -147,13 +147,16 @@ def cleaned(score: Float, prepared: Prepared, cleaners: Sequence[Any]) -> Float:
 def _through_network(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
     image, brain = torch.from_numpy(prepared.image)[:, None], torch.from_numpy(prepared.brain)[:, None]
     at_once = len(image) if scorer_traits(method.scorer).whole_scan else SLICES_AT_ONCE
+    reach = traits(method.models[0]).neighbours  # slices that a part shares with those before and after it
     scores, maps = [], []
-    for x, inside in zip(image.split(at_once), brain.split(at_once), strict=True):
-        x, inside = x.to(run.device, memory_format=torch.channels_last), inside.to(run.device)
+    for start in range(0, len(image), at_once):
+        low, high = max(0, start - reach), start + at_once + reach
+        own = slice(start - low, start - low + at_once)
+        x = image[low:high].to(run.device, memory_format=torch.channels_last)
         with torch.inference_mode(not scorer_traits(method.scorer).needs_gradient):
-            scored = method.score(x, inside)
-        scores.append(scored.score[:, 0].cpu())
-        maps.append({name: values[:, 0].cpu() for name, values in scored.maps.items()})
+            scored = method.score(x, brain[low:high].to(run.device))
+        scores.append(scored.score[own, 0].cpu())
+        maps.append({name: values[own, 0].cpu() for name, values in scored.maps.items()})
     score = torch.cat(scores).numpy()
     if not np.isfinite(score).all():
         raise DataError("the model's score is not finite", fix="Check the scan's intensities and the checkpoint.")
