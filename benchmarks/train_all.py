@@ -289,10 +289,10 @@ class Bench:
         centred = torch.where(batch.normal.flatten(1), batch.image.flatten(1) - mean, 0.0)
         return (mean + centred @ directions @ directions.T).view_as(batch.image), directions.shape[1]
 
-    def row(self, name: str) -> list[str]:
-        """The cells of ``COLUMNS``."""
+    def row(self, name: str, checkpoint: Checkpoint | None = None) -> list[str]:
+        """The cells of ``COLUMNS``, measured with ``checkpoint`` in place of the row's own."""
         path = self.work / f"{name}.safetensors"
-        checkpoint = load(path) if path.exists() else open_checkpoint(name)
+        checkpoint = checkpoint or (load(path) if path.exists() else open_checkpoint(name))
         log = read_log(log_path(path)) if log_path(path).exists() else []
         model = checkpoint.build()
         parameters = sum(p.numel() for p in model.parameters()) / 1e6

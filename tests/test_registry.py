@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from uadtk import registry
-from uadtk.checkpoint import new
+from uadtk.checkpoint import new, open_checkpoint, shipped_models
 from uadtk.cli import main
-from uadtk.core.errors import DataError, PluginError, UsageError
+from uadtk.core.errors import CheckpointError, DataError, PluginError, UsageError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
@@ -312,3 +312,52 @@ def test_the_kit_cleans_up_after_itself(install, tmp_path):
     assert sys.path == before
     assert "omega_entry" not in sys.modules
     assert registry.plugins() == []
+
+
+WEIGHTS = (
+    HEAD
+    + """from pathlib import Path
+
+@hookimpl
+def uadtk_weights():
+    return [Path(__file__).parent / "weights"]
+"""
+)
+ABOUT = '{"file": "a.safetensors", "digest": "d", "card": "a.md", "licence": "CC0-1.0"}'
+
+
+def test_weights_of_a_plugin_are_listed_and_never_replace_ours(install):
+    folder = install("other", WEIGHTS) / "weights"
+    folder.mkdir()
+    (folder / "index.json").write_text(f'{{"models": {{"mine": {ABOUT}, "implant": {ABOUT}}}}}')
+    found = shipped_models()
+    assert found["mine"] == {
+        "file": str(folder / "a.safetensors"),
+        "card": str(folder / "a.md"),
+        "digest": "d",
+        "licence": "CC0-1.0",
+        "dist": "other",
+    }
+    assert found["implant"]["dist"] == "uadtk"
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        open_checkpoint("mine")
+
+
+@pytest.mark.parametrize(
+    ("index", "problem"),
+    [
+        (None, "no list of weights"),
+        ("[", "no list of weights"),
+        ('{"models": {"a": {"file": "a"}}}', "no list of weights"),
+        (f'{{"models": {{"a b": {ABOUT}}}}}', "no name of letters"),
+    ],
+)
+def test_a_plugin_without_a_valid_list_of_weights_is_reported(install, index, problem):
+    folder = install("other", WEIGHTS) / "weights"
+    folder.mkdir()
+    if index is not None:
+        (folder / "index.json").write_text(index)
+    (plugin,) = registry.plugins()
+    assert problem in plugin.problem
+    assert "a" not in shipped_models()
+    assert "implant" in shipped_models()

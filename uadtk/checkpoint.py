@@ -234,7 +234,7 @@ def pack_tensors(tensors: dict[str, Tensor]) -> bytes:
 
 
 def open_checkpoint(name_or_path: str) -> Checkpoint:
-    """A checkpoint file, a shipped checkpoint by name, or a model that needs no training by name.
+    """A checkpoint file, a checkpoint of uadtk or of a plugin by name, or a model that needs no training by name.
 
     Raises
     ------
@@ -245,9 +245,8 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     """
     if name_or_path.endswith(SUFFIX):
         return load(Path(name_or_path))
-    shipped = shipped_models()
-    if name_or_path in shipped:
-        return replace(load(SHIPPED / shipped[name_or_path]["file"]), source=name_or_path)
+    if about := _own_weights().get(name_or_path) or registry.weights().get(name_or_path):
+        return replace(load(Path(about["file"])), source=name_or_path)
     spec = Spec.parse(name_or_path)
     name = spec.name
     try:
@@ -255,7 +254,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     except UsageError as error:
         if Path(name_or_path).is_file():
             return load(Path(name_or_path))
-        known = {*shipped, *(r.entry.name for r in registry.entries("models"))}
+        known = {*shipped_models(), *(r.entry.name for r in registry.entries("models"))}
         raise UsageError(f"no model '{name}'", fix=did_you_mean(name, known)) from error
     if "training_loss" in capabilities(registry.load("models", name)):
         fix = f"Train it: uadtk train {name} cohort.tsv -o {name}{SUFFIX}, then --model {name}{SUFFIX}."
@@ -272,9 +271,20 @@ def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Seque
 
 
 def shipped_models() -> dict[str, dict[str, str]]:
-    """What ``weights/index.json`` says of each shipped checkpoint: file, digest, model card and licence."""
-    index: dict[str, dict[str, str]] = json.loads((SHIPPED / "index.json").read_text(encoding="utf-8"))["models"]
-    return index
+    """The checkpoints of ``weights/index.json``, then those of plugins, by name.
+
+    Of each: absolute paths of ``file`` and model ``card``, ``digest``, ``licence``, and the package (``dist``).
+    """
+    own = _own_weights()
+    return {**own, **{name: about for name, about in registry.weights().items() if name not in own}}
+
+
+def _own_weights() -> dict[str, dict[str, str]]:
+    models: dict[str, dict[str, str]] = json.loads((SHIPPED / "index.json").read_text(encoding="utf-8"))["models"]
+    return {
+        name: {**about, **{key: str(SHIPPED / about[key]) for key in ("file", "card")}, "dist": registry.OWN}
+        for name, about in models.items()
+    }
 
 
 def load(path: Path) -> Checkpoint:

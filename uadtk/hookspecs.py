@@ -54,6 +54,14 @@ def uadtk_commands() -> Iterable[Entry]:  # type: ignore[empty-body]
     """Subcommands of ``uadtk``: functions with annotated parameters, or ``typer.Typer`` apps."""
 
 
+@hookspec
+def uadtk_weights() -> Iterable[Path]:  # type: ignore[empty-body]
+    """Folders of checkpoints that ``--model`` finds by name, each with an ``index.json``::
+
+    {"models": {"vae": {"file": "vae.safetensors", "digest": "...", "card": "vae.md", "licence": "..."}}}
+    """
+
+
 @hookspec(firstresult=True)
 def uadtk_read(path: Path) -> Volume | None:
     """Read an image of another format, or return None. Its own readers (``uadtk.io.readers``) come first."""

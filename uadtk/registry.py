@@ -15,12 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import pluggy
 
 from uadtk import builtin, hookspecs
 from uadtk.core import options as opts
+from uadtk.core import schema
 from uadtk.core.entry import API_VERSION, Entry
 from uadtk.core.errors import PluginError, UsageError, did_you_mean
 from uadtk.core.spec import Spec
@@ -32,6 +34,9 @@ KINDS: tuple[Kind, ...] = ("models", "scorers", "thresholders", "cleaners", "com
 OWN = "uadtk"
 _FAULTS = (Exception, SystemExit)  # of a plugin: one that calls sys.exit must not end a run as if it had succeeded
 _NAME = re.compile(r"[\w.-]{1,100}")
+_INDEX = schema.record(
+    {"models": schema.mapping(schema.record(dict.fromkeys(("file", "digest", "card", "licence"), schema.text(200))))}
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,15 @@ def entries(kind: Kind) -> list[Registered]:
     """All entries of a kind: ours by name, then the plugins' by name."""
     third_party = [r for plugin in _installed()[1] if not plugin.problem for r in _offers(plugin, kind)[0]]
     return [*own(kind).values(), *sorted(third_party, key=lambda r: (r.entry.name, r.dist))]
+
+
+def weights() -> dict[str, dict[str, str]]:
+    """The checkpoints of plugins by name: paths of ``file`` and ``card``, ``digest``, ``licence`` and ``dist``."""
+    found: dict[str, dict[str, str]] = {}
+    for plugin in _installed()[1]:
+        if not plugin.problem:
+            found = {**_weights(plugin)[0], **found}
+    return found
 
 
 def plugins() -> list[Plugin]:
@@ -237,6 +251,29 @@ def _offers(plugin: Plugin, kind: Kind) -> tuple[list[Registered], list[str]]:
     return good, bad
 
 
+def _weights(plugin: Plugin) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """A plugin's checkpoints, and the problems of folders that have no valid index."""
+    good, bad = {}, []
+    try:
+        folders = [Path(folder) for part in _call(_installed()[0], plugin, "uadtk_weights") for folder in part]
+    except _FAULTS as error:
+        return {}, [f"uadtk_weights failed ({_cause(error)})"]
+    for folder in folders:
+        try:
+            index = schema.parse_json((folder / "index.json").read_text(encoding="utf-8"))
+            _INDEX(index, "index.json")
+        except (OSError, ValueError) as error:
+            bad.append(f"no list of weights in {shown(str(folder))} ({_cause(error)})")
+            continue
+        for name, about in index["models"].items():
+            if not _NAME.fullmatch(name):
+                bad.append(f"uadtk_weights: {shown(repr(name)[:80])} is no name of letters, digits, - and _")
+                continue
+            paths = {key: str(folder / about[key]) for key in ("file", "card")}
+            good[name] = {**{key: shown(text) for key, text in about.items()}, **paths, "dist": plugin.dist}
+    return good, bad
+
+
 def _partial_problems(plugin: Plugin) -> list[str]:
     """Problems of a plugin that could be loaded: invalid entries and unknown hooks."""
     module = _installed()[0].get_plugin(plugin.id)
@@ -244,6 +281,7 @@ def _partial_problems(plugin: Plugin) -> list[str]:
     marked = {name for name, value in vars(module).items() if hasattr(value, "uadtk_impl")}
     return [
         *(problem for kind in KINDS for problem in _offers(plugin, kind)[1]),
+        *_weights(plugin)[1],
         *(f"unknown hook '{name}'. {did_you_mean(name, known)}" for name in sorted(marked - known)),
         *(f"'{name}' lacks @hookimpl" for name in sorted(known & set(vars(module)) - marked)),
     ]

@@ -63,7 +63,7 @@ def _inspect_scan(path: Path, model: str, brain_mask: Path | None, json: bool) -
 def _inspect_checkpoint(checkpoint: str, json: bool) -> None:
     from json import dumps
 
-    from uadtk.checkpoint import SHIPPED, STATISTICS, open_checkpoint, shipped_models
+    from uadtk.checkpoint import STATISTICS, open_checkpoint, shipped_models
 
     found = open_checkpoint(checkpoint)
     header = {**found.header(), "digest": found.digest}
@@ -72,7 +72,7 @@ def _inspect_checkpoint(checkpoint: str, json: bool) -> None:
         return
     print(f"model        {found.model} ({found.dist} {found.version})")
     if about := shipped_models().get(checkpoint):
-        print(f"card         {SHIPPED / about['card']}\nlicence      {about['licence']}")
+        print(f"card         {about['card']}\nlicence      {about['licence']}")
     for title, values in (
         ("options", found.options),
         ("preparation", header["preparation"]),

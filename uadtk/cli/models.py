@@ -14,12 +14,12 @@ def models(json: Annotated[bool, typer.Option("--json", help="For programs.")] =
     from uadtk import registry
     from uadtk.checkpoint import shipped_models
 
-    shipped = set(shipped_models())
+    weights = {name: about["dist"] for name, about in shipped_models().items()}
     rows = [
         {
             "name": r.entry.name,
             "from": f"{r.dist} {r.version}",
-            "weights": "shipped" if r.entry.name in shipped and r.dist == registry.OWN else "",
+            "weights": _weights(weights.get(r.entry.name, "")),
             "summary": r.entry.summary,
         }
         for r in registry.entries("models")
@@ -31,3 +31,7 @@ def models(json: Annotated[bool, typer.Option("--json", help="For programs.")] =
     for row in rows:
         notes = [note for note in (row["weights"], "" if row["from"].startswith("uadtk ") else row["from"]) if note]
         print(f"{row['name']:<{width}}  {row['summary']}{' [' + ', '.join(notes) + ']' if notes else ''}")
+
+
+def _weights(dist: str) -> str:
+    return f"weights of {dist}" if dist not in ("", "uadtk") else "shipped" if dist else ""

@@ -15,17 +15,19 @@ def plugins(json: Annotated[bool, typer.Option("--json", help="For programs.")] 
     from uadtk import registry
 
     found = registry.plugins()
-    offers = {
-        p.dist: [(k, r.entry) for k in registry.KINDS for r in registry.entries(k) if r.dist == p.dist] for p in found
-    }
+    entries = [
+        (r.dist, f"{kind[:-1]} {r.entry.name}", r.entry.summary)
+        for kind in registry.KINDS
+        for r in registry.entries(kind)
+    ]
+    weights = [(about["dist"], f"weights {name}", about["licence"]) for name, about in registry.weights().items()]
+    offers = {p.dist: [(name, text) for dist, name, text in (*entries, *weights) if dist == p.dist] for p in found}
     if json:
-        print(
-            dumps([{**asdict(p), "offers": [f"{k[:-1]} {e.name}" for k, e in offers[p.dist]]} for p in found], indent=2)
-        )
+        print(dumps([{**asdict(p), "offers": [name for name, _ in offers[p.dist]]} for p in found], indent=2))
         return
     if not found:
         print("no plugins installed")
     for plugin in found:
         print(f"{plugin.dist} {plugin.version}" + (f"  problem: {plugin.problem}" if plugin.problem else ""))
-        for kind, entry in offers[plugin.dist]:
-            print(f"  {kind[:-1]} {entry.name}: {entry.summary}")
+        for name, text in offers[plugin.dist]:
+            print(f"  {name}: {text}")
