@@ -10,7 +10,6 @@ import typer
 
 from uadtk.core.errors import UsageError
 
-DEFAULT_MODEL = "implant"
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")]
 Threads = Annotated[int, typer.Option(min=0, max=1024, help="Threads for torch; 0 is one per core.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]

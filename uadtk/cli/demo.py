@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Device, Model, Threads
+from uadtk.builtin import DEFAULT_MODEL
+from uadtk.cli._options import Device, Model, Threads
 
 
 def demo(

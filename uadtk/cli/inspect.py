@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Model
+from uadtk.builtin import DEFAULT_MODEL
+from uadtk.cli._options import Model
 
 if TYPE_CHECKING:
     from uadtk.core.thresholder import OperatingPoint

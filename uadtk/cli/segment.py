@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from uadtk.builtin import DEFAULT_MODEL
 from uadtk.cli._options import (
-    DEFAULT_MODEL,
     Cleaner,
     Cluster,
     Device,

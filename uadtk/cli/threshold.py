@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from uadtk.builtin import DEFAULT_MODEL
 from uadtk.cli._options import (
-    DEFAULT_MODEL,
     Cleaner,
     Cluster,
     Device,

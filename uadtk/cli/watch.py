@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Device, DicomSeg, DicomSr, Model, Threads
+from uadtk.builtin import DEFAULT_MODEL
+from uadtk.cli._options import Device, DicomSeg, DicomSr, Model, Threads
 
 
 def watch(
