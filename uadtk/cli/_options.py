@@ -34,6 +34,15 @@ DicomSeg = Annotated[
 DicomSr = Annotated[
     bool, typer.Option("--dicom-sr", help="The same, and a DICOM report of volumes and scores (SR, TID 1500).")
 ]
+Space = Annotated[
+    Literal["MNI"] | None, typer.Option(help="Also mask, score and scan in this space; [preprocess,phantom] extras.")
+]
+Layout = Annotated[
+    Literal["flat", "bids"] | None,
+    typer.Option(
+        help="bids: also a BIDS derivative, OUTPUT/derivatives/uadtk; the default of segment for a BIDS tree."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Use even scans that the gate refuses (red).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
 

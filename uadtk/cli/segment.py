@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,8 +16,10 @@ from uadtk.cli._options import (
     DicomSeg,
     DicomSr,
     Jobs,
+    Layout,
     Model,
     Scorer,
+    Space,
     Threads,
     Trust,
     chosen_cleaners,
@@ -58,13 +59,8 @@ def segment(
     trust: Trust = None,
     dicom_seg: DicomSeg = False,
     dicom_sr: DicomSr = False,
-    space: Annotated[
-        Literal["MNI"] | None,
-        typer.Option(help="Also mask, score and scan in this space; [preprocess,phantom] extras."),
-    ] = None,
-    layout: Annotated[
-        Literal["flat", "bids"] | None, typer.Option(help="bids: also a BIDS derivative; the default for a BIDS tree.")
-    ] = None,
+    space: Space = None,
+    layout: Layout = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done; replace what exists.")] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Print a line of JSON per event, not a table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but failures.")] = False,
@@ -79,7 +75,8 @@ def segment(
     (error, exit_code) and, at the end, finished. Failed scans go to stderr too, as does everything for people.
 
     --layout bids also makes OUTPUT/derivatives/uadtk at the end: all scans that are done, as uadtk export-bids writes
-    them (hard links). It is the default for one BIDS tree, unless OUTPUT itself lies in a folder "derivatives".
+    them (hard links, and only what has changed). It is the default for one BIDS tree, unless OUTPUT itself lies in a
+    folder "derivatives".
 
     --space MNI also registers each scan to the ICBM 2009a atlas (affine) and writes mask, score and scan in its space,
     NAME_space-MNI152NLin2009aSym_*, and the transform. Volumes are always those on the scan's own grid.
@@ -123,8 +120,7 @@ def segment(
     if layout is None and len(scans) == 1 and is_bids(scans[0]) and "derivatives" not in output.absolute().parts:
         layout = "bids"
     if layout == "bids":
-        images = (os.path.abspath(row.image) for row in cohort)
-        refuse_same_names(output, dict(zip(everything, images, strict=True)))
+        refuse_same_names(output, everything, (row.image for row in cohort))
     reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
         cohort,
@@ -156,7 +152,7 @@ def segment(
     if len(cohort) > 1 and reporter.counts["done"]:
         write_cohort_page(output)
     if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
-        write_bids(read_folder(output), output / DERIVATIVE, overwrite=True)
+        write_bids(read_folder(output), output / DERIVATIVE)
         opened.run.say(f"BIDS derivative: {output / DERIVATIVE}")
     reporter.finished()
     if reporter.counts["failed"]:
