@@ -43,6 +43,9 @@ Layout = Annotated[
         help="bids: also a BIDS derivative, OUTPUT/derivatives/uadtk; the default of segment for a BIDS tree."
     ),
 ]
+DicomSc = Annotated[
+    bool, typer.Option("--dicom-sc", help="Of DICOM, also write a picture of the findings (SC); [dicom] extra.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Use even scans that the gate refuses (red).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]
 

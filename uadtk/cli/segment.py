@@ -13,6 +13,7 @@ from uadtk.cli._options import (
     Cleaner,
     Cluster,
     Device,
+    DicomSc,
     DicomSeg,
     DicomSr,
     Jobs,
@@ -59,6 +60,7 @@ def segment(
     trust: Trust = None,
     dicom_seg: DicomSeg = False,
     dicom_sr: DicomSr = False,
+    dicom_sc: DicomSc = False,
     space: Space = None,
     layout: Layout = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done; replace what exists.")] = False,
@@ -86,7 +88,8 @@ def segment(
 
     --dicom-seg and --dicom-sr write NAME_seg.dcm and NAME_sr.dcm, with study, place and name of the patient as in the
     scan. A scan without findings gets no segmentation, which may not be empty; its report says so. Of more than 255
-    findings, the smallest share segment 255. A scan that is not DICOM, or names no frame of reference, fails.
+    findings, the smallest share segment 255. --dicom-sc writes NAME_sc.dcm, a picture of the planes with the highest
+    scores, outlined, for viewers that show neither. A scan that is not DICOM, or names no frame of reference, fails.
     """
     from dataclasses import replace
 
@@ -134,6 +137,7 @@ def segment(
         shard=places,
         dicom_seg=dicom_seg,
         dicom_sr=dicom_sr,
+        dicom_sc=dicom_sc,
         space=space or "",
     )
     summary = None

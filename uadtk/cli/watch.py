@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from uadtk.builtin import DEFAULT_MODEL
-from uadtk.cli._options import Device, DicomSeg, DicomSr, Layout, Model, Space, Threads
+from uadtk.cli._options import Device, DicomSc, DicomSeg, DicomSr, Layout, Model, Space, Threads
 
 
 def watch(
@@ -23,6 +23,7 @@ def watch(
     form: Annotated[Literal["table", "json", "quiet"], typer.Option(help="What is printed.")] = "table",
     dicom_seg: DicomSeg = False,
     dicom_sr: DicomSr = False,
+    dicom_sc: DicomSc = False,
     space: Space = None,
     layout: Layout = None,
     device: Device = "auto",
@@ -34,8 +35,8 @@ def watch(
     alone, so the command may be stopped and started at any time, and a machine may fail: the next start goes on. A scan
     that fails is tried again when it changes, or at the next start.
 
-    --dicom-seg, --dicom-sr, --space and --layout are those of uadtk segment; the BIDS derivative is brought up to date
-    after each arrival. A scan that would have the BIDS name of another is reported and not segmented.
+    --dicom-seg, --dicom-sr, --dicom-sc, --space and --layout are those of uadtk segment; the BIDS derivative is brought
+    up to date after each arrival. A scan that would have the BIDS name of another is reported and not segmented.
     """
     from dataclasses import replace
 
@@ -53,7 +54,7 @@ def watch(
     if not incoming.is_dir():
         raise UsageError("no such folder", str(incoming), "Create it first.")
     opened = interface.open(model, device=device, threads=threads)
-    opened.run = replace(opened.run, dicom=kinds_of(dicom_seg, dicom_sr), space=space or "")
+    opened.run = replace(opened.run, dicom=kinds_of(dicom_seg, dicom_sr, dicom_sc), space=space or "")
     chosen = opened.checkpoint.point(point)
     reporter, summary = Reporter(opened.run, [], form), Summary(output / "summary.tsv", [])
     for rows in arrivals(incoming, settle, once, opened.run):

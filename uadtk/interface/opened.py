@@ -152,17 +152,19 @@ class OpenModel:
         shard: tuple[int, int] = (1, 1),
         dicom_seg: bool = False,
         dicom_sr: bool = False,
+        dicom_sc: bool = False,
         space: Literal["", "MNI"] = "",
     ) -> Iterator[tuple[str, Outcome[ScanState]]]:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
 
         Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
-        ``shard`` (i, n): each n-th scan from the i-th. ``dicom_seg``, ``dicom_sr``, ``space``: as in ``Result.save``.
+        ``shard`` (i, n): each n-th scan from the i-th. ``dicom_*``, ``space``: as in ``Result.save``.
         """
         part, everything = slice(shard[0] - 1, None, shard[1]), list(chosen_rows(cohort, split, self.run))
         rows, names, alone = everything[part], output_names(everything)[part], len(everything) == 1
         chosen, rules = self._point(point), Rules(min_voxels, min_volume_ml)
-        run = replace(self.run, worst=worst_light(strict, force), dicom=kinds_of(dicom_seg, dicom_sr), space=space)
+        dicom = kinds_of(dicom_seg, dicom_sr, dicom_sc)
+        run = replace(self.run, worst=worst_light(strict, force), dicom=dicom, space=space)
         outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite, alone)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
