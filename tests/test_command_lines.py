@@ -54,6 +54,23 @@ def test_every_command_line_is_one(path: Path, taken: Callable[[list[str]], str]
     assert {words: error for words, error in errors.items() if error and not incomplete.match(error)} == {}
 
 
+HELPS = sorted(path.stem.replace("_", "-") for path in ROOT.glob("uadtk/cli/[!_]*.py"))
+
+
+PLAIN = {  # the usage says it all
+    *("check", "demo", "doctor", "models", "plugins", "report", "report-training", "reproduce", "train"),
+    *("tune-restoration", "warm"),
+}
+
+
+@pytest.mark.parametrize("name", [*HELPS, "train vae"])
+def test_every_example_of_a_help_is_one(name: str, taken: Callable[[list[str]], str]) -> None:
+    text = call(*name.split(), "--help").out
+    examples = re.findall(r"^    uadtk (.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    assert {error for line in examples if (error := taken(shlex.split(line)))} == set()
+    assert bool(examples) != (name in PLAIN)
+
+
 def test_they_are_found_and_a_wrong_one_is_seen(tmp_path: Path, taken: Callable[[list[str]], str]) -> None:
     assert len([line for path in DOCUMENTS for line in command_lines(path)]) > 40
     block = "$ uadtk segment a.nii \\\n    -o out\nscan  done\n  .venv/bin/uadtk demo  # see\n"

@@ -37,6 +37,11 @@ def compare(
     the other scan's field of view or brain mask is not covered, rather than new or gone.
 
     Scans that do not agree after alignment, of two people or of two sequences, are refused unless --force is given.
+
+    \b
+    Examples:
+      uadtk compare before.nii.gz after.nii.gz -o followup/
+      uadtk compare out-2024/ out-2025/ -o followup/
     """
     import uadtk
     from uadtk.core.text import shown

@@ -22,6 +22,10 @@ def export_bids(
     Entities of the scans are kept, and their suffix is part of each name, so that FLAIR and T1w of a session differ.
     Files are hard links where the file system allows. The same command again writes what is missing or has changed;
     what you add to dataset_description.json, README and .bidsignore stays. --overwrite writes everything anew.
+
+    \b
+    Examples:
+      uadtk export-bids out/ bids/derivatives/uadtk
     """
     from uadtk.core.errors import UsageError
     from uadtk.io.bids_out import write_bids

@@ -24,6 +24,11 @@ def inspect(
 
     Of a checkpoint: model, options, preparation, training and operating points. Of a scan: whether --model can read it
     (green, amber or red), the reasons, and every number that was measured. Nothing is segmented.
+
+    \b
+    Examples:
+      uadtk inspect implant
+      uadtk inspect scan.nii.gz
     """
     if _is_scan(what):
         _inspect_scan(Path(what), model, brain_mask, json)

@@ -69,9 +69,9 @@ def segment(
 ) -> None:
     """Segment anomalies in one scan, several scans or a cohort.
 
-    Prints one line per scan: name, findings, millilitres, report, and the light of the gate. A scan that fails costs
-    one line; the others are written, and the exit code is 1 (that of its error if it was the only one). The same
-    command goes on after an interruption, and with new scans: it does what is missing, and what has changed.
+    Prints one line per scan: name, findings, millilitres, report, and the light of the gate. A scan that fails is
+    reported in one line; the others are written, and the exit code is 1 (that of its error if it was the only one). The
+    same command resumes after an interruption, and goes on with new scans: it does what is missing or has changed.
 
     --json prints an object per event: started (name, image), done (seconds, findings, volume_ml, light, before), failed
     (error, exit_code) and, at the end, finished. Failed scans go to stderr too, as does everything for people.
@@ -90,6 +90,13 @@ def segment(
     scan. A scan without findings gets no segmentation, which may not be empty; its report says so. Of more than 255
     findings, the smallest share segment 255. --dicom-sc writes NAME_sc.dcm, a picture of the planes with the highest
     scores, outlined, for viewers that show neither. A scan that is not DICOM, or names no frame of reference, fails.
+
+    \b
+    Examples:
+      uadtk segment scan.nii.gz -o out/
+      uadtk segment bids/ -o out/ --jobs 8
+      uadtk segment series/ -o out/ --dicom-sr
+      uadtk segment scan.nii.gz -o out/ --model mine.safetensors --point p98
     """
     from dataclasses import replace
 
@@ -156,8 +163,8 @@ def segment(
     if len(cohort) > 1 and reporter.counts["done"]:
         write_cohort_page(output)
     if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
-        write_bids(read_folder(output), output / DERIVATIVE)
-        opened.run.say(f"BIDS derivative: {output / DERIVATIVE}")
+        written = write_bids(read_folder(output), output / DERIVATIVE)
+        opened.run.say(f"BIDS derivative: {output / DERIVATIVE}{'' if written else ' (nothing has changed)'}")
     reporter.finished()
     if reporter.counts["failed"]:
         sys.exit(UadtkError.exit_code)

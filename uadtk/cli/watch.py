@@ -37,6 +37,11 @@ def watch(
 
     --dicom-seg, --dicom-sr, --dicom-sc, --space and --layout are those of uadtk segment; the BIDS derivative is brought
     up to date after each arrival. A scan that would have the BIDS name of another is reported and not segmented.
+
+    \b
+    Examples:
+      uadtk watch incoming/ -o out/
+      uadtk watch incoming/ -o out/ --settle 60 --form json --layout bids
     """
     from dataclasses import replace
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from uadtk.core.finding import Segmentation
 from uadtk.report.axial_views import Planes
+from uadtk.report.listing import healthy_count
 from uadtk.report.mosaic import FOUND, GREY, Colour, Pixels, mask_pixels
 
 SHOWN, ACROSS = 8, 4
@@ -25,16 +28,19 @@ def key_slices(result: Segmentation, title: str, use: str, planes: Planes | None
     panels = _panels(result, planes)
     width, height = planes.size_px(PANEL_PX)
     across, down = min(ACROSS, len(panels)), -(-len(panels) // ACROSS)
-    head, step = 3 * LINE, height + LINE + GAP
-    sheet = Image.new("RGB", (max(GAP + across * (width + GAP), 560), head + down * step), _PAPER)
-    draw = ImageDraw.Draw(sheet)
+    sheet_px = max(GAP + across * (width + GAP), 560)
     large, small = ImageFont.load_default(18), ImageFont.load_default(14)
-    total_ml = sum(finding.volume_ml for finding in result.findings)
-    count = len(result.findings)
+    count, total_ml = len(result.findings), sum(finding.volume_ml for finding in result.findings)
     many = f", the {len(panels)} of the highest scores shown" if count > len(panels) else ""
-    draw.text((GAP, LINE // 2), title, _BRIGHT, large)
-    draw.text((GAP, LINE // 2 + LINE), f"{count} findings, {total_ml:.2f} ml{many}", _DIM, small)
-    draw.text((sheet.width - GAP, LINE // 2 + LINE), use, FOUND, small, anchor="ra")
+    usual = healthy_count(result.point)
+    healthy = textwrap.wrap(usual[:1].upper() + usual[1:], (sheet_px - 2 * GAP) // 7)
+    above = [(title, _BRIGHT, large), (f"{count} findings, {total_ml:.2f} ml{many}", _BRIGHT, small)]
+    above += [*((line, _DIM, small) for line in healthy), (use, FOUND, small)]
+    head, step = LINE * len(above) + GAP, height + LINE + GAP
+    sheet = Image.new("RGB", (sheet_px, head + down * step), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, (line, colour, font) in enumerate(above):
+        draw.text((GAP, LINE * (number + 0.65)), line, colour, font, anchor="lm")
     for place, (label, k, caption) in enumerate(panels):
         left, top = GAP + place % ACROSS * (width + GAP), head + place // ACROSS * step
         sheet.paste(Image.fromarray(GREY[mask_pixels(planes, k, (width, height), label)]), (left, top))
