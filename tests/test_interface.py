@@ -104,8 +104,8 @@ def test_importing_uadtk_loads_nothing_heavy_and_names_what_it_offers() -> None:
 def test_what_it_offers_is_the_interface() -> None:
     from uadtk import interface
 
-    assert {"open", "evaluate", "train"} <= set(uadtk.__all__) <= set(dir(uadtk))
-    for name in ("open", "evaluate", "train"):
+    assert {"open", "compare", "evaluate", "train"} <= set(uadtk.__all__) <= set(dir(uadtk))
+    for name in ("open", "compare", "evaluate", "train"):
         assert getattr(uadtk, name) is getattr(interface, name)
 
 

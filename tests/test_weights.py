@@ -8,8 +8,8 @@ import pytest
 
 from tests.commands import call
 from uadtk import checkpoint as checkpoints
+from uadtk.builtin import DEFAULT_MODEL
 from uadtk.checkpoint import SHIPPED, shipped_models
-from uadtk.cli._options import DEFAULT_MODEL
 
 
 def test_the_index_lists_every_file_and_no_other() -> None:

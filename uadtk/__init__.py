@@ -1,6 +1,6 @@
 """uadtk: unsupervised anomaly detection in brain MRI.
 
-``uadtk.open``, ``uadtk.train`` and ``uadtk.evaluate`` do from Python what the commands do; see ``uadtk.interface``.
+``uadtk.open``, ``train``, ``evaluate`` and ``compare`` do from Python what the commands do; see ``uadtk.interface``.
 Importing this module loads neither torch nor numpy.
 """
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from uadtk.version import VERSION as __version__
 
-__all__ = ["__version__", "evaluate", "open", "train"]
+__all__ = ["__version__", "compare", "evaluate", "open", "train"]
 
 if TYPE_CHECKING:
-    from uadtk.interface import evaluate, open, train
+    from uadtk.interface import compare, evaluate, open, train
 
 
 def __getattr__(name: str) -> object:

@@ -12,6 +12,9 @@ from pathlib import Path
 from uadtk.core.entry import Entry
 from uadtk.hookspecs import hookimpl
 
+DEFAULT_MODEL = "implant"
+"""The shipped model that commands take if none is named."""
+
 _HERE = Path(__file__).parent
 
 

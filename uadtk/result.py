@@ -77,6 +77,7 @@ class Result:
         overwrite: bool = False,
         dicom_seg: bool = False,
         dicom_sr: bool = False,
+        dicom_sc: bool = False,
         space: Literal["", "MNI"] = "",
     ) -> dict[str, Path]:
         """Write the files of ``uadtk segment``, all or none; returns their paths.
@@ -87,10 +88,12 @@ class Result:
             Of a scan read from DICOM, also write the findings as a DICOM segmentation, if there are any.
         dicom_sr
             The same, and a DICOM report of their volumes and scores.
+        dicom_sc
+            Also a picture of the most suspicious findings, as a DICOM secondary capture.
         space
             ``MNI``: also mask, score and scan in the space of the ICBM 2009a atlas, and the transform.
         """
-        run = replace(self.run, dicom=kinds_of(dicom_seg, dicom_sr), space=space)
+        run = replace(self.run, dicom=kinds_of(dicom_seg, dicom_sr, dicom_sc), space=space)
         write_outputs(self.segmentation, Path(folder), self.name, run, overwrite)
         paths = output_paths(Path(folder), self.name, tuple(self.maps))
         return {key: path for key, path in paths.items() if path.exists()}

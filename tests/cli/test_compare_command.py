@@ -7,14 +7,17 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+import uadtk
 from tests.commands import Done, call, save_tiny
 from tests.heads import FIRST, SECOND, WIDER, head, save
+from uadtk.core.errors import DataError, UsageError
 
 pytest.importorskip("SimpleITK", reason="the preprocess extra is not installed")
 
@@ -204,7 +207,7 @@ def test_a_threshold_of_ones_own_on_two_days_is_one_point(
         (["{scan}", "{none}"], 3, ["no NIfTI images in the folder"]),
         (["{scans}", "{scan}"], 2, ["holds 3 scans", "Name one scan"]),
         (["{results}", "{scan}"], 2, ["holds 2 results", "Name one by its mask", "_label-lesion_mask.nii.gz"]),
-        (["{scan}", "{result}", "--model", "histeq"], 2, ["is the result of another checkpoint", "with --model"]),
+        (["{scan}", "{result}", "--model", "histeq"], 2, ["was segmented with another checkpoint", "with --model"]),
         (["{moved}", "{result}"], 3, ["the scan of this result is no longer there", "Put it back"]),
         (["{edited}", "{result}"], 3, ["before_label-lesion_dseg.nii.gz: was changed after uadtk wrote it"]),
         (["{bare}", "{result}"], 3, ["this result has no options.point"]),
@@ -259,3 +262,51 @@ def test_without_simpleitk_it_is_one_line_before_any_work(
     made = call("compare", scans["before"], scans["after"], "-o", tmp_path / "out")
     made.refused(6, "registration and N4 need SimpleITK", 'pip install "uadtk[preprocess]"')
     assert not (tmp_path / "out").exists()
+
+
+def test_python_gives_the_same_from_scans_results_and_folders(
+    done: tuple[Done, Path], scans: dict[str, Path], calibrated: Path, tmp_path: Path
+) -> None:
+    _, out = done
+    expected = json.loads((out / "compare.json").read_text())["changes"]
+    model = uadtk.open(calibrated, threads=1)
+    first = model.segment(scans["before"])
+    image = nib.load(scans["after"])
+    for after, opened in ((model.segment(scans["after"]), None), (out / "after", None), (image, model)):
+        found = uadtk.compare(first, after, model=opened)
+        assert json.loads(json.dumps([asdict(change) for change in found.changes])) == [
+            {key: change[key] for key in asdict(found.changes[0])} for change in expected
+        ]
+        assert (found.counts["new"], found.counts["grown"], found.counts["same"]) == (1, 1, 0)
+        assert repr(found) == "\n".join(done[0].out.splitlines()[:-1])
+    paths = found.save(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {path.name for path in paths.values()}
+    assert "in memory" in paths["html"].read_text()
+    with pytest.raises(UsageError, match="exists"):
+        found.save(tmp_path / "saved")
+
+
+def test_python_writes_what_the_command_writes(
+    done: tuple[Done, Path], scans: dict[str, Path], calibrated: Path, tmp_path: Path
+) -> None:
+    found = uadtk.compare(scans["before"], scans["after"], tmp_path / "out", calibrated, threads=1)
+    assert (tmp_path / "out" / "compare.tsv").read_bytes() == (done[1] / "compare.tsv").read_bytes()
+    assert (tmp_path / "out" / "before" / "before_report.html").exists()
+    assert found.to_after.shape == (4, 4)
+    assert found.notes == json.loads((done[1] / "compare.json").read_text())["notes"]
+    unwritten = uadtk.compare(scans["before"], scans["after"], model=calibrated, threads=1)
+    assert unwritten.changes == found.changes
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_python_refuses_what_the_command_refuses(scans: dict[str, Path], calibrated: Path, stranger: Path) -> None:
+    model = uadtk.open(calibrated, threads=1)
+    first = model.segment(scans["before"])
+    with pytest.raises(UsageError, match="segmented already"):
+        uadtk.compare(first, stranger, model=model)
+    with pytest.raises(DataError, match="do not look like scans of one head"):
+        uadtk.compare(first, stranger)
+    with pytest.raises(DataError, match="the same scan"):
+        uadtk.compare(first, scans["before"], model=model)
+    with pytest.raises(UsageError, match="another checkpoint"):
+        uadtk.compare(first, scans["after"])

@@ -15,6 +15,7 @@ from tests.cli.conftest import call
 from tests.conftest import SMALL_AFFINE, small_brain
 from uadtk.core.errors import DataError
 from uadtk.io.read import read_scan
+from uadtk.report.mosaic import FOUND
 
 pydicom = pytest.importorskip("pydicom", reason="needs pip install uadtk[dicom]")
 pytest.importorskip("highdicom", reason="needs pip install uadtk[dicom]")
@@ -59,6 +60,14 @@ def test_they_are_part_of_the_set_and_follow_the_options(histeq, tmp_path):
     again = call(*command, "--dicom-sr")
     assert (again.code, again.err.count("done again")) == (0, 0), again
     assert written(out) == first
+
+    pictured = call(*command, "--dicom-sc")
+    assert pictured.code == 0, pictured
+    assert set(written(out)) == {f"{NAME}_sc.dcm"}
+    made = pydicom.dcmread(out / f"{NAME}_sc.dcm")
+    assert made.PatientID == NAME
+    shown = made.pixel_array.reshape(-1, 3)
+    assert (shown == FOUND).all(axis=1).sum() > 100  # the outlines
 
     other = call(*command, "--dicom-seg")
     assert other.code == 0, other

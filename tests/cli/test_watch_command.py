@@ -6,7 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.commands import call
+from uadtk.io.results import FILES, MNI
+from uadtk.preparation.registration import Registration
 
 
 def test_each_arrival_is_segmented_once(histeq: Path, small_cohort: Path, tmp_path: Path) -> None:
@@ -28,3 +32,39 @@ def test_each_arrival_is_segmented_once(histeq: Path, small_cohort: Path, tmp_pa
     assert events() == [("done", "s0", True), ("done", "s1", False)]
     rows = [line.split("\t")[:2] for line in (out / "summary.tsv").read_text().splitlines()[1:]]
     assert rows == [["s0", "done"], ["s1", "done"]]
+
+
+def test_a_derivative_grows_with_what_arrives(histeq: Path, small_cohort: Path, tmp_path: Path) -> None:
+    incoming, out = tmp_path / "incoming", tmp_path / "out"
+    incoming.mkdir()
+    watch = ("watch", incoming, "-o", out, "--model", histeq, "--once", "--settle", "0.1", "--layout", "bids")
+    shutil.copy(small_cohort.parent / "s0.nii.gz", incoming / "sub-1_FLAIR.nii.gz")
+    assert call(*watch).code == 0
+    derivative = out / "derivatives" / "uadtk"
+    mask = derivative / "sub-1/anat/sub-1_label-lesion_desc-FLAIR_mask.nii.gz"
+    assert mask.stat().st_ino == (out / f"sub-1_{FILES['mask']}").stat().st_ino
+    first = {path: path.stat().st_mtime_ns for path in derivative.rglob("*") if path.is_file()}
+    shutil.copy(small_cohort.parent / "s1.nii.gz", incoming / "a b.nii.gz")
+    shutil.copy(small_cohort.parent / "s2.nii.gz", incoming / "ab.nii.gz")
+    done = call(*watch)
+    assert done.code == 0
+    assert {path.name for path in derivative.glob("sub-*")} == {"sub-1", "sub-ab"}
+    assert "not segmented: " in done.err
+    assert "have the same BIDS name" in done.err, done.err
+    assert not (out / f"ab_{FILES['mask']}").exists()
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+
+
+def test_it_writes_in_the_space_of_the_atlas(
+    histeq: Path, small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    found = lambda scan, _, kind: Registration(kind, identity, (0.0, 0.0, 0.0), scan.shape, scan.affine)  # noqa: E731
+    monkeypatch.setattr("uadtk.pipeline.atlas_space.register", found)
+    incoming, out = tmp_path / "incoming", tmp_path / "out"
+    incoming.mkdir()
+    shutil.copy(small_cohort.parent / "s0.nii.gz", incoming / "sub-1_FLAIR.nii.gz")
+    watch = ("watch", incoming, "-o", out, "--model", histeq, "--once", "--settle", "0.1", "--space", "MNI")
+    assert call(*watch).code == 0
+    assert (out / f"sub-1_space-{MNI}_label-lesion_mask.nii.gz").exists()
+    assert not (out / "derivatives").exists()

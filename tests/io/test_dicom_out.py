@@ -20,7 +20,7 @@ from uadtk.core.errors import BackendError, DataError, UadtkError
 from uadtk.core.finding import Finding, Scoring, Segmentation
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io import dicom_out
-from uadtk.io.dicom_out import refuse_unwritable, write_dicom
+from uadtk.io.dicom_out import kinds_of, refuse_unwritable, write_dicom
 from uadtk.io.read import read_scan
 from uadtk.io.write import write_nifti
 
@@ -44,6 +44,8 @@ CORONAL = np.array([[-0.9, 0, 0, 80], [0, 0, -1.1, 60], [0, -0.9, 0, 90.0], [0, 
 OBLIQUE = from_matvec(euler2mat(0.31, -0.17, 0.23) @ np.diag([-0.9, -0.8, 3.3]), [71.3, 55.1, -32.7])
 PLANES = {"axial": AXIAL, "sagittal": SAGITTAL, "coronal": CORONAL, "oblique": OBLIQUE}
 
+KINDS = kinds_of(seg=False, sr=True, sc=True)
+PICTURE = np.random.default_rng(5).integers(0, 256, (30, 40, 3)).astype(np.uint8)
 Boxes = Sequence[tuple[slice, slice, slice]]
 TWO: Boxes = (np.s_[2:6, 1:4, 1:5], np.s_[8:10, 6:8, 6:8])
 
@@ -90,8 +92,8 @@ def found_in(scan: Scan, boxes: Boxes = TWO) -> Segmentation:
 
 def written(result: Segmentation, folder: Path) -> dict[str, Path]:
     folder.mkdir(exist_ok=True)
-    paths = {"dicom_seg": folder / "a_seg.dcm", "dicom_sr": folder / "a_sr.dcm"}
-    write_dicom(result, ("seg", "sr"), paths)
+    paths = {f"dicom_{kind}": folder / f"a_{kind}.dcm" for kind in KINDS}
+    write_dicom(result, KINDS, paths, PICTURE)
     return {key: path for key, path in paths.items() if path.exists()}
 
 
@@ -258,9 +260,36 @@ def test_the_report_measures_each_segment(make, tmp_path):
         assert uid == segment.TrackingUID
 
 
+@pytest.mark.parametrize("make", [series, multiframe])
+def test_the_picture_belongs_to_the_study_and_is_stored_as_it_is(make, tmp_path):
+    scan = read_scan(make(tmp_path / "in"))
+    paths = written(found_in(scan), tmp_path / "out")
+    made, seg = pydicom.dcmread(paths["dicom_sc"]), pydicom.dcmread(paths["dicom_seg"])
+    np.testing.assert_array_equal(made.pixel_array, PICTURE)
+    assert made.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
+    for name in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber", "StudyDate"):
+        assert made[name] == seg[name], name
+    assert (made.PatientOrientation, made.BurnedInAnnotation) == (["L", "P"], "NO")
+    assert "Research use only" in made.ImageComments
+    assert len({one.SeriesInstanceUID for one in map(pydicom.dcmread, paths.values())}) == 3
+    assert made.DateOfSecondaryCapture == seg.ContentDate
+    assert "SOPInstanceUID" not in scan.origin.header or made.SOPInstanceUID != scan.origin.header.SOPInstanceUID
+
+
+def test_another_picture_has_another_uid(tmp_path):
+    result = found_in(read_scan(series(tmp_path / "in")))
+    for name, picture in (("one", PICTURE), ("same", PICTURE.copy()), ("other", 255 - PICTURE)):
+        write_dicom(result, ("sc",), {"dicom_sc": tmp_path / name}, picture)
+    one, same, other = ((tmp_path / name).read_bytes() for name in ("one", "same", "other"))
+    assert one == same
+    assert pydicom.dcmread(tmp_path / "one").SOPInstanceUID != pydicom.dcmread(tmp_path / "other").SOPInstanceUID
+    assert one != other
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "one", "other", "same"]
+
+
 def test_without_findings_there_is_a_report_and_no_segmentation(tmp_path):
     paths = written(found_in(read_scan(series(tmp_path / "in")), []), tmp_path / "out")
-    assert set(paths) == {"dicom_sr"}
+    assert set(paths) == {"dicom_sr", "dicom_sc"}
     report = pydicom.dcmread(paths["dicom_sr"])
     assert "No findings." in text_of(report)
     assert numbers_of(report) == {"Number of lesions (observable entity)": 0.0, "Volume": 0.0}

@@ -141,7 +141,7 @@ def test_what_the_other_scan_does_not_show_is_not_new_or_gone() -> None:
     assert kinds(found(after, before)) == [("new", (), (3,)), ("not covered", (), (1,)), ("not covered", (), (2,))]
     first = found(before, after)[1]
     assert first.unseen_ml == (pytest.approx(4.8), 0.0)
-    assert first.note == "60% of it in the first scan is outside the field or brain mask after"
+    assert first.note == "60% of it in the first scan is outside the field of view or brain mask of the second"
 
 
 def test_a_brain_mask_hides_like_a_field_of_view() -> None:
@@ -161,7 +161,7 @@ def test_a_finding_that_the_other_field_cuts_has_not_shrunk() -> None:
 def test_small_ones_that_come_and_go_in_any_scan_are_marked() -> None:
     noisy = changes(marked(BIG), marked(BIG, SMALL), STILL, repeatable(0.1, once=40))
     assert noisy[0].kind == "new"
-    assert noisy[0].usual == "40% once"
+    assert noisy[0].usual == "40% in one only"
     assert noisy[1].usual == "±0.80 ml"
 
 

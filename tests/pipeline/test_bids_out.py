@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import unquote
 
 import nibabel as nib
@@ -119,11 +120,11 @@ def test_again_replaces_what_was_there_of_these_scans_alone(tmp_path: Path) -> N
     write_bids([flair, t1], tmp_path / "bids")
     anat = tmp_path / "bids/sub-01/ses-1/anat"
     bare = replace(flair, files={key: path for key, path in flair.files.items() if key != "reconstruction"})
-    write_bids([bare, replace(t1, status="failed")], tmp_path / "bids", overwrite=True)
+    write_bids([bare, replace(t1, status="failed")], tmp_path / "bids")
     there = {path.name for path in anat.iterdir()}
     assert "sub-01_ses-1_label-lesion_desc-FLAIR_mask.nii.gz" in there
     assert not {name for name in there if "pseudohealthy" in name or "T1w" in name}
-    write_bids([t1], tmp_path / "bids", overwrite=True)
+    write_bids([t1], tmp_path / "bids")
     assert {path.name for path in anat.iterdir()} > there
 
 
@@ -143,11 +144,115 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no scan that is done"):
         write_bids([], tmp_path / "bids")
     assert not (tmp_path / "bids").exists()
-    write_bids(same[:1], tmp_path / "bids")
-    with pytest.raises(UsageError, match="exists"):
-        write_bids(same[:1], tmp_path / "bids")
-    assert write_bids(same[:1], tmp_path / "bids", overwrite=True)
     call("export-bids", tmp_path / "none", tmp_path / "bids").refused(2, "no such folder")
+
+
+def test_files_of_others_are_replaced_only_if_asked(tmp_path: Path) -> None:
+    target, (flair, _) = tmp_path / "bids", session(tmp_path / "out")
+    mask = target / "sub-01/ses-1/anat/sub-01_ses-1_label-lesion_desc-FLAIR_mask.nii.gz"
+    mask.parent.mkdir(parents=True)
+    mask.write_text("by hand")
+    with pytest.raises(UsageError, match="exists"):
+        write_bids([flair], target)
+    write_bids([replace(flair, status="failed"), state(tmp_path / "out", "p")], target)
+    assert mask.read_text() == "by hand"
+    assert write_bids([flair], target, overwrite=True)
+    assert nib.load(mask).shape == (6, 6, 6)
+    (target / "dataset_description.json").write_text('{"Name": "Another", "GeneratedBy": [{"Name": "fmriprep"}]}')
+    with pytest.raises(UsageError, match="uadtk did not make"):
+        write_bids([flair], target)
+    write_bids([flair], target, overwrite=True)
+    assert json.loads((target / "dataset_description.json").read_text())["Name"] == "uadtk lesion segmentations"
+
+
+def stamps(target: Path) -> dict[str, tuple[int, int]]:
+    """What changes if a file is written again."""
+    files = [path for path in target.rglob("*") if path.is_file() and "lock" not in path.name]
+    return {str(path.relative_to(target)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(params=["links", "copies"])
+def linked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems with hard links, and without."""
+    if request.param == "copies":
+        monkeypatch.setattr("os.link", Mock(side_effect=OSError))
+
+
+@pytest.mark.usefixtures("linked")
+def test_only_what_is_missing_or_has_changed_is_written(tmp_path: Path) -> None:
+    target, (flair, t1) = tmp_path / "bids", session(tmp_path / "out")
+    write_bids([flair, t1], target)
+    before = stamps(target)
+    assert write_bids([flair, t1], target) == []
+    assert stamps(target) == before
+
+    # done again: files of the same names and sizes, another manifest
+    write_json(flair.files["provenance"], {"files": {}, "again": 1})
+    written = {str(path) for path in write_bids([flair, t1], target)}
+    assert written == {name for name in before if "T1w" not in name and name.startswith("sub-")}
+    assert "again" in (target / "sub-01/ses-1/anat/sub-01_ses-1_desc-FLAIR_provenance.json").read_text()
+    assert {name for name, stamp in stamps(target).items() if before[name] == stamp} >= before.keys() - written
+
+    anat = target / "sub-01/ses-1/anat"
+    for spoil in (
+        lambda: (anat / "sub-01_ses-1_label-lesion_desc-T1w_mask.nii.gz").unlink(),
+        lambda: replaced(anat / "sub-01_ses-1_desc-T1w_report.html", "cut"),
+        lambda: replaced(anat / "sub-01_ses-1_label-lesion_desc-T1w_mask.json", "{}"),
+    ):
+        spoil()
+        written = {str(path) for path in write_bids([flair, t1], target)}
+        assert written == {name for name in before if "T1w" in name}
+        assert write_bids([flair, t1], target) == []
+    assert stamps(target).keys() == before.keys()
+
+
+def replaced(path: Path, text: str) -> None:
+    path.unlink()  # which may be a link to the folder's own
+    path.write_text(text)
+
+
+def test_an_interrupted_export_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, (flair, t1) = tmp_path / "bids", session(tmp_path / "out")
+    write_bids([flair], target)
+    expected = {path.name: path.read_bytes() for path in target.rglob("*FLAIR*") if path.is_file()}
+    write_json(flair.files["provenance"], {"files": {}, "again": 1})
+    replace_file = Path.replace
+
+    def killed(self: Path, there: Path) -> Path:
+        if "_report" in there.name:
+            raise KeyboardInterrupt
+        return replace_file(self, there)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_bids([flair, t1], target)
+    monkeypatch.undo()
+    manifest = target / "sub-01/ses-1/anat/sub-01_ses-1_desc-FLAIR_provenance.json"
+    assert "unfinished" in manifest.read_text()
+    written = {path.name for path in write_bids([flair, t1], target)}
+    assert written == {path.name for path in target.rglob("sub-*") if path.is_file()}
+    assert json.loads(manifest.read_text())["again"] == 1
+    assert {path.name for path in target.rglob("*FLAIR*") if path.is_file()} == expected.keys()
+    assert write_bids([flair, t1], target) == []
+
+
+def test_what_people_add_to_the_description_stays_and_links_keep_their_names(tmp_path: Path) -> None:
+    target, (flair, t1) = tmp_path / "bids", session(tmp_path / "out")
+    write_bids([flair], target)
+    about = target / "dataset_description.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "Authors": ["A. B."], "Name": "Ours"}))
+    (target / "README").write_text("Ours.")
+    (target / ".bidsignore").write_text("notes/\n")
+    other = state(tmp_path / "out", "sub-00", "/a/raw/sub-00/anat/sub-00_FLAIR.nii.gz")  # sorted before the first
+    written = write_bids([flair, other], target)
+    record = json.loads(about.read_text())
+    assert (record["Authors"], record["Name"], (target / "README").read_text()) == (["A. B."], "Ours", "Ours.")
+    assert (target / ".bidsignore").read_text().splitlines()[:2] == ["notes/", "*_statmap.nii.gz"]
+    links = {name: (target / unquote(url)).resolve() for name, url in record["DatasetLinks"].items()}
+    assert links == {"raw": Path("/data/raw tree"), "raw1": Path("/a/raw")}
+    assert not [path for path in written if "sub-01" in path.parts]
+    write_bids([t1], target)  # of another folder, whose scans lie elsewhere
+    assert json.loads(about.read_text())["DatasetLinks"] == record["DatasetLinks"]
 
 
 @pytest.mark.slow

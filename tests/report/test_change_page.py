@@ -57,7 +57,7 @@ def test_the_page_has_a_row_and_four_pictures_per_change(usual: FollowUp) -> Non
     assert page == change_html(usual)
     assert page.count('<article class="row">') == 3
     assert page.count("<img") == 12
-    for words in ("1 · new", "2 · gone", "3 · grown", "30% once", "±0.80 ml", "python measure.py &lt;out&gt;"):
+    for words in ("1 · new", "2 · gone", "3 · grown", "30% in one only", "±0.80 ml", "python measure.py &lt;out&gt;"):
         assert words in page
     assert "a &lt;b&gt;note&lt;/b&gt;" in page
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
@@ -103,12 +103,27 @@ def test_without_findings_and_with_many() -> None:
     assert f"{len(more) - LISTED} more are in compare.tsv only." in page
 
 
+def test_a_fine_grid_is_counted_in_whole_voxels() -> None:
+    fine = exam("a")
+    wide = Volume(np.zeros((1024, 1200, 6), np.int32), np.diag([0.2, 0.2, 4.0, 1.0]))
+    brain, scan = Mask(wide.voxels == 0, wide.affine), Scan(wide.voxels.astype(np.float32), wide.affine)
+    page = change_html(follow_up(replace(fine, scan=scan, brain=brain, components=wide), exam("b")))
+    assert "0.2 x 0.2 x 4 mm, 1024 x 1200 x 6 voxels" in page
+
+
+def test_without_a_brain_there_are_no_places(usual: FollowUp) -> None:
+    nowhere = replace(usual.after, brain=Mask(np.zeros(SHAPE, bool), AFFINE))
+    places = replace(usual, after=nowhere).places
+    assert [bool(words) for words in places] == [not change.after for change in usual.changes]
+    assert all(usual.places)
+
+
 def test_what_lies_outside_the_other_field_has_no_picture_there() -> None:
     page = change_html(follow_up(exam("a", box(8)), exam("b"), shift_mm=400))
     assert "1 · not covered" in page
     assert page.count("<img") == 2
     assert page.count("outside the field of view</div>") == 2
-    assert "100% of it in the first scan is outside the field or brain mask after" in page
+    assert "100% of it in the first scan is outside the field of view or brain mask of the second" in page
 
 
 def test_table_and_json_say_the_same(usual: FollowUp) -> None:

@@ -93,7 +93,13 @@ def _root(
 ) -> None:
     """Unsupervised anomaly detection in brain MRI. For research, not a medical device.
 
-    Any option may also come from the environment (UADTK_SEGMENT_MODEL=...) or from --config.
+    Start with uadtk demo, then uadtk segment SCAN. uadtk COMMAND --help has options and examples.
+
+    Any option may also come from the environment (UADTK_SEGMENT_MODEL=...) or from --config. Data goes to stdout,
+    messages to stderr.
+
+    Exit codes: 0 success, 1 failure (in a cohort: of at least one scan), 2 usage, 3 data, 4 checkpoint, 5 plugin,
+    6 device or optional library missing, 7 memory too small, 130 interrupted.
     """
     if config is not None:
         ctx.default_map = _read_config(config)

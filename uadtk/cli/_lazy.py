@@ -31,6 +31,10 @@ class Stub(typer.core.TyperCommand):
         super().__init__(name, help=summary, rich_markup_mode=None)
         self.build = build
 
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The whole summary, wrapped where a list of commands is narrow; typer would cut it."""
+        return str(self.help)
+
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         command = as_command(self.build(), str(self.name))
         if parent is not None:

@@ -10,7 +10,6 @@ import typer
 
 from uadtk.core.errors import UsageError
 
-DEFAULT_MODEL = "implant"
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")]
 Threads = Annotated[int, typer.Option(min=0, max=1024, help="Threads for torch; 0 is one per core.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
@@ -34,6 +33,18 @@ DicomSeg = Annotated[
 ]
 DicomSr = Annotated[
     bool, typer.Option("--dicom-sr", help="The same, and a DICOM report of volumes and scores (SR, TID 1500).")
+]
+Space = Annotated[
+    Literal["MNI"] | None, typer.Option(help="Also mask, score and scan in this space; [preprocess,phantom] extras.")
+]
+Layout = Annotated[
+    Literal["flat", "bids"] | None,
+    typer.Option(
+        help="bids: also a BIDS derivative, OUTPUT/derivatives/uadtk; the default of segment for a BIDS tree."
+    ),
+]
+DicomSc = Annotated[
+    bool, typer.Option("--dicom-sc", help="Of DICOM, also write a picture of the findings (SC); [dicom] extra.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Use even scans that the gate refuses (red).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Checkpoint to write.")]

@@ -59,7 +59,12 @@ def benchmark(
 
     Writes report.html to look at, table.txt, table.tsv, pairs.tsv (every two rows compared) and rows/*.json, a receipt
     per row, from which uadtk reproduce recomputes the numbers; multiverse.txt and .tsv on request. An interrupted run
-    resumes with the same command. A row or scan that fails costs one line, and the exit code is 1.
+    resumes with the same command. A row or scan that fails is reported in one line, and
+    the exit code is 1.
+
+    \b
+    Examples:
+      uadtk benchmark cohort.tsv --split test --model implant --model vae.safetensors -o bench/
     """
     from uadtk.core.spec import Spec, parse_all
     from uadtk.pipeline.run import make_run

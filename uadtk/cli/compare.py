@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Device, Overwrite, Threads, Trust
-from uadtk.core.errors import UsageError
+from uadtk.builtin import DEFAULT_MODEL
+from uadtk.cli._options import Device, Overwrite, Threads, Trust
 
 
 def compare(
@@ -37,40 +37,20 @@ def compare(
     the other scan's field of view or brain mask is not covered, rather than new or gone.
 
     Scans that do not agree after alignment, of two people or of two sequences, are refused unless --force is given.
-    """
-    from uadtk import interface
-    from uadtk.core.text import shown
-    from uadtk.io.cohort import Cohort, refuse_copies
-    from uadtk.pipeline import compare as pipeline
-    from uadtk.pipeline.run import make_run
-    from uadtk.preparation.registration import simpleitk
-    from uadtk.report.change import as_text
 
-    simpleitk()
-    pipeline.refuse_outputs(output, overwrite)
-    run = make_run(device, threads, trust=trust)
-    states = [pipeline.result_at(path) for path in (before, after)]
-    if None not in states and (model or point):
-        raise UsageError("both scans are segmented already", "--model, --point", "Leave them out, or name the scans.")
-    cohorts = {
-        n: pipeline.only_row(interface.chosen_rows([path], "", run), path)
-        for n, path in enumerate((before, after))
-        if states[n] is None
-    }
-    if cohorts:
-        refuse_copies(Cohort(tuple(cohorts.values()), f"{before}, {after}"))
-        opened = interface.open(model or DEFAULT_MODEL, device=device, threads=threads, trust=trust)
-        for state in filter(None, states):
-            pipeline.refuse_other(state, opened.checkpoint.digest)
-        for n, row in cohorts.items():
-            one = Cohort((row,), str(row.image))
-            done = opened.segment_cohort(one, output / ("before", "after")[n], point, overwrite=overwrite, force=force)
-            states[n] = next(done)[1].value
-    first, second = (pipeline.exam_of(state) for state in states if state)
-    found = pipeline.compare(first, second, run, force)
-    pipeline.write_follow_up(found, output, overwrite)
+    \b
+    Examples:
+      uadtk compare before.nii.gz after.nii.gz -o followup/
+      uadtk compare out-2024/ out-2025/ -o followup/
+    """
+    import uadtk
+    from uadtk.core.text import shown
+
+    found = uadtk.compare(
+        before, after, output, model, point, force, overwrite, device=device, threads=threads, trust=trust
+    )
     if json:
         print((output / "compare.json").read_text(encoding="utf-8"), end="")
         return
-    print(as_text(found))
+    print(found)
     print(f"page  {shown(str(output / 'compare.html'))}")

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Device, Model, Threads
+from uadtk.builtin import DEFAULT_MODEL
+from uadtk.cli._options import Device, Model, Threads
 
 
 def demo(
@@ -25,7 +26,7 @@ def demo(
     """Segment a phantom patient with the shipped model, and compare with its planted lesion.
 
     The phantom is synthetic (lesions planted in deformed ICBM anatomy): it shows that everything works, not how well
-    the model does on patients. For that see the model card: uadtk inspect scalespace. The default patient ships with
+    the model does on patients. For that see the model card: uadtk inspect implant. The default patient ships with
     uadtk; any other is made on the spot, which needs pip install "uadtk[phantom]".
     """
     from uadtk.checkpoint import open_checkpoint

@@ -52,8 +52,13 @@ def evaluate(
     """Measure a model on labelled scans, beside the no-learning baseline.
 
     Prints a table: measure, model, histeq (same preparation, brain masks and cleaners); each value with its 95 %
-    bootstrap interval over patients. A scan that fails, or that the gate refuses, costs one line, and the exit code is
-    1.
+    bootstrap interval over patients. A scan that fails, or that the gate refuses, is reported in one line, and the
+    exit code is 1.
+
+    \b
+    Examples:
+      uadtk evaluate mine.safetensors cohort.tsv --split test
+      uadtk evaluate implant cohort.tsv --where collection=ms --json
     """
     from json import dumps
 

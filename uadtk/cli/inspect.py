@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Model
+from uadtk.builtin import DEFAULT_MODEL
+from uadtk.cli._options import Model
 
 if TYPE_CHECKING:
     from uadtk.core.thresholder import OperatingPoint
@@ -23,6 +24,11 @@ def inspect(
 
     Of a checkpoint: model, options, preparation, training and operating points. Of a scan: whether --model can read it
     (green, amber or red), the reasons, and every number that was measured. Nothing is segmented.
+
+    \b
+    Examples:
+      uadtk inspect implant
+      uadtk inspect scan.nii.gz
     """
     if _is_scan(what):
         _inspect_scan(Path(what), model, brain_mask, json)

@@ -44,7 +44,12 @@ def limits(
 
     Writes limits.html to look at, sensitivity.tsv (size x contrast x place, with intervals), limits.tsv (a line per
     implant) and limits.json. Scans with known lesions count where they are lesion-free. An interrupted run resumes with
-    the same command. A scan that fails costs one line, and the exit code is 1.
+    the same command. A scan that fails is reported in one line, and the exit code is 1.
+
+    \b
+    Examples:
+      uadtk limits implant healthy.tsv -o limits/
+      uadtk limits implant healthy.tsv -o limits/ --sizes-mm 4,8 --contrasts 30,-30
     """
     from uadtk import interface
     from uadtk.study.limits import refuse_outputs

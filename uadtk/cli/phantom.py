@@ -26,7 +26,9 @@ def phantom(
     lesions: Annotated[
         Literal["none", "ms", "tumour"], typer.Option(help="Healthy, or lesions of which kind.")
     ] = "none",
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the first; the next has the next.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Seed of the first phantom; each further one adds 1.")
+    ] = 0,
     labels: Annotated[
         Path | None, typer.Option(help="FreeSurfer label map, or a folder of them, in place of the ICBM brain.")
     ] = None,
@@ -51,8 +53,12 @@ def phantom(
 ) -> None:
     """Write phantoms: FLAIR-like brains, healthy or with lesions known to the voxel.
 
-    Scans and masks are named as BIDS names them; cohort.tsv lists them for train, threshold and segment. Beside each
-    scan, a .json file says how it was made.
+    Scans and masks are named as BIDS names them; cohort.tsv lists them for train, threshold and segment. A .json file
+    beside each scan records how it was made.
+
+    \b
+    Examples:
+      uadtk phantom -o phantoms/ --count 12 --lesions ms
     """
     import numpy as np
 

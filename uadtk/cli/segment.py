@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from uadtk.builtin import DEFAULT_MODEL
 from uadtk.cli._options import (
-    DEFAULT_MODEL,
     Cleaner,
     Cluster,
     Device,
+    DicomSc,
     DicomSeg,
     DicomSr,
     Jobs,
+    Layout,
     Model,
     Scorer,
+    Space,
     Threads,
     Trust,
     chosen_cleaners,
@@ -58,28 +60,25 @@ def segment(
     trust: Trust = None,
     dicom_seg: DicomSeg = False,
     dicom_sr: DicomSr = False,
-    space: Annotated[
-        Literal["MNI"] | None,
-        typer.Option(help="Also mask, score and scan in this space; [preprocess,phantom] extras."),
-    ] = None,
-    layout: Annotated[
-        Literal["flat", "bids"] | None, typer.Option(help="bids: also a BIDS derivative; the default for a BIDS tree.")
-    ] = None,
+    dicom_sc: DicomSc = False,
+    space: Space = None,
+    layout: Layout = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done; replace what exists.")] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Print a line of JSON per event, not a table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but failures.")] = False,
 ) -> None:
     """Segment anomalies in one scan, several scans or a cohort.
 
-    Prints one line per scan: name, findings, millilitres, report, and the light of the gate. A scan that fails costs
-    one line; the others are written, and the exit code is 1 (that of its error if it was the only one). The same
-    command goes on after an interruption, and with new scans: it does what is missing, and what has changed.
+    Prints one line per scan: name, findings, millilitres, report, and the light of the gate. A scan that fails is
+    reported in one line; the others are written, and the exit code is 1 (that of its error if it was the only one). The
+    same command resumes after an interruption, and goes on with new scans: it does what is missing or has changed.
 
     --json prints an object per event: started (name, image), done (seconds, findings, volume_ml, light, before), failed
     (error, exit_code) and, at the end, finished. Failed scans go to stderr too, as does everything for people.
 
     --layout bids also makes OUTPUT/derivatives/uadtk at the end: all scans that are done, as uadtk export-bids writes
-    them (hard links). It is the default for one BIDS tree, unless OUTPUT itself lies in a folder "derivatives".
+    them (hard links, and only what has changed). It is the default for one BIDS tree, unless OUTPUT itself lies in a
+    folder "derivatives".
 
     --space MNI also registers each scan to the ICBM 2009a atlas (affine) and writes mask, score and scan in its space,
     NAME_space-MNI152NLin2009aSym_*, and the transform. Volumes are always those on the scan's own grid.
@@ -89,7 +88,15 @@ def segment(
 
     --dicom-seg and --dicom-sr write NAME_seg.dcm and NAME_sr.dcm, with study, place and name of the patient as in the
     scan. A scan without findings gets no segmentation, which may not be empty; its report says so. Of more than 255
-    findings, the smallest share segment 255. A scan that is not DICOM, or names no frame of reference, fails.
+    findings, the smallest share segment 255. --dicom-sc writes NAME_sc.dcm, a picture of the planes with the highest
+    scores, outlined, for viewers that show neither. A scan that is not DICOM, or names no frame of reference, fails.
+
+    \b
+    Examples:
+      uadtk segment scan.nii.gz -o out/
+      uadtk segment bids/ -o out/ --jobs 8
+      uadtk segment series/ -o out/ --dicom-sr
+      uadtk segment scan.nii.gz -o out/ --model mine.safetensors --point p98
     """
     from dataclasses import replace
 
@@ -123,8 +130,7 @@ def segment(
     if layout is None and len(scans) == 1 and is_bids(scans[0]) and "derivatives" not in output.absolute().parts:
         layout = "bids"
     if layout == "bids":
-        images = (os.path.abspath(row.image) for row in cohort)
-        refuse_same_names(output, dict(zip(everything, images, strict=True)))
+        refuse_same_names(output, everything, (row.image for row in cohort))
     reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
         cohort,
@@ -138,6 +144,7 @@ def segment(
         shard=places,
         dicom_seg=dicom_seg,
         dicom_sr=dicom_sr,
+        dicom_sc=dicom_sc,
         space=space or "",
     )
     summary = None
@@ -156,8 +163,8 @@ def segment(
     if len(cohort) > 1 and reporter.counts["done"]:
         write_cohort_page(output)
     if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
-        write_bids(read_folder(output), output / DERIVATIVE, overwrite=True)
-        opened.run.say(f"BIDS derivative: {output / DERIVATIVE}")
+        written = write_bids(read_folder(output), output / DERIVATIVE)
+        opened.run.say(f"BIDS derivative: {output / DERIVATIVE}{'' if written else ' (nothing has changed)'}")
     reporter.finished()
     if reporter.counts["failed"]:
         sys.exit(UadtkError.exit_code)

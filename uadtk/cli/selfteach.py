@@ -58,6 +58,10 @@ _HELP = """Train a student on a trained model's masks of unlabelled scans.
 
 The teacher's masks are stored with a cohort.tsv, to inspect, correct, and train on with uadtk train unet.
 Preparation is the teacher's, cleaners are the student's.
+
+\b
+Example:
+  uadtk selfteach implant unlabelled.tsv -o student.safetensors --band 0.1
 """
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from uadtk.builtin import DEFAULT_MODEL
 from uadtk.cli._options import (
-    DEFAULT_MODEL,
     Cleaner,
     Cluster,
     Device,
@@ -59,6 +59,11 @@ def threshold(
     Scans with known lesions count where they are lesion-free. The checkpoint itself is rewritten (weights unchanged)
     unless -o names another file. For a new site, give scans of that site the model was not trained on. The gate looks
     at every scan, as in segment: amber is a warning, red is left out.
+
+    \b
+    Examples:
+      uadtk threshold --healthy ours.tsv --budget "1 lesion/scan" -o ours.safetensors
+      uadtk threshold --model mine.safetensors --healthy cohort.tsv --split validation
     """
     from uadtk import interface
     from uadtk.io.write import refuse_file

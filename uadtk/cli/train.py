@@ -67,7 +67,8 @@ def _settings(
         Path | None, typer.Option(help="Folder for prepared slices, to share them between trainings on the same scans.")
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(min=2, max=100, help="Train so many times, each without a part; save the ensemble.")
+        int | None,
+        typer.Option(min=2, max=100, help="Train this many times, each without one part; save the ensemble."),
     ] = None,
     fold_by: Annotated[
         Literal["subject", "site", "collection"] | None,
@@ -97,7 +98,8 @@ def _command(name: str) -> Callable[..., Any]:
     if clash:
         raise UsageError(f"model '{name}' has options that training has too: {', '.join(clash)}")
     required = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shared]
-    help = f"Train {registry.find('models', name).entry.summary}"
+    example = f"\b\nExample:\n  uadtk train {name} cohort.tsv -o {name}.safetensors"
+    help = f"Train {registry.find('models', name).entry.summary}\n\n{example}"
     return with_parameters(partial(_train, name), name, help, [*required, *own, *schedule])
 
 

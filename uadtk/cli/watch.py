@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from uadtk.cli._options import DEFAULT_MODEL, Device, DicomSeg, DicomSr, Model, Threads
+from uadtk.builtin import DEFAULT_MODEL
+from uadtk.cli._options import Device, DicomSc, DicomSeg, DicomSr, Layout, Model, Space, Threads
 
 
 def watch(
@@ -22,6 +23,9 @@ def watch(
     form: Annotated[Literal["table", "json", "quiet"], typer.Option(help="What is printed.")] = "table",
     dicom_seg: DicomSeg = False,
     dicom_sr: DicomSr = False,
+    dicom_sc: DicomSc = False,
+    space: Space = None,
+    layout: Layout = None,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -30,15 +34,24 @@ def watch(
     Complete is a file or folder that has not changed for --settle seconds. What is done is known from the output folder
     alone, so the command may be stopped and started at any time, and a machine may fail: the next start goes on. A scan
     that fails is tried again when it changes, or at the next start.
+
+    --dicom-seg, --dicom-sr, --dicom-sc, --space and --layout are those of uadtk segment; the BIDS derivative is brought
+    up to date after each arrival. A scan that would have the BIDS name of another is reported and not segmented.
+
+    \b
+    Examples:
+      uadtk watch incoming/ -o out/
+      uadtk watch incoming/ -o out/ --settle 60 --form json --layout bids
     """
     from dataclasses import replace
 
     from uadtk import interface
     from uadtk.cli._reporter import Reporter
-    from uadtk.core.errors import UsageError
+    from uadtk.core.errors import DataError, UsageError
+    from uadtk.io.bids_out import DERIVATIVE, refuse_same_names, write_bids
     from uadtk.io.cohort import output_names
     from uadtk.io.dicom_out import kinds_of
-    from uadtk.io.results import Summary, failed
+    from uadtk.io.results import Summary, failed, read_scan
     from uadtk.pipeline.archive import segment_cohort
     from uadtk.pipeline.segment import Rules
     from uadtk.pipeline.watch import arrivals
@@ -46,11 +59,17 @@ def watch(
     if not incoming.is_dir():
         raise UsageError("no such folder", str(incoming), "Create it first.")
     opened = interface.open(model, device=device, threads=threads)
-    opened.run = replace(opened.run, dicom=kinds_of(dicom_seg, dicom_sr))
+    opened.run = replace(opened.run, dicom=kinds_of(dicom_seg, dicom_sr, dicom_sc), space=space or "")
     chosen = opened.checkpoint.point(point)
     reporter, summary = Reporter(opened.run, [], form), Summary(output / "summary.tsv", [])
     for rows in arrivals(incoming, settle, once, opened.run):
         names = reporter.names = output_names(rows)
+        if layout == "bids":
+            try:
+                refuse_same_names(output, names, (row.image for row in rows))
+            except DataError as error:
+                opened.run.say(f"not segmented: {error.one_line()}")
+                continue
         for outcome in segment_cohort(
             rows, names, opened.method, chosen, output, opened.run, Rules(), overwrite=False, alone=False
         ):
@@ -58,4 +77,7 @@ def watch(
             reporter.ended(state, outcome.error)
             summary.add(state)
         summary.write()
+        held = [one for one in (read_scan(output, name) for name in names) if one]
+        if layout == "bids" and any(one.status == "done" for one in held):
+            write_bids(held, output / DERIVATIVE)
     reporter.finished()

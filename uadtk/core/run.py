@@ -49,7 +49,7 @@ class Run:
     cluster: str = ""
     begun: Callable[[int], None] = _unheard
     worst: Light = "amber"
-    dicom: tuple[Literal["seg", "sr"], ...] = ()
+    dicom: tuple[Literal["seg", "sr", "sc"], ...] = ()
     space: Literal["", "MNI"] = ""
 
     def settings(self) -> dict[str, Any]:

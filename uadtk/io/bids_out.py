@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,8 +20,8 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.masks import read_json
 from uadtk.io.readers.bids_names import Name
-from uadtk.io.results import FILES, MNI, ScanState, key_of, read_folder
-from uadtk.io.write import staged, write_json, write_text
+from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, key_of, read_folder
+from uadtk.io.write import staged, write_text
 from uadtk.version import VERSION
 
 BIDS_VERSION = "1.10.0"
@@ -33,6 +34,11 @@ _RAW = (  # in BIDS' order; kept
     *("mt", "part", "proc", "hemi", "space", "recording", "chunk", "res"),
 )
 _IGNORED = ("*_statmap.nii.gz", "*_findings.*", "*_provenance.json", "*_report.html", "*_thumbnail.png", "*_xfm.txt")
+_README = f"""Lesion masks, numbered findings, score maps and reports of brain MRI, written by uadtk.
+
+In each anat folder, the masks and label images are BIDS derivatives; score maps, findings, provenance and
+reports lie beside them and are named in .bidsignore. {USE}
+"""
 _FOLDER = re.compile(r"(?P<root>.*)/(?P<sub>sub-[^/]+)/(?:(?P<ses>ses-[^/]+)/)?anat/[^/]+")
 
 
@@ -103,13 +109,13 @@ class BidsName:
         return {key: given[key] for key in _RAW if key in given and key != "res"}
 
 
-def refuse_same_names(folder: Path, images: Mapping[str, str]) -> None:
+def refuse_same_names(folder: Path, names: Iterable[str], images: Iterable[Path]) -> None:
     """Before any work: the BIDS names of scans must differ, and from those in ``folder``.
 
-    ``images``: their paths, by the name of their outputs. Raises DataError.
+    ``names``: of their outputs. Raises DataError.
     """
     there = {state.name: _path_of(state) for state in read_folder(folder)}
-    _names({**there, **images}, folder / DERIVATIVE)
+    _names({**there, **dict(zip(names, map(os.path.abspath, images), strict=True))}, folder / DERIVATIVE)
 
 
 def _names(images: Mapping[str, str], target: Path) -> dict[str, BidsName]:
@@ -126,112 +132,170 @@ def _names(images: Mapping[str, str], target: Path) -> dict[str, BidsName]:
 def write_bids(states: Iterable[ScanState], target: Path, overwrite: bool = False) -> list[Path]:
     """Write the scans that are done as a BIDS derivative; the files written, relative to ``target``.
 
-    Files are hard links where the file system allows, else copies. With ``overwrite``, what was there of these scans is
-    removed, be they done or not; other scans stay.
+    Written are the scans that ``target`` does not have as they are now: by their provenance, the sizes of their files
+    and their sidecars. Those of ``states`` that are not done are removed from it; others stay. Files are hard links
+    where the file system allows, else copies. ``overwrite``: write all, in place of whatever is there.
 
     Raises
     ------
     DataError
         No scan is done, or two scans have the same BIDS name.
     UsageError
-        An output exists and ``overwrite`` is false.
+        There is another data set, or are files of the same names that are not ours, and ``overwrite`` is false.
     """
     states = list(states)
-    done = [state for state in states if state.status == "done"]
-    if not done:
+    if not any(state.status == "done" for state in states):
         raise DataError("holds no scan that is done", str(target), "Run uadtk segment first.")
     names = _names({state.name: _path_of(state) for state in states}, target)
-    if (target / "dataset_description.json").exists() and not overwrite:
-        raise UsageError("output exists", str(target / "dataset_description.json"), "Pass --overwrite to replace it.")
-    links = {root: f"raw{n or ''}" for n, root in enumerate(sorted({name.root for name in names.values()} - {""}))}
-    former = [path for state in states for path in _former(target, state, names[state.name])] if overwrite else []
-    with staged(target, overwrite, replaces=former) as stage:
-        for state in done:
-            _write_scan(stage, state, names[state.name], links)
-        _write_description(stage, {link: _relative(root, target) for root, link in links.items()})
-        return sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
+    described = _described(target, overwrite)
+    links = _links({name.root for name in names.values()} - {""}, target, described)
+    written = _describe(target, described, links)
+    for state in states:
+        name = names[state.name]
+        content = _content(state, name, links) if state.status == "done" else {}
+        written += _update(target, _former(target, state, name), content, _manifest(name), overwrite)
+    return sorted(written)
 
 
-def _former(target: Path, state: ScanState, name: BidsName) -> list[Path]:
-    """What an earlier export may have written of a scan."""
-    folder = target / name.folder
-    listed = read_json(folder / name.file("provenance")).get("files")
-    keys = {*FILES, *(key_of(str(file), state.name) for file in listed or ())} - {"dicom_seg", "dicom_sr"}
-    files = [folder / name.file(key) for key in sorted(keys)]
+def _manifest(name: BidsName) -> Path:
+    return name.folder / name.file("provenance")
+
+
+def _former(target: Path, state: ScanState, name: BidsName) -> set[Path]:
+    """What an earlier export has written of a scan."""
+    listed = read_json(target / _manifest(name)).get("files")
+    keys = {*FILES, *(key_of(str(file), state.name) for file in listed or ())}
+    files = [name.folder / name.file(key) for key in keys if not key.startswith("dicom_")]
     images = [file for file in files if file.name.endswith(".nii.gz")]
-    return [*files, *(_beside(image, ending) for image in images for ending in (".json", ".tsv"))]
+    files += [_beside(image, ending) for image in images for ending in (".json", ".tsv")]
+    return {file for file in files if (target / file).exists()}
 
 
-def _write_scan(stage: Path, state: ScanState, name: BidsName, links: Mapping[str, str]) -> None:
-    folder = stage / name.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for key, path in state.files.items():
-        if not key.startswith("dicom_"):  # which names the patient
-            _link(path, folder / name.file(key))
+def _update(
+    target: Path, former: set[Path], content: Mapping[Path, Path | str], manifest: Path, overwrite: bool
+) -> list[Path]:
+    """Make the files of one scan what ``content`` says; those written. As one set: its manifest is moved last."""
+    if not overwrite and former == content.keys() and all(_same(target / file, one) for file, one in content.items()):
+        return []
+    ours = manifest in former or not former
+    if not content:
+        for file in sorted(former if ours else (), key=lambda file: file != manifest):  # without it, the rest is no set
+            (target / file).unlink(missing_ok=True)
+        return []
+    with staged(target, overwrite or ours, str(manifest), [target / file for file in former]) as stage:
+        for file, one in content.items():
+            (stage / file).parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(one, str):
+                write_text(stage / file, one)
+            else:
+                _link(one, stage / file)
+    return sorted(content)
+
+
+def _same(there: Path, content: Path | str) -> bool:
+    """By content for text and provenance, which names the digests of all others; those by size."""
+    if isinstance(content, str):
+        return there.read_bytes() == content.encode()
+    if content.name.endswith(MANIFEST):
+        return there.read_bytes() == content.read_bytes()
+    return there.stat().st_size == content.stat().st_size
+
+
+def _content(state: ScanState, name: BidsName, links: Mapping[str, str]) -> dict[Path, Path | str]:
+    """Every file of a scan, by its place in the data set: what to link, or its text."""
+    files = {key: path for key, path in state.files.items() if not key.startswith("dicom_")}  # which name the patient
+    content: dict[Path, Path | str] = {name.folder / name.file(key): path for key, path in files.items()}
+    for key, record in _sidecars(state, name, links).items():
+        if key in files:
+            content[_beside(name.folder / name.file(key), ".json")] = _json(record)
+    if "components" in files:
+        table = lookup_tables()["label-lesion_dseg.tsv"]
+        content[_beside(name.folder / name.file("components"), ".tsv")] = table
+    return content
+
+
+def _sidecars(state: ScanState, name: BidsName, links: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     here = f"bids::{name.folder.as_posix()}"
     raw = [f"bids:{links[name.root]}:{name.source}"] if name.root else []
+    of_raw = {"Sources": raw} if raw else {}
     grid = "orig" if "space" not in name.entities else raw[0] if raw else None
-    common = {"SkullStripped": False, **({"SpatialReference": grid} if grid else {})}
-    sidecars: dict[str, dict[str, Any]] = {
+    own = {"SkullStripped": False, **({"SpatialReference": grid} if grid else {})}
+    in_mni = {"SkullStripped": False, "SpatialReference": _ATLAS}
+    stripped = state.provenance.get("brain_source") == "already skull-stripped"
+    return {
         "mask": {
+            **own,
             "Type": "Lesion",
             "Description": "Voxels above the operating point, small components removed",
             "Sources": [f"{here}/{name.file('score')}", *raw],
         },
-        "brain": {
-            "Type": "Brain",
-            "Description": "The brain mask that was used",
-            **({"Sources": raw} if raw else {}),
-        },
+        "brain": {**own, "Type": "Brain", "Description": "The brain mask that was used", **of_raw},
         "components": {
+            **own,
             "Description": "Numbered findings, the largest is 1",
             "Sources": [f"{here}/{name.file('mask')}"],
         },
-        "reconstruction": {"Description": "Pseudo-healthy reconstruction", "SkullStripped": True},
-    }
-    stripped = state.provenance.get("brain_source") == "already skull-stripped"
-    in_mni: dict[str, dict[str, Any]] = {
+        "reconstruction": {**own, "SkullStripped": True, "Description": "Pseudo-healthy reconstruction"},
         "mask_mni": {
-            "SkullStripped": False,
-            "SpatialReference": _ATLAS,
+            **in_mni,
             "Type": "Lesion",
             "Description": "Affine, nearest neighbour; volumes of findings are those in the scan's own space",
             "Sources": [f"{here}/{name.file('mask')}"],
         },
-        "scan_mni": {
-            "SkullStripped": stripped,
-            "SpatialReference": _ATLAS,
-            "Description": "Affine, linear",
-            **({"Sources": raw} if raw else {}),
-        },
+        "scan_mni": {**in_mni, "SkullStripped": stripped, "Description": "Affine, linear", **of_raw},
     }
-    for key, record in in_mni.items():
-        if key in state.files:
-            write_json(_beside(folder / name.file(key), ".json"), record)
-    for key, record in sidecars.items():
-        if key in state.files:
-            write_json(_beside(folder / name.file(key), ".json"), {**common, **record})
-    if "components" in state.files:
-        table = lookup_tables()["label-lesion_dseg.tsv"]
-        write_text(_beside(folder / name.file("components"), ".tsv"), table)
 
 
-def _write_description(stage: Path, links: Mapping[str, str]) -> None:
+def _described(target: Path, overwrite: bool) -> dict[str, Any]:
+    """``dataset_description.json`` of an earlier export, empty if there is none. Raises UsageError for another's."""
+    path = target / "dataset_description.json"
+    record = read_json(path)
+    makers = record.get("GeneratedBy")
+    if isinstance(makers, list) and any(isinstance(one, dict) and one.get("Name") == "uadtk" for one in makers):
+        return dict(record)
+    if path.exists() and not overwrite:
+        what, fix = "describes a data set that uadtk did not make", "Choose another folder, or --overwrite."
+        raise UsageError(what, str(path), fix)
+    return {}
+
+
+def _links(roots: Iterable[str], target: Path, described: Mapping[str, Any]) -> dict[str, str]:
+    """A name for each data set that scans lie in; those of an earlier export keep theirs, which sidecars contain."""
+    names = {url: name for name, url in _known(described).items()}
+    free = (name for name in chain(["raw"], (f"raw{n}" for n in count(1))) if name not in names.values())
+    return {root: names.get(_relative(root, target)) or next(free) for root in sorted(roots)}
+
+
+def _known(described: Mapping[str, Any]) -> dict[str, Any]:
+    links = described.get("DatasetLinks")
+    return links if isinstance(links, dict) else {}
+
+
+def _describe(target: Path, described: Mapping[str, Any], links: Mapping[str, str]) -> list[Path]:
+    """Write what describes the data set, and keep what people have added to it; the files that have changed."""
+    known = {**_known(described), **{link: _relative(root, target) for root, link in links.items()}}
     record = {
         "Name": "uadtk lesion segmentations",
+        **described,
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        **({"DatasetLinks": links, "SourceDatasets": [{"URL": url} for url in links.values()]} if links else {}),
+        **({"DatasetLinks": known, "SourceDatasets": [{"URL": url} for url in known.values()]} if known else {}),
         "GeneratedBy": [{"Name": "uadtk", "Version": VERSION, "Description": USE}],
     }
-    write_text(stage / "dataset_description.json", json.dumps(record, indent=2) + "\n")
-    write_text(stage / ".bidsignore", "\n".join(_IGNORED) + "\n")
-    readme = (
-        "Lesion masks, numbered findings, score maps and reports of brain MRI, written by uadtk.\n\n"
-        "In each anat folder, the masks and label images are BIDS derivatives; score maps, findings, provenance and\n"
-        f"reports lie beside them and are named in .bidsignore. {USE}\n"
-    )
-    write_text(stage / "README", readme)
+    ignored = target / ".bidsignore"
+    lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
+    texts = {
+        "dataset_description.json": _json(record),
+        ".bidsignore": "\n".join([*lines, *(one for one in _IGNORED if one not in lines)]) + "\n",
+        **({} if (target / "README").exists() else {"README": _README}),
+    }
+    there = {name: (target / name).read_bytes() for name in texts if (target / name).exists()}
+    changed = {Path(name): text for name, text in texts.items() if there.get(name) != text.encode()}
+    if changed:
+        with staged(target, overwrite=True) as stage:
+            for file, text in changed.items():
+                write_text(stage / file, text)
+    return sorted(changed)
 
 
 def _beside(image: Path, ending: str) -> Path:
@@ -242,6 +306,10 @@ def _path_of(state: ScanState) -> str:
     source = state.provenance.get("input")
     absolute = source.get("absolute") if isinstance(source, Mapping) else None
     return absolute if isinstance(absolute, str) else state.image
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2) + "\n"
 
 
 def _joined(entities: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Results as DICOM: a segmentation (SEG) and a measurement report (SR, TID 1500), in the patient's study.
+"""Results as DICOM: segmentation (SEG), measurement report (SR, TID 1500) and picture (SC), in the patient's study.
 
 Patient, study, frame of reference and geometry are those of the images that the scan was read from, and dates, too: the
 same scan and options give the same bytes and UIDs, so that sending a result twice stores it once. highdicom writes.
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from uadtk.io.readers.dicom_origin import Origin
 
-Kind = Literal["seg", "sr"]
+Kind = Literal["seg", "sr", "sc"]
+Picture = NDArray[np.uint8]  # (rows, columns, 3)
 USE = "Research use only. Not a medical device."
 MOST_SEGMENTS = 255
 """Viewers list segments one by one: of more findings, the smallest share the last segment."""
@@ -40,7 +41,8 @@ _MR = "1.2.840.10008.5.1.4.1.1.4"
 _BLANK = "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime"
 _LONGEST_MODEL = 56  # characters: "uadtk MODEL" goes where DICOM allows 64
 _NO_DATE, _NO_TIME = "19000101", "000000"
-_REFUSED = ("no DICOM can be written for it, by its headers", "Repair them, or leave out --dicom-seg and --dicom-sr.")
+_OPTIONS = "--dicom-seg, --dicom-sr and --dicom-sc"
+_REFUSED = ("no DICOM can be written for it, by its headers", f"Repair them, or leave out {_OPTIONS}.")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Content:
 
     def series_number(self, kind: Kind) -> int:
         own = self.origin.header.get("SeriesNumber")
-        return min(max(int(own or 0), 0), 10**6) * 100 + (91 if kind == "seg" else 92)
+        return min(max(int(own or 0), 0), 10**6) * 100 + {"seg": 91, "sr": 92, "sc": 93}[kind]
 
     def uid(self, purpose: str) -> str:
         """Another one for each content and purpose."""
@@ -121,9 +123,10 @@ class Content:
         return hashlib.sha256(key.encode()).hexdigest()
 
 
-def kinds_of(seg: bool, sr: bool) -> tuple[Kind, ...]:
+def kinds_of(seg: bool, sr: bool, sc: bool = False) -> tuple[Kind, ...]:
     """What is written: a report refers to the segments, so they come with it."""
-    return ("seg", "sr") if sr else ("seg",) if seg else ()
+    wanted: dict[Kind, bool] = {"seg": seg or sr, "sr": sr, "sc": sc}
+    return tuple(kind for kind, asked in wanted.items() if asked)
 
 
 def refuse_unwritable(scan: Scan, kinds: Collection[Kind]) -> None:
@@ -145,17 +148,21 @@ def refuse_unwritable(scan: Scan, kinds: Collection[Kind]) -> None:
     first = (Segment(1, "Finding 1", 0.0, 0.0),)
     trial = Content(origin, one, _step(scan), first, 1, 0.0, "", "", "", "green")
     with understood(*_REFUSED):
-        _packed(trial, kinds)  # what the libraries refuse in these headers
+        _packed(trial, kinds, np.zeros((1, 1, 3), np.uint8))  # what the libraries refuse in these headers
 
 
-def write_dicom(result: Segmentation, kinds: Collection[Kind], paths: Mapping[str, Path]) -> None:
-    """Write ``paths["dicom_seg"]`` and ``paths["dicom_sr"]``; without findings, there is no segmentation to write.
+def write_dicom(
+    result: Segmentation, kinds: Collection[Kind], paths: Mapping[str, Path], picture: Picture | None = None
+) -> None:
+    """Write ``paths["dicom_seg"]`` and so on; without findings, there is no segmentation to write.
+
+    ``picture``: of ``sc``, axial planes in radiological convention.
 
     Raises as ``refuse_unwritable``.
     """
     _origin(result.scoring.scan)
     with understood(*_REFUSED):
-        packed = _packed(content_of(result), kinds)
+        packed = _packed(content_of(result), kinds, picture)
     for kind, data in packed.items():
         write_bytes(paths[f"dicom_{kind}"], data)
 
@@ -249,16 +256,19 @@ def having(header: Any, **values: Any) -> Any:
     return copy
 
 
-def _packed(content: Content, kinds: Collection[Kind]) -> dict[Kind, bytes]:
+def _packed(content: Content, kinds: Collection[Kind], picture: Picture | None) -> dict[Kind, bytes]:
+    from uadtk.io.dicom_sc import capture
     from uadtk.io.dicom_seg import segmentation
     from uadtk.io.dicom_sr import report
 
     found: dict[Kind, bytes] = {}
     images = source_images(content)
-    if content.segments:
+    if content.segments and "seg" in kinds:
         found["seg"] = _bytes(segmentation(content, images))
     if "sr" in kinds:
         found["sr"] = _bytes(report(content, images[0]))
+    if "sc" in kinds and picture is not None:
+        found["sc"] = _bytes(capture(content, picture, images[0]))
     return found
 
 
@@ -277,17 +287,17 @@ def _origin(scan: Scan) -> Origin:
     require_highdicom()
     origin: Origin | None = scan.origin
     if origin is None:
-        raise DataError("is not DICOM, so no DICOM can be written for it", fix="Leave out --dicom-seg and --dicom-sr.")
+        raise DataError("is not DICOM, so no DICOM can be written for it", fix=f"Leave out {_OPTIONS}.")
     missing = [name for name in ("StudyInstanceUID", "SeriesInstanceUID") if not origin.header.get(name)]
     missing += [] if all(one.instance for one in origin.slices) else ["SOPInstanceUID"]
     missing += [] if all(one.sop_class for one in origin.slices) else ["SOPClassUID"]
     missing += ["FrameOfReferenceUID"] if "" in origin.spaces else []
     if missing:
         what = f"its DICOM headers have no {', no '.join(missing)}, to which a result could refer"
-        raise DataError(what, fix="Export the original series, or leave out --dicom-seg and --dicom-sr.")
+        raise DataError(what, fix=f"Export the original series, or leave out {_OPTIONS}.")
     if len(origin.spaces) > 1:
         what = f"its slices are in {len(origin.spaces)} frames of reference: no DICOM result can refer to all of them"
-        raise DataError(what, fix="Export the original series, or leave out --dicom-seg and --dicom-sr.")
+        raise DataError(what, fix=f"Export the original series, or leave out {_OPTIONS}.")
     return origin
 
 

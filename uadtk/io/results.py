@@ -44,6 +44,7 @@ FILES = {
     "thumbnail": "thumbnail.png",
     "dicom_seg": "seg.dcm",
     "dicom_sr": "sr.dcm",
+    "dicom_sc": "sc.dcm",
     "mask_mni": f"space-{MNI}_label-lesion_mask.nii.gz",
     "score_mni": f"space-{MNI}_desc-anomaly_statmap.nii.gz",
     "scan_mni": f"space-{MNI}_FLAIR.nii.gz",

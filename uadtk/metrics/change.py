@@ -64,7 +64,7 @@ class Change:
     @property
     def usual(self) -> str:
         """What repeated scans of an unchanged head show of a finding of this size."""
-        return f"±{self.limit_ml:.2f} ml" if self.known else f"{self.once:.0%} once"
+        return f"±{self.limit_ml:.2f} ml" if self.known else f"{self.once:.0%} in one only"
 
     @property
     def percent(self) -> float | None:
@@ -77,11 +77,12 @@ class Change:
         parts = []
         if len(self.before) > 1 or len(self.after) > 1:
             parts.append(f"{len(self.before)} before, {len(self.after)} after")
-        for ml, own, other, scan in zip(
-            self.unseen_ml, (self.before_ml, self.after_ml), ("after", "before"), ("first", "second"), strict=True
+        for ml, own, scan, other in zip(
+            self.unseen_ml, (self.before_ml, self.after_ml), ("first", "second"), ("second", "first"), strict=True
         ):
             if ml > 0.005 * own:
-                parts.append(f"{ml / own:.0%} of it in the {scan} scan is outside the field or brain mask {other}")
+                what = f"{ml / own:.0%} of it in the {scan} scan"
+                parts.append(f"{what} is outside the field of view or brain mask of the {other}")
         return "; ".join(parts)
 
 
@@ -171,7 +172,7 @@ def _table(own: _Findings, other: _Findings, voxel_ml: float) -> Any:
 def _near(
     one: _Findings, two: _Findings, to_after: Affine, rows: Array, columns: Array, reach_mm: float
 ) -> tuple[Array, Array]:
-    """Findings that overlap with none and are each other's nearest."""
+    """Findings without a match that are each other's nearest."""
     from scipy import spatial
 
     left = np.setdiff1d(np.arange(len(one.labels)), rows)

@@ -164,11 +164,11 @@ def _plain(option: Any) -> Any:
     return {key: value for key, value in option.items() if key != "date"} if isinstance(option, dict) else option
 
 
-def refuse_other(state: ScanState, digest: str) -> None:
+def refuse_other(exam: Exam, digest: str) -> None:
     """Before the other scan is segmented: the result must be of that checkpoint. Raises UsageError."""
-    if state.provenance["checkpoint"]["digest"] != digest:
-        fix = "Name that model with --model, or the scan in place of the result."
-        raise UsageError("is the result of another checkpoint", str(state.files["components"]), fix)
+    if exam.provenance["checkpoint"]["digest"] != digest:
+        what, fix = "was segmented with another checkpoint", "Name that model with --model, or the scan itself."
+        raise UsageError(what, str(exam.provenance["input"]["path"]), fix)
 
 
 def judged(agreed: Agreement) -> tuple[list[str], list[str]]:

@@ -14,12 +14,13 @@ from typing import Any
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.volume import Volume
-from uadtk.io.dicom_out import write_dicom
+from uadtk.io.dicom_out import USE, Picture, write_dicom
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
 from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
 from uadtk.pipeline.atlas_space import IN_MNI, in_atlas_space
 from uadtk.report.axial_views import Planes
+from uadtk.report.key_slices import key_slices
 from uadtk.report.mosaic import thumbnail
 from uadtk.report.page import report_html
 from uadtk.version import VERSION
@@ -68,12 +69,17 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
             write_json(paths["findings_json"], findings_record(result))
             write_text(paths["findings_tsv"], findings_table(result.findings))
             if run.dicom:
-                write_dicom(result, run.dicom, paths)
+                write_dicom(result, run.dicom, paths, _picture(result, planes) if "sc" in run.dicom else None)
             for job in jobs:
                 job.result()
         found = {"findings": len(result.findings), "volume_ml": total_ml(result)}
         write_json(stage / manifest, {**result.provenance, "found": found, "files": files_of(stage)})
     _describe(folder)
+
+
+def _picture(result: Segmentation, planes: Planes) -> Picture:
+    model = result.provenance.get("options", {}).get("model", {}).get("name", "")
+    return key_slices(result, f"uadtk {model}, {result.point.name}: score > {result.point.threshold:.4g}", USE, planes)
 
 
 def total_ml(result: Segmentation) -> float:

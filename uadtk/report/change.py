@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,15 +69,14 @@ class FollowUp:
     def counts(self) -> dict[str, int]:
         return {kind: sum(change.kind == kind for change in self.changes) for kind in KINDS}
 
+    @cached_property
     def places(self) -> list[str]:
         """Where each change is, in words: in the second brain, or the first if that has it alone. Empty if unknown."""
-        sides = [(self.after, True), (self.before, False)]
-        words = dict[int, str]()
-        for exam, second in sides:
-            own = [n for n, change in enumerate(self.changes) if bool(change.after) == second]
-            points = [self.changes[n].after_mm if second else self.changes[n].before_mm for n in own]
-            words |= {n: str(place) for n, place in zip(own, places(exam.brain, points), strict=False)}
-        return [words.get(n, "") for n in range(len(self.changes))]
+        unknown = [""] * len(self.changes)
+        first = places(self.before.brain, [change.before_mm for change in self.changes]) or unknown
+        second = places(self.after.brain, [change.after_mm for change in self.changes]) or unknown
+        own = (two if change.after else one for change, one, two in zip(self.changes, first, second, strict=True))
+        return list(map(str, own))
 
 
 def as_text(follow_up: FollowUp) -> str:
@@ -90,9 +90,8 @@ def as_text(follow_up: FollowUp) -> str:
         rows.append([str(number), change.kind, *labels, *volumes, percent, change.usual, change.note])
     counted = ", ".join(f"{count} {kind}" for kind, count in follow_up.counts().items() if count) or "no findings"
     before, after = totals(follow_up)
-    return "\n".join(
-        [*([aligned([head, *rows])] if rows else []), f"{counted}; {before:.2f} ml before, {after:.2f} after"]
-    )
+    table = f"{aligned([head, *rows])}\n" if rows else ""
+    return f"{table}{counted}; {before:.2f} ml before, {after:.2f} after"
 
 
 def totals(follow_up: FollowUp) -> tuple[float, float]:
@@ -113,7 +112,7 @@ def as_tsv(follow_up: FollowUp) -> str:
             *(f"{mm:.2f}" for mm in (*change.before_mm, *change.after_mm)),
             *(place, change.note),
         )
-        for number, (change, place) in enumerate(zip(follow_up.changes, follow_up.places(), strict=True), 1)
+        for number, (change, place) in enumerate(zip(follow_up.changes, follow_up.places, strict=True), 1)
     )
     return tsv(_COLUMNS, rows)
 
@@ -140,7 +139,7 @@ def as_json(follow_up: FollowUp, record: Mapping[str, Any]) -> dict[str, Any]:
                 "place": place,
                 "note": change.note,
             }
-            for change, place in zip(follow_up.changes, follow_up.places(), strict=True)
+            for change, place in zip(follow_up.changes, follow_up.places, strict=True)
         ],
         "repeatability": asdict(follow_up.repeatability),
         "space": "RAS+ millimetres of each scan",
@@ -161,13 +160,15 @@ class Panel:
 
 def change_html(follow_up: FollowUp) -> str:
     """The page; identical bytes for the same arguments."""
-    words = follow_up.places()
+    words = follow_up.places
     before_ml, after_ml = totals(follow_up)
-    sides = [_numbered(follow_up.before, [c.before for c in follow_up.changes])]
-    sides.append(_numbered(follow_up.after, [c.after for c in follow_up.changes]))
+    sides = [
+        _numbered(follow_up.before, [change.before for change in follow_up.changes]),
+        _numbered(follow_up.after, [change.after for change in follow_up.changes]),
+    ]
     rows = []
     for number, change in enumerate(follow_up.changes[:SHOWN], 1):
-        both = [*zip(sides, (change.before_mm, change.after_mm), ("before", "after"), strict=True)]
+        both = list(zip(sides, (change.before_mm, change.after_mm), ("before", "after"), strict=True))
         panels = [_panel(planes, mm, number, name) for planes, mm, name in both]
         near = [_panel(planes, mm, number, f"{name}, {NEAR_MM:.0f} mm", True) for planes, mm, name in both]
         rows.append((number, change, words[number - 1], [*panels, *near]))
@@ -192,7 +193,7 @@ def change_html(follow_up: FollowUp) -> str:
 
 
 def _fact(exam: Exam) -> tuple[str, str]:
-    grid, spacing = (" x ".join(f"{n:.3g}" for n in three) for three in (exam.scan.shape, exam.scan.spacing_mm))
+    grid, spacing = " x ".join(map(str, exam.scan.shape)), " x ".join(f"{mm:.3g}" for mm in exam.scan.spacing_mm)
     return shown(str(exam.provenance["input"]["path"])), f"{spacing} mm, {grid} voxels, gate {exam.light}"
 
 

@@ -1,41 +1,19 @@
-"""The Python interface: what the commands do, for notebooks and scripts.
-
-::
-
-    import uadtk
-
-    model = uadtk.open("scalespace")
-    result = model.segment("scan.nii.gz")       # or a nibabel image, or an array with its affine
-    result                                      # in Jupyter: a picture and the findings
-    pandas.DataFrame(result.findings)
-    result.save("out/")
-
-    model.threshold("healthy.tsv", budget="1 lesion/scan")
-    model.save("ours.safetensors")
-    uadtk.evaluate(model, "cohort.tsv", split="test")
-    uadtk.train("ae", "cohort.tsv", "ae.safetensors", epochs=20, latent=64)
-
-Scorers, cleaners and strategies are written as on the command line: ``"restoration:steps=100"``.
-"""
+"""A model that is ready to use."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from uadtk import checkpoint as checkpoints
 from uadtk.checkpoint import Checkpoint
-from uadtk.core import options as opts
-from uadtk.core.errors import UsageError
-from uadtk.core.preparation import preparation_of
-from uadtk.core.run import Run, silent
-from uadtk.core.spec import Spec, parse_all
+from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.volume import Grid, Scan
-from uadtk.io.cohort import Cohort, output_names
+from uadtk.core.volume import Scan
+from uadtk.io.cohort import output_names
 from uadtk.io.dicom_out import kinds_of
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.results import ScanState
@@ -43,21 +21,18 @@ from uadtk.io.write import refuse_file
 from uadtk.pipeline.admit import warn, worst_light
 from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.each import Outcome
-from uadtk.pipeline.evaluate import Evaluation, baseline, fitting_point
-from uadtk.pipeline.evaluate import evaluate as measure
 from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
-from uadtk.pipeline.score import Method, build_method, check_untrained
+from uadtk.pipeline.score import Method, build_method
 from uadtk.pipeline.segment import Rules, provenance, segment
-from uadtk.pipeline.sources import CohortLike, as_cohort, chosen_rows, is_path, name_of, remembering, source_of
+from uadtk.pipeline.sources import CohortLike, chosen_rows, is_path, name_of, remembering, source_of
 from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
 from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
 from uadtk.study.limits import Limits, detection_limits
-from uadtk.training.folds import By, Folds, train_folds
-from uadtk.training.resume import refuse_checkpoint
-from uadtk.training.train import Schedule
-from uadtk.training.train import train as run_training
+
+if TYPE_CHECKING:
+    from uadtk.interface.evaluated import Evaluated
 
 PathLike = str | os.PathLike[str]
 ScanLike = PathLike | Scan | Any  # a nibabel image, or an array (x, y, z) with ``affine``
@@ -177,17 +152,19 @@ class OpenModel:
         shard: tuple[int, int] = (1, 1),
         dicom_seg: bool = False,
         dicom_sr: bool = False,
+        dicom_sc: bool = False,
         space: Literal["", "MNI"] = "",
     ) -> Iterator[tuple[str, Outcome[ScanState]]]:
         """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
 
         Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
-        ``shard`` (i, n): each n-th scan from the i-th. ``dicom_seg``, ``dicom_sr``, ``space``: as in ``Result.save``.
+        ``shard`` (i, n): each n-th scan from the i-th. ``dicom_*``, ``space``: as in ``Result.save``.
         """
         part, everything = slice(shard[0] - 1, None, shard[1]), list(chosen_rows(cohort, split, self.run))
         rows, names, alone = everything[part], output_names(everything)[part], len(everything) == 1
         chosen, rules = self._point(point), Rules(min_voxels, min_volume_ml)
-        run = replace(self.run, worst=worst_light(strict, force), dicom=kinds_of(dicom_seg, dicom_sr), space=space)
+        dicom = kinds_of(dicom_seg, dicom_sr, dicom_sc)
+        run = replace(self.run, worst=worst_light(strict, force), dicom=dicom, space=space)
         outcomes = segment_cohort(rows, names, self.method, chosen, Path(output), run, rules, overwrite, alone)
         return ((names[outcome.place], outcome) for outcome in outcomes)
 
@@ -245,6 +222,8 @@ class OpenModel:
 
     def evaluate(self, cohort: CohortLike, **choices: Any) -> Evaluated:
         """As :func:`uadtk.evaluate`."""
+        from uadtk.interface.evaluated import evaluate
+
         return evaluate(self, cohort, **choices)
 
     def save(self, path: PathLike, overwrite: bool = False) -> Path:
@@ -266,131 +245,3 @@ class OpenModel:
         chosen = point if isinstance(point, OperatingPoint) else self.checkpoint.point(point)
         check_point(self.method.checkpoint, chosen)  # built first: a scorer that it cannot serve is the first to say
         return chosen
-
-
-class Evaluated(NamedTuple):
-    """The model beside no learning (``histeq`` with the same preparation, brain masks and cleaners)."""
-
-    model: Evaluation
-    baseline: Evaluation | None
-
-
-def evaluate(
-    model: OpenModel | PathLike,
-    cohort: CohortLike,
-    split: str = "",
-    where: Mapping[str, str] | None = None,
-    point: str | None = None,
-    grid: Grid = "native",
-    force: bool = False,
-) -> Evaluated:
-    """Measure a model on labelled scans: AUPRC, ⌈DICE⌉, lesion-wise measures, each with its interval over patients.
-
-    Parameters
-    ----------
-    where
-        Only rows with these values of a column: ``{"collection": "lgg"}``.
-    point
-        Operating point; None: the checkpoint's own, if it has one for these scores.
-    grid
-        ``native``: the scan's own. ``model``: the slices that the network sees, as in the study.
-    force
-        Measure on scans that the gate would refuse, too.
-
-    Raises
-    ------
-    UsageError
-        Neither lesion masks nor a point, or a point that was calibrated for other scores.
-    DataError
-        No row that can be used, or none that could be read and scored.
-    """
-    own = model if isinstance(model, OpenModel) else open(model)
-    run = replace(own.run, worst=worst_light(False, force))
-    table = as_cohort(cohort, run)
-    rows = chosen_rows(table, split, run)
-    if where:
-        rows = rows.where(**where)
-    chosen = fitting_point(own.checkpoint, point, run)
-    found = measure(own.checkpoint, rows, chosen, run, grid)
-    if own.checkpoint.model == "histeq":
-        return Evaluated(found, None)
-    quiet = replace(run, say=silent)  # a scan that fails has been reported
-    bare, its_point = baseline(own.checkpoint, chosen, table, quiet)
-    failed = {image for image, _ in found.failed}
-    scored = Cohort(tuple(row for row in rows if str(row.image) not in failed), rows.source)
-    if chosen is not None and its_point is None:
-        run.say(f"histeq has no operating point: the cohort lacks the scans on which '{chosen.name}' was calibrated")
-    if its_point is None and not any(row.lesion_mask for row in scored):
-        return Evaluated(found, None)
-    return Evaluated(found, measure(bare, scored, its_point, quiet, grid))
-
-
-def train(
-    model: str,
-    cohort: CohortLike,
-    output: PathLike,
-    prepare: str = "",
-    scorer: str | None = None,
-    cleaners: Sequence[str] | None = None,
-    minutes: float | None = None,
-    slices: PathLike | None = None,
-    folds: int | None = None,
-    fold_by: By | None = None,
-    device: str = "auto",
-    threads: int = 0,
-    jobs: int = 1,
-    cluster: str = "",
-    overwrite: bool = False,
-    force: bool = False,
-    **options: Any,
-) -> OpenModel:
-    """Train a model on the normal anatomy of a cohort and save it; an interrupted training resumes, bit-identically.
-
-    Parameters
-    ----------
-    model
-        A name of ``uadtk models``.
-    output
-        Checkpoint to write (``.safetensors``).
-    prepare
-        Preparation, as ``"side=256,denoise=yes"``; ``"thesis"``: that of the thesis, in SRI24 space.
-    minutes
-        Pause after this long; the same call resumes.
-    slices, jobs, cluster
-        Folder for prepared slices, shared between trainings; who prepares them, as in :func:`uadtk.open`.
-    folds, fold_by
-        Train this many times, each without a part of the subjects (or of ``site`` or ``collection``), and save the
-        ensemble: it scores with the mean, and calibrates each of these subjects by the member that has not seen it.
-    force
-        Train on scans that the gate would refuse, too: of another contrast than most, or no scans of a brain.
-    **options
-        Options of the model (``latent=64``) and of the schedule (``epochs=20``), as ``uadtk train MODEL --help`` lists.
-
-    Raises
-    ------
-    UsageError
-        No such model or option, or ``output`` exists or belongs to another training.
-    DataError
-        No scan can be used.
-    """
-    path = Path(output)
-    refuse_checkpoint(path, overwrite)
-    if fold_by and folds is None:
-        raise UsageError("says how to make folds, but not how many", "--fold-by", "Add --folds 5.")
-    chosen = {field.name: options.pop(field.name) for field in opts.fields(Schedule) if field.name in options}
-    schedule = opts.build(Schedule, chosen, "training")
-    recipe = preparation_of(prepare)
-    specs = None if cleaners is None else parse_all(list(cleaners))
-    fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
-    check_untrained(fresh)
-    run = replace(make_run(device, threads, schedule.seed, None, jobs, cluster), worst=worst_light(False, force))
-    cache = None if slices is None else Path(slices)
-    table = as_cohort(cohort, run)
-    if folds is not None:
-        divided = Folds(folds, fold_by or "subject")
-        return OpenModel(train_folds(fresh, table, schedule, divided, path, run, minutes, cache, overwrite), run)
-    trained = run_training(fresh, table, schedule, path, run, minutes, cache)
-    return OpenModel(trained, run)
-
-
-__all__ = ["Evaluated", "OpenModel", "Result", "evaluate", "open", "train"]

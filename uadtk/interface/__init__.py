@@ -1,0 +1,29 @@
+"""The Python interface: what the commands do, for notebooks and scripts.
+
+    import uadtk
+
+    model = uadtk.open("scalespace")
+    result = model.segment("scan.nii.gz")       # or a nibabel image, or an array with its affine
+    result                                      # in Jupyter: a picture and the findings
+    pandas.DataFrame(result.findings)
+    result.save("out/")
+
+    model.threshold("healthy.tsv", budget="1 lesion/scan")
+    model.save("ours.safetensors")
+    uadtk.evaluate(model, "cohort.tsv", split="test")
+    uadtk.train("ae", "cohort.tsv", "ae.safetensors", epochs=20, latent=64)
+
+    uadtk.compare("before.nii.gz", "after.nii.gz").changes  # what has changed between two scans of one person
+
+Scorers, cleaners and strategies are written as on the command line: ``"restoration:steps=100"``.
+"""
+
+from __future__ import annotations
+
+from uadtk.interface.compared import Comparison, compare
+from uadtk.interface.evaluated import Evaluated, evaluate
+from uadtk.interface.opened import OpenModel, open
+from uadtk.interface.trained import train
+from uadtk.result import Result
+
+__all__ = ["Comparison", "Evaluated", "OpenModel", "Result", "compare", "evaluate", "open", "train"]
