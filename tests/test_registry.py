@@ -194,7 +194,7 @@ def test_trace_prints_every_hook_call(install, monkeypatch, capsys):
     monkeypatch.setenv("UADTK_TRACE", "1")
     registry.reload()
     registry.find("models", "thing")
-    registry.notify("uadtk_epoch_done", pytest.fail, record={"epoch": 7})
+    registry.notify("uadtk_epoch_done", pytest.fail, record={"epoch": 7}, output=Path("m"), settings={})
     err = capsys.readouterr().err
     assert "uadtk_models" in err
     assert "uadtk_epoch_done" in err
@@ -207,7 +207,7 @@ def test_observers_are_told_and_a_failing_one_harms_nobody(install):
     install("broken", HEAD + "@hookimpl\ndef uadtk_epoch_done(record):\n    raise ValueError('no\\nnetwork')\n")
     install("zeta", observer)
     said = []
-    registry.notify("uadtk_epoch_done", said.append, record={"epoch": 3})
+    registry.notify("uadtk_epoch_done", said.append, record={"epoch": 3}, output=Path("m"), settings={})
     assert said == ["warning: plugin broken 1.2: uadtk_epoch_done failed (ValueError: no network)"]
     assert sys.modules["alpha_entry"].seen == sys.modules["zeta_entry"].seen == [3]
 

@@ -50,6 +50,11 @@ def uadtk_cleaners() -> Iterable[Entry]:  # type: ignore[empty-body]
 
 
 @hookspec
+def uadtk_loggers() -> Iterable[Entry]:  # type: ignore[empty-body]
+    """What ``uadtk train --log-to`` can name: functions that are called as ``uadtk_epoch_done`` is."""
+
+
+@hookspec
 def uadtk_commands() -> Iterable[Entry]:  # type: ignore[empty-body]
     """Subcommands of ``uadtk``: functions with annotated parameters, or ``typer.Typer`` apps."""
 
@@ -78,5 +83,8 @@ def uadtk_scan_failed(path: Path, error: Exception) -> None:
 
 
 @hookspec
-def uadtk_epoch_done(record: dict[str, Any]) -> None:
-    """Called after a training epoch; ``record`` is its line in the log."""
+def uadtk_epoch_done(record: dict[str, Any], output: Path, settings: dict[str, Any]) -> None:
+    """Called after a training epoch; ``record`` is its line in the log of the checkpoint ``output``.
+
+    ``settings``: model, preparation and schedule with all their options, and the digest of the cohort.
+    """

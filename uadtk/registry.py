@@ -1,4 +1,4 @@
-"""Find models, scorers, thresholders, cleaners and commands by name, built-in and from installed plugins.
+"""Find models, scorers, thresholders, cleaners, loggers and commands by name, built-in and from installed plugins.
 
 Built-in names are looked up first, without scanning the installed packages. A plugin that cannot be imported causes one
 warning line, and an error only if it is requested by name. ``UADTK_PLUGINS=""`` switches third-party plugins off,
@@ -11,9 +11,9 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +29,8 @@ from uadtk.core.spec import Spec
 from uadtk.core.text import shown
 from uadtk.version import VERSION
 
-Kind = Literal["models", "scorers", "thresholders", "cleaners", "commands"]
-KINDS: tuple[Kind, ...] = ("models", "scorers", "thresholders", "cleaners", "commands")
+Kind = Literal["models", "scorers", "thresholders", "cleaners", "loggers", "commands"]
+KINDS: tuple[Kind, ...] = ("models", "scorers", "thresholders", "cleaners", "loggers", "commands")
 OWN = "uadtk"
 _FAULTS = (Exception, SystemExit)  # of a plugin: one that calls sys.exit must not end a run as if it had succeeded
 _NAME = re.compile(r"[\w.-]{1,100}")
@@ -159,14 +159,23 @@ def hooks() -> Any:
     return _installed()[0].hook
 
 
-def notify(hook: str, say: Callable[[str], None], **event: Any) -> None:
-    """Call every observer. One that fails causes a warning line and does not affect the result or other observers."""
+def notify(
+    hook: str, say: Callable[[str], None], loggers: Mapping[str, Callable[..., object]] | None = None, **event: Any
+) -> None:
+    """Call every observer, and ``loggers`` by name.
+
+    One that fails causes a warning line and does not affect the result or other observers.
+    """
     manager, found = _installed()
-    for plugin in found:
+    observers: dict[str, Callable[..., object]] = {
+        f"plugin {plugin}: {hook}": partial(_call, manager, plugin, hook) for plugin in found
+    }
+    observers |= {f"logger {name}": logger for name, logger in (loggers or {}).items()}
+    for name, observer in observers.items():
         try:
-            _call(manager, plugin, hook, **event)
+            observer(**event)
         except _FAULTS as error:
-            say(f"warning: plugin {plugin}: {hook} failed ({_cause(error)})")
+            say(f"warning: {name} failed ({_cause(error)})")
 
 
 def reload() -> None:

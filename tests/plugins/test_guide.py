@@ -120,7 +120,8 @@ def test_the_observers_are_told(plugin, caplog):
     with caplog.at_level(logging.INFO, "uadtk_atlas"):
         registry.notify("uadtk_scan_done", pytest.fail, segmentation=Segmentation)
         registry.notify("uadtk_scan_failed", pytest.fail, path=Path("a.nii"), error=ValueError("no brain"))
-        registry.notify("uadtk_epoch_done", pytest.fail, record={"epoch": 2, "validation_loss": 0.25})
+        record = {"epoch": 2, "validation_loss": 0.25}
+        registry.notify("uadtk_epoch_done", pytest.fail, record=record, output=Path("m"), settings={})
     assert caplog.messages == ["2 findings", "a.nii failed: no brain", "epoch 2: 0.25"]
 
 

@@ -93,3 +93,8 @@ def test_the_page_escapes_names_and_marks_what_is_found_reliably() -> None:
     assert "none up to 20 mm" in page(cells(0.5, 0, 0, 0, 0))
     assert html.count("Not a medical device") == 1
     assert "<script" not in html
+
+
+def test_a_single_size_is_a_table_too() -> None:
+    one = sensitivities([planted(5.0, True, 0.5)], (5.0,), (0.5,))
+    assert [line.split() for line in as_text(one).splitlines()] == [["contrast", "5", "mm"], ["+50", "%", "100", "%"]]

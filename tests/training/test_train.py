@@ -335,6 +335,7 @@ def test_a_training_does_not_resume_without_a_scan_that_it_had(
 ) -> None:
     output = tmp_path / "model.safetensors"
     train(fresh(), cohort, QUICK, output, Run(), minutes=1e-9)
+    assert "1 epochs, " in (tmp_path / "model.training.html").read_text()  # drawn while the training goes on
     break_scan(monkeypatch, cohort.rows[2])
     with pytest.raises(UsageError, match="other scans is here: s2 could be used"):
         train(fresh(), cohort, QUICK, output, Run(), cache=tmp_path / "other")

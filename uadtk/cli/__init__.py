@@ -128,14 +128,23 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _code(argv: list[str] | None) -> int:
-    come: list[int] = []
     try:
-        with ending() as come:
-            code = run(group(Root, "uadtk", _root), argv, "uadtk")
+        try:
+            return _run(argv)
+        finally:
             sys.stdout.flush()
     except OutputError as error:
         print(f"uadtk: {error}", file=sys.stderr)
         return UadtkError.exit_code
+
+
+def _run(argv: list[str] | None) -> int:
+    come: list[int] = []
+    try:
+        with ending() as come:
+            code = run(group(Root, "uadtk", _root), argv, "uadtk")
+    except OutputError:
+        raise
     except KeyboardInterrupt:  # before or after the command itself
         code = INTERRUPTED
     except UadtkError as error:

@@ -74,6 +74,10 @@ def _settings(
         Literal["subject", "site", "collection"] | None,
         typer.Option(help="Column of the cohort whose values stay together in a fold; default: subject."),
     ] = None,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Send each epoch there, too: tensorboard, mlflow, ... of a plugin. Repeatable."),
+    ] = None,
     device: Device = "auto",
     threads: Threads = 0,
     jobs: Jobs = 1,
@@ -103,11 +107,13 @@ def _command(name: str) -> Callable[..., Any]:
     return with_parameters(partial(_train, name), name, help, [*required, *own, *schedule])
 
 
-def _train(name: str, cohort: Path, output: Path, cleaner: list[str] | None, **values: Any) -> None:
+def _train(
+    name: str, cohort: Path, output: Path, cleaner: list[str] | None, log_to: list[str] | None, **values: Any
+) -> None:
     from uadtk import interface
     from uadtk.pipeline.run import leads
 
-    trained = interface.train(name, cohort, output, cleaners=chosen_cleaners(cleaner), **values)
+    trained = interface.train(name, cohort, output, cleaners=chosen_cleaners(cleaner), log_to=log_to or (), **values)
     if leads():
         state = "" if trained.checkpoint.training["finished"] else " (paused: repeat the command to resume)"
         print(f"{output}{state}")

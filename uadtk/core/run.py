@@ -33,7 +33,7 @@ class Run:
     ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
     seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
     contradict each other. ``worst``: the worst light of the gate that a scan may have. ``dicom``: what else is
-    written, as DICOM. ``space``: the atlas in whose space results are written too.
+    written, as DICOM. ``space``: the atlas in whose space results are written too. ``log_to``: loggers of a training.
 
     The scans of a cohort are done by this process, by ``jobs`` processes of this machine, or by the workers of a Dask
     ``cluster`` (the address of its scheduler, or ``local``); ``begun`` is called with the index of each that is begun.
@@ -51,6 +51,7 @@ class Run:
     worst: Light = "amber"
     dicom: tuple[Literal["seg", "sr", "sc"], ...] = ()
     space: Literal["", "MNI"] = ""
+    log_to: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """What another process makes the same run of."""

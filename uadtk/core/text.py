@@ -60,10 +60,14 @@ codecs.register_error(ESCAPED, _handler)
 
 
 class _Stream:
-    """A stream for people: no control characters but line ends and tabs, and one error if it cannot be written."""
+    """A stream for people: no control characters but line ends and tabs, and one error if it cannot be written.
+
+    The error is raised again by every later call, in case a library has swallowed it.
+    """
 
     def __init__(self, stream: TextIO, name: str, vital: bool) -> None:
         self._stream, self._name, self._vital = stream, name, vital
+        self._error: OutputError | None = None
 
     def write(self, text: str) -> int:
         # A progress bar moves the cursor; what is printed on stderr has been through ``shown``.
@@ -73,6 +77,8 @@ class _Stream:
         self._try(self._stream.flush)
 
     def _try(self, action: Callable[..., Any], *values: str) -> Any:
+        if self._error:
+            raise self._error
         try:
             return action(*values)
         except (OSError, ValueError) as error:  # a closed pipe, a full disk; a closed file
@@ -81,7 +87,8 @@ class _Stream:
             if not self._vital:
                 return None
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise OutputError(f"cannot be written ({reason})", self._name, "Nothing more was printed.") from None
+            self._error = OutputError(f"cannot be written ({reason})", self._name, "Nothing more was printed.")
+            raise self._error from None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -91,19 +98,16 @@ class _Stream:
 def output_for_people() -> Iterator[None]:
     """In the block, stdout and stderr take any text, escaped; a closed stderr loses its lines, and nothing else.
 
-    Raises
-    ------
-    OutputError
-        stdout cannot be written: its pipe is closed, or the disk is full.
+    Printing raises OutputError if stdout cannot be written: it or its pipe is closed, or the disk is full. Flush it
+    before the block ends, or the last lines may be lost without an error.
     """
     before = sys.stdout, sys.stderr
-    streams = [open(os.devnull, "w") if stream is None else stream for stream in before]  # noqa: SIM115
+    streams = [open(os.devnull) if stream is None else stream for stream in before]  # noqa: SIM115  # not writable
     for stream in streams:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=ESCAPED)
     sys.stdout, sys.stderr = _Stream(streams[0], "stdout", True), _Stream(streams[1], "stderr", False)  # type: ignore[assignment]
     try:
         yield
-        sys.stdout.flush()
     finally:
         sys.stdout, sys.stderr = before

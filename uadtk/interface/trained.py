@@ -40,6 +40,7 @@ def train(
     cluster: str = "",
     overwrite: bool = False,
     force: bool = False,
+    log_to: Sequence[str] = (),
     **options: Any,
 ) -> OpenModel:
     """Train a model on the normal anatomy of a cohort and save it; an interrupted training resumes, bit-identically.
@@ -61,6 +62,8 @@ def train(
         ensemble: it scores with the mean, and calibrates each of these subjects by the member that has not seen it.
     force
         Train on scans that the gate would refuse, too: of another contrast than most, or no scans of a brain.
+    log_to
+        Loggers that plugins bring, which are called after each epoch: ``["tensorboard"]``.
     **options
         Options of the model (``latent=64``) and of the schedule (``epochs=20``), as ``uadtk train MODEL --help`` lists.
 
@@ -81,7 +84,8 @@ def train(
     specs = None if cleaners is None else parse_all(list(cleaners))
     fresh = checkpoints.new(model, options, recipe, Spec.parse(scorer) if scorer else None, specs)
     check_untrained(fresh)
-    run = replace(make_run(device, threads, schedule.seed, None, jobs, cluster), worst=worst_light(False, force))
+    run = make_run(device, threads, schedule.seed, None, jobs, cluster)
+    run = replace(run, worst=worst_light(False, force), log_to=tuple(log_to))
     cache = None if slices is None else Path(slices)
     table = as_cohort(cohort, run)
     if folds is not None:

@@ -249,7 +249,8 @@ def storing(folder: Path, what: str, fix: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{what} cannot be stored there ({error.strerror or error})", str(folder), fix) from error
+        reason = error.strerror or f"not all could be written: {error}"  # as NumPy reports a full disk
+        raise StorageError(f"{what} cannot be stored there ({reason})", str(folder), fix) from error
 
 
 @contextmanager

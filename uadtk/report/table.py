@@ -252,6 +252,7 @@ def _exact(value: float | None) -> str:
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Pad columns to their widest cell; a row of two cells is a label and a sentence, which may overflow."""
     full = [row for row in rows if len(row) > 2]
-    widths = [max(len(row[k]) for row in full if len(row) > k) for k in range(max(map(len, full)))]
+    columns = range(max(map(len, rows)))
+    widths = [max((len(row[k]) for row in full if len(row) > k), default=0) for k in columns]
     widths[0] = max(len(row[0]) for row in rows)
     return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows)

@@ -46,7 +46,7 @@ VALIDATION_SEED = 2**31
 # Options of `uadtk train` besides the schedule; no model may have an option of the same name.
 RESERVED = (
     *("cohort", "output", "prepare", "scorer", "cleaner", "minutes", "slices", "device", "threads", "jobs", "cluster"),
-    *("folds", "fold_by", "force", "overwrite"),
+    *("folds", "fold_by", "log_to", "force", "overwrite"),
 )
 
 
@@ -113,6 +113,7 @@ def _train(
     cache: Path | None,
     world: World,
 ) -> Checkpoint:
+    loggers = {name: registry.load("loggers", name) for name in run.log_to}
     refuse_copies(cohort)
     plan = {"model": checkpoint.header()["model"], "preparation": checkpoint.header()["preparation"]}
     plan |= {"schedule": asdict(schedule), "cohort": cohort.digest()}
@@ -156,7 +157,7 @@ def _train(
             write_log(output, state.log)
             draw_log(log_path(output), state.log, page_path(log_path(output)))
             run.say(f"{_line(record, state)}  {_left(state, schedule)}")
-            registry.notify("uadtk_epoch_done", run.say, record=record)
+            registry.notify("uadtk_epoch_done", run.say, loggers, record=record, output=output, settings=plan)
 
     finished = not optimisers or _finished(state, schedule)
     model.load_state_dict(state.mean or state.best or model.state_dict())
