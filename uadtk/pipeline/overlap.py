@@ -8,7 +8,7 @@ step at once. A thread that is to stop does so before its next stage, so that no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +22,7 @@ from uadtk.io.cohort import Row
 from uadtk.pipeline.workers import attempt
 
 AT_ONCE = 2
+PATIENCE_S = 0.2  # of a thread whose turn does not come: has the run ended?
 Steps = SimpleQueue[Callable[[], None]]
 
 
@@ -84,9 +85,7 @@ def overlapping(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[
             yield result
         finally:
             stopped.set()
-            threads.shutdown(wait=False, cancel_futures=True)
-            for scan in scans.values():
-                wait_for(scan)
+            threads.shutdown(cancel_futures=True)
 
 
 def _in_turn(steps: Steps, stopped: Event, step: Callable[[], Any]) -> Any:
@@ -94,18 +93,15 @@ def _in_turn(steps: Steps, stopped: Event, step: Callable[[], Any]) -> Any:
     done: Future[Any] = Future()
 
     def do() -> None:
-        if stopped.is_set():
-            done.set_exception(_Stopped())
-            return
         try:
             done.set_result(step())
         except Exception as error:
             done.set_exception(error)
-        except BaseException:
-            done.set_exception(_Stopped())
-            raise
 
     steps.put(do)
+    while not wait([done], PATIENCE_S).done:
+        if stopped.is_set():
+            raise _Stopped
     return done.result()
 
 
