@@ -107,6 +107,18 @@ def test_every_two_rows_are_compared_once_and_corrected_together() -> None:
     assert (found[1].pairs, math.isnan(found[1].p_holm), math.isnan(found[1].low)) == (0, True, True)
 
 
+@pytest.mark.parametrize("patients", [5, 30])
+def test_pairs_are_compared_as_each_on_its_own(patients: int) -> None:
+    """They share their draws, also where some lack a patient."""
+    rng = np.random.default_rng(patients)
+    values = {f"row{row}": {str(k): v for k, v in enumerate(rng.random(patients)) if row or k} for row in range(4)}
+    for pair in all_pairs(values, "ms", "dice", seed=3):
+        alone = compare(values[pair.one], values[pair.other], seed=3)
+        assert (pair.pairs, pair.difference, pair.p) == (alone.pairs, alone.difference, alone.p)
+        (only,) = all_pairs({name: values[name] for name in (pair.one, pair.other)}, "ms", "dice", seed=3)
+        assert (pair.low, pair.high) == (pytest.approx(only.low), pytest.approx(only.high))
+
+
 def test_the_interval_of_a_difference_is_that_of_scipys_bootstrap() -> None:
     rng = np.random.default_rng(0)
     one, other = ({str(k): v for k, v in enumerate(rng.random(40))} for _ in range(2))

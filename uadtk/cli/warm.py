@@ -12,6 +12,7 @@ def warm() -> None:
     import time
 
     from uadtk import interface
+    from uadtk.cli._options import DEFAULT_MODEL
     from uadtk.core.errors import UsageError
     from uadtk.kernels import average_precision, best_dice
     from uadtk.kernels._cache import ADVICE, cache_folder
@@ -22,7 +23,8 @@ def warm() -> None:
         raise UsageError("no folder for compiled kernels is writable", fix=f"{ADVICE[0].upper()}{ADVICE[1:]}.")
     start = time.monotonic()
     phantom = shipped()
-    found = interface.open("scalespace").segment(phantom.scan)
+    for model in (DEFAULT_MODEL, "scalespace"):  # their cleaners use different kernels
+        found = interface.open(model).segment(phantom.scan)
     inside = found.brain.voxels
     truth = phantom.lesion.voxels[inside]
     average_precision(found.score.voxels[inside], truth)

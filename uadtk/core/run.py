@@ -26,6 +26,10 @@ def _unheard(_: int) -> None:
     pass
 
 
+def at_once(step: Callable[[], Any]) -> Any:
+    return step()
+
+
 @dataclass
 class Run:
     """Settings and outputs of a run, apart from its data.
@@ -37,6 +41,7 @@ class Run:
 
     The scans of a cohort are done by this process, by ``jobs`` processes of this machine, or by the workers of a Dask
     ``cluster`` (the address of its scheduler, or ``local``); ``begun`` is called with the index of each that is begun.
+    ``turn`` does a step, at once or when no other scan does one: the network, and what must be done by one thread.
     """
 
     device: str = "cpu"
@@ -48,6 +53,7 @@ class Run:
     jobs: int = 1
     cluster: str = ""
     begun: Callable[[int], None] = _unheard
+    turn: Callable[[Callable[[], Any]], Any] = at_once
     worst: Light = "amber"
     dicom: tuple[Literal["seg", "sr", "sc"], ...] = ()
     space: Literal["", "MNI"] = ""

@@ -54,13 +54,15 @@ def output_name(item: Row | str | os.PathLike[str]) -> str:
 def output_names(rows: Iterable[Row]) -> tuple[str, ...]:
     """``output_name`` of every row; a name that was there already, in any case, gets a number: ``P1``, ``P1_2``."""
     taken: set[str] = set()
+    last: dict[str, int] = {}  # number of each name: all up to it are taken
     names = []
     for row in rows:
         base = name = output_name(row)
-        number = 1
+        number = last.get(base.casefold(), 1)
         while name.casefold() in taken:
             number += 1
             name = f"{base}_{number}"
+        last[base.casefold()] = number
         taken.add(name.casefold())
         names.append(name)
     return tuple(names)

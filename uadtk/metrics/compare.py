@@ -10,9 +10,10 @@ family-wise error rate of that collection; collections are not corrected for eac
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from uadtk.metrics.bootstrap import bootstrap
 
 EXACT_PAIRS = 16  # 65 536 swaps
 DRAWS = 2**EXACT_PAIRS - 1
-_AT_ONCE = 4096
+_AT_ONCE, _COLUMNS = 4096, 256  # swaps, pairs
 
 
 @dataclass(frozen=True)
@@ -59,31 +60,44 @@ class Pair:
 def all_pairs(values: Mapping[str, Mapping[str, float]], collection: str, measure: str, seed: int = 0) -> list[Pair]:
     """The paired test of all pairs of ``values`` (label -> patient -> value), Holm-corrected over all of them."""
     labels = list(combinations(values, 2))
-    tests = [compare(values[one], values[other], seed) for one, other in labels]
-    corrected = holm([test.p for test in tests])
+    differences = [_differences(values[one], values[other]) for one, other in labels]
+    ps = _shared(lambda columns: permutations(columns, seed), differences)
+    corrected = holm(ps)
+    intervals = _shared(lambda columns: _intervals(columns, seed), differences)
     return [
-        Pair(
-            collection,
-            measure,
-            one,
-            other,
-            test.pairs,
-            test.difference,
-            test.p,
-            p_holm,
-            *_interval(values, one, other, seed),
+        Pair(collection, measure, one, other, len(values), _mean(values), p, p_holm, low, high)
+        for (one, other), values, p, p_holm, (low, high) in zip(
+            labels, differences, ps, corrected, intervals, strict=True
         )
-        for (one, other), test, p_holm in zip(labels, tests, corrected, strict=True)
     ]
 
 
-def _interval(values: Mapping[str, Mapping[str, float]], one: str, other: str, seed: int) -> tuple[float, float]:
-    differences = [value - values[other][subject] for subject, value in values[one].items() if subject in values[other]]
-    if len(differences) < 2:
-        return math.nan, math.nan
-    sums = np.column_stack([differences, np.ones(len(differences))])
-    ((low, high),) = bootstrap(lambda total: total[0] / total[1], sums, seed).tolist()
-    return low, high
+def _differences(one: Mapping[str, float], other: Mapping[str, float]) -> NDArray[np.float64]:
+    """Of the patients with both values."""
+    return np.array([value - other[subject] for subject, value in one.items() if subject in other])
+
+
+def _mean(differences: NDArray[np.float64]) -> float:
+    return float(differences.mean()) if len(differences) else math.nan
+
+
+def _shared(result: Callable[[NDArray[np.float64]], Any], differences: Sequence[NDArray[np.float64]]) -> list[Any]:
+    """``result`` of columns (n, k), k values, for all differences of one length together: their draws are the same."""
+    found: list[Any] = [None] * len(differences)
+    for n in {len(column) for column in differences}:
+        same = [place for place, column in enumerate(differences) if len(column) == n]
+        values = result(np.column_stack([differences[place] for place in same])).tolist()
+        for place, value in zip(same, values, strict=True):
+            found[place] = value
+    return found
+
+
+def _intervals(differences: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Bootstrap intervals of the means of columns (n, k): (k, 2)."""
+    n, k = differences.shape
+    if n < 2:
+        return np.full((k, 2), math.nan)
+    return bootstrap(lambda total: total / n, differences, seed)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -100,10 +114,8 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def compare(one: Mapping[str, float], other: Mapping[str, float], seed: int = 0) -> Paired:
     """The paired test of values by patient; patients without both values are left out."""
-    both = [subject for subject in one if subject in other]
-    differences = np.array([one[subject] - other[subject] for subject in both])
-    mean = float(differences.mean()) if both else math.nan
-    return Paired(len(both), mean, paired_permutation(differences, seed))
+    differences = _differences(one, other)
+    return Paired(len(differences), _mean(differences), paired_permutation(differences, seed))
 
 
 def paired_permutation(differences: NDArray[np.float64], seed: int = 0) -> float:
@@ -112,13 +124,23 @@ def paired_permutation(differences: NDArray[np.float64], seed: int = 0) -> float
     Exact up to 16 patients. Beyond, 65 535 random swaps and the observed one: never 0, and within 0.002 of an exact
     0.05 (2 standard errors). ``seed`` draws the swaps.
     """
-    n = len(differences)
+    return float(permutations(differences[:, None], seed)[0])
+
+
+def permutations(differences: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    """The same for each column of ``differences`` (n, k), with the same swaps: (k,)."""
+    n, k = differences.shape
     if n < 2:
-        return math.nan
-    found = abs(float(differences.sum()))
-    found -= 1e-12 * float(np.abs(differences).sum())  # tolerance for sums that differ by rounding only
-    as_large = sum(int(np.count_nonzero(np.abs(signs @ differences) >= found)) for signs in _signs(n, seed))
-    return as_large / 2**n if n <= EXACT_PAIRS else (as_large + 1) / (DRAWS + 1)
+        return np.full(k, math.nan)
+    found = np.abs(differences.sum(axis=0))
+    found -= 1e-12 * np.abs(differences).sum(axis=0)  # tolerance for sums that differ by rounding only
+    as_large = np.zeros(k, np.int64)
+    for signs in _signs(n, seed):
+        for start in range(0, k, _COLUMNS):
+            some = slice(start, start + _COLUMNS)
+            as_large[some] += np.count_nonzero(np.abs(signs @ differences[:, some]) >= found[some], axis=0)
+    shares: NDArray[np.float64] = as_large / 2**n if n <= EXACT_PAIRS else (as_large + 1) / (DRAWS + 1)
+    return shares
 
 
 def _signs(n: int, seed: int) -> Iterator[NDArray[np.float64]]:

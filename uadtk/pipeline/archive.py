@@ -50,7 +50,7 @@ def segment_cohort(
     alone = len(rows) == 1 if alone is None else alone
     wanted = json.loads(json.dumps(recipe(method, point, rules, run)))  # as it is read from a manifest
     work = _Work(tuple(names), method, point, folder, rules, wanted, overwrite, not alone)
-    for outcome in each(rows, work, run, "segmenting", alone):
+    for outcome in each(rows, work, run, "segmenting", alone, overlap=True):
         if outcome.error is not None:
             registry.notify("uadtk_scan_failed", run.say, path=outcome.row.image, error=outcome.error)
         yield outcome

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from uadtk.core.errors import BackendError, DataError, OutOfMemoryError, UadtkError
+from uadtk.core.machine import usable_cores
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row
 from uadtk.io.read import located
 from uadtk.pipeline.cluster import clustered
+from uadtk.pipeline.overlap import overlapping
 from uadtk.pipeline.workers import processes
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ class Outcome(Generic[T]):
 
 @overload
 def each(
-    rows: Sequence[Row], work: Work[T], run: Run, doing: str, alone: bool | None = None
+    rows: Sequence[Row], work: Work[T], run: Run, doing: str, alone: bool | None = None, *, overlap: bool = False
 ) -> Iterator[Outcome[T]]: ...
 
 
@@ -74,12 +76,14 @@ def each(
     alone: bool | None = None,
     *,
     finish: Callable[[int, Row, Any], Any] = unchanged,
+    overlap: bool = False,
 ) -> Iterator[Outcome[Any]]:
     """``finish(place, row, work(place, row, run))`` for every row in order, with a progress bar labelled ``doing``.
 
     ``work`` may be done by another process, and must then be picklable, as must its value; ``finish`` is done by this
     one, in the order of the rows. A failure of either is reported on one line. Errors without a location get the path
     of the scan. ``alone``: raise the error of a scan instead of reporting it; by default, if there is only one row.
+    ``overlap``: with a core to spare, this process does two rows at a time, in threads (``uadtk.pipeline.overlap``).
 
     Raises
     ------
@@ -87,7 +91,7 @@ def each(
         One that stops the run (``stops_run``), or that of the only row.
     """
     alone = len(rows) == 1 if alone is None else alone
-    with _doing(rows, work, run) as result:
+    with _doing(rows, work, run, overlap) as result:
         for place, row in enumerate(run.track(rows, doing)):
             try:
                 with located(row.image):
@@ -108,11 +112,17 @@ def each(
                 yield Outcome(place, row, value)
 
 
-def _doing(rows: Sequence[Row], work: Work[Any], run: Run) -> AbstractContextManager[Callable[[int], Any]]:
+def _doing(
+    rows: Sequence[Row], work: Work[Any], run: Run, overlap: bool
+) -> AbstractContextManager[Callable[[int], Any]]:
     """``result(place)``: what the work on that row returns or raises, by this process, several, or a cluster."""
     if run.cluster:
         return clustered(rows, work, run)
-    return processes(rows, work, run) if run.jobs > 1 and len(rows) > 1 else _here(rows, work, run)
+    if len(rows) > 1 and run.jobs > 1:
+        return processes(rows, work, run)
+    if len(rows) > 1 and overlap and usable_cores() > 1:
+        return overlapping(rows, work, run)
+    return _here(rows, work, run)
 
 
 @contextmanager

@@ -133,8 +133,12 @@ def score_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, d
 
 def raw_slices(prepared: Prepared, method: Method, run: Run) -> tuple[Float, dict[str, Float]]:
     """Score and maps before any cleaner, (n, side, side)."""
-    with run.stage("network"):
-        return _through_network(prepared, method, run)
+
+    def step() -> tuple[Float, dict[str, Float]]:
+        with run.stage("network"):
+            return _through_network(prepared, method, run)
+
+    return run.turn(step)  # type: ignore[no-any-return]
 
 
 def cleaned(score: Float, prepared: Prepared, cleaners: Sequence[Any]) -> Float:

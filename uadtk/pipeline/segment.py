@@ -120,7 +120,7 @@ def segment_file(
     result = replace(result, provenance=provenance(source, method, point, rules, result, run))
     write_outputs(result, folder, name, run, overwrite)
     warn(result.gate, str(row.image), run)
-    registry.notify("uadtk_scan_done", run.say, segmentation=result)
+    run.turn(lambda: registry.notify("uadtk_scan_done", run.say, segmentation=result))
     return result
 
 

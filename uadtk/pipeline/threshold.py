@@ -56,10 +56,11 @@ def cross_calibrate(
     if len(rows) < len(cohort) and not thresholder.needs_lesions:
         left = f"{len(cohort) - len(rows)} scans of patients without a lesion mask"
         run.say(f"{left} are left out: nothing says where they are healthy")
+    usable = set(rows)
     with scratch() as folder:
         scored: list[ScoredScan] = []
         for n, (one, part) in enumerate(parts):
-            own = [row for row in part if row in rows]
+            own = [row for row in part if row in usable]
             try:
                 if own:
                     method, place = build_method(one, run), folder / str(n)
@@ -69,8 +70,9 @@ def cross_calibrate(
                     raise
                 run.say(f"left out: {error.one_line()}")
         scans = for_thresholder(thresholder, scored, 0, "native")
+        used = {scan.folder for scan in scans.scans}
         for scan in scored:
-            if scan not in scans.scans:
+            if scan.folder not in used:
                 run.say(f"{scan.subject}: left out: no lesion-free tissue")
         choice = thresholder.choose(scans)
         findings = {} if thresholder.needs_lesions else lesion_free_findings(scans, choice)

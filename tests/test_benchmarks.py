@@ -1,0 +1,43 @@
+"""The peers of the benchmarks do the same work, and quick forms hold their floors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import uadtk
+from benchmarks import plain
+from tests.scans import SMALL_AFFINE, small_brain
+from uadtk.checkpoint import open_checkpoint
+from uadtk.io.read import read_scan
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS"])
+def test_a_plain_script_makes_the_same_mask(tmp_path: Path, codes: str) -> None:
+    """Written without uadtk's preparation, cleaners and kernels: a second opinion on all of them."""
+    image, _, _ = small_brain(3, lesion=True)
+    sign = -1 if codes == "LPS" else 1
+    nib.save(nib.Nifti1Image(image, SMALL_AFFINE @ np.diag([sign, sign, 1, 1])), tmp_path / "scan.nii.gz")
+    checkpoint = open_checkpoint("scalespace")
+    point = checkpoint.point("p98")
+    theirs = plain.segment(tmp_path / "scan.nii.gz", tmp_path, checkpoint.build("cpu"), point.threshold, 8)
+    ours = uadtk.open("scalespace", threads=1).segment(tmp_path / "scan.nii.gz", point="p98", force=True)
+    assert ours.mask.voxels.sum() > 100
+    assert np.count_nonzero(ours.mask.voxels != theirs) <= 2  # the median of float32 sums may tip a voxel
+    stored = read_scan(tmp_path / "scan_mask.nii.gz")
+    assert np.array_equal(stored.voxels > 0, theirs)
+
+
+@pytest.mark.slow
+def test_threshold_and_the_tests_of_pairs_grow_in_proportion() -> None:
+    command = [sys.executable, "benchmarks/growth.py", "--quick", "--subjects", "threshold", "pairs"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "| threshold |" in done.stdout
