@@ -12,7 +12,7 @@ def warm() -> None:
     import time
 
     from uadtk import interface
-    from uadtk.cli._options import DEFAULT_MODEL
+    from uadtk.builtin import DEFAULT_MODEL
     from uadtk.core.errors import UsageError
     from uadtk.kernels import average_precision, best_dice
     from uadtk.kernels._cache import ADVICE, cache_folder
