@@ -118,8 +118,8 @@ def test_the_whole_run(modules: Any, cohort: Path, tmp_path: Path) -> None:
     assert [row["how"] for row in found["Restoration"]][-1] == "the paper's way"
     assert found["Plan"][0]["--steps"] == 1
     assert [row["state"] for row in found["Trainings"]] == ["finished"] * 3
-    assert {row["model"] for row in found["Trainings"]} == {"implant", "scalespace-implants", "ae"}
-    assert [row["model"] for row in found["Rows of the study"]] == ["ae"]
+    assert {row["model"] for row in found["Trainings"]} == {"implant", "scalespace-implants", "vae"}
+    assert [row["model"] for row in found["Rows of the study"]] == ["vae"]
     files = list(output.iterdir())
     assert {"summary.json", "summary.md", "log.txt", "checkpoints.zip.0"} == {file.name for file in files}
     assert all(file.stat().st_size < 16 << 20 for file in files)
