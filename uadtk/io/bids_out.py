@@ -109,11 +109,17 @@ class BidsName:
         return {key: given[key] for key in _RAW if key in given and key != "res"}
 
 
-def refuse_same_names(folder: Path, names: Iterable[str], images: Iterable[Path]) -> None:
-    """Before any work: the BIDS names of scans must differ, and from those in ``folder``.
+def refuse_unexportable(folder: Path, names: Iterable[str], images: Iterable[Path]) -> None:
+    """Before any work: whether scans with outputs of these names in ``folder`` can become a derivative there.
 
-    ``names``: of their outputs. Raises DataError.
+    Raises
+    ------
+    DataError
+        Two have the same BIDS name, or one that is in the folder has it.
+    UsageError
+        There is a data set that is not ours.
     """
+    _described(folder / DERIVATIVE, overwrite=False)
     there = {state.name: _path_of(state) for state in read_folder(folder)}
     _names({**there, **dict(zip(names, map(os.path.abspath, images), strict=True))}, folder / DERIVATIVE)
 
