@@ -203,6 +203,10 @@ def test_a_bids_tree_becomes_a_bids_derivative_that_follows_the_folder(
     refused = call("segment", *twins, "--model", histeq, "-o", tmp_path / "twins", "--layout", "bids")
     refused.refused(3, "the same BIDS name")
     assert not (tmp_path / "twins").exists()
+    (derivative / "dataset_description.json").write_text('{"Name": "Somebody else\'s"}')
+    before = {path: path.stat().st_ino for path in out.glob("sub-*")}
+    call(*flat, "--threshold", "0.8").refused(2, "uadtk did not make")
+    assert {path: path.stat().st_ino for path in out.glob("sub-*")} == before
 
 
 def test_segment_follows_a_given_brain_mask_and_the_smallest_size(histeq: Path, scan: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io.bids_out import BidsName, write_bids
 from uadtk.io.cohort import read_cohort
 from uadtk.io.own import is_own
-from uadtk.io.results import ScanState, output_paths
+from uadtk.io.results import MNI, ScanState, output_paths
 from uadtk.io.write import write_json, write_nifti, write_text
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -126,6 +126,18 @@ def test_again_replaces_what_was_there_of_these_scans_alone(tmp_path: Path) -> N
     assert not {name for name in there if "pseudohealthy" in name or "T1w" in name}
     write_bids([t1], tmp_path / "bids")
     assert {path.name for path in anat.iterdir()} > there
+
+
+def test_of_a_scan_in_the_atlas_space_the_files_on_its_own_grid_are_exported(tmp_path: Path) -> None:
+    made = state(tmp_path / "out", "sub-1", raw(f"sub-1_space-{MNI}_FLAIR"))
+    resampled = tmp_path / "out" / "resampled.nii.gz"
+    write_nifti(resampled, Mask(np.ones((3, 3, 3), bool), AFFINE))
+    for files in ({"mask_mni": resampled, **made.files}, {**made.files, "mask_mni": resampled}):
+        write_bids([replace(made, files=files)], tmp_path / "bids", overwrite=True)
+        (mask,) = (tmp_path / "bids").rglob("*_label-lesion_*_mask.nii.gz")
+        assert nib.load(mask).shape == (6, 6, 6)
+        about = json.loads(mask.with_name(mask.name.replace(".nii.gz", ".json")).read_text())
+        assert about["Description"].startswith("Voxels above")
 
 
 def test_exports_are_never_taken_for_scans_or_masks(tmp_path: Path) -> None:

@@ -111,6 +111,17 @@ def test_a_fine_grid_is_counted_in_whole_voxels() -> None:
     assert "0.2 x 0.2 x 4 mm, 1024 x 1200 x 6 voxels" in page
 
 
+def test_one_name_of_both_scans_stands_once_and_no_change_has_no_minus() -> None:
+    large = (slice(8, 20), slice(12, 36), slice(6, 24))
+    found = follow_up(exam("P-77", large), exam("P-77", large))
+    change = replace(found.changes[0], after_ml=0.999 * found.changes[0].before_ml)
+    less = replace(found, changes=[change])
+    page = change_html(less)
+    assert "<h1>P-77</h1>" in page
+    assert "(+0 %)" in page
+    assert "+0" in as_text(less).splitlines()[1].split()
+
+
 def test_without_a_brain_there_are_no_places(usual: FollowUp) -> None:
     nowhere = replace(usual.after, brain=Mask(np.zeros(SHAPE, bool), AFFINE))
     places = replace(usual, after=nowhere).places

@@ -102,7 +102,7 @@ def segment(
 
     from uadtk import interface
     from uadtk.cli._reporter import Reporter
-    from uadtk.io.bids_out import DERIVATIVE, refuse_same_names, write_bids
+    from uadtk.io.bids_out import DERIVATIVE, refuse_unexportable, write_bids
     from uadtk.io.cohort import Cohort, output_names
     from uadtk.io.readers.bids import is_bids
     from uadtk.io.results import Summary, failed, read_folder
@@ -130,7 +130,7 @@ def segment(
     if layout is None and len(scans) == 1 and is_bids(scans[0]) and "derivatives" not in output.absolute().parts:
         layout = "bids"
     if layout == "bids":
-        refuse_same_names(output, everything, (row.image for row in cohort))
+        refuse_unexportable(output, everything, (row.image for row in cohort))
     reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
         cohort,

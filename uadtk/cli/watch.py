@@ -48,7 +48,7 @@ def watch(
     from uadtk import interface
     from uadtk.cli._reporter import Reporter
     from uadtk.core.errors import DataError, UsageError
-    from uadtk.io.bids_out import DERIVATIVE, refuse_same_names, write_bids
+    from uadtk.io.bids_out import DERIVATIVE, refuse_unexportable, write_bids
     from uadtk.io.cohort import output_names
     from uadtk.io.dicom_out import kinds_of
     from uadtk.io.results import Summary, failed, read_scan
@@ -66,7 +66,7 @@ def watch(
         names = reporter.names = output_names(rows)
         if layout == "bids":
             try:
-                refuse_same_names(output, names, (row.image for row in rows))
+                refuse_unexportable(output, names, (row.image for row in rows))
             except DataError as error:
                 opened.run.say(f"not segmented: {error.one_line()}")
                 continue

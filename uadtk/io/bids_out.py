@@ -109,11 +109,17 @@ class BidsName:
         return {key: given[key] for key in _RAW if key in given and key != "res"}
 
 
-def refuse_same_names(folder: Path, names: Iterable[str], images: Iterable[Path]) -> None:
-    """Before any work: the BIDS names of scans must differ, and from those in ``folder``.
+def refuse_unexportable(folder: Path, names: Iterable[str], images: Iterable[Path]) -> None:
+    """Before any work: whether scans with outputs of these names in ``folder`` can become a derivative there.
 
-    ``names``: of their outputs. Raises DataError.
+    Raises
+    ------
+    DataError
+        Two have the same BIDS name, or one that is in the folder has it.
+    UsageError
+        There is a data set that is not ours.
     """
+    _described(folder / DERIVATIVE, overwrite=False)
     there = {state.name: _path_of(state) for state in read_folder(folder)}
     _names({**there, **dict(zip(names, map(os.path.abspath, images), strict=True))}, folder / DERIVATIVE)
 
@@ -202,15 +208,21 @@ def _same(there: Path, content: Path | str) -> bool:
 
 
 def _content(state: ScanState, name: BidsName, links: Mapping[str, str]) -> dict[Path, Path | str]:
-    """Every file of a scan, by its place in the data set: what to link, or its text."""
-    files = {key: path for key, path in state.files.items() if not key.startswith("dicom_")}  # which name the patient
-    content: dict[Path, Path | str] = {name.folder / name.file(key): path for key, path in files.items()}
-    for key, record in _sidecars(state, name, links).items():
-        if key in files:
-            content[_beside(name.folder / name.file(key), ".json")] = _json(record)
-    if "components" in files:
-        table = lookup_tables()["label-lesion_dseg.tsv"]
-        content[_beside(name.folder / name.file("components"), ".tsv")] = table
+    """Every file of a scan, by its place in the data set: what to link, or its text.
+
+    Of a scan that is in the atlas's space itself, the files on its own grid are taken: both have the same names.
+    """
+    content: dict[Path, Path | str] = {}
+    records = _sidecars(state, name, links)
+    for key, path in sorted(state.files.items(), key=lambda item: not item[0].endswith("_mni")):
+        if key.startswith("dicom_"):  # which name the patient
+            continue
+        place = name.folder / name.file(key)
+        content[place] = path
+        if key in records:
+            content[_beside(place, ".json")] = _json(records[key])
+        if key == "components":
+            content[_beside(place, ".tsv")] = lookup_tables()["label-lesion_dseg.tsv"]
     return content
 
 

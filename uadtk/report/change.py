@@ -85,7 +85,7 @@ def as_text(follow_up: FollowUp) -> str:
     rows = []
     for number, change in enumerate(follow_up.changes, 1):
         labels = [",".join(map(str, own)) or "-" for own in (change.before, change.after)]
-        percent = "-" if change.percent is None else f"{change.percent:+.0f}"
+        percent = "-" if change.percent is None else f"{round(change.percent):+d}"
         volumes = [f"{change.before_ml:.2f}", f"{change.after_ml:.2f}", f"{change.change_ml:+.2f}"]
         rows.append([str(number), change.kind, *labels, *volumes, percent, change.usual, change.note])
     counted = ", ".join(f"{count} {kind}" for kind, count in follow_up.counts().items() if count) or "no findings"
@@ -173,8 +173,7 @@ def change_html(follow_up: FollowUp) -> str:
         near = [_panel(planes, mm, number, f"{name}, {NEAR_MM:.0f} mm", True) for planes, mm, name in both]
         rows.append((number, change, words[number - 1], [*panels, *near]))
     return template("change.html.j2").render(
-        before=shown(follow_up.before.name),
-        after=shown(follow_up.after.name),
+        title=" → ".join(dict.fromkeys(shown(exam.name) for exam in (follow_up.before, follow_up.after))),
         exams=[("Before", *_fact(follow_up.before)), ("After", *_fact(follow_up.after))],
         model=follow_up.after.provenance["options"]["model"]["name"],
         point=follow_up.after.provenance["options"]["point"],
