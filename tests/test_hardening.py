@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.hardening import kills, malformed
+from benchmarks.hardening import malformed
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
@@ -34,5 +39,32 @@ def test_the_campaign_finds_faults() -> None:
 
 @pytest.mark.slow
 def test_kills(tmp_path: Path) -> None:
-    (line,) = kills.campaign(1, 2, kills.WAYS[:1], tmp_path, method=("--model", "histeq", "--threshold", "0.98"))
-    assert line.startswith("| one process | 2 |")
+    """A few kills, stored as they are done, and counted when the same campaign goes on."""
+    store = tmp_path / "kills.jsonl"
+    words = ["--command", "phantom", "--store", store]
+    done = campaign("kills", "--kills", 3, *words)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in store.read_text().splitlines()]
+    assert len(records) >= 3
+    assert records[-1]["ended"]
+    assert campaign("kills", "--kills", 0, *words).stdout == done.stdout
+    with store.open("a") as file:
+        file.write(json.dumps({**records[0], "faults": ["half-written x"]}) + "\n")
+    assert campaign("kills", "--kills", 0, *words).returncode == 1
+
+
+@pytest.mark.slow
+def test_a_full_disk(tmp_path: Path) -> None:
+    if subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    subprocess.run(["umount", tmp_path], check=True)
+    done = campaign("full", "--points", 1, "--command", "phantom")
+    assert done.returncode == 0, done.stderr
+    (row,) = done.stdout.splitlines()[2:]
+    assert row.startswith("| phantom | ")
+    assert int(row.split(" | ")[1]) >= 6  # with no, one, two and three pages, or files, left
+
+
+def campaign(name: str, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"benchmarks.hardening.{name}", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

@@ -1,144 +1,198 @@
-"""Runs killed at random moments, repeated until they end, and compared with one that was left alone.
+"""Commands killed at every file operation and at random moments, repeated, and compared with undisturbed ones.
 
-    python -m benchmarks.hardening.kills --kills 300 > benchmarks/hardening/kills.md
+    python -m benchmarks.hardening.kills --kills 300       # goes on where build/kills.jsonl ends
+    python -m benchmarks.hardening.kills --kills 0         # the totals of that file
 
-Small phantoms are segmented with the shipped model, by one process, by two (``--jobs 2``, where a worker or the whole
-group is killed) and, with ``--dask``, on a local cluster. A run gets SIGKILL (in a third of the cases SIGTERM) after a
-random time; at each stop every set in the folder must be old, new, or marked as unfinished: files that a manifest
-names have the contents it names. The command is then repeated. At the end, all files but the seconds in provenance and
-report must equal those of an undisturbed run, bit for bit.
+Each command that writes is killed, half of the times just before its k-th operation on a file (open for writing,
+rename, remove, make a folder; k at random), else after a random time, with SIGKILL or, in a third, SIGTERM. With
+``--jobs`` and on Dask, one of the workers is killed, or all processes at once. After a kill no file may be
+half-written, and every file that a manifest names must have the contents it names. The command is then repeated, and
+perhaps killed again; once it ends, the folder must equal that of an undisturbed run, bit for bit but for files with
+seconds or dates in them. A command that refuses because its output exists has ended, if the output is whole.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
+from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
-import numpy as np
+from benchmarks.hardening.commands import CASES, IN_WORKERS, Bench, Case, Ended, bench
+from uadtk.core.errors import INTERRUPTED
 
-from uadtk.io.results import altered, read_folder
-
-TIMED = ("_provenance.json", "_report.html", "summary.tsv", "index.html")  # seconds, or the folder's name
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to run the command: its options, and whether a worker is killed instead of the command."""
-
-    name: str
-    options: tuple[str, ...] = ()
-    worker: bool = False
+STORE = Path("build/kills.jsonl")
+STOPPED = (-signal.SIGKILL, -signal.SIGTERM, INTERRUPTED)
+# Audit events of Python that change files; an "open" counts if it is for writing.
+_CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree")
 
 
-WAYS = (Way("one process"), Way("two processes", ("--jobs", "2")), Way("two, a worker", ("--jobs", "2"), worker=True))
-DASK = Way("Dask, a worker", ("--cluster", "local", "--jobs", "2"), worker=True)
+class Operations:
+    """Counts the file operations of this process, and kills it before the k-th."""
+
+    def __init__(self, k: int, number: int) -> None:
+        self.left, self.number = k, number
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _CHANGES or (event == "open" and not _writes(arguments)):
+            return
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
 
 
-def phantoms(folder: Path, count: int) -> Path:
-    """``count`` small brains with a bright spot each."""
-    folder.mkdir(parents=True)
-    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in (44, 52, 24)), indexing="ij")
-    radius = np.sqrt(sum(axis**2 for axis in axes))
-    for number in range(count):
-        draw = np.random.default_rng(number)
-        image = np.where(radius < 0.5, 700.0, 500.0) + 20 * draw.standard_normal(radius.shape)
-        image[20:26, 30:36, 10:14] = 1300
-        image = np.where(radius < 0.85, image, 0).astype(np.float32)
-        nib.save(nib.Nifti1Image(image, np.diag([3.0, 3, 5, 1])), folder / f"p{number:02d}.nii.gz")
-    return folder
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    path, _, flags = arguments
+    return bool(flags & (os.O_WRONLY | os.O_RDWR)) and not str(path).startswith("/dev/")
 
 
-def start(cohort: Path, out: Path, way: Way, method: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "uadtk", "segment", str(cohort), "-o", str(out), "--threads", "1"]
-    words += [*method, *way.options]
-    with (out.parent / "log").open("ab") as log:
-        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+def chain(made: Bench, case: Case, draw: random.Random, whole_s: float, operations: int) -> list[dict[str, Any]]:
+    """Kill the command again and again until a run ends; a record of each kill, the last with how it ended."""
+    made.fresh(case)
+    records = list[dict[str, Any]]()
+    while True:
+        number = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
+        how: dict[str, Any] = {"command": case.name, "signal": signal.Signals(number).name}
+        if len(records) >= 6:
+            ended = made.run(case)
+        elif not case.workers and draw.random() < 0.5:
+            k = draw.randint(1, operations + 2)
+            how |= {"operation": k}
+            ended = made.ended(made.start(case, partial(sys.addaudithook, Operations(k, number))))
+        else:
+            how |= {"after_s": round(draw.uniform(0, 1.2 * whole_s), 3), "worker": case.workers and draw.random() < 0.7}
+            ended, killed = _killed_after(made, case, how["after_s"], number, how["worker"])
+            how |= {"killed": killed}
+        faults = made.faults(case)
+        over, wrong = _over(made, case, ended)
+        killed = how.pop("killed", True) and (how.get("worker") or ended.code in STOPPED)
+        if killed or faults or wrong:
+            records.append({**how, "code": ended.code, "faults": faults + wrong})
+        if over:
+            if records:
+                records[-1]["ended"] = True
+            return records
 
 
-def campaign(
-    kills: int, scans: int, ways: tuple[Way, ...], folder: Path, seed: int = 0, method: tuple[str, ...] = ()
-) -> list[str]:
-    """A line of the table per way; raises AssertionError for a set that mixes, or another end.
-
-    ``method``: options of every run, in place of the shipped model.
-    """
-    cohort, alone = phantoms(folder / "cohort", scans), folder / "alone"
-    began = time.monotonic()
-    assert start(cohort, alone, WAYS[0], method).wait() == 0
-    whole_s, wanted = time.monotonic() - began, contents(alone)
-    lines = []
-    for way in ways:
-        draw, done, runs, finished = random.Random(f"{way.name} {seed}"), 0, 0, 0
-        out = folder / "out"
-        while done < kills:
-            process = start(cohort, out, way, method)
-            runs += 1
-            try:
-                process.wait(draw.uniform(0.2, 1.1) * whole_s)
-            except subprocess.TimeoutExpired:
-                done += _kill(process, way, draw)
-            process.wait()
-            unmixed(out)
-            if process.returncode == 0:
-                assert contents(out) == wanted, f"{way.name}: another end after {done} kills"
-                finished += 1
-                shutil.rmtree(out)
-        assert start(cohort, out, way, method).wait() == 0
-        assert contents(out) == wanted
-        shutil.rmtree(out)
-        lines.append(f"| {way.name} | {scans} | {runs} | {done} | {finished + 1} | 0 | 0 |")
-    return lines
+def _over(made: Bench, case: Case, ended: Ended) -> tuple[bool, list[str]]:
+    """Whether the command needs no repetition, and what is wrong with that."""
+    if ended.code in STOPPED:
+        return False, []
+    if ended.code == 0 or (ended.code == 2 and "output exists" in ended.err):
+        return True, made.end_faults(case)
+    return True, [f"exit code {ended.code}: {ended.err[-1000:]}"]
 
 
-def _kill(process: subprocess.Popen[bytes], way: Way, draw: random.Random) -> int:
-    """Kill the command and all its processes, or one of its workers. Returns the number of kills."""
-    number = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
-    if not way.worker:
-        os.killpg(process.pid, number)
-        return 1
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for child in draw.sample(children, min(1, len(children))):
-        os.kill(int(child), signal.SIGKILL)
-    return min(1, len(children))
+def _killed_after(made: Bench, case: Case, seconds: float, number: int, worker: bool) -> tuple[Ended, bool]:
+    """Kill one of the processes that the command has started, or all of them, if it has not ended by then."""
+    process, end, killed = made.start(case), time.monotonic() + seconds, False
+    while time.monotonic() < end and not _is_over(process):
+        time.sleep(0.005)
+    if not _is_over(process):
+        below = [child for child in _descendants(process) if worker]
+        if not worker:
+            os.killpg(process, number)
+            killed = True
+        elif below:
+            os.kill(random.choice(below), signal.SIGKILL)
+            killed = True
+    ended = made.ended(process)
+    for child in _group(process):  # workers notice that their parent is gone, after a while
+        os.kill(child, signal.SIGKILL)
+    return ended, killed
 
 
-def unmixed(out: Path) -> None:
-    for state in read_folder(out):
-        assert state.status != "done" or not altered(state), f"{state.name} is a mixture"
+def _is_over(process: int) -> bool:
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def contents(out: Path) -> dict[str, bytes]:
-    """What must be equal: everything but seconds, the folder's own name, and stages of killed processes."""
-    paths = [path for path in out.iterdir() if not path.name.startswith(".")]
-    return {
-        p.name: p.read_bytes()
-        for p in paths
-        if not p.name.endswith(TIMED) and p.name not in ("summary.tsv", "index.html")
-    }
+def _descendants(process: int) -> list[int]:
+    try:
+        own = [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:
+        return []
+    return [*own, *(below for child in own for below in _descendants(child))]
+
+
+def _group(leader: int) -> list[int]:
+    """What is left of the process group: processes this campaign has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == leader and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def totals(records: list[dict[str, Any]]) -> str:
+    lines = ["| command | kills | ends equal | faults |", "|---|---|---|---|"]
+    kills, ends, faults = Counter[str](), Counter[str](), Counter[str]()
+    for record in records:
+        name = record["command"]
+        kills[name] += 1
+        ends[name] += record.get("ended", False) and not record["faults"]
+        faults[name] += bool(record["faults"])
+    rows = [(case.name, *(each[case.name] for each in (kills, ends, faults))) for case in (*CASES, *IN_WORKERS)]
+    rows.append(("all", kills.total(), ends.total(), faults.total()))
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows if row[1])])
+
+
+def campaign(made: Bench, cases: list[Case], kills: int, store: Path, seed: int = 0) -> list[dict[str, Any]]:
+    """All records once there are so many; each chain is stored in ``store``, and those there are counted."""
+    records = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
+    size = dict[Case, tuple[float, int]]()
+    while len(records) < kills:
+        done = Counter(record["command"] for record in records)
+        case = min(cases, key=lambda case: done[case.name] * (4 if case.workers else 1))  # those take minutes
+        if case not in size:
+            size[case] = _measured(made, case)
+        draw = random.Random(f"{seed} {case.name} {len(records)}")
+        for record in chain(made, case, draw, *size[case]):
+            records.append(record)
+            print(json.dumps(record), file=sys.stderr, flush=True)
+            with store.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+    return records
+
+
+def _measured(made: Bench, case: Case) -> tuple[float, int]:
+    """Seconds and file operations of an undisturbed run."""
+    made.wanted(case)
+    made.fresh(case)
+    tally, counter = made.folder / "operations", Operations(-1, 0)
+
+    def tell() -> None:
+        tally.write_text(str(-1 - counter.left))
+
+    begin = time.monotonic()
+    made.ended(made.start(case, lambda: sys.addaudithook(counter), tell))
+    return time.monotonic() - begin, int(tally.read_text())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100, help="for each way to run the command")
-    parser.add_argument("--scans", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=300, help="in all, with those in the store")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dask", action="store_true", help="on a local Dask cluster, too")
+    parser.add_argument("--command", action="append", help="only this one; repeat it")
+    parser.add_argument("--store", type=Path, default=STORE)
     given = parser.parse_args()
-    ways = (*WAYS, DASK) if given.dask else WAYS
-    with tempfile.TemporaryDirectory() as folder:
-        lines = campaign(given.kills, given.scans, ways, Path(folder), given.seed)
-    print("| way | scans | runs | kills | ends equal | ends not equal | mixed sets |\n|---|---|---|---|---|---|---|")
-    print("\n".join(lines))
+    given.store.parent.mkdir(exist_ok=True)
+    if given.kills:
+        with bench(given.command or [case.name for case in (*CASES, *IN_WORKERS)]) as (made, cases):
+            campaign(made, cases, given.kills, given.store, given.seed)
+    records = [json.loads(line) for line in given.store.read_text().splitlines()]
+    print(totals(records))
+    sys.exit(any(record["faults"] for record in records))
 
 
 if __name__ == "__main__":

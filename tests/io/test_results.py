@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from uadtk.io.results import HEADER, altered, files_of, former_files, read_folder, read_scan, summary_table
-from uadtk.io.write import UNFINISHED, staged, write_json, write_text
+from uadtk.io.unfinished import UNFINISHED
+from uadtk.io.write import staged, write_json, write_text
 
 MASK, REPORT = "label-lesion_mask.nii.gz", "report.html"
 

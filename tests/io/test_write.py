@@ -457,3 +457,55 @@ def test_another_reader_agrees(tmp_path):
     np.testing.assert_allclose(image.GetSpacing(), (0.5, 0.5, 3.0))
     np.testing.assert_allclose(image.GetOrigin(), (-10, -20, -30))
     np.testing.assert_allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-7)
+
+
+class Killed(BaseException):
+    """In place of SIGKILL."""
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+@pytest.mark.parametrize("former", [False, True])
+def test_a_set_that_a_kill_left_unfinished_is_replaced_by_the_same_command(tmp_path, monkeypatch, moved, former):
+    out, names = tmp_path / "out", ["a.txt", "sub/b.txt", "c.txt"]
+    targets = [out / name for name in names]
+
+    def command(overwrite: bool = False) -> None:
+        refuse_existing(targets, overwrite)
+        with staged(out, overwrite) as stage:
+            for name in names:
+                (stage / name).parent.mkdir(exist_ok=True)
+                write_text(stage / name, "new")
+
+    if former:
+        out.joinpath("sub").mkdir(parents=True)
+        for target in targets:
+            target.write_text("old")
+    with monkeypatch.context() as patched:
+        real, count = Path.replace, []
+
+        def replace(self: Path, target: Path) -> Path:
+            count.append(target in targets)
+            if sum(count) > moved:
+                raise Killed
+            return real(self, target)
+
+        patched.setattr(Path, "replace", replace)
+        with pytest.raises(Killed):
+            command(overwrite=former)
+    assert sum(target.exists() and target.read_text() == "new" for target in targets) == moved
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        refuse_existing([out / "mine.txt"], overwrite=False)
+    command()
+    assert [target.read_text() for target in targets] == ["new"] * 3
+    assert {path.name for path in out.iterdir()} == {"a.txt", "sub", "c.txt", "mine.txt"}
+    with pytest.raises(UsageError, match="exists"):
+        command()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"unfinished": 3}', '{"unfinished": [[1]]}', '{"unfinished": null}'])
+def test_a_damaged_journal_allows_nothing(tmp_path, text):
+    (tmp_path / ".uadtk-unfinished.json").write_text(text)
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        refuse_existing([tmp_path / "a.txt"], overwrite=False)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from uadtk import checkpoint as checkpoints
 from uadtk.training.parallel import World
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +70,13 @@ def test_a_batch_smaller_than_the_processes_is_refused(small_cohort: Path, tmp_p
     done = uadtk(*words, processes=2)
     assert done.returncode != 0
     assert "a batch of 1 slices cannot be shared out to 1 parts on 2 processes" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_all_folds(small_cohort: Path, tmp_path: Path) -> None:
+    output = tmp_path / "folds.safetensors"
+    words = ["train", "scalespace", small_cohort, "-o", output, *SMALL, *SCHEDULE, "--folds", "2"]
+    done = uadtk(*words, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output}\n"
+    assert len(checkpoints.load(output).training["folds"]) == 2

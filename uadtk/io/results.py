@@ -27,7 +27,8 @@ from uadtk.core.finding import LIGHTS
 from uadtk.core.text import shown
 from uadtk.io.masks import read_json
 from uadtk.io.memo import sha256_of
-from uadtk.io.write import UNFINISHED, staged, write_text
+from uadtk.io.unfinished import UNFINISHED
+from uadtk.io.write import staged, write_text
 
 MNI = "MNI152NLin2009aSym"
 """The name that BIDS has for the space of ICBM 2009a."""

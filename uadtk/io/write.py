@@ -28,12 +28,11 @@ from uadtk.core.errors import StorageError, UadtkError, UsageError
 from uadtk.core.text import ESCAPED
 from uadtk.core.volume import Header, Volume
 from uadtk.io.deflate import packed
+from uadtk.io.unfinished import JOURNAL, UNFINISHED, is_unfinished, unfinished
 from uadtk.version import VERSION
 
 _HIDDEN = ".uadtk-"
 _STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anybody may have a folder .uadtk-data
-UNFINISHED = "unfinished"
-"""Key of a manifest whose set is being moved into place; its value: the names of the set's files."""
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
 _GRACE_S, _WEEK_S = 10.0, 7 * 86400.0
 _next_sweep: dict[Path, float] = {}
@@ -42,7 +41,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def refuse_existing(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
-    """Check for existing outputs before any work is done.
+    """Check for existing outputs before any work is done. Those of a set that a kill left unfinished are no obstacle.
 
     Raises
     ------
@@ -58,7 +57,7 @@ def refuse_existing(paths: Iterable[str | os.PathLike[str]], overwrite: bool) ->
             raise UsageError(f"cannot be written ({error.strerror})", str(path), "Choose another output.") from None
         if path.is_dir():
             raise UsageError("is a folder; expected a file", str(path), "Choose another output.")
-        if not overwrite:
+        if not overwrite and not is_unfinished(path):
             raise UsageError("output exists", str(path), "Pass --overwrite to replace it.")
 
 
@@ -162,7 +161,8 @@ def staged(
     with the functions of this module, so that a full disk is reported as such.
 
     ``manifest``: the JSON file of the set that readers go by. While the files are moved, one that names them as
-    ``unfinished`` stands in its place, so that a set of which a kill left old and new files is not taken for either.
+    ``unfinished`` stands in its place, so that a set of which a kill left old and new files is not taken for either;
+    without a manifest, a hidden file does, so that the same command may replace them (``uadtk.io.unfinished``).
     ``replaces``: files of the set that was there; those that the new one does not have are removed.
 
     Raises
@@ -172,14 +172,6 @@ def staged(
     UadtkError
         The disk is full, or ``folder`` is not writable.
 
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as here:
-    ...     with staged(Path(here) / "out") as stage:
-    ...         write_text(stage / "findings.tsv", "label")
-    ...     [p.name for p in (Path(here) / "out").iterdir()]
-    ['findings.tsv']
     """
     folder = Path(folder)
     with _writing(folder):
@@ -203,23 +195,33 @@ def _move(stage: Path, folder: Path, overwrite: bool, manifest: str, replaces: I
     files = sorted(p for p in stage.rglob("*") if not p.is_dir())
     files.sort(key=lambda file: file == stage / manifest)  # last
     targets = [folder / p.relative_to(stage) for p in files]
-    refuse_existing(targets, overwrite)
+    names = [str(p.relative_to(stage)) for p in files]
     parents = {target.parent for target in targets}
     for parent in parents:
         parent.mkdir(parents=True, exist_ok=True)
     for file in files:
         _flush(file)
     with _locked(folder, wait=True):  # two processes must not mix their sets
-        if manifest:
-            names = [str(file.relative_to(stage)) for file in files]
-            with _hidden(folder) as hidden:
-                _replace(hidden / "data", json.dumps({UNFINISHED: names}).encode(), folder / manifest)
+        refuse_existing(targets, overwrite)
+        mark = folder / (manifest or JOURNAL)
+        others = set() if manifest else unfinished(folder).difference(names)
+        if manifest or len(files) > 1:
+            _mark(mark, [*names, *others])
         for former in {*replaces}.difference(targets):
             former.unlink(missing_ok=True)
         for file, target in zip(files, targets, strict=True):
             file.replace(target)
         for parent in parents:
             _flush_folder(parent)
+        if others:
+            _mark(mark, others)
+        elif not manifest:
+            mark.unlink(missing_ok=True)
+
+
+def _mark(place: Path, names: Iterable[str]) -> None:
+    with _hidden(place.parent) as hidden:
+        _replace(hidden / "data", json.dumps({UNFINISHED: list(names)}).encode(), place)
 
 
 def _replace(beside: Path, data: bytes, place: Path) -> None:

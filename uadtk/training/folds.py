@@ -20,6 +20,7 @@ from uadtk.io.cohort import Cohort, Row
 from uadtk.pipeline.ensemble import ensemble_of
 from uadtk.pipeline.run import leads
 from uadtk.training.once import deadline_after, train_once
+from uadtk.training.parallel import joined
 from uadtk.training.train import Schedule
 
 By = Literal["subject", "site", "collection"]
@@ -58,14 +59,15 @@ def train_folds(
     deadline = deadline_after(minutes)
     held, members = fold_subjects(cohort, folds, schedule.seed), list[Checkpoint]()
     folder = output.with_name(output.name + ".folds")
-    for number, without in enumerate(held, 1):
-        run.say(f"fold {number} of {len(held)}: without {len(without)} of {sum(map(len, held))} subjects")
-        part = Cohort(tuple(row for row in cohort if _bare(row) not in without), cohort.source)
-        goal = folder / f"{number}.safetensors"
-        member = train_once(checkpoint, part, schedule, goal, run, deadline, cache, overwrite)
-        if not member.training["finished"]:
-            return member
-        members.append(member)
+    with joined(run):
+        for number, without in enumerate(held, 1):
+            run.say(f"fold {number} of {len(held)}: without {len(without)} of {sum(map(len, held))} subjects")
+            part = Cohort(tuple(row for row in cohort if _bare(row) not in without), cohort.source)
+            goal = folder / f"{number}.safetensors"
+            member = train_once(checkpoint, part, schedule, goal, run, deadline, cache, overwrite)
+            if not member.training["finished"]:
+                return member
+            members.append(member)
     ensemble = ensemble_of(members, held, folds.by)
     if leads():
         ensemble.save(output)

@@ -68,10 +68,16 @@ class World:
 
 @contextmanager
 def joined(run: Run) -> Iterator[World]:
-    """The processes that ``torchrun`` started, connected by gloo or, on GPUs, nccl; without it a single one."""
+    """The processes that ``torchrun`` started, connected by gloo or, on GPUs, nccl; without it a single one.
+
+    They can be connected only once: around several trainings in a row, enter this block, and that of each is in it.
+    """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         yield World()
+        return
+    if dist.is_initialized():
+        yield World(dist.get_rank(), size)
         return
     settings: dict[str, Any] = {"timeout": PATIENCE}
     dist.init_process_group("nccl" if run.device.startswith("cuda") else "gloo", **settings)
