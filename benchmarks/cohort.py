@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             scans = copies(scan, arguments.copies, Path(folder))
             print(f"## {scan.parent.name}/{scan.name}\n")
-            for line in [*beside_plain(scans, arguments.repeat), "", *beside_network(scans), "", *two(scans)]:
-                print(line, flush=True)
+            for lines in (beside_plain(scans, arguments.repeat), beside_network(scans), two(scans)):
+                print("\n".join(lines), flush=True)
     if arguments.small:
         command = [sys.executable, __file__, "--only", "memory", "--small", str(arguments.small)]
         print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
@@ -96,7 +97,7 @@ def cohort_seconds(scans: list[Path], model: str, folder: Path | None = None) ->
     return whole / counted, own / counted, network / counted, gate / counted
 
 
-def beside_plain(scans: list[Path], repeat: int) -> list[str]:
+def beside_plain(scans: list[Path], repeat: int) -> Iterator[str]:
     from benchmarks import plain
     from uadtk.checkpoint import open_checkpoint
     from uadtk.io.read import read_scan
@@ -115,22 +116,22 @@ def beside_plain(scans: list[Path], repeat: int) -> list[str]:
             theirs.append((time.process_time() - start) / (len(scans) - 1))
         own = read_scan(Path(folder) / "ours" / f"s{len(scans) - 1}_label-lesion_mask.nii.gz").voxels > 0
     dice = 2 * np.count_nonzero(own & mask) / (np.count_nonzero(own) + np.count_nonzero(mask))
-    return [
+    yield (
         f"uadtk {min(ours)[0]:.2f} s ({min(ours)[1]:.2f} s the gate, which the script lacks), "
-        f"plain script {min(theirs):.2f} s per scan: {min(theirs) / min(ours)[0]:.1f} times",
-        f"masks: Dice {dice:.5f}, {np.count_nonzero(own != mask)} of {np.count_nonzero(mask)} voxels differ",
-    ]
+        f"plain script {min(theirs):.2f} s per scan: {min(theirs) / min(ours)[0]:.1f} times"
+    )
+    yield f"masks: Dice {dice:.5f}, {np.count_nonzero(own != mask)} of {np.count_nonzero(mask)} voxels differ"
 
 
-def beside_network(scans: list[Path]) -> list[str]:
+def beside_network(scans: list[Path]) -> Iterator[str]:
     whole, own, network, _ = cohort_seconds(scans, "implant")
-    return [
+    yield (
         f"implant: network {network:.2f} s per scan, its thread {own:.2f} s ({own / network - 1:+.0%}), "
         f"other threads {whole - own:.2f} s ({(whole - own) / network:.0%} of the network)"
-    ]
+    )
 
 
-def two(scans: list[Path]) -> list[str]:
+def two(scans: list[Path]) -> Iterator[str]:
     """Processes of ``--only cohort``: one after the other, then at once."""
 
     def started() -> subprocess.Popen[str]:
@@ -146,7 +147,7 @@ def two(scans: list[Path]) -> list[str]:
     alone = of(started())
     both = [of(process) for process in [started(), started()]]
     ratio = 2 * alone / float(np.mean(both))
-    return [f"two processes: {np.mean(both):.2f} s per scan and process, one alone {alone:.2f} s: {ratio:.2f} times"]
+    yield f"two processes: {np.mean(both):.2f} s per scan and process, one alone {alone:.2f} s: {ratio:.2f} times"
 
 
 def memory(count: int) -> None:

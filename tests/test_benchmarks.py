@@ -36,8 +36,8 @@ def test_a_plain_script_makes_the_same_mask(tmp_path: Path, codes: str) -> None:
 
 
 @pytest.mark.slow
-def test_threshold_and_the_tests_of_pairs_grow_in_proportion() -> None:
-    command = [sys.executable, "benchmarks/growth.py", "--quick", "--subjects", "threshold", "pairs"]
+def test_calibration_and_training_slices_do_not_grow_like_squares() -> None:
+    command = [sys.executable, "benchmarks/growth.py", "--quick", "--subjects", "threshold", "slices"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "| threshold |" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 from hypothesis import given
@@ -86,3 +87,11 @@ def test_a_collection_stays_in_the_folder_of_pictures(tmp_path: Path) -> None:
     assert paths[-2:] == [tmp_path / "pictures" / "all.png", tmp_path / "pictures" / "lgg.png"]
     assert pictures_in(tmp_path, names) == {}
     assert Cohort((Row("a", Path("a")),), "x")
+
+
+def test_many_scans_of_one_name_are_named_in_no_time() -> None:
+    rows = [Row("P", Path("flair.nii.gz"))] * 20_000
+    start = time.process_time()
+    names = output_names(rows)
+    assert time.process_time() - start < 5  # counting up from 1 for each took minutes
+    assert (names[0], names[1], names[-1], len(set(names))) == ("P", "P_2", "P_20000", 20_000)

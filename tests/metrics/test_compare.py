@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,19 @@ def test_pairs_are_compared_as_each_on_its_own(patients: int) -> None:
         assert (pair.pairs, pair.difference, pair.p) == (alone.pairs, alone.difference, alone.p)
         (only,) = all_pairs({name: values[name] for name in (pair.one, pair.other)}, "ms", "dice", seed=3)
         assert (pair.low, pair.high) == (pytest.approx(only.low), pytest.approx(only.high))
+
+
+def test_hundreds_of_pairs_take_little_longer_than_one() -> None:
+    rng = np.random.default_rng(0)
+    values = {f"row{row}": {str(k): v for k, v in enumerate(rng.random(60))} for row in range(24)}
+
+    def seconds(rows: int) -> float:
+        start = time.process_time()
+        all_pairs({name: values[name] for name in list(values)[:rows]}, "", "dice")
+        return time.process_time() - start
+
+    seconds(2)
+    assert seconds(24) < 60 * seconds(2)  # of 276 pairs; their draws, which take longest, are shared
 
 
 def test_the_interval_of_a_difference_is_that_of_scipys_bootstrap() -> None:
