@@ -131,7 +131,7 @@ def entries(kind: Kind) -> list[Registered]:
 
 
 def weights() -> dict[str, dict[str, str]]:
-    """Checkpoints by name, ours first: ``file`` and ``card`` (paths), ``digest``, ``licence`` and package (``dist``)."""
+    """Checkpoints by name, ours first: paths of ``file`` and ``card``, ``digest``, ``licence``, ``dist``."""
     found = own_weights()
     for plugin in _installed()[1]:
         if not plugin.problem:
