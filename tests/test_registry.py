@@ -349,7 +349,7 @@ def test_weights_of_a_plugin_are_listed_and_never_replace_ours(install):
         (None, "no list of weights"),
         ("[", "no list of weights"),
         ('{"models": {"a": {"file": "a"}}}', "no list of weights"),
-        (f'{{"models": {{"a b": {ABOUT}}}}}', "no name of letters"),
+        (f'{{"models": {{"a b": {ABOUT}}}}}', "is no name"),
     ],
 )
 def test_a_plugin_without_a_valid_list_of_weights_is_reported(install, index, problem):

@@ -245,7 +245,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     """
     if name_or_path.endswith(SUFFIX):
         return load(Path(name_or_path))
-    if about := _own_weights().get(name_or_path) or registry.weights().get(name_or_path):
+    if about := registry.own_weights().get(name_or_path) or registry.weights().get(name_or_path):
         return replace(load(Path(about["file"])), source=name_or_path)
     spec = Spec.parse(name_or_path)
     name = spec.name
@@ -271,20 +271,8 @@ def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Seque
 
 
 def shipped_models() -> dict[str, dict[str, str]]:
-    """The checkpoints of ``weights/index.json``, then those of plugins, by name.
-
-    Of each: absolute paths of ``file`` and model ``card``, ``digest``, ``licence``, and the package (``dist``).
-    """
-    own = _own_weights()
-    return {**own, **{name: about for name, about in registry.weights().items() if name not in own}}
-
-
-def _own_weights() -> dict[str, dict[str, str]]:
-    models: dict[str, dict[str, str]] = json.loads((SHIPPED / "index.json").read_text(encoding="utf-8"))["models"]
-    return {
-        name: {**about, **{key: str(SHIPPED / about[key]) for key in ("file", "card")}, "dist": registry.OWN}
-        for name, about in models.items()
-    }
+    """The checkpoints of ``weights/index.json``, then those of plugins; see ``registry.weights``."""
+    return registry.weights()
 
 
 def load(path: Path) -> Checkpoint:

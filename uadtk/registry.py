@@ -131,11 +131,11 @@ def entries(kind: Kind) -> list[Registered]:
 
 
 def weights() -> dict[str, dict[str, str]]:
-    """The checkpoints of plugins by name: paths of ``file`` and ``card``, ``digest``, ``licence`` and ``dist``."""
-    found: dict[str, dict[str, str]] = {}
+    """Checkpoints by name, ours first: paths of ``file`` and ``card``, ``digest``, ``licence``, ``dist``."""
+    found = own_weights()
     for plugin in _installed()[1]:
         if not plugin.problem:
-            found = {**_weights(plugin)[0], **found}
+            found = {**found, **{name: about for name, about in _weights(plugin)[0].items() if name not in found}}
     return found
 
 
@@ -188,6 +188,11 @@ def reload() -> None:
 def own(kind: Kind) -> dict[str, Registered]:
     offer = getattr(builtin, f"uadtk_{kind}", list)
     return {entry.name: Registered(entry, OWN, VERSION) for entry in offer()}
+
+
+@cache
+def own_weights() -> dict[str, dict[str, str]]:
+    return _listed(Path(__file__).parent / "weights", OWN)
 
 
 @cache
@@ -262,25 +267,34 @@ def _offers(plugin: Plugin, kind: Kind) -> tuple[list[Registered], list[str]]:
 
 def _weights(plugin: Plugin) -> tuple[dict[str, dict[str, str]], list[str]]:
     """A plugin's checkpoints, and the problems of folders that have no valid index."""
-    good, bad = {}, []
+    good, bad = dict[str, dict[str, str]](), list[str]()
     try:
         folders = [Path(folder) for part in _call(_installed()[0], plugin, "uadtk_weights") for folder in part]
     except _FAULTS as error:
         return {}, [f"uadtk_weights failed ({_cause(error)})"]
     for folder in folders:
         try:
-            index = schema.parse_json((folder / "index.json").read_text(encoding="utf-8"))
-            _INDEX(index, "index.json")
+            listed = _listed(folder, plugin.dist)
         except (OSError, ValueError) as error:
             bad.append(f"no list of weights in {shown(str(folder))} ({_cause(error)})")
             continue
-        for name, about in index["models"].items():
-            if not _NAME.fullmatch(name):
-                bad.append(f"uadtk_weights: {shown(repr(name)[:80])} is no name of letters, digits, - and _")
-                continue
-            paths = {key: str(folder / about[key]) for key in ("file", "card")}
-            good[name] = {**{key: shown(text) for key, text in about.items()}, **paths, "dist": plugin.dist}
+        bad += [f"uadtk_weights: {shown(repr(name)[:80])} is no name" for name in listed if not _NAME.fullmatch(name)]
+        good |= {name: about for name, about in listed.items() if _NAME.fullmatch(name)}
     return good, bad
+
+
+def _listed(folder: Path, dist: str) -> dict[str, dict[str, str]]:
+    """What ``index.json`` says, with paths in place of names of files. Raises OSError or ValueError."""
+    index = schema.parse_json((folder / "index.json").read_text(encoding="utf-8"))
+    _INDEX(index, "index.json")
+    return {
+        name: {
+            **{key: shown(text) for key, text in about.items()},
+            **{key: str(folder / about[key]) for key in ("file", "card")},
+            "dist": dist,
+        }
+        for name, about in index["models"].items()
+    }
 
 
 def _partial_problems(plugin: Plugin) -> list[str]:
