@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from uadtk.core.errors import DataError, UsageError
+from uadtk.core.errors import DataError
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.masks import read_json
 from uadtk.io.readers.bids_names import Name
 from uadtk.io.results import FILES, MNI, ScanState, key_of, read_folder
-from uadtk.io.write import staged, write_json, write_text
+from uadtk.io.write import refuse_existing, staged, write_json, write_text
 from uadtk.version import VERSION
 
 BIDS_VERSION = "1.10.0"
@@ -141,8 +141,7 @@ def write_bids(states: Iterable[ScanState], target: Path, overwrite: bool = Fals
     if not done:
         raise DataError("holds no scan that is done", str(target), "Run uadtk segment first.")
     names = _names({state.name: _path_of(state) for state in states}, target)
-    if (target / "dataset_description.json").exists() and not overwrite:
-        raise UsageError("output exists", str(target / "dataset_description.json"), "Pass --overwrite to replace it.")
+    refuse_existing([target / "dataset_description.json"], overwrite)
     links = {root: f"raw{n or ''}" for n, root in enumerate(sorted({name.root for name in names.values()} - {""}))}
     former = [path for state in states for path in _former(target, state, names[state.name])] if overwrite else []
     with staged(target, overwrite, replaces=former) as stage:
