@@ -151,12 +151,14 @@ def campaign(made: Bench, cases: list[Case], kills: int, store: Path, seed: int 
     """All records once there are so many; each chain is stored in ``store``, and those there are counted."""
     records = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
     size = dict[Case, tuple[float, int]]()
+    chains = Counter[str]()  # also of those that ended before their kill came
     while len(records) < kills:
         done = Counter(record["command"] for record in records)
         case = min(cases, key=lambda case: done[case.name] * (4 if case.workers else 1))  # those take minutes
         if case not in size:
             size[case] = _measured(made, case)
-        draw = random.Random(f"{seed} {case.name} {len(records)}")
+        chains[case.name] += 1
+        draw = random.Random(f"{seed} {case.name} {len(records)} {chains[case.name]}")
         for record in chain(made, case, draw, *size[case]):
             records.append(record)
             print(json.dumps(record), file=sys.stderr, flush=True)

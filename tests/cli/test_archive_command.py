@@ -145,3 +145,13 @@ def results_but_stages(folder: Path) -> dict[str, str | bytes]:
     for stage in folder.glob(".uadtk-*"):
         shutil.rmtree(stage)
     return results(folder)
+
+
+def test_a_page_that_a_kill_prevented_is_made_by_the_same_command(
+    weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(serial, tmp_path / "serial")
+    (tmp_path / "serial" / "index.html").unlink()
+    done = call("segment", small_cohort, "--model", weighted, "-o", tmp_path / "serial", "--threads", 1)
+    assert done.code == 0, done
+    assert results(tmp_path / "serial") == results(serial)

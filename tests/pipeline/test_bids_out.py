@@ -279,3 +279,23 @@ def test_the_official_validator_finds_nothing(tmp_path: Path) -> None:
     sources = [one for one in found if one.get("subCode") == "Sources" and "patient7_label-brain" in one["location"]]
     authors = [one for one in found if one["code"] == "TOO_FEW_AUTHORS"]  # for people to fill in
     assert [one for one in found if one not in [*sources, *authors]] == []
+
+
+def test_an_export_that_was_killed_between_two_files_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states, target = session(tmp_path / "out"), tmp_path / "bids"
+    real = Path.replace
+
+    def replace(self: Path, other: Path) -> Path:
+        if other == target / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_label-lesion_desc-FLAIR_mask.nii.gz":
+            raise KeyboardInterrupt
+        return real(self, other)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            write_bids(states, target)
+    assert (target / "dataset_description.json").exists()
+    written = write_bids(states, target)
+    assert {path.relative_to(target) for path in target.rglob("*") if path.is_file()} == set(written)
+    with pytest.raises(UsageError, match="exists"):
+        write_bids(states, target)

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -356,3 +357,25 @@ def test_a_name_that_is_too_long_for_the_state_beside_it_is_refused_before_the_w
     refuse_checkpoint(tmp_path / f"{'n' * 236}.safetensors", overwrite=False)
     with pytest.raises(UsageError, match=r"\.resume: cannot be written \(File name too long\)"):
         refuse_checkpoint(tmp_path / f"{'n' * 238}.safetensors", overwrite=False)
+
+
+def test_a_kill_while_the_slices_are_removed_leaves_a_training_that_ends(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "model.safetensors"
+
+    def killed(folder: Path, **_: Any) -> None:
+        next(folder.rglob("image.f32")).unlink()
+        raise KeyboardInterrupt
+
+    one = replace(QUICK, epochs=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "shutil", SimpleNamespace(rmtree=killed))
+        with pytest.raises(KeyboardInterrupt):
+            train(fresh(), cohort, one, output, Run())
+    before = output.read_bytes()
+    (tmp_path / "model.training.html").unlink()  # as if the kill had come before it
+    refuse_checkpoint(output, overwrite=False)
+    train(fresh(), cohort, one, output, Run())
+    assert output.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "model.log.jsonl", "model.training.html"}

@@ -160,7 +160,7 @@ def segment(
     finally:
         if summary and reporter.counts:
             summary.write()
-    if len(cohort) > 1 and reporter.counts["done"]:
+    if len(cohort) > 1 and reporter.counts["done"] + reporter.counts["before"]:  # a kill may have come before it
         write_cohort_page(output)
     if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
         written = write_bids(read_folder(output), output / DERIVATIVE)

@@ -15,8 +15,9 @@ JOURNAL = ".uadtk-unfinished.json"
 
 def unfinished(folder: Path) -> set[str]:
     """Paths, relative to the folder, of files of sets without a manifest; a journal that is damaged names none."""
+    journal = folder / JOURNAL
     try:
-        return set(json.loads((folder / JOURNAL).read_bytes())[UNFINISHED])
+        return set(json.loads(journal.read_bytes())[UNFINISHED]) if journal.is_file() else set()
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return set()
 

@@ -126,6 +126,8 @@ def _train(
     state = load_state(output, plan, model, optimisers)
     if state.log:
         run.say(f"resuming after epoch {len(state.log)}")
+        if world.leads:
+            _show(output, state)  # a kill may have come before it
     if schedule.epochs < judged_from(model) < math.inf:
         first = f"the first that is judged, {judged_from(model):g}"
         run.say(f"{schedule.epochs} epochs end before {first}: none is compared")
@@ -154,8 +156,7 @@ def _train(
         state = _averaged(_judged(state, model, record), model, schedule)
         if world.leads:
             save_state(output, plan, model, optimisers, state)
-            write_log(output, state.log)
-            draw_log(log_path(output), state.log, page_path(log_path(output)))
+            _show(output, state)
             run.say(f"{_line(record, state)}  {_left(state, schedule)}")
             registry.notify("uadtk_epoch_done", run.say, loggers, record=record, output=output, settings=plan)
 
@@ -184,8 +185,8 @@ def _train(
     if world.leads:
         trained.save(output)
         if finished:
-            forget(output)
             shutil.rmtree(_cache_beside(output), ignore_errors=True)
+            forget(output)  # last: while the state is there, the same command ends what was interrupted
     return trained
 
 
@@ -354,6 +355,12 @@ def _averaged(state: State, model: nn.Module, schedule: Schedule) -> State:
         name: was.lerp(now[name], 1 / n) if was.is_floating_point() else now[name] for name, was in state.mean.items()
     }
     return replace(state, mean=mean)
+
+
+def _show(output: Path, state: State) -> None:
+    """Write the log, and the page of its curves."""
+    write_log(output, state.log)
+    draw_log(log_path(output), state.log, page_path(log_path(output)))
 
 
 def _left(state: State, schedule: Schedule) -> str:
