@@ -7,9 +7,11 @@ def warm() -> None:
     """Compile all kernels now, so that no run has to: for images of containers and for shared installations.
 
     They are stored in NUMBA_CACHE_DIR, beside the package, or in your cache; uadtk doctor shows where. A read-only
-    container runs as any user if this was run when its image was built. It segments the shipped phantom, in memory.
+    container runs as any user if this was run when its image was built. It segments the shipped phantom, by two models.
     """
+    import tempfile
     import time
+    from pathlib import Path
 
     from uadtk import interface
     from uadtk.builtin import DEFAULT_MODEL
@@ -23,8 +25,10 @@ def warm() -> None:
         raise UsageError("no folder for compiled kernels is writable", fix=f"{ADVICE[0].upper()}{ADVICE[1:]}.")
     start = time.monotonic()
     phantom = shipped()
-    for model in (DEFAULT_MODEL, "scalespace"):  # their cleaners use different kernels
-        found = interface.open(model).segment(phantom.scan)
+    with tempfile.TemporaryDirectory() as outputs:
+        for model in (DEFAULT_MODEL, "scalespace"):  # their cleaners use different kernels
+            found = interface.open(model).segment(phantom.scan)
+            found.save(Path(outputs) / model)  # so does the page
     inside = found.brain.voxels
     truth = phantom.lesion.voxels[inside]
     average_precision(found.score.voxels[inside], truth)
