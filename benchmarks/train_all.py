@@ -28,7 +28,7 @@ import math
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -135,8 +135,8 @@ def main() -> None:
     wanted = [name for name in arguments.models if is_installed(PLANS[name].model or name)]
     cohort = read_cohort(table)
     benches = {text: Bench(cohort, work, preparation_of(text)) for text in {"", *(PLANS[n].prepare for n in wanted)}}
-    failed = [] if arguments.trained else train_rows(wanted, table, benches, arguments)
-    wanted = [name for name in wanted if finished(work / f"{name}.safetensors")]
+    failed = {} if arguments.trained else train_rows(wanted, table, benches, arguments)
+    wanted = [name for name in wanted if name not in failed and finished(work / f"{name}.safetensors")]
     first = benches[""]
     lines = [
         f"`python {shlex.join(sys.argv)}`",
@@ -154,7 +154,7 @@ def main() -> None:
     if arguments.output:
         arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if failed:
-        raise SystemExit("\n".join(failed))
+        raise SystemExit("\n".join(f"{name}: {problem}" for name, problem in failed.items()))
 
 
 def epochs_of(slices: int, steps: int) -> int:
@@ -173,8 +173,10 @@ def is_installed(name: str) -> bool:
     return True
 
 
-def train_rows(rows: Iterable[str], table: Path, benches: dict[str, Bench], wanted: argparse.Namespace) -> list[str]:
-    """Train in this order. Returns what went wrong, a line for each training that failed."""
+def train_rows(
+    rows: Sequence[str], table: Path, benches: dict[str, Bench], wanted: argparse.Namespace
+) -> dict[str, str]:
+    """Train in this order. Returns the problems of the rows that failed, or have another budget."""
     epochs = {text: epochs_of(len(bench.train), wanted.steps) for text, bench in benches.items()}  # prepared once
     work = table.parent
 
@@ -186,11 +188,11 @@ def train_rows(rows: Iterable[str], table: Path, benches: dict[str, Bench], want
             train(name, table, work, epochs[plan.prepare], plan, plan.model or name)
         except SystemExit as error:
             print(f"{name}: {error}", file=sys.stderr, flush=True)
-            return f"{name}: {error}"
+            return str(error)
         return ""
 
     with ThreadPoolExecutor(wanted.jobs) as pool:
-        return [line for line in pool.map(problem, rows) if line]
+        return {name: line for name, line in zip(rows, pool.map(problem, rows), strict=True) if line}
 
 
 def simulated_slices(work: Path) -> Path:
