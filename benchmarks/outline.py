@@ -1,4 +1,4 @@
-"""DICE at the operating point, for cleaners that choose findings and outline them: a table to choose `crest` by.
+"""DICE at the operating point, for cleaners that choose findings and outline them: a table to choose them by.
 
     python benchmarks/outline.py ../shared/data/cohort.tsv [--model implant] [--every 2]
 
@@ -32,8 +32,16 @@ from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.lesion_free import lesion_of, outside_lesion
 
 FINDINGS, SCANS, MIN_ML = 3, 0.8, 0.05
-BEFORE = "fill prior:power=16,smooth_mm=2"
-CHOICES = (BEFORE, *(f"{BEFORE} crest:low={low},share={share}" for low in (0.05, 0.2) for share in (0.75, 0.9, 0.97)))
+EVEN, BY_SIZE = "fill prior:power=16,smooth_mm=2", "fill prior:power=32,smooth_mm=2,large_mm=8"
+CREST = "crest:share=0.85"
+CHOICES = (
+    *(EVEN, f"{EVEN} {CREST}", BY_SIZE, *(f"{BY_SIZE} crest:share={share}" for share in (0.75, 0.8, 0.85, 0.9, 0.97))),
+    *(f"{BY_SIZE} {CREST},low={low}" for low in (0.03, 0.05, 0.2)),
+    *(
+        f"fill prior:power={power},smooth_mm=2,large_mm={mm} {CREST}"
+        for power, mm in ((16, 8), (24, 8), (48, 8), (32, 5), (32, 12))
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,8 @@ def main() -> None:
     print("| cleaners | threshold | " + " | ".join(f"{name}: DICE, findings, AUPRC" for name in names) + " |")
     print("|---" * (len(names) + 2) + "|")
     for cleaners in arguments.cleaners or CHOICES:
-        print(line(cleaners, cases), flush=True)
+        scores = {name: [own_score(one, cleaners) for one in some] for name, some in cases.items()}
+        print(line(cleaners, cases, scores), flush=True)
 
 
 def case(row: Row, method: Method, run: Run) -> Case:
@@ -76,15 +85,15 @@ def case(row: Row, method: Method, run: Run) -> Case:
     return Case(prepared, raw, lesion.voxels, free, voxels_in(MIN_ML, scan.voxel_ml))
 
 
-def line(cleaners: str, cases: dict[str, list[Case]]) -> str:
-    scores = {name: [own_score(one, cleaners) for one in some] for name, some in cases.items()}
+def line(head: str, cases: dict[str, list[Case]], scores: dict[str, list[NDArray[np.float32]]]) -> str:
+    """A row of the table; the first group sets the threshold."""
     first = next(iter(cases))
     needed = [
         healthy_fp_threshold(turned(np.where(one.free, score, 0)), FINDINGS, "components", min_size=one.min_voxels)
         for one, score in zip(cases[first], scores[first], strict=True)
     ]
     threshold = float(np.quantile(needed, SCANS))
-    cells = [cleaners, f"{threshold:.3f}"]
+    cells = [head, f"{threshold:.3f}"]
     for name, some in cases.items():
         measured = defaultdict(list)
         for one, score in zip(some, scores[name], strict=True):

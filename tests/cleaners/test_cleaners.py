@@ -138,6 +138,24 @@ def test_smoothing_lifts_a_lesion_over_noise_and_lowers_the_rim() -> None:
     assert smooth[12, 12] > 1.5 * smooth[20, 20] > 1.5 * smooth[0, 16]
 
 
+def test_brightness_weighs_less_within_a_large_finding() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0.5, 1, (9, 64, 64)).astype(np.float32)
+    brain = np.ones(image.shape, bool)
+    brain[:, :, 60:] = False
+    score = np.zeros(image.shape, np.float32)
+    score[:, 8:48, 8:48], score[4, 56:58, 54:56] = 0.9, 0.9
+    plain, large = (
+        prior.Cleaner(prior.Options(8, 2, mm)).clean(score, image, brain, (2.0, 1.0, 1.0))[4] for mm in (0, 5)
+    )
+    assert (large >= plain).all()
+    assert large[28, 28] > 0.8  # m is 0.9, the power a hundredth of itself
+    small = np.s_[56:58, 54:56]
+    assert (large[small] < 1.5 * plain[small]).all()
+    assert np.median(large[20:36, 20:36] / plain[20:36, 20:36]) > 3
+    assert not large[:, 60:].any()
+
+
 def test_the_hole_of_a_large_finding_is_filled_and_a_small_one_is_left_alone() -> None:
     score = np.zeros((9, 64, 64), np.float32)
     score[:, 8:40, 8:40], score[:, 22:26, 22:26], score[4, 56, 56] = 0.8, 0.0, 0.8
@@ -160,6 +178,12 @@ def test_a_voxel_shares_in_the_crest_of_its_component() -> None:
     np.testing.assert_allclose(raised[1, 1:5, 10:14], 0.3, rtol=1e-6)
     assert raised[0, 0, 15] == np.float32(0.04)
     assert (raised > 0.5).sum() == 16  # all of the strong one, none of the weak
+    score[1, 0, 0] = score[2, 1, 1] = 0.01  # beside the strong one; above it
+    raised = crest.Cleaner(crest.Options(0.05, 0.75)).clean(score, score, score >= 0, (1, 1, 1))
+    assert raised[1, 0, 0] == pytest.approx(0.01**0.25 * 0.8**0.75)
+    assert raised[2, 1, 1] == np.float32(0.01)
+    outside = np.arange(16) > 0 * score
+    assert crest.Cleaner(crest.Options(0.05, 0.75)).clean(score, score, outside, (1, 1, 1))[1, 0, 0] == np.float32(0.01)
     unchanged = crest.Cleaner(crest.Options(0.05, 0)).clean(score, score, score >= 0, (1, 1, 1))
     np.testing.assert_allclose(unchanged, score, rtol=1e-6)
     assert not crest.Cleaner(crest.Options()).clean(0 * score, score, score >= 0, (1, 1, 1)).any()

@@ -4,6 +4,9 @@ One threshold has two tasks: to choose findings, for which it must be high, and 
 low. Two thresholds (hysteresis; Canny 1986) solve that: a finding is a component above the low one that reaches the
 high one. Here the low one is an option, and scores above it are raised towards the highest of their component, as
 score^(1 - share) * highest^share, so that any single threshold acts as the high one and outlines generously.
+
+Voxels next to a component, in its slice, are raised with it. Otherwise the score would drop to nothing from one voxel
+to the next, and resampling to finer voxels of the scan would put the outline too far inside.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from uadtk.plugin import option
 
 @dataclass(frozen=True)
 class Options:
-    low: float = option(0.05, "Scores above it form the components.", ge=0)
+    low: float = option(0.1, "Scores above it form the components.", ge=0)
     share: float = option(0.9, "Exponent of a component's highest score; 0 changes nothing.", ge=0, le=1)
 
 
@@ -38,10 +41,22 @@ class Cleaner:
     ) -> NDArray[np.float32]:
         labels, count = label_components(score > np.float32(self.options.low), connectivity=26, min_size=1)
         inside = labels > 0
-        own, component = score[inside], labels[inside]
         highest = np.zeros(count + 1, np.float32)
-        np.maximum.at(highest, component, own)
-        share = np.float32(self.options.share)
+        np.maximum.at(highest, labels[inside], score[inside])
+        crest = highest[labels]
+        crest = np.where(inside, crest, _beside(crest)) * brain
+        share, rows = np.float32(self.options.share), crest > 0
         raised = score.copy()
-        raised[inside] = own ** (1 - share) * highest[component] ** share
+        raised[rows] = score[rows] ** (1 - share) * crest[rows] ** share
         return raised
+
+
+def _beside(crest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The highest of each voxel and its eight neighbours in the slice (z, y, x)."""
+    for axis in (1, 2):
+        line = np.moveaxis(crest, axis, 0)
+        wide = line.copy()
+        np.maximum(wide[1:], line[:-1], out=wide[1:])
+        np.maximum(wide[:-1], line[1:], out=wide[:-1])
+        crest = np.moveaxis(wide, 0, axis)
+    return crest

@@ -6,6 +6,10 @@ quantile). Here it is continuous: the score is multiplied by the voxel's intensi
 Noise moves the rank of a voxel, and lesions are larger than a voxel. With ``smooth_mm`` the rank is the geometric mean
 of two: that of the voxel, and that of the scan smoothed with a Gaussian, for which the outside of the brain is 0. So a
 bright voxel at the rim of the brain, often a remnant of the skull, ranks lower.
+
+Small lesions are among the brightest tissue; a tumour has grey parts, which a high power would cut off. With
+``large_mm`` the power falls where the scores nearby are high: it is multiplied by (1 - m)^2, m being the average of the
+scores, weighted by a Gaussian, in the brain. So the size of what was found sets the weight of brightness.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ class Options:
     smooth_mm: float = option(
         0.0, "Standard deviation of the smoothing for half of the exponent, in mm; 0 is none.", ge=0, le=20
     )
+    large_mm: float = option(
+        0.0, "The exponent falls inside findings larger than this; scores in [0, 1]; 0: nowhere.", ge=0, le=50
+    )
 
 
 class Cleaner:
@@ -42,11 +49,18 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        power, smooth_mm = self.options.power, self.options.smooth_mm
-        if not smooth_mm:
-            return score * ranked(image, brain, power)
-        smooth = gaussian(image * brain, [smooth_mm / mm for mm in spacing_mm])
-        return score * ranked(image, brain, power / 2) * ranked(smooth, brain, power / 2)
+        power, smooth_mm, large_mm = self.options.power, self.options.smooth_mm, self.options.large_mm
+        images = [image]
+        if smooth_mm:
+            images.append(gaussian(image * brain, [smooth_mm / mm for mm in spacing_mm]))
+        if not large_mm:
+            return score * np.prod([ranked(one, brain, power / len(images)) for one in images], axis=0)
+        rank = np.prod([ranked(one, brain, 1 / len(images))[brain] for one in images], axis=0)
+        sigma = [large_mm / mm for mm in spacing_mm]
+        near = gaussian(score, sigma)[brain] / np.maximum(gaussian(brain.astype(np.float32), sigma)[brain], 1e-3)
+        weighted = np.zeros_like(score)
+        weighted[brain] = score[brain] * rank ** (power * (1 - near.clip(0, 1)) ** 2)
+        return weighted
 
 
 def ranked(image: NDArray[np.float32], brain: NDArray[np.bool_], power: float) -> NDArray[np.float32]:
