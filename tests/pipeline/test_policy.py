@@ -186,8 +186,9 @@ def test_what_is_not_about_the_scan_stops_the_run_and_the_same_call_does_it_all(
     fault.error, said = error, list[str]()
     with pytest.raises(kind, match=r"deepbet|No space left"):
         used(rows, tmp_path / "out", Run(say=said.append))
-    assert fault.met[:2] == ["p2", "p3"]
-    assert set(fault.met[2:]) <= ({"p4"} if used is segmented else set())  # it may be read ahead
+    ahead = ["p4"] if used is segmented else []  # which does two at once, and may have begun the next
+    assert sorted(fault.met) in (["p2", "p3"], ["p2", "p3", *ahead])
+    assert ahead or fault.met == ["p2", "p3"]
     assert failures(said) == []
     fault.error = None
     assert used(rows, tmp_path / "out", Run(say=said.append)) == 3

@@ -124,7 +124,7 @@ def paired_permutation(differences: NDArray[np.float64], seed: int = 0) -> float
     Exact up to 16 patients. Beyond, 65 535 random swaps and the observed one: never 0, and within 0.002 of an exact
     0.05 (2 standard errors). ``seed`` draws the swaps.
     """
-    return float(permutations(differences[:, None], seed)[0])
+    return float(permutations(differences[:, None], seed)[0]) if len(differences) > 1 else math.nan
 
 
 def permutations(differences: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
