@@ -101,7 +101,6 @@ class Result:
     def _repr_html_(self) -> str:
         from uadtk.report.mosaic import picture
 
-        total_ml = sum(finding.volume_ml for finding in self.findings)
         shown = self.findings[:PICTURED]
         cells = "".join(
             f"<tr><td>{f.label}</td><td>{f.volume_ml:.2f}</td><td>{f.peak:.3g}</td>"
@@ -111,8 +110,8 @@ class Result:
         more = f"<p>and {len(self.findings) - len(shown)} more</p>" if len(self.findings) > len(shown) else ""
         image = base64.b64encode(picture(self.segmentation)).decode()
         return (
-            f"<p><b>{html.escape(self.name)}</b>: {len(self.findings)} findings, {total_ml:.2f} ml at "
-            f"{html.escape(self.point.name)} (score &gt; {self.point.threshold:.4g}). Research use only.</p>"
+            f"<p><b>{html.escape(self.name)}</b>: {len(self.findings)} findings, {self.segmentation.total_ml:.2f} ml "
+            f"at {html.escape(self.point.name)} (score &gt; {self.point.threshold:.4g}). Research use only.</p>"
             f'<img src="data:image/png;base64,{image}" alt="scan, reconstruction, score and mask">'
             "<table><tr><th>finding</th><th>ml</th><th>peak</th><th>centroid (mm)</th></tr>"
             f"{cells}</table>{more}"

@@ -67,7 +67,7 @@ def demo(
         print(f"{key.replace('_', ' '):<15} {path}")
     print()
     print(f"operating point {point.name}: score > {point.threshold:.4f}")
-    print(f"mask            {len(result.findings)} findings, {sum(f.volume_ml for f in result.findings):.2f} ml")
+    print(f"mask            {len(result.findings)} findings, {result.total_ml:.2f} ml")
     print(f"planted         {counted.lesions} lesions, {truth.sum() * phantom.scan.voxel_ml:.2f} ml")
     print(f"found           {counted.found} of {counted.lesions} lesions, {counted.false} false findings")
     print(f"DICE            {dice(mask, truth):.3f} at the operating point")

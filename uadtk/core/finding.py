@@ -90,3 +90,8 @@ class Segmentation:
     provenance: dict[str, Any] = field(default_factory=dict)
     gate: Gate = field(default_factory=Gate)
     min_voxels: int = 1  # smaller components are not findings
+
+    @property
+    def total_ml(self) -> float:
+        """The volume of all findings."""
+        return sum(finding.volume_ml for finding in self.findings)

@@ -186,7 +186,7 @@ def content_of(result: Segmentation) -> Content:
         step_mm=_step(scan),
         segments=_segments(findings),
         findings=len(findings),
-        volume_ml=sum(finding.volume_ml for finding in findings),
+        volume_ml=result.total_ml,
         model=_ascii(options.get("model", {}).get("name", ""))[:_LONGEST_MODEL],
         weights=str(checkpoint.get("digest", "")),
         point=_ascii(f"{result.point.name}, score > {result.point.threshold:.6g}"),

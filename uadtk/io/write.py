@@ -171,7 +171,6 @@ def staged(
         A file to be moved exists in ``folder`` and ``overwrite`` is false; call ``refuse_existing`` before long work.
     UadtkError
         The disk is full, or ``folder`` is not writable.
-
     """
     folder = Path(folder)
     with _writing(folder):

@@ -26,7 +26,7 @@ from uadtk.preparation.registration import align
 from uadtk.report.change import Exam, FollowUp, as_json, as_tsv, change_html
 from uadtk.version import VERSION
 
-OUTPUTS = ("compare.tsv", "compare.json", "compare.html")
+OUTPUTS = TABLE, RECORD, PAGE = "compare.tsv", "compare.json", "compare.html"
 # benchmarks/agreement.py: detail of one head 0.88 or more, of two 0.18 or less; brains of two overlap by 0.83 to 0.92
 REFUSED_DETAIL, DOUBTED_DETAIL = 0.5, 0.7
 REFUSED_OVERLAP, DOUBTED_OVERLAP = 0.8, 0.9
@@ -66,9 +66,8 @@ def result_at(path: Path) -> ScanState | None:
         state = states[0] if states else None
     else:
         names = (path.name.removesuffix(f"_{end}") for end in FILES.values() if path.name.endswith(f"_{end}"))
-        shortest = sorted(
-            names, key=len
-        )  # NAME_space-..._label-lesion_mask.nii.gz ends as NAME_label-lesion_mask.nii.gz
+        # the shortest first: NAME_space-..._label-lesion_mask.nii.gz ends as NAME_label-lesion_mask.nii.gz
+        shortest = sorted(names, key=len)
         state = next((read_state(path.parent, name) for name in shortest), None)
     if state is None:
         return None
@@ -225,11 +224,9 @@ def _about(limits: Repeatability, provenance: Mapping[str, Any]) -> list[str]:
 def write_follow_up(follow_up: FollowUp, folder: Path, overwrite: bool) -> None:
     """``compare.tsv``, ``compare.json`` and ``compare.html``, all or none."""
     with staged(folder, overwrite) as stage:
-        for name, text in zip(OUTPUTS, (as_tsv(follow_up), None, change_html(follow_up)), strict=True):
-            if text is None:
-                write_json(stage / name, as_json(follow_up, record_of(follow_up)))
-            else:
-                write_text(stage / name, text)
+        write_text(stage / TABLE, as_tsv(follow_up))
+        write_json(stage / RECORD, as_json(follow_up, record_of(follow_up)))
+        write_text(stage / PAGE, change_html(follow_up))
 
 
 def record_of(follow_up: FollowUp) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
                 write_dicom(result, run.dicom, paths, _picture(result, planes) if "sc" in run.dicom else None)
             for job in jobs:
                 job.result()
-        found = {"findings": len(result.findings), "volume_ml": total_ml(result)}
+        found = {"findings": len(result.findings), "volume_ml": result.total_ml}
         write_json(stage / manifest, {**result.provenance, "found": found, "files": files_of(stage)})
     _describe(folder)
 
@@ -82,14 +82,10 @@ def _picture(result: Segmentation, planes: Planes) -> Picture:
     return key_slices(result, f"uadtk {model}, {result.point.name}: score > {result.point.threshold:.4g}", USE, planes)
 
 
-def total_ml(result: Segmentation) -> float:
-    return sum(finding.volume_ml for finding in result.findings)
-
-
 def findings_record(result: Segmentation) -> dict[str, Any]:
     return {
         "findings": [asdict(finding) for finding in result.findings],
-        "total_volume_ml": total_ml(result),
+        "total_volume_ml": result.total_ml,
         "operating_point": {"name": result.point.name, "threshold": result.point.threshold},
         "lesion_free_scans": {
             key.removeprefix("findings_"): value

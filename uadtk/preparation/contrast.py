@@ -96,12 +96,8 @@ def tissue_contrast(brain: Coarse) -> Contrast:
 
 
 def _measured(brain: Coarse) -> Contrast:
-    from scipy import optimize
-
-    atlas, few, fit = _atlas(), _few(), _Fit(brain)
-    settings = {"maxfev": EVALUATIONS, "xtol": 0.02, "ftol": 2e-3}
-    found = optimize.minimize(lambda p: fit.misfit(p, few), np.zeros(9), method="Powell", options=settings)
-    weight, ranks, overlap = fit.sample(found.x, atlas)
+    atlas, fit = _atlas(), _Fit(brain)
+    weight, ranks, overlap = fit.sample(fit.aligned(), atlas)
     weight = np.where(weight > 0.7, weight, 0.0)
     detail, *both = _details([ranks, atlas.tissues[:, 0], atlas.tissues[:, 2]], weight, atlas)
     parts = np.column_stack(both)
@@ -165,6 +161,14 @@ class _Fit:
         at_mm = (np.argwhere(inside) + 0.5) * brain.spacing_mm
         self.centre_mm = at_mm.mean(axis=0)
         self.scale = np.maximum(at_mm.std(axis=0), 1.0) / _atlas().inside.std(axis=0)
+
+    def aligned(self) -> Array:
+        """The parameters with the least misfit that were found."""
+        from scipy import optimize
+
+        few, settings = _few(), {"maxfev": EVALUATIONS, "xtol": 0.02, "ftol": 2e-3}
+        found = optimize.minimize(lambda p: self.misfit(p, few), np.zeros(9), method="Powell", options=settings)
+        return np.asarray(found.x, dtype=np.float64)
 
     def places(self, parameters: Array, points: Array) -> Array:
         """Where points of the average brain lie, in voxels of this one, (3, n)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from uadtk.core.finding import Finding, Segmentation
@@ -34,7 +35,7 @@ class Listing:
 
 def listing(segmentation: Segmentation) -> Listing:
     """Ranked by peak. Of more than ``LISTED``, large ones are listed first, then small ones."""
-    ranked = sorted(segmentation.findings, key=lambda finding: (-finding.peak, finding.label))
+    ranked = by_peak(segmentation.findings)
     ranks = {finding.label: rank for rank, finding in enumerate(ranked, 1)}
     large = [finding for finding in ranked if finding.volume_ml >= SMALL_ML]
     small = [finding for finding in ranked if finding.volume_ml < SMALL_ML]
@@ -43,6 +44,11 @@ def listing(segmentation: Segmentation) -> Listing:
     listed = [Listed(ranks[finding.label], finding, str(words[i]) if words else "") for i, finding in enumerate(chosen)]
     count = min(len(large), LISTED)
     return Listing(listed[:count], listed[count:], len(ranked) - len(chosen))
+
+
+def by_peak(findings: Iterable[Finding]) -> list[Finding]:
+    """The highest first."""
+    return sorted(findings, key=lambda finding: (-finding.peak, finding.label))
 
 
 def healthy_count(point: OperatingPoint) -> str:

@@ -22,6 +22,9 @@ Colour = tuple[int, int, int]
 # Red and blue are distinguishable with any colour vision, and from both white lesions and grey brain.
 FOUND: Colour = (255, 64, 40)
 OTHER: Colour = (60, 175, 255)  # other findings on a page; the true lesion in a mosaic
+PAPER: Colour = (13, 16, 20)  # of a sheet of pictures, and its writing
+BRIGHT: Colour = (235, 238, 242)
+DIM: Colour = (150, 158, 168)
 # Evenly spaced colours of matplotlib's "inferno", which is perceptually uniform.
 _INFERNO = (0x000004, 0x1B0C41, 0x4A0C6B, 0x781C6D, 0xA52C60, 0xCF4446, 0xED6925, 0xFB9B06, 0xF7D13D, 0xFCFFA4)
 
@@ -107,19 +110,18 @@ def picture(segmentation: Segmentation, truth: Mask | None = None) -> bytes:
     panels.append(("mask", GREY[mask_pixels(planes, k, size, truth=known)]))
 
     gap, head, foot = 14, 40, 40
-    sheet = Image.new("RGB", (gap + len(panels) * (width + gap), head + height + foot), (13, 16, 20))
+    sheet = Image.new("RGB", (gap + len(panels) * (width + gap), head + height + foot), PAPER)
     draw = ImageDraw.Draw(sheet)
     font, small = _font(19), _font(15)
-    bright, dim = (235, 238, 242), (150, 158, 168)
     under = head + height + foot // 2
     for i, (name, pixels) in enumerate(panels):
         left = gap + i * (width + gap)
         sheet.paste(Image.fromarray(pixels), (left, head))
-        draw.text((left + width // 2, head // 2), name, bright, font, anchor="mm")
+        draw.text((left + width // 2, head // 2), name, BRIGHT, font, anchor="mm")
         if i == 0:
-            draw.text((left + 8, head + 6), "R", bright, small, anchor="la")
-            draw.text((left + width - 8, head + 6), "L", bright, small, anchor="ra")
-            draw.text((left + width // 2, under), f"axial, z = {planes.height_mm(k):.0f} mm", dim, small, anchor="mm")
+            draw.text((left + 8, head + 6), "R", BRIGHT, small, anchor="la")
+            draw.text((left + width - 8, head + 6), "L", BRIGHT, small, anchor="ra")
+            draw.text((left + width // 2, under), f"axial, z = {planes.height_mm(k):.0f} mm", DIM, small, anchor="mm")
         if name == "score":
             _colour_bar(sheet, draw, left, under, width, planes.heat, segmentation.point.threshold, small)
         if name == "mask":
@@ -158,8 +160,8 @@ def _colour_bar(
     sheet.paste(Image.fromarray(HEAT[ramp]), (start, middle - 5))
     tick = start + round(length * min(max(threshold / heat, 0.0), 1.0))
     draw.line((tick, middle - 9, tick, middle + 8), (255, 255, 255), 2)
-    draw.text((left + 6, middle), "0", (150, 158, 168), font, anchor="lm")
-    draw.text((left + width - 4, middle), top, (150, 158, 168), font, anchor="rm")
+    draw.text((left + 6, middle), "0", DIM, font, anchor="lm")
+    draw.text((left + width - 4, middle), top, DIM, font, anchor="rm")
 
 
 def shades(plane: NDArray[Any], low: float, high: float, size: tuple[int, int]) -> Pixels:

@@ -75,7 +75,7 @@ def report_html(segmentation: Segmentation, planes: Planes | None = None) -> str
         count=len(findings),
         large=sum(finding.volume_ml >= SMALL_ML for finding in findings),
         healthy=healthy_count(point),
-        total_ml=sum(finding.volume_ml for finding in findings),
+        total_ml=segmentation.total_ml,
         viewer=viewer(segmentation, planes, order.all, name),
         groups={group: lines for group, value in groups.items() if (lines := _lines(value))},
     )
