@@ -5,7 +5,7 @@
 First `train_implant.py` makes the cohort (its phantoms and table, in ``build``). Each row is one training of `implant`
 with one part left out, everything else as shipped: the same slices, steps and seed. Then AUPRC / best DICE on the
 validation split, of the probability alone and with the shipped cleaners (`cleaner_search.py`). A finished training is
-not repeated; an interrupted one resumes. The table has the rows that are finished.
+not repeated; an interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cleaner_search import cells, group, scored
+from cleaner_search import cells, labelled, scored
 from train_implant import SCHEDULE, finished, write_cohort
 
 from uadtk.checkpoint import open_checkpoint
 from uadtk.core.run import Run
-from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.cohort import read_cohort
 from uadtk.io.table import write_cohort as write_table
 from uadtk.models import implant
 from uadtk.networks import lessons, randomise
@@ -91,12 +91,9 @@ def main() -> None:
         if not finished(output(work, row)):
             subprocess.run([sys.executable, __file__, *sys.argv[1:], "--train", row], check=True)
         print(f"{row}: trained", file=sys.stderr, flush=True)
-    held = [r for r in read_cohort(arguments.data / "cohort.tsv").split("validation") if r.lesion_mask]
-    held = [row for row in held if row.collection in ("lgg", "ms", "wmh")]
-    groups = group(Cohort(tuple(held), str(arguments.data)))
-    print(
-        "| left out | " + " | ".join(f"{name} ({len(rows)}), alone | cleaned" for name, rows in groups.items()) + " |"
-    )
+    groups = labelled(read_cohort(arguments.data / "cohort.tsv"))
+    heads = (f"{name} ({len(rows)}), {kind}" for name, rows in groups.items() for kind in ("alone", "cleaned"))
+    print("| left out | " + " | ".join(heads) + " |")
     print("|---" * (1 + 2 * len(groups)) + "|")
     for row in arguments.rows:
         method = build_method(open_checkpoint(str(output(work, row))), Run())
@@ -113,11 +110,12 @@ def train(row: str, data: Path, work: Path, epochs: int) -> None:
     from uadtk.cli import main as uadtk
 
     work.mkdir(parents=True, exist_ok=True)
-    table = work / f"{output(work, row).stem}.tsv"
+    table = work / "cohort.tsv"
     if not table.exists():
         write_cohort(table, data, work)
-        if row in COHORTS:
-            write_table(table, [r for r in read_cohort(table) if r.split == "validation" or COHORTS[row](r)])
+    if row in COHORTS:
+        whole, table = table, work / f"{output(work, row).stem}.tsv"
+        write_table(table, [r for r in read_cohort(whole) if r.split == "validation" or COHORTS[row](r)])
     ROWS[row]()
     long = ("--epochs", epochs, "--patience", epochs, "--average", 2, "--seed", 0, "--width", 16)
     again = ("--overwrite",) if output(work, row).exists() else ()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from uadtk.pipeline.score import Method, build_method, cleaned, raw_slices
 from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
 
+COLLECTIONS = ("lgg", "ms", "wmh")
 Scored = list[tuple[NDArray[np.float32], NDArray[np.bool_]]]  # score and truth of each scan's brain voxels
 
 
@@ -42,10 +44,9 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--cleaners", action="append", help="Specs separated by spaces; repeat for more choices.")
     parser.add_argument("--split", default="validation")
-    parser.add_argument("--collections", nargs="*", default=["lgg", "ms", "wmh"])
+    parser.add_argument("--collections", nargs="*", default=COLLECTIONS)
     arguments = parser.parse_args()
-    rows = [row for row in read_cohort(arguments.cohort).split(arguments.split) if row.lesion_mask]
-    groups = group(Cohort(tuple(row for row in rows if row.collection in arguments.collections), str(arguments.cohort)))
+    groups = labelled(read_cohort(arguments.cohort), arguments.split, arguments.collections)
     print("model\tcleaners\t" + "\t".join(f"{name} ({len(rows)})" for name, rows in groups.items()))
     for model in arguments.models:
         method = build_method(opened(model), Run())
@@ -55,10 +56,14 @@ def main() -> None:
             print(Path(model).stem, cleaners or "-", *(row[k] for row in found.values()), sep="\t", flush=True)
 
 
-def group(cohort: Cohort) -> dict[str, list[Row]]:
-    """Rows by collection, with the five scans from Tabriz as a separate group."""
+def labelled(
+    cohort: Cohort, split: str = "validation", collections: Sequence[str] = COLLECTIONS
+) -> dict[str, list[Row]]:
+    """Rows with a lesion mask by collection, with the five scans from Tabriz as a separate group."""
     groups: dict[str, list[Row]] = {}
-    for row in cohort:
+    for row in cohort.split(split):
+        if not row.lesion_mask or row.collection not in collections:
+            continue
         thick = row.collection == "ms" and row.subject.startswith("tabriz")
         groups.setdefault("ms, thick" if thick else str(row.collection), []).append(row)
     return groups

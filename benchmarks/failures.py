@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cleaner_search import COLLECTIONS
 from numpy.typing import NDArray
 
 import uadtk
@@ -27,7 +28,6 @@ from uadtk.preparation.lesion_free import lesion_of
 from uadtk.report.mosaic import picture
 from uadtk.report.place import places
 
-COLLECTIONS = ("lgg", "ms", "wmh")
 COLUMNS = (
     "scan",
     "lesion ml",

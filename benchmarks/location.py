@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cleaner_search import built, group
+from cleaner_search import built
 from numpy.typing import NDArray
-from outline import BY_SIZE, CREST, Case, case, line
-from scipy import ndimage, optimize
+from outline import BY_SIZE, CREST, Case, case, chosen, head, line
+from scipy import ndimage
 
 from uadtk.checkpoint import open_checkpoint
 from uadtk.core.run import Run
 from uadtk.core.volume import Scan, Volume
-from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.cohort import read_cohort
 from uadtk.pipeline.score import build_method, cleaned
 from uadtk.preparation import contrast
 from uadtk.preparation.geometry import Reorientation, bounding_box
@@ -59,20 +59,18 @@ def main() -> None:
     arguments = parser.parse_args()
     run, cohort = Run(), read_cohort(arguments.cohort)
     method = build_method(open_checkpoint(arguments.model), run)
-    train = [row for row in cohort.split("train") if row.collection == "lgg" and row.lesion_mask][:: arguments.every]
-    held = [r for r in cohort.split("validation") if r.lesion_mask and r.collection in ("lgg", "ms", "wmh")]
-    names = {f"train lgg ({len(train)})": train, **group(Cohort(tuple(held), str(arguments.cohort)))}
-    found = {name: [placed(case(row, method, run)) for row in rows] for name, rows in names.items()}
-    print("| scores | threshold | " + " | ".join(f"{name}: DICE, findings, AUPRC" for name in names) + " |")
-    print("|---" * (len(names) + 2) + "|")
+    rows = chosen(cohort, arguments.every)
+    found = {name: [placed(case(row, method, run)) for row in some] for name, some in rows.items()}
+    print(head("scores", rows))
     cases = {name: [one.case for one in some] for name, some in found.items()}
     known = next(iter(found.values()))
     print(line("as they are", cases, {name: [crested(one, one.score) for one in some] for name, some in found.items()}))
     for sigma_mm in (4.0, 8.0):
+        both = {name: [(one, statistics(one, known, sigma_mm)) for one in some] for name, some in found.items()}
         for way, changed in WAYS.items():
             scores = {
-                name: [crested(one, changed(one.score, *statistics(one, known, sigma_mm))) for one in some]
-                for name, some in found.items()
+                name: [crested(one, changed(one.score, *m_and_z)) for one, m_and_z in some]
+                for name, some in both.items()
             }
             print(line(f"{way}, {sigma_mm:.0f} mm", cases, scores), flush=True)
 
@@ -83,16 +81,13 @@ def placed(one: Case) -> Placed:
     score = prepared.to_own_grid(cleaned(one.raw.copy(), prepared, built(BY_SIZE)))
     brain, affine = prepared.own_brain, prepared.own_brain.affine
     fit = contrast._Fit(contrast.coarse(Scan(prepared.to_own_grid(prepared.image), affine), brain))
-    few = contrast._few()
-    found = optimize.minimize(
-        lambda p: fit.misfit(p, few), np.zeros(9), method="Powell", options={"maxfev": contrast.EVALUATIONS}
-    )
-    places = fit.places(found.x, contrast._atlas().inside)
+    parameters = fit.aligned()
+    places = fit.places(parameters, contrast._atlas().inside)
     sums = []
     for values in (one.free, score * one.free, score**2 * one.free):
         low = contrast.coarse(Scan(np.asarray(values, np.float32), affine), brain)
         sums.append(ndimage.map_coordinates(low.image * low.inside, places, order=1))
-    return Placed(one, score, fit, found.x, (sums[0], sums[1], sums[2]))
+    return Placed(one, score, fit, parameters, (sums[0], sums[1], sums[2]))
 
 
 def statistics(one: Placed, known: list[Placed], sigma_mm: float) -> tuple[Array, Array]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cleaner_search import built, group
+from cleaner_search import built, labelled
 from numpy.typing import NDArray
 
 from uadtk.checkpoint import open_checkpoint
@@ -64,15 +65,17 @@ def main() -> None:
     arguments = parser.parse_args()
     run, cohort = Run(), read_cohort(arguments.cohort)
     method = build_method(open_checkpoint(arguments.model), run)
-    train = [row for row in cohort.split("train") if row.collection == "lgg" and row.lesion_mask][:: arguments.every]
-    held = [r for r in cohort.split("validation") if r.lesion_mask and r.collection in ("lgg", "ms", "wmh")]
-    names = {f"train lgg ({len(train)})": train, **group(Cohort(tuple(held), str(arguments.cohort)))}
-    cases = {name: [case(row, method, run) for row in rows] for name, rows in names.items()}
-    print("| cleaners | threshold | " + " | ".join(f"{name}: DICE, findings, AUPRC" for name in names) + " |")
-    print("|---" * (len(names) + 2) + "|")
+    cases = {name: [case(row, method, run) for row in rows] for name, rows in chosen(cohort, arguments.every).items()}
+    print(head("cleaners", cases))
     for cleaners in arguments.cleaners or CHOICES:
         scores = {name: [own_score(one, cleaners) for one in some] for name, some in cases.items()}
         print(line(cleaners, cases, scores), flush=True)
+
+
+def chosen(cohort: Cohort, every: int) -> dict[str, list[Row]]:
+    """Every n-th training patient, first; then the validation scans by collection."""
+    train = labelled(cohort, "train", ("lgg",))["lgg"][::every]
+    return {f"train lgg ({len(train)})": train, **labelled(cohort)}
 
 
 def case(row: Row, method: Method, run: Run) -> Case:
@@ -85,7 +88,12 @@ def case(row: Row, method: Method, run: Run) -> Case:
     return Case(prepared, raw, lesion.voxels, free, voxels_in(MIN_ML, scan.voxel_ml))
 
 
-def line(head: str, cases: dict[str, list[Case]], scores: dict[str, list[NDArray[np.float32]]]) -> str:
+def head(of_lines: str, names: Iterable[str]) -> str:
+    cells = [of_lines, "threshold", *(f"{name}: DICE, findings, AUPRC" for name in names)]
+    return f"| {' | '.join(cells)} |\n" + "|---" * len(cells) + "|"
+
+
+def line(name: str, cases: dict[str, list[Case]], scores: dict[str, list[NDArray[np.float32]]]) -> str:
     """A row of the table; the first group sets the threshold."""
     first = next(iter(cases))
     needed = [
@@ -93,10 +101,10 @@ def line(head: str, cases: dict[str, list[Case]], scores: dict[str, list[NDArray
         for one, score in zip(cases[first], scores[first], strict=True)
     ]
     threshold = float(np.quantile(needed, SCANS))
-    cells = [head, f"{threshold:.3f}"]
-    for name, some in cases.items():
+    cells = [name, f"{threshold:.3f}"]
+    for group, some in cases.items():
         measured = defaultdict(list)
-        for one, score in zip(some, scores[name], strict=True):
+        for one, score in zip(some, scores[group], strict=True):
             found = label_components(turned(score) > threshold, connectivity=26, min_size=one.min_voxels)[0].T > 0
             false = label_components(turned(one.free & (score > threshold)), connectivity=26, min_size=one.min_voxels)
             brain = one.prepared.own_brain.voxels
