@@ -21,6 +21,7 @@ from uadtk.core.finding import Finding, Scoring, Segmentation
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.io import dicom_out
 from uadtk.io.dicom_out import kinds_of, refuse_unwritable, write_dicom
+from uadtk.io.lookup import colour
 from uadtk.io.read import read_scan
 from uadtk.io.write import write_nifti
 
@@ -37,6 +38,7 @@ TAGS = {
     "PatientSex": "F",
     "AccessionNumber": "A7",
     "StudyID": "S1",
+    "StudyDescription": "MR head",
 }
 AXIAL = np.array([[-0.9, 0, 0, 80], [0, -0.8, 0, 60], [0, 0, 5.0, -30], [0, 0, 0, 1]])
 SAGITTAL = np.array([[0, 0, 1.2, -60], [-0.9, 0, 0, 80], [0, -0.9, 0, 100], [0, 0, 0, 1]])
@@ -231,6 +233,9 @@ def test_patient_study_and_codes(tmp_path):
     assert one.SegmentedPropertyTypeCodeSequence[0].CodeValue == "52988006"
     assert one.AnatomicRegionSequence[0].CodeValue == "12738006"
     assert one.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "uadtk implant"
+    for segment in seg.SegmentSequence:  # the colours of the lookup tables
+        shown = hd.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb()
+        np.testing.assert_allclose(shown, colour(segment.SegmentNumber), atol=2)
 
 
 @pytest.mark.parametrize("make", [series, multiframe])

@@ -31,6 +31,7 @@ def capture(content: Content, picture: NDArray[np.uint8], image: Any) -> Any:
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         **content.identity(),
     )
+    made.copy_patient_and_study_information(image)  # from_ref_dataset leaves out the study's description, among others
     made.ContentDate, made.ContentTime = made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = content.dates()
     made.BodyPartExamined = "BRAIN"
     made.BurnedInAnnotation = "NO"  # none that names the patient

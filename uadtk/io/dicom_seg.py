@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from uadtk.io.dicom_out import USE, Content, Segment
+from uadtk.io.lookup import colour
 from uadtk.io.readers.dicom_origin import Slice
 from uadtk.version import VERSION
 
@@ -65,6 +66,7 @@ def _described(segment: Segment, content: Content) -> Any:
         tracking_uid=content.uid(f"finding {segment.number}"),
         tracking_id=f"uadtk {segment.name}",
         anatomic_regions=[codes.SCT.Brain],
+        display_color=hd.color.CIELabColor.from_rgb(*colour(segment.number)),
     )
 
 
