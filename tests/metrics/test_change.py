@@ -187,6 +187,73 @@ def test_kinds(before: float, after: float, limit: float, unseen: tuple[float, f
     assert kind_of(after, before, limit, unseen[::-1]) == mirrored.get(kind, kind)
 
 
+def ball(mm: np.ndarray, centre: tuple[float, float, float], radius: float) -> np.ndarray:
+    return ((mm - centre) ** 2).sum(axis=-1) <= radius**2
+
+
+def drawn(*balls: tuple[tuple[float, float, float], float], bridge: Box | None = None) -> Marked:
+    """Balls at 1 mm, and a bridge, all in one finding."""
+    mm = np.stack(np.meshgrid(*map(np.arange, (80, 60, 60)), indexing="ij"), -1).astype(float)
+    labels = np.logical_or.reduce([ball(mm, *one) for one in balls])
+    if bridge:
+        labels |= inside(mm, bridge)
+    return Marked(Volume(labels.astype(np.int32), np.eye(4)), Mask(np.ones(labels.shape, bool), np.eye(4)))
+
+
+OLD = ((25.0, 30.0, 30.0), 10.0)  # 4.2 ml
+LUMP = ((48.0, 30.0, 30.0), 5.0)  # 0.5 ml, 8 mm away
+BRIDGE: Box = ((34, 44), (29, 32), (29, 32))
+
+
+def test_a_lump_that_touches_a_finding_by_a_bridge_is_mentioned() -> None:
+    (change,) = found(drawn(OLD), drawn(OLD, LUMP, bridge=BRIDGE))
+    assert change.kind == "grown"
+    assert change.apart_ml[0] == 0
+    assert change.apart_ml[1] == pytest.approx(0.55, abs=0.05)
+    assert change.note == (
+        f"{change.apart_ml[1]:.2f} ml of it in the second scan, in one piece, is well outside its outline in the first"
+        ": perhaps a new one that touches it"
+    )
+
+
+def test_a_lump_is_mentioned_where_the_volume_is_the_same() -> None:
+    larger = ((25.0, 30.0, 30.0), 14.0)  # 11.5 ml
+    (change,) = found(drawn(larger), drawn(larger, LUMP, bridge=BRIDGE))
+    assert change.kind == "same"
+    assert "perhaps a new one that touches it" in change.note
+
+
+def test_a_lump_that_is_gone_is_mentioned_once_the_rest_remains() -> None:
+    (change,) = found(drawn(OLD, LUMP, bridge=BRIDGE), drawn(OLD))
+    assert change.kind == "shrunk"
+    assert change.apart_ml[0] == pytest.approx(0.55, abs=0.05)
+    assert change.apart_ml[1] == 0
+    assert "perhaps one of its own that is gone" in change.note
+
+
+@pytest.mark.parametrize("radius", [11.0, 14.0, 20.0])
+def test_even_growth_is_only_growth(radius: float) -> None:
+    (change,) = found(drawn(OLD), drawn((OLD[0], radius)))
+    assert (change.kind, change.apart_ml, change.note) == ("grown", (0, 0), "")
+    (change,) = found(drawn(OLD, LUMP, bridge=BRIDGE), drawn((OLD[0], radius), (LUMP[0], radius - 5), bridge=BRIDGE))
+    assert (change.kind, change.apart_ml) == ("grown", (0, 0))
+    (change,) = found(drawn((OLD[0], radius)), drawn(OLD))
+    assert (change.kind, change.apart_ml) == ("shrunk", (0, 0))
+
+
+def test_a_shift_by_the_error_of_the_alignment_is_no_lump() -> None:
+    (change,) = found(drawn(OLD, LUMP, bridge=BRIDGE), drawn(OLD, LUMP, bridge=BRIDGE), np.eye(4) + np.eye(4, k=3) * 2)
+    assert change.apart_ml == (0, 0)
+
+
+def test_a_part_outside_the_other_field_of_view_is_no_lump() -> None:
+    field: Box = ((0, 40), (0, 100), (0, 60))
+    longer = ((20, 60), (20, 40), (20, 40))
+    (change,) = found(marked(BIG, field=field), marked(longer))
+    assert change.unseen_ml[1] == pytest.approx(8.0)
+    assert change.apart_ml == (0, 0)
+
+
 def test_thousands_of_findings() -> None:
     labels = np.zeros((60, 60, 60), np.int32)
     labels[::3, ::3, ::3] = np.arange(1, 8001).reshape(20, 20, 20)

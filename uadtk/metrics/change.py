@@ -21,6 +21,7 @@ KINDS: tuple[Kind, ...] = ("new", "gone", "grown", "shrunk", "not covered", "sam
 
 SHARE = 0.1  # of the smaller finding: two that overlap by less are not one
 NEAR_MM = 3.0  # two that overlap nothing are one if their centroids are this close, or one voxel where that is more
+APART_ML = 0.05  # parts outside the other outline that are smaller are not mentioned
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Change:
     ``before`` and ``after``: labels, the largest first. ``limit_ml``: repeated scans rarely differ by more. ``once``:
     the share of findings of this size that are in one of two repeated scans only.
     ``unseen_ml``: what of the first volume lies where the second scan was not examined, and the other way round.
+    ``apart_ml``: the largest piece of the first volume that lies farther outside the second's outline than even
+    shrinking explains, and the other way round: findings that touch are one, and this may have been another.
     ``before_mm`` and ``after_mm``: one place inside the largest finding, in RAS+ mm of each scan.
     """
 
@@ -49,6 +52,7 @@ class Change:
     limit_ml: float
     once: float
     unseen_ml: tuple[float, float]
+    apart_ml: tuple[float, float]
     before_mm: Point
     after_mm: Point
 
@@ -77,12 +81,15 @@ class Change:
         parts = []
         if len(self.before) > 1 or len(self.after) > 1:
             parts.append(f"{len(self.before)} before, {len(self.after)} after")
-        for ml, own, scan, other in zip(
-            self.unseen_ml, (self.before_ml, self.after_ml), ("first", "second"), ("second", "first"), strict=True
-        ):
+        for i, (scan, other) in enumerate((("first", "second"), ("second", "first"))):
+            ml, own = self.unseen_ml[i], (self.before_ml, self.after_ml)[i]
             if ml > 0.005 * own:
                 what = f"{ml / own:.0%} of it in the {scan} scan"
                 parts.append(f"{what} is outside the field of view or brain mask of the {other}")
+            if self.apart_ml[i]:
+                what = f"{self.apart_ml[i]:.2f} ml of it in the {scan} scan, in one piece, is well outside its outline"
+                perhaps = ("one of its own that is gone", "a new one that touches it")[i]
+                parts.append(f"{what} in the {other}: perhaps {perhaps}")
         return "; ".join(parts)
 
 
@@ -103,9 +110,7 @@ def changes(before: Marked, after: Marked, to_after: Affine, repeatability: Repe
     pairs = overlap.tocoo()
     enough = pairs.data >= SHARE * np.minimum(one.ml[pairs.row], two.ml[pairs.col])
     rows, columns = pairs.row[enough], pairs.col[enough]
-    near = _near(
-        one, two, to_after, rows, columns, max(NEAR_MM, *before.components.spacing_mm, *after.components.spacing_mm)
-    )
+    near = _near(one, two, to_after, rows, columns, max(NEAR_MM, one.spacing_mm, two.spacing_mm))
     rows, columns = np.concatenate([rows, near[0]]), np.concatenate([columns, near[1]]) + len(one.labels)
     size = len(one.labels) + len(two.labels)
     links = sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(size, size))
@@ -125,22 +130,34 @@ def _order(change: Change) -> tuple[Any, ...]:
 
 
 class _Findings(NamedTuple):
-    """Per finding: label, ml, ml that the other scan does not cover, and the voxel next to its centroid. Per voxel: its
-    finding, and the label of the other scan that it falls on (0 for none)."""
+    """Per finding: label, ml, ml that the other scan does not cover, and the voxel next to its centroid. Per voxel, in
+    the order of findings: its place in the grid and in mm, its finding, whether the other scan covers it, and the label
+    that it falls on there (0 for none)."""
 
+    voxel_ml: float
+    spacing_mm: float  # the largest
     labels: Array
     ml: Array
     unseen_ml: Array
     centroid_mm: Array
     inside_mm: Array
+    voxel: Array
+    mm: Array
     finding: Array
+    seen: Array
     other: Array
+
+    def voxels_of(self, findings: list[int]) -> Array:
+        starts = np.searchsorted(self.finding, findings), np.searchsorted(self.finding, findings, side="right")
+        return np.concatenate([np.arange(*ends) for ends in zip(*starts, strict=True)])
 
 
 def _look_up(own: Marked, other: Marked, to_other: Affine) -> _Findings:
     axes, origin = own.components.affine[:3, :3].T, own.components.affine[:3, 3]
     voxels = np.argwhere(own.components.voxels > 0)
     labels, finding = np.unique(own.components.voxels[tuple(voxels.T)].astype(np.int64), return_inverse=True)
+    order = np.argsort(finding, kind="stable")
+    voxels, finding = voxels[order], finding[order]
     mm = voxels @ axes + origin
     there = np.linalg.inv(other.components.affine) @ to_other
     place = np.rint(mm @ there[:3, :3].T + there[:3, 3]).astype(np.int64)
@@ -155,8 +172,9 @@ def _look_up(own: Marked, other: Marked, to_other: Affine) -> _Findings:
     order = np.lexsort((off, finding))
     first = order[np.searchsorted(finding[order], np.arange(len(labels)))] if len(labels) else order
     unseen = np.bincount(finding, ~seen, minlength=len(labels))
-    voxel_ml = own.components.voxel_ml
-    return _Findings(labels, size * voxel_ml, unseen * voxel_ml, centroid, mm[first], finding, found)
+    voxel_ml, spacing_mm = own.components.voxel_ml, max(own.components.spacing_mm)
+    per_finding = labels, size * voxel_ml, unseen * voxel_ml, centroid, mm[first]
+    return _Findings(voxel_ml, spacing_mm, *per_finding, voxels, mm, finding, seen, found)
 
 
 def _table(own: _Findings, other: _Findings, voxel_ml: float) -> Any:
@@ -198,11 +216,12 @@ def _change(
     second.sort(key=lambda place: -two.ml[place])
     before_ml, after_ml = float(one.ml[first].sum()), float(two.ml[second].sum())
     unseen = float(one.unseen_ml[first].sum()), float(two.unseen_ml[second].sum())
+    to_before = np.linalg.inv(to_after).astype(np.float64)
+    apart = _apart_ml(one, two, first, second, to_after), _apart_ml(two, one, second, first, to_before)
     larger_ml = max(before_ml, after_ml)
     limit_ml = repeatability.limit_ml(larger_ml)
     if second:
         after_mm = two.inside_mm[second[0]]
-        to_before = np.linalg.inv(to_after)
         before_mm = to_before[:3, :3] @ after_mm + to_before[:3, 3]
     else:
         before_mm = one.inside_mm[first[0]]
@@ -216,9 +235,41 @@ def _change(
         limit_ml,
         repeatability.once(larger_ml),
         unseen,
+        apart,
         tuple(before_mm.tolist()),
         tuple(after_mm.tolist()),
     )
+
+
+def _apart_ml(own: _Findings, other: _Findings, mine: list[int], theirs: list[int], to_other: Affine) -> float:
+    """As ``Change.apart_ml``, of ``own``.
+
+    A body that grows by the same thickness everywhere gains no less volume than a ball would (Brunn-Minkowski), so the
+    thickness is at most the difference of the radii of two balls of these volumes.
+    """
+    from scipy import ndimage, spatial
+
+    if not mine or not theirs or own.ml[mine].sum() < APART_ML:
+        return 0.0
+    grown_mm = _radius_mm(own.ml[mine].sum()) - _radius_mm(other.ml[theirs].sum())
+    reach_mm = max(grown_mm, 0.0) + max(NEAR_MM, own.spacing_mm, other.spacing_mm)
+    voxels = own.voxels_of(mine)
+    voxels = voxels[own.seen[voxels]]
+    there = own.mm[voxels] @ to_other[:3, :3].T + to_other[:3, 3]
+    distance, _ = spatial.cKDTree(other.mm[other.voxels_of(theirs)]).query(there, distance_upper_bound=reach_mm)
+    far = own.voxel[voxels[np.isinf(distance)]]
+    if len(far) * own.voxel_ml < APART_ML:
+        return 0.0
+    box = np.zeros(np.ptp(far, axis=0) + 1, bool)
+    box[tuple((far - far.min(axis=0)).T)] = True
+    parts, _ = ndimage.label(box, np.ones((3, 3, 3)))
+    largest_ml = float(np.bincount(parts[box]).max()) * own.voxel_ml
+    return largest_ml if largest_ml >= APART_ML else 0.0
+
+
+def _radius_mm(ml: float) -> float:
+    """Of a ball of this volume."""
+    return float(np.cbrt(1000 * ml * 3 / (4 * np.pi)))
 
 
 def kind_of(before_ml: float, after_ml: float, limit_ml: float, unseen_ml: tuple[float, float] = (0.0, 0.0)) -> Kind:

@@ -27,7 +27,7 @@ PANEL_PX, NEAR_PX, NEAR_MM = 240, 200, 60.0
 
 _COLUMNS = (
     *("number", "change", "before", "after", "before_ml", "after_ml", "change_ml", "change_percent"),
-    *("limit_ml", "once", "unseen_before_ml", "unseen_after_ml"),
+    *("limit_ml", "once", "unseen_before_ml", "unseen_after_ml", "apart_before_ml", "apart_after_ml"),
     *("x_before_mm", "y_before_mm", "z_before_mm", "x_after_mm", "y_after_mm", "z_after_mm", "place", "note"),
 )
 
@@ -108,7 +108,7 @@ def as_tsv(follow_up: FollowUp) -> str:
             "" if change.percent is None else f"{change.percent:.2f}",
             f"{change.limit_ml:.6g}" if change.known else "",
             f"{change.once:.3f}",
-            *(f"{ml:.6g}" for ml in change.unseen_ml),
+            *(f"{ml:.6g}" for ml in (*change.unseen_ml, *change.apart_ml)),
             *(f"{mm:.2f}" for mm in (*change.before_mm, *change.after_mm)),
             *(place, change.note),
         )
