@@ -22,10 +22,14 @@ DAMAGE: tuple[type[Exception], ...] = (zlib.error, *((isal_zlib.error,) if isal_
 
 def packed(parts: Iterable[bytes | memoryview]) -> bytes:
     """One gzip file."""
-    # zlib by run lengths only: for noise beside large areas of zeros twice as fast as full matching, and no larger
-    library, options = (isal_zlib, ()) if isal_zlib else (zlib, (9, zlib.Z_RLE))
-    packer = library.compressobj(1, zlib.DEFLATED, _GZIP, *options)
-    return b"".join([*(packer.compress(part) for part in parts), packer.flush()])
+    content = b"".join(parts)
+    if isal_zlib:
+        # in one call: compressobj (isal 1.9.1) gives other bytes for the same content in about 1 of 1,000 files
+        compressed: bytes = isal_zlib.compress(content, 1, _GZIP)
+        return compressed
+    # by run lengths only: for noise beside large areas of zeros twice as fast as full matching, and no larger
+    packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP, 9, zlib.Z_RLE)
+    return packer.compress(content) + packer.flush()
 
 
 def unpacker() -> Any:
