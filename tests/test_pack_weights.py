@@ -18,6 +18,7 @@ import torch
 from tests.commands import call
 from tests.scans import SMALL_AFFINE, small_brain
 from uadtk import checkpoint as checkpoints
+from uadtk import registry
 from uadtk.core.preparation import Preparation
 from uadtk.networks.seeded import seeded
 from uadtk.testing import installed
@@ -85,7 +86,7 @@ def test_packed_models_are_found_by_name_and_segment(
     assert "{" not in card
     monkeypatch.setenv("UADTK_PLUGINS", "uadtk-thesis")
     with installed(package.parent, "uadtk-thesis", {"thesis": "uadtk_thesis"}):
-        about = checkpoints.shipped_models()["vae"]
+        about = registry.weights()["vae"]
         found = checkpoints.open_checkpoint("vae")
         assert (about["digest"], about["dist"]) == (found.digest, "uadtk-thesis")
         assert len(found.weights) < 0.6 * len(original.weights)
