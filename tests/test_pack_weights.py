@@ -10,13 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
 
 from tests.commands import call
-from tests.scans import SMALL_AFFINE, small_brain
+from tests.scans import labelled
 from uadtk import checkpoint as checkpoints
 from uadtk import registry
 from uadtk.core.preparation import Preparation
@@ -36,16 +34,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    lines = ["subject\timage\tlesion_mask\tgroup\tsplit\tcollection"]
-    for i, split in enumerate(("train", "train", "validation", "validation")):
-        image, _, lesion = small_brain(i, lesion=True)
-        nib.save(nib.Nifti1Image(image, SMALL_AFFINE), folder / f"s{i}.nii.gz")
-        nib.save(nib.Nifti1Image(lesion.astype(np.uint8), SMALL_AFFINE), folder / f"l{i}.nii.gz")
-        lines.append(f"s{i}\ts{i}.nii.gz\tl{i}.nii.gz\tpatient\t{split}\tlgg")
-    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
-    return folder
+    return labelled(tmp_path / "data", ("lgg train", "lgg train", "lgg validation", "lgg validation"))
 
 
 def trained(path: Path, finished: bool = True) -> checkpoints.Checkpoint:
