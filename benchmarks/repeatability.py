@@ -89,8 +89,9 @@ def repeated(model: OpenModel, seed: int) -> list[Change]:
     agreed = agreement(Head(first, own, one.mask), Head(second, its, two.mask), to_after)
     found = changes(Marked(one.components, own), Marked(two.components, its), to_after, NONE)
     once = sum(not c.before or not c.after for c in found)
+    apart = sum(any(c.apart_ml) for c in found)
     print(
-        f"{seed}: {len(one.findings)} and {len(two.findings)} findings, {once} once; "
+        f"{seed}: {len(one.findings)} and {len(two.findings)} findings, {once} once, {apart} with a piece apart; "
         f"aligned to {error.mean():.2f} mm (at most {error.max():.2f}); detail {agreed.detail:.2f}, overlap "
         f"{agreed.overlap:.3f}; {time.monotonic() - start:.0f} s",
         flush=True,
