@@ -69,18 +69,27 @@ def coarse(scan: Scan, brain: Mask) -> Coarse:
     turn = Reorientation.of(scan.affine)
     upright, mask = turn.to_ras(Volume(scan.voxels, scan.affine)), turn.to_ras(brain)
     box = bounding_box(mask.voxels)
-    inside = mask.voxels[box].astype(np.float32)
-    image = upright.voxels[box] * inside
+    inside = np.ascontiguousarray(mask.voxels[box].T, dtype=np.float32)  # (z, y, x), the order of a file
+    image = upright.voxels[box].T * inside
     spacing_mm = list(upright.spacing_mm)
-    for axis, mm in enumerate(upright.spacing_mm):
-        size = inside.shape[axis]
+    for axis, mm in reversed([*enumerate(upright.spacing_mm)]):
+        size = inside.shape[2 - axis]
         if mm < COARSE_MM and size > 1:
             number = max(2, round(size * mm / COARSE_MM))
             matrix = resampling_matrix((np.arange(number) + 0.5) * size / number - 0.5, size)
-            image, inside = (np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis) for x in (image, inside))
+            image, inside = (_along(matrix, x, 2 - axis) for x in (image, inside))
             spacing_mm[axis] = mm * size / number
+    image, inside = image.T, inside.T
     share = np.where(inside > 1e-3, inside, 0.0)
     return Coarse(np.where(share > 0, image / np.maximum(share, 1e-3), 0.0), share, np.array(spacing_mm))
+
+
+def _along(matrix: NDArray[np.float32], volume: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """The product with every line of a volume along an axis."""
+    if axis == 0:
+        return np.asarray(matrix @ volume.reshape(len(volume), -1)).reshape(-1, *volume.shape[1:])
+    found: NDArray[np.float32] = matrix @ volume if axis == 1 else volume @ matrix.T
+    return found
 
 
 def tissue_contrast(brain: Coarse) -> Contrast:
