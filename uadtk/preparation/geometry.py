@@ -7,6 +7,7 @@ scan's own voxels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,7 @@ class Reorientation:
 
     @classmethod
     def of(cls, affine: Affine) -> Reorientation:
-        from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-
-        own, ras = io_orientation(affine), axcodes2ornt("RAS")
-        return cls(ornt_transform(own, ras), ornt_transform(ras, own))
+        return _reorientation(np.asarray(affine, np.float64).tobytes())
 
     def to_ras(self, volume: Volume) -> Volume:
         from nibabel.orientations import apply_orientation, inv_ornt_aff
@@ -43,6 +41,14 @@ class Reorientation:
 
         turned: NDArray[np.float32] = apply_orientation(voxels, self.backward)
         return turned
+
+
+@lru_cache(maxsize=16)  # every stage asks for that of the same scan
+def _reorientation(affine: bytes) -> Reorientation:
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    own, ras = io_orientation(np.frombuffer(affine).reshape(4, 4)), axcodes2ornt("RAS")
+    return Reorientation(ornt_transform(own, ras), ornt_transform(ras, own))
 
 
 def stored_axis(affine: Affine, world: int) -> int:
@@ -116,7 +122,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     """The extent of a non-empty mask along each of its three axes."""
     order = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
     slow = mask.transpose(order)
-    plane = slow.any(axis=0)  # whole planes at once, which is much faster than along lines
+    plane: NDArray[np.bool_] = slow.any(axis=0)  # whole planes at once, which is much faster than along lines
     second, last = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
     first = np.flatnonzero(slow[:, second[0] : second[-1] + 1].any(axis=(1, 2)))
     found = dict(zip(order, (first, second, last), strict=True))
