@@ -130,15 +130,14 @@ def _repeat(image: NDArray[np.float32], inside: NDArray[np.bool_], spacing_mm: t
     for axis in (0, 1):
         slow = ndimage.correlate1d(slow, _window(5 / spacing_mm[axis]), axis)
     fine = np.where(core, image - slow, np.float32(0))
-    spread = fine[core].std()
-    fine = np.clip(fine, -3 * spread, 3 * spread)
+    fine = np.clip(fine / max(fine[core].std(), 1e-30), -3, 3)
     strongest = 0.0
     for axis in (0, 1):
         first = int(np.ceil(GHOST_MM / spacing_mm[axis]))
         line, count = _at_shifts(fine, axis)[first:], _at_shifts(core.astype(np.float32), axis)[first:].round()
         enough = count > 0.15 * core.sum()
         if enough.sum() > 5:
-            shares = line[enough] / count[enough] / max(spread**2, 1e-30)
+            shares = line[enough] / count[enough]
             strongest = max(strongest, float(shares.max() - np.median(shares)))
     return strongest
 
