@@ -122,7 +122,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     """The extent of a non-empty mask along each of its three axes."""
     order = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
     slow = mask.transpose(order)
-    plane: NDArray[np.bool_] = slow.any(axis=0)  # whole planes at once, which is much faster than along lines
+    plane = np.asarray(slow.any(axis=0))  # whole planes at once, which is much faster than along lines
     second, last = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
     first = np.flatnonzero(slow[:, second[0] : second[-1] + 1].any(axis=(1, 2)))
     found = dict(zip(order, (first, second, last), strict=True))
