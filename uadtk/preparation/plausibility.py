@@ -144,14 +144,15 @@ def _repeat(image: NDArray[np.float32], inside: NDArray[np.bool_], spacing_mm: t
 
 def _at_shifts(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     """Autocorrelation at shifts of 0, 1, ... pixels along ``axis``: the sum over all lines along it."""
-    from scipy import fft
-
-    size = image.shape[axis]
-    length = fft.next_fast_len(2 * size - 1, real=True)
-    waves = fft.rfft(image, length, axis)
-    power = (np.square(waves.real) + np.square(waves.imag)).sum(axis=1 - axis)
-    sums: NDArray[np.float32] = fft.irfft(power, length)[:size]
-    return sums
+    lines = image if axis == 0 else image.T
+    size = len(lines)
+    wide = np.zeros((size, 2 * size), image.dtype)
+    wide[:, :size] = lines[::-1] @ lines.T
+    skewed = wide.ravel()[: size * (2 * size - 1)].reshape(
+        size, -1
+    )  # a shift is a column
+    found: NDArray[np.float32] = skewed.sum(axis=0)[size - 1 :]
+    return found
 
 
 def _window(width: float) -> Array:
