@@ -148,9 +148,7 @@ def _at_shifts(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     size = len(lines)
     wide = np.zeros((size, 2 * size), image.dtype)
     wide[:, :size] = lines[::-1] @ lines.T
-    skewed = wide.ravel()[: size * (2 * size - 1)].reshape(
-        size, -1
-    )  # a shift is a column
+    skewed = wide.ravel()[: size * (2 * size - 1)].reshape(size, -1)  # a shift is a column
     found: NDArray[np.float32] = skewed.sum(axis=0)[size - 1 :]
     return found
 
