@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -60,6 +61,20 @@ def patients(folder: Path) -> Path:
         lines.append(f"p{i}\tp{i}.nii.gz\t{mask}\t{group}\t{'validation' if i < 2 else 'test'}\t{kind}")
     (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
     return folder / "cohort.tsv"
+
+
+def labelled(folder: Path, kinds: Sequence[str]) -> Path:
+    """A folder with cohort.tsv: a patient with a lesion mask for each ``collection split`` of ``kinds``."""
+    folder.mkdir()
+    lines = ["subject\timage\tlesion_mask\tgroup\tsplit\tcollection"]
+    for i, kind in enumerate(kinds):
+        collection, split = kind.split()
+        image, _, lesion = small_brain(i, lesion=True)
+        nib.save(nib.Nifti1Image(image, SMALL_AFFINE), folder / f"s{i}.nii.gz")
+        nib.save(nib.Nifti1Image(lesion.astype(np.uint8), SMALL_AFFINE), folder / f"l{i}.nii.gz")
+        lines.append(f"s{i}\ts{i}.nii.gz\tl{i}.nii.gz\tpatient\t{split}\t{collection}")
+    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 def brighter(image: Path, by: float, folder: Path) -> Path:

@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
 
 from tests.commands import call
-from tests.scans import SMALL_AFFINE, small_brain
+from tests.scans import labelled
 from uadtk import checkpoint as checkpoints
+from uadtk import registry
 from uadtk.core.preparation import Preparation
 from uadtk.networks.seeded import seeded
 from uadtk.testing import installed
@@ -35,16 +34,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    lines = ["subject\timage\tlesion_mask\tgroup\tsplit\tcollection"]
-    for i, split in enumerate(("train", "train", "validation", "validation")):
-        image, _, lesion = small_brain(i, lesion=True)
-        nib.save(nib.Nifti1Image(image, SMALL_AFFINE), folder / f"s{i}.nii.gz")
-        nib.save(nib.Nifti1Image(lesion.astype(np.uint8), SMALL_AFFINE), folder / f"l{i}.nii.gz")
-        lines.append(f"s{i}\ts{i}.nii.gz\tl{i}.nii.gz\tpatient\t{split}\tlgg")
-    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
-    return folder
+    return labelled(tmp_path / "data", ("lgg train", "lgg train", "lgg validation", "lgg validation"))
 
 
 def trained(path: Path, finished: bool = True) -> checkpoints.Checkpoint:
@@ -85,7 +75,7 @@ def test_packed_models_are_found_by_name_and_segment(
     assert "{" not in card
     monkeypatch.setenv("UADTK_PLUGINS", "uadtk-thesis")
     with installed(package.parent, "uadtk-thesis", {"thesis": "uadtk_thesis"}):
-        about = checkpoints.shipped_models()["vae"]
+        about = registry.weights()["vae"]
         found = checkpoints.open_checkpoint("vae")
         assert (about["digest"], about["dist"]) == (found.digest, "uadtk-thesis")
         assert len(found.weights) < 0.6 * len(original.weights)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from uadtk import registry
-from uadtk.checkpoint import new, open_checkpoint, shipped_models
+from uadtk.checkpoint import new, open_checkpoint
 from uadtk.cli import main
 from uadtk.core.errors import CheckpointError, DataError, PluginError, UsageError
 from uadtk.core.preparation import Preparation
@@ -330,7 +330,7 @@ def test_weights_of_a_plugin_are_listed_and_never_replace_ours(install):
     folder = install("other", WEIGHTS) / "weights"
     folder.mkdir()
     (folder / "index.json").write_text(f'{{"models": {{"mine": {ABOUT}, "implant": {ABOUT}}}}}')
-    found = shipped_models()
+    found = registry.weights()
     assert found["mine"] == {
         "file": str(folder / "a.safetensors"),
         "card": str(folder / "a.md"),
@@ -359,5 +359,5 @@ def test_a_plugin_without_a_valid_list_of_weights_is_reported(install, index, pr
         (folder / "index.json").write_text(index)
     (plugin,) = registry.plugins()
     assert problem in plugin.problem
-    assert "a" not in shipped_models()
-    assert "implant" in shipped_models()
+    assert "a" not in registry.weights()
+    assert "implant" in registry.weights()

@@ -10,12 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
 
 from tests.commands import call
-from tests.scans import SMALL_AFFINE, small_brain
+from tests.scans import labelled
 from uadtk import checkpoint as checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -26,17 +24,7 @@ ROWS = ("lgg train", "lgg train", "lgg train", "lgg validation", "lgg test", "ms
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """cohort.tsv with a lesion in every scan; ``wmh`` has none to calibrate on."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    lines = ["subject\timage\tlesion_mask\tgroup\tsplit\tcollection"]
-    for i, kind in enumerate(ROWS):
-        collection, split = kind.split()
-        image, _, lesion = small_brain(i, lesion=True)
-        nib.save(nib.Nifti1Image(image, SMALL_AFFINE), folder / f"s{i}.nii.gz")
-        nib.save(nib.Nifti1Image(lesion.astype(np.uint8), SMALL_AFFINE), folder / f"l{i}.nii.gz")
-        lines.append(f"s{i}\ts{i}.nii.gz\tl{i}.nii.gz\tpatient\t{split}\t{collection}")
-    (folder / "cohort.tsv").write_text("\n".join(lines) + "\n")
-    return folder
+    return labelled(tmp_path / "data", ROWS)
 
 
 @pytest.fixture

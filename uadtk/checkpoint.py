@@ -68,7 +68,6 @@ AGAIN = "Copy or download it again."
 _DIST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")  # of packages (PEP 508)
 STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
 FOLDS = "folds"  # another: what each member of an ensemble has not seen
-SHIPPED = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     except UsageError as error:
         if Path(name_or_path).is_file():
             return load(Path(name_or_path))
-        known = {*shipped_models(), *(r.entry.name for r in registry.entries("models"))}
+        known = {*registry.weights(), *(r.entry.name for r in registry.entries("models"))}
         raise UsageError(f"no model '{name}'", fix=did_you_mean(name, known)) from error
     if "training_loss" in capabilities(registry.load("models", name)):
         fix = f"Train it: uadtk train {name} cohort.tsv -o {name}{SUFFIX}, then --model {name}{SUFFIX}."
@@ -268,11 +267,6 @@ def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Seque
     if scorer:
         checkpoint = replace(checkpoint, scorer=Spec.parse(scorer))
     return checkpoint if cleaners is None else replace(checkpoint, cleaners=parse_all(list(cleaners)))
-
-
-def shipped_models() -> dict[str, dict[str, str]]:
-    """The checkpoints of ``weights/index.json``, then those of plugins; see ``registry.weights``."""
-    return registry.weights()
 
 
 def load(path: Path) -> Checkpoint:

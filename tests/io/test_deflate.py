@@ -13,12 +13,12 @@ from uadtk.io import deflate
 from uadtk.io.readers.packed import unpacked
 
 
-@pytest.fixture(params=["isal", "zlib"], autouse=True)
+@pytest.fixture(params=["zlib-ng", "zlib"], autouse=True)
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "isal":
-        pytest.importorskip("isal")
+    if request.param == "zlib-ng":
+        pytest.importorskip("zlib_ng")
     else:
-        monkeypatch.setattr(deflate, "isal_zlib", None)
+        monkeypatch.setattr(deflate, "zlib_ng", None)
     return str(request.param)
 
 

@@ -24,7 +24,6 @@ def doctor() -> None:
     import torch
 
     from uadtk import registry
-    from uadtk.checkpoint import shipped_models
     from uadtk.core.machine import usable_cores
     from uadtk.kernels._cache import ADVICE, cache_folder
 
@@ -45,7 +44,7 @@ def doctor() -> None:
         state = f"{_version(metadata, dist)}" if there else f'missing: pip install "uadtk[{extra}]"'
         print(f"{module:<12} {state} ({what})")
     print(f"kernels      stored in {folder}" if (folder := cache_folder()) else f"kernels      not stored; {ADVICE}")
-    print(f"shipped      {', '.join(shipped_models())}")
+    print(f"shipped      {', '.join(registry.weights())}")
     print(f"plugins      {', '.join(f'{p.dist} {p.version}' for p in registry.plugins()) or 'none'}")
     for warning in registry.warnings():
         print(f"warning      {warning}")

@@ -69,7 +69,8 @@ def _inspect_scan(path: Path, model: str, brain_mask: Path | None, json: bool) -
 def _inspect_checkpoint(checkpoint: str, json: bool) -> None:
     from json import dumps
 
-    from uadtk.checkpoint import STATISTICS, open_checkpoint, shipped_models
+    from uadtk import registry
+    from uadtk.checkpoint import STATISTICS, open_checkpoint
 
     found = open_checkpoint(checkpoint)
     header = {**found.header(), "digest": found.digest}
@@ -77,7 +78,7 @@ def _inspect_checkpoint(checkpoint: str, json: bool) -> None:
         print(dumps(header, indent=2, sort_keys=True))
         return
     print(f"model        {found.model} ({found.dist} {found.version})")
-    if about := shipped_models().get(checkpoint):
+    if about := registry.weights().get(checkpoint):
         print(f"card         {about['card']}\nlicence      {about['licence']}")
     for title, values in (
         ("options", found.options),

@@ -12,9 +12,8 @@ def models(json: Annotated[bool, typer.Option("--json", help="For programs.")] =
     from json import dumps
 
     from uadtk import registry
-    from uadtk.checkpoint import shipped_models
 
-    weights = {name: about["dist"] for name, about in shipped_models().items()}
+    weights = {name: about["dist"] for name, about in registry.weights().items()}
     rows = [
         {
             "name": r.entry.name,

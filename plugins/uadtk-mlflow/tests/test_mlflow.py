@@ -19,7 +19,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 def test_a_training_is_one_run(client: MlflowClient, tmp_path: Path) -> None:
     for epoch in (1, 2):
-        log({"epoch": epoch, "train_loss": 1 / epoch, "seconds": 4}, tmp_path / "m.safetensors", SETTINGS)
+        log({"epoch": epoch, "train_loss": 1 / epoch, "seconds": 4}, tmp_path / "Ann's" / "m.safetensors", SETTINGS)
     log({"epoch": 1, "train_loss": 9.0}, tmp_path / "other.safetensors", SETTINGS)
     (experiment,) = (found for found in client.search_experiments() if found.name == "brains")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.utils.time import get_current_time_millis
 
-CHECKPOINT = "uadtk.checkpoint"  # the tag by which a resumed training finds its run
+TRAINING = "uadtk.training"  # the tag by which a resumed training finds its run
 
 
 def log(record: Mapping[str, Any], output: Path, settings: Mapping[str, Any]) -> None:
@@ -25,10 +26,11 @@ def _run(client: MlflowClient, output: Path, settings: Mapping[str, Any]) -> Run
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
     experiment = client.get_experiment_by_name(name)
     place = experiment.experiment_id if experiment else client.create_experiment(name)
-    tags = {CHECKPOINT: os.path.abspath(output), "uadtk.cohort": settings["cohort"]}
-    wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-    if found := client.search_runs([place], wanted, max_results=1):
+    path = os.path.abspath(output)
+    training = sha256(os.fsencode(f"{path}\n{settings['cohort']}")).hexdigest()  # a path may hold quotes
+    if found := client.search_runs([place], f"tags.`{TRAINING}` = '{training}'", max_results=1):
         return found[0]
+    tags = {TRAINING: training, "uadtk.checkpoint": path, "uadtk.cohort": settings["cohort"]}
     run = client.create_run(place, run_name=output.stem, tags=tags)
     client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in _flat(settings)])
     return run
