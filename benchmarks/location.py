@@ -112,7 +112,7 @@ def on_scan(one: Placed, atlas_map: Array) -> Array:
     """A map of the average brain on the scan's own grid, by way of the coarse grid that was aligned."""
     atlas, brain = contrast._atlas(), one.case.prepared.own_brain
     matrix, offset = one.fit.transform(one.parameters)
-    shape = one.fit.inside.shape
+    shape = one.fit.brain.inside.shape
     voxels = np.indices(shape).reshape(3, -1)
     centre = np.argwhere(atlas.where).mean(axis=0)[:, None]
     index = np.linalg.inv(matrix) @ (voxels - offset[:, None]) / atlas.spacing_mm + centre

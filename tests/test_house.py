@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import uadtk
+from uadtk.phantom.shipped import SCAN
 from uadtk.version import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +61,21 @@ def test_help_loads_nothing_heavy_and_each_command_has_a_summary() -> None:
 
     for name in _ORDER:
         assert re.search(rf"^  {name} +\S", done.stdout, re.MULTILINE), name
+
+
+@pytest.mark.slow
+def test_segment_imports_only_what_it_uses(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom uadtk.cli import main\n"
+        "try: main(['segment', sys.argv[1], '-o', sys.argv[2], '--threads', '1', '--quiet'])\nexcept SystemExit: pass\n"
+        "unused = {'pydicom', 'scipy.fft', 'scipy.optimize', 'scipy.spatial', 'scipy.stats', 'SimpleITK', 'pandas'}\n"
+        "print(*(set(sys.modules) & unused), file=sys.stderr)\nimport pydicom"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(SCAN), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == ""
+    assert (tmp_path / "FLAIR_findings.json").exists()
 
 
 def test_train_help_loads_no_model() -> None:

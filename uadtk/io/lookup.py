@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from functools import cache
 
 LABELS = 255  # the most common limit; findings beyond are shown in the program's own colours
 _GOLDEN = 0.6180339887  # neighbours in number are far apart in hue
@@ -14,6 +15,7 @@ def colour(label: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+@cache
 def lookup_tables() -> dict[str, str]:
     """Content by file name: for BIDS (``dseg.tsv``), ITK-SNAP, FSLeyes and FreeSurfer."""
     rows = [(label, *colour(label)) for label in range(1, LABELS + 1)]

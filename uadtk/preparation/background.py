@@ -6,6 +6,8 @@ as CT is) have something else, and their tissue may be negative. Preparation cou
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,13 +17,20 @@ LOWEST_SHARE = 0.001  # the darkest voxels, a few outliers aside
 MOST = 0.5  # of the border has one value where the scan is stripped or padded
 NEGATIVE_SHARE = 0.01  # of the tissue is darker than the background: more than interpolation leaves there
 
+_FOUND: WeakKeyDictionary[Scan, float] = WeakKeyDictionary()  # of scans in memory: every stage asks for it
+
 
 def background(scan: Scan) -> float:
     """The background's intensity: the value of most of the border, else the darkest of the border; 0 in raw images.
 
     Any rescaling ``a * x + b`` of the scan with a > 0 rescales it alike.
     """
-    outside = _border(scan.voxels)
+    if scan not in _FOUND:
+        _FOUND[scan] = _of_border(_border(scan.voxels))
+    return _FOUND[scan]
+
+
+def _of_border(outside: NDArray[np.float32]) -> float:
     half, low = len(outside) // 2, int(LOWEST_SHARE * (len(outside) - 1))
     ordered = np.partition(outside, [low, half])
     most = np.count_nonzero(outside == ordered[half])  # a value that more than half have is the median

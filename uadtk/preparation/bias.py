@@ -19,7 +19,7 @@ from uadtk.preparation.geometry import bounding_box
 DEGREE = 3
 UNIT_MM = 80.0  # positions are divided by it: about half the length of a brain
 SAMPLES = 50_000  # brain voxels the field is fitted to, evenly spaced in memory order
-BLOCK = 4096  # of them stay in the processor's cache
+BLOCK = 2048  # of them stay in the processor's cache: a product takes a quarter of that of 4096
 ITERATIONS = 12
 DARK, BRIGHT = (  # log intensities farther below or above the surface have no weight; lesions are bright on FLAIR
     np.geomspace(0.7, end, ITERATIONS) for end in (0.3, 0.15)
@@ -46,13 +46,13 @@ def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
     inside = brain.voxels[box]
     found = np.flatnonzero(inside)
     found = found[:: max(1, found.size // SAMPLES)]
-    values = scan.voxels[box].ravel()[found]
-    found, log = found[values > 0], np.log(values[values > 0].astype(np.float64))
-    if found.size < 10 * len(_TERMS):
+    places = np.stack(np.unravel_index(found, inside.shape), axis=1) + [side.start for side in box]
+    values = scan.voxels[tuple(places.T)]
+    places, log = places[values > 0], np.log(values[values > 0].astype(np.float64))
+    if log.size < 10 * len(_TERMS):
         return np.ones(scan.shape, np.float32)
     spacing_mm = np.array(scan.spacing_mm)
-    first = [side.start for side in box]
-    at_mm = (np.stack(np.unravel_index(found, inside.shape), axis=1) + first) * spacing_mm
+    at_mm = places * spacing_mm
     centre_mm = at_mm.mean(axis=0)
     terms = _terms_at((at_mm - centre_mm) / UNIT_MM)
     surface = _fitted(terms, log)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError
-from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.core.volume import Mask, Scan
 from uadtk.preparation.background import background, foreground
 from uadtk.preparation.geometry import Reorientation, bounding_box
 
@@ -31,8 +31,8 @@ def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tu
     """
     if given is not None:
         mask, source = given, GIVEN
-    elif is_stripped(scan):
-        mask, source = Mask(_filled(foreground(scan, background(scan)).T).T, scan.affine), STRIPPED
+    elif _could_be_brain(tissue := _tissue(scan)):
+        mask, source = Mask(_filled(tissue.zyx).T, scan.affine), STRIPPED
     else:
         mask, source = Mask(_deepbet(scan, device), scan.affine), DEEPBET
     volume_ml = int(np.count_nonzero(mask.voxels)) * mask.voxel_ml
@@ -46,10 +46,18 @@ def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tu
 
 def is_stripped(scan: Scan) -> bool:
     """True if all that is not background could be a brain: off the sides, and no larger than a brain."""
-    upright = Reorientation.of(scan.affine).to_ras(Volume(foreground(scan, background(scan)), scan.affine))
+    return _could_be_brain(_tissue(scan))
+
+
+def _tissue(scan: Scan) -> Mask:
+    return Mask(foreground(scan, background(scan)), scan.affine)
+
+
+def _could_be_brain(mask: Mask) -> bool:
+    upright = Reorientation.of(mask.affine).to_ras(mask)
     tissue: NDArray[np.bool_] = upright.voxels
     border = np.concatenate([tissue[[0, -1]].ravel(), tissue[:, [0, -1]].ravel()])
-    if not tissue.any() or border.mean() > 0.02 or tissue.sum() * scan.voxel_ml > MAX_BRAIN_ML:
+    if not tissue.any() or border.mean() > 0.02 or np.count_nonzero(tissue) * mask.voxel_ml > MAX_BRAIN_ML:
         return False
     x, y, _ = bounding_box(tissue)
     width_mm, length_mm = (x.stop - x.start) * upright.spacing_mm[0], (y.stop - y.start) * upright.spacing_mm[1]

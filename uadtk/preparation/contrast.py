@@ -33,7 +33,8 @@ Array = NDArray[np.float64]
 COARSE_MM = 3.0  # of the grid used here
 SLOW_MM = 12.0  # standard deviation of the Gaussian that separates slow changes
 EVERY = 7  # of the atlas' points is used while aligning
-EVALUATIONS = 180
+STEPS = np.repeat([0.4, 0.06, 0.08], 3)  # of each parameter in the first round; each further one halves them
+ROUNDS = 3
 RIDGE = 1e-6
 _MEASURED: dict[bytes, Contrast] = {}
 
@@ -68,18 +69,27 @@ def coarse(scan: Scan, brain: Mask) -> Coarse:
     turn = Reorientation.of(scan.affine)
     upright, mask = turn.to_ras(Volume(scan.voxels, scan.affine)), turn.to_ras(brain)
     box = bounding_box(mask.voxels)
-    inside = mask.voxels[box].astype(np.float32)
-    image = upright.voxels[box] * inside
+    inside = np.ascontiguousarray(mask.voxels[box].T, dtype=np.float32)  # (z, y, x), the order of a file
+    image = upright.voxels[box].T * inside
     spacing_mm = list(upright.spacing_mm)
-    for axis, mm in enumerate(upright.spacing_mm):
-        size = inside.shape[axis]
+    for axis, mm in reversed([*enumerate(upright.spacing_mm)]):
+        size = inside.shape[2 - axis]
         if mm < COARSE_MM and size > 1:
             number = max(2, round(size * mm / COARSE_MM))
             matrix = resampling_matrix((np.arange(number) + 0.5) * size / number - 0.5, size)
-            image, inside = (np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis) for x in (image, inside))
+            image, inside = (_along(matrix, x, 2 - axis) for x in (image, inside))
             spacing_mm[axis] = mm * size / number
+    image, inside = image.T, inside.T
     share = np.where(inside > 1e-3, inside, 0.0)
     return Coarse(np.where(share > 0, image / np.maximum(share, 1e-3), 0.0), share, np.array(spacing_mm))
+
+
+def _along(matrix: NDArray[np.float32], volume: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """The product with every line of a volume along an axis."""
+    if axis == 0:
+        return np.asarray(matrix @ volume.reshape(len(volume), -1)).reshape(-1, *volume.shape[1:])
+    found: NDArray[np.float32] = matrix @ volume if axis == 1 else volume @ matrix.T
+    return found
 
 
 def tissue_contrast(brain: Coarse) -> Contrast:
@@ -156,19 +166,28 @@ class _Fit:
     def __init__(self, brain: Coarse) -> None:
         self.brain = brain
         inside = brain.inside > 0.5
-        self.inside = np.ascontiguousarray(brain.inside, np.float32)
-        self.ranks = np.ascontiguousarray(_ranks(brain.image, inside) * self.inside, np.float32)
+        self.both = np.stack([brain.inside, _ranks(brain.image, inside) * brain.inside], axis=-1, dtype=np.float32)
         at_mm = (np.argwhere(inside) + 0.5) * brain.spacing_mm
         self.centre_mm = at_mm.mean(axis=0)
         self.scale = np.maximum(at_mm.std(axis=0), 1.0) / _atlas().inside.std(axis=0)
 
     def aligned(self) -> Array:
-        """The parameters with the least misfit that were found."""
-        from scipy import optimize
+        """The parameters with the least misfit that were found.
 
-        few, settings = _few(), {"maxfev": EVALUATIONS, "xtol": 0.02, "ftol": 2e-3}
-        found = optimize.minimize(lambda p: self.misfit(p, few), np.zeros(9), method="Powell", options=settings)
-        return np.asarray(found.x, dtype=np.float64)
+        One after the other moves to the best of where it is, a step to either side, and the vertex of the parabola
+        through the three.
+        """
+        few, best = _few(), np.zeros(len(STEPS))
+        least = self.misfit(best, few)
+        for rounds in range(ROUNDS):
+            for step in np.diag(STEPS / 2**rounds):
+                ahead, back = self.misfit(best + step, few), self.misfit(best - step, few)
+                slope, bend = (back - ahead) / 2, ahead + back - 2 * least
+                vertex = float(np.clip(slope / bend, -2, 2)) if bend > 0 else 2 * float(np.sign(slope))
+                at_vertex = self.misfit(best + vertex * step, few)
+                least, move = min((least, 0.0), (ahead, 1.0), (back, -1.0), (at_vertex, vertex))
+                best = best + move * step
+        return best
 
     def places(self, parameters: Array, points: Array) -> Array:
         """Where points of the average brain lie, in voxels of this one, (3, n)."""
@@ -189,10 +208,11 @@ class _Fit:
         from scipy import ndimage
 
         places = self.places(parameters, points.inside)
-        share = ndimage.map_coordinates(self.inside, places, order=1)
-        ranks = ndimage.map_coordinates(self.ranks, places, order=1) / np.maximum(share, 1e-3)
-        beyond = ndimage.map_coordinates(self.inside, self.places(parameters, points.outside), order=1)
-        covered = (places[2] > -0.5) & (places[2] < self.inside.shape[2] - 0.5)
+        inside, ranked = np.moveaxis(self.both, -1, 0)
+        share = ndimage.map_coordinates(inside, places, order=1)
+        ranks = ndimage.map_coordinates(ranked, places, order=1) / np.maximum(share, 1e-3)
+        beyond = ndimage.map_coordinates(inside, self.places(parameters, points.outside), order=1)
+        covered = (places[2] > -0.5) & (places[2] < inside.shape[2] - 0.5)
         common = float(share[covered].sum())
         return share, ranks, 2 * common / (float(covered.sum()) + common + float(beyond.sum()) + 1e-9)
 
@@ -202,7 +222,7 @@ class _Fit:
 
         matrix, offset = self.transform(parameters)
         explained, overlap = explained_and_overlap(
-            self.inside, self.ranks, matrix, offset, points.inside, points.tissues, points.outside, RIDGE
+            self.both, matrix, offset, points.inside, points.tissues, points.outside, RIDGE
         )
         implausible = 0.5 * np.sum((parameters[3:6] / 0.3) ** 4) + 0.5 * np.sum((parameters[6:9] / 0.5) ** 4)
         return float(implausible - explained - 2 * overlap)

@@ -23,6 +23,7 @@ from uadtk.core.volume import Mask, Scan
 from uadtk.preparation import kinds
 from uadtk.preparation.background import background
 from uadtk.preparation.contrast import coarse, tissue_contrast
+from uadtk.preparation.geometry import bounding_box
 from uadtk.preparation.kinds import FLAIR
 from uadtk.preparation.plausibility import measure
 
@@ -183,7 +184,9 @@ def _ring(scan: Scan, brain: Mask, level: float) -> float:
     from scipy import ndimage
 
     step = [max(1, round(4 / mm)) for mm in scan.spacing_mm]
-    thin = tuple(slice(None, None, n) for n in step)
+    beyond = [int(12 / mm) + 1 for mm in scan.spacing_mm]
+    sides = zip(bounding_box(brain.voxels), beyond, step, strict=True)
+    thin = tuple(slice(max(0, side.start - more) // n * n, side.stop + more, n) for side, more, n in sides)
     inside, image = brain.voxels[thin], scan.voxels[thin] - level
     distance_mm = ndimage.distance_transform_edt(~inside, sampling=np.multiply(step, scan.spacing_mm))
     around = (distance_mm > 5) & (distance_mm < 12)

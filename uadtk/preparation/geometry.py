@@ -7,6 +7,7 @@ scan's own voxels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,7 @@ class Reorientation:
 
     @classmethod
     def of(cls, affine: Affine) -> Reorientation:
-        from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-
-        own, ras = io_orientation(affine), axcodes2ornt("RAS")
-        return cls(ornt_transform(own, ras), ornt_transform(ras, own))
+        return _reorientation(np.asarray(affine, np.float64).tobytes())
 
     def to_ras(self, volume: Volume) -> Volume:
         from nibabel.orientations import apply_orientation, inv_ornt_aff
@@ -43,6 +41,14 @@ class Reorientation:
 
         turned: NDArray[np.float32] = apply_orientation(voxels, self.backward)
         return turned
+
+
+@lru_cache(maxsize=16)  # every stage asks for that of the same scan
+def _reorientation(affine: bytes) -> Reorientation:
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    own, ras = io_orientation(np.frombuffer(affine).reshape(4, 4)), axcodes2ornt("RAS")
+    return Reorientation(ornt_transform(own, ras), ornt_transform(ras, own))
 
 
 def stored_axis(affine: Affine, world: int) -> int:
@@ -114,8 +120,13 @@ def _positions(size: int, side: int, step: float) -> NDArray[np.floating]:
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     """The extent of a non-empty mask along each of its three axes."""
-    present = (np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
-    return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in present)
+    order = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
+    slow = mask.transpose(order)
+    plane = np.asarray(slow.any(axis=0))  # whole planes at once, which is much faster than along lines
+    second, last = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    first = np.flatnonzero(slow[:, second[0] : second[-1] + 1].any(axis=(1, 2)))
+    found = dict(zip(order, (first, second, last), strict=True))
+    return tuple(slice(int(found[axis][0]), int(found[axis][-1]) + 1) for axis in range(3))
 
 
 def resampling_matrix(positions: NDArray[np.floating], size: int) -> Float:

@@ -96,7 +96,7 @@ def _texture(
     scale = max(middle, 1e-30)
     noises, repeats = [], []
     for k in chosen:
-        flat = np.where(inside[:, :, k], image[:, :, k], 0).astype(np.float64)
+        flat = np.where(inside[:, :, k], image[:, :, k], np.float32(0))
         noises.append(_noise(flat, inside[:, :, k]) / scale)
         repeats.append(_repeat(flat, inside[:, :, k], spacing_mm))
     return {
@@ -106,7 +106,7 @@ def _texture(
     }
 
 
-def _noise(image: Array, inside: NDArray[np.bool_]) -> float:
+def _noise(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
     """Standard deviation of the noise, by the median response to [1 -2 1] x [1 -2 1] (Immerkaer 1996)."""
     once = image[:-2] - 2 * image[1:-1] + image[2:]
     left = once[:, :-2] - 2 * once[:, 1:-1] + once[:, 2:]
@@ -115,7 +115,7 @@ def _noise(image: Array, inside: NDArray[np.bool_]) -> float:
     return float(np.median(np.abs(left[whole])) / 0.6745 / 6) if whole.any() else 0.0
 
 
-def _repeat(image: Array, inside: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> float:
+def _repeat(image: NDArray[np.float32], inside: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> float:
     """The strongest repetition of the fine structure at a distance along rows or columns: ghosts of motion.
 
     Autocorrelation of what is left after a mean over 5 x 5 mm, at shifts above 25 mm along either axis, each over
@@ -129,29 +129,28 @@ def _repeat(image: Array, inside: NDArray[np.bool_], spacing_mm: tuple[float, ..
     slow = image
     for axis in (0, 1):
         slow = ndimage.correlate1d(slow, _window(5 / spacing_mm[axis]), axis)
-    fine = np.where(core, image - slow, 0.0)
-    spread = fine[core].std()
-    fine = np.clip(fine, -3 * spread, 3 * spread)
+    fine = np.where(core, image - slow, np.float32(0))
+    fine = np.clip(fine / max(fine[core].std(), 1e-30), -3, 3)
     strongest = 0.0
     for axis in (0, 1):
         first = int(np.ceil(GHOST_MM / spacing_mm[axis]))
-        line, count = _at_shifts(fine, axis)[first:], _at_shifts(core.astype(np.float64), axis)[first:].round()
+        line, count = _at_shifts(fine, axis)[first:], _at_shifts(core.astype(np.float32), axis)[first:].round()
         enough = count > 0.15 * core.sum()
         if enough.sum() > 5:
-            shares = line[enough] / count[enough] / max(spread**2, 1e-30)
+            shares = line[enough] / count[enough]
             strongest = max(strongest, float(shares.max() - np.median(shares)))
     return strongest
 
 
-def _at_shifts(image: Array, axis: int) -> Array:
+def _at_shifts(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     """Autocorrelation at shifts of 0, 1, ... pixels along ``axis``: the sum over all lines along it."""
-    from scipy import fft
-
-    size = image.shape[axis]
-    length = fft.next_fast_len(2 * size - 1, real=True)
-    power = np.square(np.abs(fft.rfft(image, length, axis))).sum(axis=1 - axis)
-    sums: Array = fft.irfft(power, length)[:size]
-    return sums
+    lines = image if axis == 0 else image.T
+    size = len(lines)
+    wide = np.zeros((size, 2 * size), image.dtype)
+    wide[:, :size] = lines[::-1] @ lines.T
+    skewed = wide.ravel()[: size * (2 * size - 1)].reshape(size, -1)  # a shift is a column
+    found: NDArray[np.float32] = skewed.sum(axis=0)[size - 1 :]
+    return found
 
 
 def _window(width: float) -> Array:
@@ -165,8 +164,8 @@ def _jumps(image: NDArray[np.float32], inside: NDArray[np.bool_], slices: NDArra
     """Difference in brightness between a slice and the mean of its two neighbours: the median over slices."""
     steps = []
     for k in slices[1:-1]:
-        both = inside[::2, ::2, k - 1] & inside[::2, ::2, k] & inside[::2, ::2, k + 1]
-        if both.sum() > 50:
-            before, here, after = (image[::2, ::2, n][both] for n in (k - 1, k, k + 1))
+        both = (inside[::2, ::2, k - 1] & inside[::2, ::2, k] & inside[::2, ::2, k + 1]).T
+        if np.count_nonzero(both) > 50:
+            before, here, after = (image[::2, ::2, n].T[both] for n in (k - 1, k, k + 1))  # faster in a file's order
             steps.append(abs(float(np.median(here - (before + after) / 2))))
     return float(np.median(steps)) if steps else 0.0

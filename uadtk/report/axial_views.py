@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from uadtk.core.finding import Finding, Scoring, Segmentation
 from uadtk.core.volume import Affine, Volume
+from uadtk.preparation.geometry import Reorientation
 
 Array = NDArray[Any]
 MARGIN_MM = 6.0
@@ -21,11 +22,8 @@ MARGIN_MM = 6.0
 
 def canonical(volume: Volume) -> tuple[Array, Affine]:
     """A view of the voxels with x to the right, y to anterior and z to superior, and its affine."""
-    from nibabel import orientations as to
-
-    orientation: Any = to.io_orientation(volume.affine)  # type: ignore[no-untyped-call]
-    view: Array = to.apply_orientation(volume.voxels, orientation)  # type: ignore[no-untyped-call]
-    return view, volume.affine @ to.inv_ornt_aff(orientation, volume.shape)  # type: ignore[no-untyped-call]
+    upright = Reorientation.of(volume.affine).to_ras(volume)
+    return upright.voxels, upright.affine
 
 
 @dataclass(frozen=True)

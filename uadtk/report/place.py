@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask
+from uadtk.preparation.geometry import bounding_box
 from uadtk.report.axial_views import canonical
-
-if TYPE_CHECKING:
-    from scipy import spatial
 
 Array = NDArray[np.float64]
 Point = tuple[float, float, float]
@@ -46,25 +43,28 @@ class Place:
 
 def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
     """The place of each point (RAS+ mm of the scan). Without a brain there are no places: an empty list."""
-    from scipy import spatial
-
     inside, affine = canonical(brain)
     if not len(points_mm) or not inside.any():
         return []
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     step = np.maximum(1, np.round(ABOUT_MM / spacing)).astype(int)
-    coarse = np.pad(inside[:: step[0], :: step[1], :: step[2]], 1)
+    sides = zip(bounding_box(inside), step, strict=True)
+    box = [slice(side.start // (2 * n) * 2 * n, side.stop, n) for side, n in sides]  # even: rounded halves stay alike
+    coarse, first = np.pad(inside[tuple(box)], 1), [side.start for side in box]
     voxel_mm = spacing * step
 
-    at = (np.array(points_mm) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T * spacing  # mm along the axes
-    brain_mm = (np.argwhere(coarse) - 1) * voxel_mm
-    low, high = np.quantile(brain_mm, [0.001, 0.999], axis=0)
+    at = (
+        (np.array(points_mm) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T - first
+    ) * spacing  # mm along the axes
+    counts = (coarse.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3))
+    brain_mm = np.stack([np.repeat(np.arange(-1, len(n) - 1), n) for n in counts]) * voxel_mm[:, None]  # sorted by axis
+    low, high = np.quantile(brain_mm, [0.001, 0.999], axis=1)
     atlas = _average()
-    scale = np.maximum(brain_mm.std(axis=0), 1e-3) / atlas.std_mm
-    centre = brain_mm.mean(axis=0)
-    to_ventricle, _ = spatial.cKDTree(atlas.ventricles_mm * scale + centre).query(at)
+    scale = np.maximum(brain_mm.std(axis=1), 1e-3) / atlas.std_mm
+    centre = brain_mm.mean(axis=1)
+    to_ventricle = _nearest(at, atlas.ventricles_mm * scale + centre)
     nearest = np.clip(np.round(at / voxel_mm).astype(int) + 1, 0, np.array(coarse.shape) - 1)
-    to_surface = np.where(coarse[tuple(nearest.T)], _surface(coarse, voxel_mm).query(nearest * voxel_mm)[0], 0.0)
+    to_surface = np.where(coarse[tuple(nearest.T)], _nearest(nearest * voxel_mm, _surface(coarse, voxel_mm)), 0.0)
     third = (at - low) / np.maximum(high - low, 1e-3)
     found = []
     for point, share, deep, mm in zip(at, third, to_surface.tolist(), to_ventricle.tolist(), strict=True):
@@ -76,11 +76,19 @@ def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
     return found
 
 
-def _surface(inside: NDArray[np.bool_], voxel_mm: Array) -> spatial.cKDTree:
-    """Voxels outside that share a face with one inside: the nearest voxel outside is always among them."""
-    from scipy import ndimage, spatial
+def _nearest(points: Array, others: Array) -> Array:
+    """The distance of each point to the nearest of others, as few as they are: SciPy's tree takes longer to import."""
+    return np.array([np.sqrt(((others - point) ** 2).sum(axis=1).min()) for point in points])
 
-    return spatial.cKDTree(np.argwhere(ndimage.binary_dilation(inside) & ~inside) * voxel_mm)
+
+def _surface(inside: NDArray[np.bool_], voxel_mm: Array) -> Array:
+    """Voxels outside that share a face with one inside, in mm: the nearest voxel outside is always among them."""
+    beside = np.zeros_like(inside)
+    for axis in range(3):
+        line, found = np.moveaxis(inside, axis, 0), np.moveaxis(beside, axis, 0)
+        found[1:] |= line[:-1]
+        found[:-1] |= line[1:]
+    return np.argwhere(beside & ~inside) * voxel_mm
 
 
 def _third(share: float, first: str, last: str) -> str:

@@ -110,12 +110,12 @@ def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict
     affine = planes.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ (np.array(planes.low) + (step - 1) / 2)
     affine[:3, :3] *= step
-    levels = np.zeros(score.shape, np.uint8)
-    some = score > thresholds[0]
-    levels[some] = np.searchsorted(thresholds, score[some], side="left")
+    values = score.T  # the order of a file: faster
+    levels, some = np.zeros(values.shape, np.uint8), values > thresholds[0]
+    levels[some] = np.searchsorted(thresholds, values[some], side="left")
     volumes = {
         "scan": _coarse(bright[::step, ::step, ::step], shades),
-        "score": _largest(levels, step),
+        "score": _largest(levels.T, step),
         "mask": _largest((found > 0).astype(np.uint8), step),
     }
     return step, {name: _packed(voxels, affine) for name, voxels in volumes.items()}

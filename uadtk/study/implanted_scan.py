@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from uadtk.core.volume import Mask, Scan, Volume
 
@@ -73,6 +72,8 @@ class Implant:
 
 def draw_outline(rng: np.random.Generator, size_mm: float) -> Outline:
     """One with the volume of a ball of diameter ``size_mm``, soft edge included."""
+    from scipy.spatial.transform import Rotation
+
     stretch = rng.uniform(0.8, 1.25, 3)
     axes = Rotation.from_quat(rng.standard_normal(4)).as_matrix()
     waves = rng.standard_normal((WAVES, 3))

@@ -8,33 +8,36 @@ from uadtk.kernels._numba._jit import compiled
 
 
 @compiled()
-def explained_and_overlap(inside, ranks, matrix, offset, points, tissues, around, ridge):
-    """Share of the variance of ``ranks`` that a regression on the tissues explains, and Dice overlap of the two brains.
+def explained_and_overlap(both, matrix, offset, points, tissues, around, ridge):
+    """Share of the variance of the ranks that a regression on the tissues explains, and Dice overlap of the two brains.
 
-    ``points`` (n, 3) lie in the average brain and ``around`` it; ``matrix @ point + offset`` is a voxel. Points with
-    more than half of brain count in the regression, by their share of it; those within the slices, in the overlap.
+    ``both`` (x, y, z, 2): share of brain, and ranks times that share. ``points`` (n, 3) lie in the average brain and
+    ``around`` it; ``matrix @ point + offset`` is a voxel. Points with more than half of brain count in the regression,
+    by their share of it; those within the slices, in the overlap.
     """
     square, right = np.zeros((3, 3)), np.zeros(3)
     total = first = second = common = beyond = 0.0
     covered = 0
     for n in range(len(points)):
         x, y, z = place(matrix, offset, points[n])
-        share = linear(inside, x, y, z)
-        if -0.5 < z < inside.shape[2] - 0.5:
+        share, rank = linear(both, x, y, z)
+        if -0.5 < z < both.shape[2] - 0.5:
             covered += 1
             common += share
         if share > 0.5:
-            rank = linear(ranks, x, y, z) / share
             total += share
-            first += share * rank
-            second += share * rank * rank
+            first += rank
+            second += rank * rank / share
             for i in range(3):
-                right[i] += share * tissues[n, i] * rank
-                for j in range(3):
+                right[i] += tissues[n, i] * rank
+                for j in range(i, 3):
                     square[i, j] += share * tissues[n, i] * tissues[n, j]
     for n in range(len(around)):
         x, y, z = place(matrix, offset, around[n])
-        beyond += linear(inside, x, y, z)
+        beyond += linear(both, x, y, z)[0]
+    for i in range(3):
+        for j in range(i):
+            square[i, j] = square[j, i]
     found = solved(square, right, ridge * (total + 1e-9))
     unexplained = second
     for i in range(3):
@@ -72,16 +75,18 @@ def place(matrix, offset, point):
 
 
 @compiled()
-def linear(volume, x, y, z):
-    """The volume at a place, linearly interpolated; 0 off the grid, as SciPy's ``map_coordinates`` has it."""
-    a, b, c = volume.shape
+def linear(both, x, y, z):
+    """Both values at a place, linearly interpolated; 0 off the grid, as SciPy's ``map_coordinates`` has it."""
+    a, b, c, _ = both.shape
     if not (0 <= x <= a - 1 and 0 <= y <= b - 1 and 0 <= z <= c - 1):
-        return 0.0
+        return 0.0, 0.0
     i, j, k = min(int(x), max(a - 2, 0)), min(int(y), max(b - 2, 0)), min(int(z), max(c - 2, 0))
-    p, q, r = min(i + 1, a - 1), min(j + 1, b - 1), min(k + 1, c - 1)
     u, v, w = x - i, y - j, z - k
-    low = (volume[i, j, k] * (1 - w) + volume[i, j, r] * w) * (1 - v)
-    low += (volume[i, q, k] * (1 - w) + volume[i, q, r] * w) * v
-    high = (volume[p, j, k] * (1 - w) + volume[p, j, r] * w) * (1 - v)
-    high += (volume[p, q, k] * (1 - w) + volume[p, q, r] * w) * v
-    return low * (1 - u) + high * u
+    first = second = 0.0
+    for p, along_x in ((i, 1 - u), (min(i + 1, a - 1), u)):
+        for q, along_y in ((j, 1 - v), (min(j + 1, b - 1), v)):
+            for r, along_z in ((k, 1 - w), (min(k + 1, c - 1), w)):
+                weight = along_x * along_y * along_z
+                first += weight * both[p, q, r, 0]
+                second += weight * both[p, q, r, 1]
+    return first, second
