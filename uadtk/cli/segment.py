@@ -100,9 +100,6 @@ def segment(
     """
     from dataclasses import replace
 
-    from uadtk.cli._imports import import_nibabel
-
-    import_nibabel()
     from uadtk import interface
     from uadtk.cli._reporter import Reporter
     from uadtk.io.bids_out import DERIVATIVE, refuse_unexportable, write_bids
