@@ -13,12 +13,16 @@ from uadtk.networks import memory
 class Glibc:
     def __init__(self) -> None:
         self.set: dict[int, int] = {}
+        self.trimmed = 0
 
     def gnu_get_libc_version(self) -> bytes:
         return b"2.39"
 
     def mallopt(self, what: int, value: int) -> None:
         self.set[what] = value
+
+    def malloc_trim(self, pad: int) -> None:
+        self.trimmed += 1
 
 
 def keep_with(monkeypatch: pytest.MonkeyPatch, platform: str, libc: object) -> None:
@@ -36,6 +40,16 @@ def test_glibc_returns_nothing_to_the_kernel(monkeypatch: pytest.MonkeyPatch) ->
     libc = Glibc()
     keep_with(monkeypatch, "linux", libc)
     assert libc.set == {memory.M_MMAP_MAX: 0, memory.M_TRIM_THRESHOLD: -1, memory.M_TOP_PAD: 64 << 20}
+
+
+def test_memory_is_returned_between_stages_of_large_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    libc = Glibc()
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    memory.return_memory(256**3)
+    assert libc.trimmed == 0
+    memory.return_memory(512 * 512 * 320)
+    assert libc.trimmed == 1
 
 
 @pytest.mark.parametrize(

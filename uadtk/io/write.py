@@ -376,8 +376,10 @@ def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> li
 
 def _stored(voxels: NDArray[Any]) -> NDArray[Any]:
     """Little-endian, in the smallest type that common readers support."""
+    if voxels.dtype == bool:
+        return voxels.view(np.uint8)
     if voxels.dtype.kind not in "iu":
-        return voxels.astype("u1" if voxels.dtype == bool else "<f4", copy=False)
+        return voxels.astype("<f4", copy=False)
     if voxels.dtype == np.uint8:
         return voxels
     low, high = int(voxels.min()), int(voxels.max())

@@ -99,14 +99,20 @@ def on_own_grid(
     """Score and maps of the slices, (n, side, side), brought back to the scan's own grid."""
     decisions = {**prepared.decisions, "arithmetic": traits(method.models[0]).arithmetic}
     with run.stage("return"):
-        brain = prepared.own_brain.voxels
         if "reconstruction" in maps:  # back to the scan's intensity
             maps = {**maps, "reconstruction": maps["reconstruction"] * np.float32(prepared.intensity)}
-        own = {name: Volume(prepared.to_own_grid(values) * brain, scan.affine) for name, values in maps.items()}
+        own = {name: Volume(_in_brain(values, prepared), scan.affine) for name, values in maps.items()}
         if "reconstruction" in own and prepared.dark:
             own["reconstruction"] = _above_background(own["reconstruction"], prepared, scan)
-        own_score = ScoreMap(prepared.to_own_grid(score) * brain, scan.affine)
+        own_score = ScoreMap(_in_brain(score, prepared), scan.affine)
     return Scoring(scan, prepared.own_brain, prepared.brain_source, own_score, own, decisions)
+
+
+def _in_brain(slices: Float, prepared: Prepared) -> Float:
+    """On the scan's own grid, 0 outside the brain."""
+    voxels = prepared.to_own_grid(slices)
+    voxels *= prepared.own_brain.voxels
+    return voxels
 
 
 def reconstruction_error(prepared: Prepared, maps: Mapping[str, Float]) -> Float | None:

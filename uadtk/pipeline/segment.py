@@ -25,6 +25,7 @@ from uadtk.io.read import located
 from uadtk.io.results import output_paths
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
+from uadtk.networks.memory import return_memory
 from uadtk.pipeline.admit import admit, prepare_admitted, warn
 from uadtk.pipeline.outputs import write_outputs
 from uadtk.pipeline.point import check_point, floor_of
@@ -78,7 +79,9 @@ def segment(
     prepared, gate = prepare_admitted(
         scan, brain_mask, method.checkpoint.preparation, method.checkpoint.statistics, run, name
     )
+    return_memory(scan.voxels.size)
     scoring = score_prepared(scan, prepared, method, run)
+    return_memory(scan.voxels.size)
     smallest = rules.smallest(scan.voxel_ml, point)
     if point.smallest and smallest < floor_of(point, scan.voxel_ml):
         calibrated = f"'{point.name}' was calibrated for components of {point.smallest} or more"
@@ -115,6 +118,7 @@ def segment_file(
         with run.stage("read"), source_of_row(row) as source:
             scan, brain_mask = read_row(row, run)
             refuse_unwritable(scan, run.dicom)
+        return_memory(scan.voxels.size)
         result = segment(scan, method, point, run, brain_mask, rules, str(row.image))
     source = {**source, **noticed(scan, brain_mask)}
     result = replace(result, provenance=provenance(source, method, point, rules, result, run))

@@ -93,16 +93,20 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
         turn = Reorientation.of(scan.affine if registration is None else registration.atlas_affine)
         upright = _upright(image.voxels, scan.affine, registration, turn)
         mask = Mask(_upright(own_brain.voxels, scan.affine, registration, turn).voxels > 0.5, upright.affine)
-        pixel_mm = _pixel_mm(mask, recipe, run)
-        grid = SliceGrid.around(mask.voxels, upright.spacing_mm, recipe.pixels, pixel_mm)
+        pixel_mm, spacing_mm = _pixel_mm(mask, recipe, run), upright.spacing_mm
+        grid = SliceGrid.around(mask.voxels, spacing_mm, recipe.pixels, pixel_mm)
         brain, box = grid.cut(mask.voxels), grid.cut(upright.voxels)
         intensity = _white_point(box[brain > 0], recipe.percentile)
         inside = grid.to_slices(brain) > 0.5
-        slices = grid.to_slices(np.maximum(box, 0) * brain / np.float32(intensity)) * inside
+        del image, upright  # half of what a large scan takes
+        box = np.maximum(box, 0)
+        box *= brain
+        box /= np.float32(intensity)
+        slices = grid.to_slices(box) * inside
     return Prepared(
         image=slices,
         brain=inside,
-        spacing_mm=(upright.spacing_mm[2], pixel_mm, pixel_mm),
+        spacing_mm=(spacing_mm[2], pixel_mm, pixel_mm),
         dark=dark,
         intensity=intensity,
         own_brain=own_brain,

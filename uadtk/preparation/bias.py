@@ -35,7 +35,8 @@ def flattened(scan: Scan, brain: Mask) -> Scan:
 
     Intensities must be positive in most of the brain (0: darkest fluid).
     """
-    return Scan(scan.voxels / bias_field(scan, brain), scan.affine)
+    field = bias_field(scan, brain)
+    return Scan(np.divide(scan.voxels, field, out=field), scan.affine)
 
 
 def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:

@@ -68,9 +68,11 @@ def _filled(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill holes: dark ventricles of stripped scans may be zero, and enclosed background is brain."""
     import cc3d
 
-    outside = np.pad(~foreground, 1, constant_values=True)
+    filled, box = foreground.copy(), bounding_box(foreground)
+    outside = np.pad(~foreground[box], 1, constant_values=True)
     labels = cc3d.connected_components(outside, connectivity=6)
-    return np.ascontiguousarray((labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1])
+    filled[box] = (labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return filled
 
 
 def _deepbet(scan: Scan, device: str) -> NDArray[np.bool_]:
