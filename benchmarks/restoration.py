@@ -38,7 +38,7 @@ from uadtk.pipeline import score as scoring
 from uadtk.plugin import Scored
 
 PAPER = "the paper's way"
-OURS = ("restoration:hold=1", "restoration", "restoration:precision=bfloat16", "restoration:hold=4")
+OURS = ("restoration:hold=1", "restoration:hold=2", "restoration", "restoration:precision=bfloat16")
 
 
 class Paper:
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--scans", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tv", type=float, default=2.2)
+    parser.add_argument("--tv", type=float, default=0.4)
     parser.add_argument("--ours", nargs="+", default=OURS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
