@@ -53,9 +53,8 @@ def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
     coarse, first = np.pad(inside[tuple(box)], 1), [side.start for side in box]
     voxel_mm = spacing * step
 
-    at = (
-        (np.array(points_mm) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T - first
-    ) * spacing  # mm along the axes
+    voxels = (np.array(points_mm) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    at = (voxels - first) * spacing  # mm along the axes
     counts = (coarse.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3))
     brain_mm = np.stack([np.repeat(np.arange(-1, len(n) - 1), n) for n in counts]) * voxel_mm[:, None]  # sorted by axis
     low, high = np.quantile(brain_mm, [0.001, 0.999], axis=1)
@@ -83,12 +82,9 @@ def _nearest(points: Array, others: Array) -> Array:
 
 def _surface(inside: NDArray[np.bool_], voxel_mm: Array) -> Array:
     """Voxels outside that share a face with one inside, in mm: the nearest voxel outside is always among them."""
-    beside = np.zeros_like(inside)
-    for axis in range(3):
-        line, found = np.moveaxis(inside, axis, 0), np.moveaxis(beside, axis, 0)
-        found[1:] |= line[:-1]
-        found[:-1] |= line[1:]
-    return np.argwhere(beside & ~inside) * voxel_mm
+    from scipy import ndimage
+
+    return np.argwhere(ndimage.binary_dilation(inside) & ~inside) * voxel_mm
 
 
 def _third(share: float, first: str, last: str) -> str:
