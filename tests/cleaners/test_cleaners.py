@@ -156,6 +156,27 @@ def test_brightness_weighs_less_within_a_large_finding() -> None:
     assert not large[:, 60:].any()
 
 
+def test_scores_fall_towards_the_rim_but_not_within_a_large_finding() -> None:
+    z, y, x = np.mgrid[-20:21, -32:33, -32:33]
+    brain = np.hypot(np.hypot(z, y), x) < 20
+    image = np.ones(brain.shape, np.float32)
+    small = np.zeros(brain.shape, np.float32)
+    small[20, 31:34, 31:34] = small[20, 31:34, 13:16] = small[20, 31:34, 44:47] = 0.9  # in the middle, 2 and 5 mm deep
+    large = np.where(brain & (x < -4), 0.9, 0).astype(np.float32)
+    cleaner = prior.Cleaner(prior.Options(0, 0, 4, 3))
+    found, reached = (cleaner.clean(score, image, brain, (1.0, 1.0, 1.0)) for score in (small, large))
+    middle, rim, between = (found[20, 32, column] for column in (32, 14, 45))
+    assert middle == pytest.approx(0.9, rel=0.02)
+    assert 0.05 < rim < 0.4
+    assert rim < between < middle
+    assert not found[~brain].any()
+    assert reached[20, 32, 18] > 0.7  # as deep as the middle of the tumour
+    assert np.median(reached[large > 0]) > 0.8
+    weak, slab = prior.Cleaner(prior.Options(0, 0, 0, 3)), np.s_[15:26]
+    assert weak.clean(image, image, brain, (1.0, 1.0, 1.0))[brain].min() == pytest.approx(0.1)
+    assert weak.clean(image[slab], image[slab], brain[slab], (1.0, 1.0, 1.0))[0, 32, 32] > 0.95  # an end is no rim
+
+
 def test_the_hole_of_a_large_finding_is_filled_and_a_small_one_is_left_alone() -> None:
     score = np.zeros((9, 64, 64), np.float32)
     score[:, 8:40, 8:40], score[:, 22:26, 22:26], score[4, 56, 56] = 0.8, 0.0, 0.8
@@ -195,7 +216,11 @@ def test_fill_and_prior_are_continuous_in_the_spacing(mm: float) -> None:
     rng = np.random.default_rng(3)
     score = ndimage.gaussian_filter(rng.random((24, 40, 40)), (1.0, 1.5, 1.5)).astype(np.float32)
     image, brain = rng.random(score.shape, dtype=np.float32), np.ones(score.shape, bool)
-    for cleaner in (fill.Cleaner(fill.Options()), prior.Cleaner(prior.Options(8, 2))):
+    for cleaner in (
+        fill.Cleaner(fill.Options()),
+        prior.Cleaner(prior.Options(8, 2)),
+        prior.Cleaner(prior.Options(8, 2, 8, 8)),
+    ):
         one, other = (cleaner.clean(score, image, brain, (z, 1.0, 1.0)) for z in (mm, mm * 1.001))
         cut = np.quantile(one, 0.95)
         assert np.count_nonzero((one > cut) ^ (other > cut)) <= 0.01 * np.count_nonzero(one > cut)
@@ -204,7 +229,8 @@ def test_fill_and_prior_are_continuous_in_the_spacing(mm: float) -> None:
 def test_the_prior_of_nothing() -> None:
     score = np.ones((2, 4, 4), np.float32)
     nowhere = np.zeros(score.shape, bool)
-    assert not prior.Cleaner(prior.Options()).clean(score, score, nowhere, (1, 1, 1)).any()
+    for options in (prior.Options(), prior.Options(8, 2, 8, 8)):
+        assert not prior.Cleaner(options).clean(score, score, nowhere, (1, 1, 1)).any()
     dark = prior.Cleaner(prior.Options()).clean(score, 0 * score, ~nowhere, (1, 1, 1))
     np.testing.assert_array_equal(dark, score)  # all are equally bright
 

@@ -10,11 +10,16 @@ bright voxel at the rim of the brain, often a remnant of the skull, ranks lower.
 Small lesions are among the brightest tissue; a tumour has grey parts, which a high power would cut off. With
 ``large_mm`` the power falls where the scores nearby are high: it is multiplied by (1 - m)^2, m being the average of the
 scores, weighted by a Gaussian, in the brain. So the size of what was found sets the weight of brightness.
+
+Cortex, and dura that skull stripping has left, are bright too, and lie at the rim of the brain, where small lesions are
+rare. With ``rim_mm`` scores are also multiplied by a weight that rises from 0.1 at the rim to 1 deep inside: 2 b - 1, b
+being the share of brain in the surroundings, weighted by a Gaussian; beyond the first and the last slice nothing is
+known, and nothing counts. The weight falls with the size of findings, as the power does: a tumour may reach the rim.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +27,7 @@ from numpy.typing import NDArray
 from uadtk.kernels._gaussian import gaussian
 from uadtk.plugin import option
 
+LEAST = 0.1  # weight at the rim
 LEVELS = 65535  # intensity bins up to the brightest value, for ranking
 
 
@@ -32,7 +38,10 @@ class Options:
         0.0, "Standard deviation of the smoothing for half of the exponent, in mm; 0 is none.", ge=0, le=20
     )
     large_mm: float = option(
-        0.0, "The exponent falls inside findings larger than this; scores in [0, 1]; 0: nowhere.", ge=0, le=50
+        0.0, "The weight falls inside findings larger than this; scores in [0, 1]; 0: nowhere.", ge=0, le=50
+    )
+    rim_mm: float = option(
+        0.0, "Scores are lower this near to the rim of the brain: standard deviation, in mm; 0: no.", ge=0, le=50
     )
 
 
@@ -49,17 +58,23 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        power, smooth_mm, large_mm = self.options.power, self.options.smooth_mm, self.options.large_mm
-        images = [image]
-        if smooth_mm:
-            images.append(gaussian(image * brain, [smooth_mm / mm for mm in spacing_mm]))
-        if not large_mm:
+        def near(volume: NDArray[np.float32], mm: float) -> NDArray[np.float32]:
+            return gaussian(volume, [mm / step_mm for step_mm in spacing_mm])
+
+        power, smooth_mm, large_mm, rim_mm = astuple(self.options)
+        images = [image, near(image * brain, smooth_mm)] if smooth_mm else [image]
+        if not (large_mm or rim_mm):
             return score * np.prod([ranked(one, brain, power / len(images)) for one in images], axis=0)
         rank = np.prod([ranked(one, brain, 1 / len(images))[brain] for one in images], axis=0)
-        sigma = [large_mm / mm for mm in spacing_mm]
-        near = gaussian(score, sigma)[brain] / np.maximum(gaussian(brain.astype(np.float32), sigma)[brain], 1e-3)
+        exponent, inside = power * np.log(rank), brain.astype(np.float32)
+        if rim_mm:
+            share = near(inside, rim_mm)[brain] / near(np.ones_like(inside), rim_mm)[brain]
+            exponent += np.log(np.clip(2 * share - 1, LEAST, 1))
+        if large_mm:
+            found = near(score, large_mm)[brain] / np.maximum(near(inside, large_mm)[brain], 1e-3)
+            exponent *= (1 - found.clip(0, 1)) ** 2
         weighted = np.zeros_like(score)
-        weighted[brain] = score[brain] * rank ** (power * (1 - near.clip(0, 1)) ** 2)
+        weighted[brain] = score[brain] * np.exp(exponent)
         return weighted
 
 
