@@ -154,11 +154,16 @@ def test_verdicts_are_saved(page: Browser) -> None:
     page.press("a")  # a real key chooses "accept"
     page.click('tr[data-label="2"] input[type=text]')
     page.press(*'=1+1 "so" <b>')
+    page.click('tr[data-label="1"] input[type=text]')
+    page.press(*'"soft" edge\\')
+    page.run("""(document.querySelector('details.small').open = true)""")
+    page.click('tr[data-label="3"] input[type=text]')
+    page.press(*"-2+3")
     page.click("#tsv")
-    table = list(csv.DictReader(saved(page, "_review.tsv").splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+    table = list(csv.DictReader(saved(page, "_review.tsv").splitlines(), delimiter="\t"))  # as spreadsheets, R, pandas
     assert [row["label"] for row in table] == ["2", "1", "3"]
     assert [row["verdict"] for row in table] == ["accepted", "", ""]
-    assert table[0]["comment"] == '\'=1+1 "so" <b>'
+    assert [row["comment"] for row in table] == ['\'=1+1 "so" <b>', '"soft" edge\\', "'-2+3"]
     assert float(table[0]["peak_x_mm"]) == 72
     page.click("#json")
     record = json.loads(saved(page, "_review.json"))

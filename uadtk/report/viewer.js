@@ -68,7 +68,11 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     unsaved = false;
   }
-  const cell = (value) => String(value).replace(/\s+/g, " ").replace(/^[=+@](?=.)/, "'$&"); // no formula of a spreadsheet
+  const cell = (value) => {
+    if (typeof value !== "string") return String(value);
+    const text = value.replace(/\s+/g, " ").trim().replace(/^[=+@-](?=.)/, "'$&"); // no formula of a spreadsheet
+    return text.includes('"') ? `"${text.replaceAll('"', '""')}"` : text;
+  };
   $("tsv").addEventListener("click", () => {
     const table = review();
     const columns = ["label", "rank", "verdict", "comment", "volume_ml", "peak", "mean", "peak_x_mm", "peak_y_mm", "peak_z_mm"];
