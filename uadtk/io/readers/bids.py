@@ -15,8 +15,9 @@ from typing import Any
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.io.masks import OWN_SPACES, Candidate, Notes, grid_of, kind_of, with_masks
+from uadtk.io.memo import generated_here
 from uadtk.io.names import IMAGE
-from uadtk.io.own import generated_here, is_own, may_be_own
+from uadtk.io.own import is_own, may_be_own
 from uadtk.io.read import located
 from uadtk.io.readers.bids_names import RAW, Name, lesion_labels, sidecar
 from uadtk.io.rows import Row, group_of, split_of

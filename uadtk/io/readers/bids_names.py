@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uadtk.io.masks import read_json
+from uadtk.io.memo import read_json
 from uadtk.io.names import IMAGE
 from uadtk.io.read import located
 from uadtk.io.table import read_sheet
