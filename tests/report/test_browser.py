@@ -86,7 +86,7 @@ def test_a_click_on_a_finding_goes_to_its_peak(page: Browser) -> None:
     page.click('tr[data-label="1"] button')
     assert crosshair_mm(page) == pytest.approx([24, 108, 42], abs=1.6)
     assert "Finding 1" in page.run("chosen.textContent")
-    assert "score 0.7" in page.run("where.textContent")
+    assert "x 24 (R), y 108 (A), z 42 (S) mm · score 0.7" in page.run("where.textContent")
     page.click("#next")  # into the folded ones
     assert page.run("document.querySelector('details.small').open")
     assert "Finding 3" in page.run("chosen.textContent")
@@ -103,6 +103,8 @@ def test_the_slider_recounts(page: Browser) -> None:
     assert f"{above} finding" in words
     assert f"{above * 0.027:.3f} ml" in words
     assert page.run("viewer.volumes[1].cal_min") == k + 1
+    ends = [float(page.run(f"{end}.textContent")) for end in ("lowest", "highest")]  # of the colour scale
+    assert ends == pytest.approx([0.25, page.run("JSON.parse(settings.textContent).thresholds.at(-1)")], rel=0.01)
     page.click("#back")
     assert "(p98)" in page.run("count.textContent")
 

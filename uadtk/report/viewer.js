@@ -24,6 +24,8 @@
   }
   slider.max = thresholds.length - 1;
   slider.value = start;
+  $("lowest").textContent = thresholds[0].toPrecision(3);
+  $("highest").textContent = thresholds.at(-1).toPrecision(3);
   slider.addEventListener("input", recount);
   $("back").addEventListener("click", () => { slider.value = start; recount(); });
 
@@ -125,11 +127,13 @@
     made.addVolume(await volume("score", "uadtk-heat", 0.75, start + 1, thresholds.length, 2)); // transparent below
     made.addVolume(await volume("mask", "uadtk-mask", 0, 0, 1, 0));
     made.onLocationChange = ({ mm, values }) => {
-      const [x, y, z] = mm;
       const level = values[1]?.value ?? 0;
       const score = level < 1 ? `below ${thresholds[0].toPrecision(3)}` : thresholds[Math.min(level, thresholds.length) - 1].toPrecision(3);
-      const side = Math.abs(x) < 0.5 ? "x 0" : `x ${x.toFixed(0)}`;
-      $("where").textContent = `${side}, y ${y.toFixed(0)}, z ${z.toFixed(0)} mm · score ${score}`;
+      const at = ["x LR", "y PA", "z IS"].map(([axis, , low, high], i) => {
+        const value = Math.round(mm[i]) || 0; // no -0
+        return `${axis} ${value}${value ? ` (${value < 0 ? low : high})` : ""}`;
+      });
+      $("where").textContent = `${at.join(", ")} mm · score ${score}`;
     };
     return made;
   }
