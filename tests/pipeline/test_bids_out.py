@@ -87,6 +87,8 @@ def session(folder: Path) -> list[ScanState]:
             "sub-1_ses-b_label-lesion_desc-FLAIR_mask.nii.gz",
         ),
         ("sub-07_ses-2", "/x/flair.nii", "sub-07/ses-2/anat", "sub-07_ses-2_label-lesion_desc-FLAIR_mask.nii.gz"),
+        ("sub-7", "/x/sub-7_FLAIR_brain.nii", "sub-7/anat", "sub-7_label-lesion_desc-brainFLAIR_mask.nii.gz"),
+        ("sub-7", "/x/sub-7_T1w_brain.nii", "sub-7/anat", "sub-7_label-lesion_desc-brainT1w_mask.nii.gz"),
         ("sub-7_2", "/x/b.nii", "sub-7/anat", "sub-7_run-2_label-lesion_desc-FLAIR_mask.nii.gz"),
         ("my scan (2)", "", "sub-myscan2/anat", "sub-myscan2_label-lesion_desc-FLAIR_mask.nii.gz"),
         ("\u05d0", "", "sub-defba94d/anat", "sub-defba94d_label-lesion_desc-FLAIR_mask.nii.gz"),

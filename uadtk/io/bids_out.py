@@ -21,7 +21,7 @@ from urllib.parse import quote
 from uadtk.core.errors import DataError, UsageError
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.memo import read_json
-from uadtk.io.readers.bids_names import Name
+from uadtk.io.readers.bids_names import Name, is_contrast
 from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, key_of, read_folder
 from uadtk.io.write import staged, write_text
 from uadtk.version import VERSION
@@ -71,8 +71,10 @@ class BidsName:
         if lies and lies["ses"]:
             given.setdefault("ses", lies["ses"].removeprefix("ses-"))
         entities = {key: _plain(given[key]) for key in _RAW if key in given}
-        contrast = suffix if suffix.isalnum() else "FLAIR"
-        desc = (_plain(given["desc"]) if "desc" in given else "") + contrast
+        words = [word for word in (*read.words, suffix) if word]  # sub-01_FLAIR_brain has two
+        contrast = next(filter(is_contrast, words), suffix if suffix.isalnum() else "FLAIR")
+        others = [given.get("desc", ""), *(word for word in words if word != contrast)]
+        desc = "".join(_plain(one) for one in others if one) + contrast
         inside = bool(lies and lies["sub"] == f"sub-{given['sub']}")
         root, source = (lies["root"], image[len(lies["root"]) + 1 :]) if lies and inside else ("", "")
         return cls(entities, contrast, desc, root, source)

@@ -59,6 +59,11 @@ class Name:
         return self.raw().items() <= other.raw().items()
 
 
+def is_contrast(word: str) -> bool:
+    """The suffix of an image, also within other names, as in ``sub-01_T1w_label-lesion_roi``."""
+    return word in ("FLAIR", "T1w", "T2w", "PDw", "T2starw", "PD", "T1", "T2", "dwi", "swi", "SWI", "bold", "epi")
+
+
 def sidecar(path: Path, name: Name, root: Path) -> dict[str, Any]:
     """Metadata of a file: those of the folders above, overridden by those nearer to it."""
     found: dict[str, Any] = {}
