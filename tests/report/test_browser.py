@@ -86,7 +86,7 @@ def test_a_click_on_a_finding_goes_to_its_peak(page: Browser) -> None:
     page.click('tr[data-label="1"] button')
     assert crosshair_mm(page) == pytest.approx([24, 108, 42], abs=1.6)
     assert "Finding 1" in page.run("chosen.textContent")
-    assert "x 24 (R), y 108 (A), z 42 (S) mm · score 0.7" in page.run("where.textContent")
+    assert "x 24, y 108, z 42 mm · score 0.7" in page.run("where.textContent")
     page.click("#next")  # into the folded ones
     assert page.run("document.querySelector('details.small').open")
     assert "Finding 3" in page.run("chosen.textContent")

@@ -129,11 +129,8 @@
     made.onLocationChange = ({ mm, values }) => {
       const level = values[1]?.value ?? 0;
       const score = level < 1 ? `below ${thresholds[0].toPrecision(3)}` : thresholds[Math.min(level, thresholds.length) - 1].toPrecision(3);
-      const at = ["x LR", "y PA", "z IS"].map(([axis, , low, high], i) => {
-        const value = Math.round(mm[i]) || 0; // no -0
-        return `${axis} ${value}${value ? ` (${value < 0 ? low : high})` : ""}`;
-      });
-      $("where").textContent = `${at.join(", ")} mm · score ${score}`;
+      const [x, y, z] = mm.map((one) => Math.round(one) || 0); // no -0; no L or R: 0 need not be the midline
+      $("where").textContent = `x ${x}, y ${y}, z ${z} mm · score ${score}`;
     };
     return made;
   }
