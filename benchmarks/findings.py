@@ -1,6 +1,6 @@
 """The list of findings on labelled scans: which order puts lesions first, and whether splitting findings pays.
 
-    python benchmarks/findings.py ../shared/data/cohort.tsv --split validation [--model scalespace]
+    python benchmarks/findings.py ../shared/data/cohort.tsv --split validation [--model implant]
 
 A finding is true if it contains a voxel of the truth, as in ``uadtk.metrics.lesions``. Per order (peak, mass = mean
 score times volume, volume, mean): average precision of the list, its mean over scans that have both kinds. Splitting:
@@ -29,14 +29,14 @@ ORDERS = {
     "mean": lambda f: f.mean,
 }
 WINDOW_MM = 10.0  # maxima are the highest within this distance
-SPLITS = (None, 0.5, 1.0, 2.0)
+SPLITS = (None, 0.05, 0.1, 0.5, 1.0, 2.0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("--split", default="validation")
-    parser.add_argument("--model", default="scalespace")
+    parser.add_argument("--model", default="implant")
     arguments = parser.parse_args()
     model = uadtk.open(arguments.model)
     rows = [row for row in read_cohort(arguments.cohort).split(arguments.split) if row.lesion_mask]

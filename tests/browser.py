@@ -188,6 +188,7 @@ def _running(command: list[str], folder: Path, passed: tuple[int, ...] = (), **e
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
 
 
 def _free_port() -> int:

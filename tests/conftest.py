@@ -14,8 +14,12 @@ os.environ["UADTK_PLUGINS"] = ""  # tests must not depend on installed plugins
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from tests.scans import SMALL_AFFINE, small_brain
+
+settings.register_profile("uadtk", deadline=None)  # of a busy machine, a time limit of an example says nothing
+settings.load_profile("uadtk")
 
 
 def pytest_collection_finish() -> None:

@@ -123,6 +123,15 @@ def test_what_cannot_be_is_refused_in_one_line_before_the_network_runs(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("scans", ["in", "in/a"])
+def test_an_output_folder_inside_the_input_is_no_part_of_it(scans, histeq, tmp_path):
+    series(tmp_path / "in/a")
+    command = ("segment", tmp_path / scans, "--model", histeq, "-o", tmp_path / scans / "out", "--dicom-sr")
+    first, again = call(*command), call(*command)
+    assert (first.code, again.code) == (0, 0), (first, again)
+    assert "1 of 1 were done before" in again.err, again
+
+
 def test_from_python_and_not_into_a_bids_derivative(histeq, tmp_path):
     model, scan = uadtk.open(histeq), series(tmp_path / "in")
     paths = model.segment(scan).save(tmp_path / "out", dicom_seg=True)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from uadtk.core.errors import DataError, UsageError
+from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.pipeline.compare import ALIKE, differences, judged, refuse_unlike
+from uadtk.pipeline.compare import ALIKE, compare, differences, judged, refuse_unlike
 from uadtk.preparation.agreement import Agreement
 from uadtk.report.change import Exam
 
@@ -26,7 +27,7 @@ def provenance(name: str = "a", **options: Any) -> dict[str, Any]:
 
 
 def exam(record: dict[str, Any], spacing: tuple[float, float, float] = (1, 1, 3)) -> Exam:
-    affine, ones = np.diag([*spacing, 1.0]), np.ones((4, 4, 4))
+    affine, ones = np.diag([*spacing, 1.0]), np.ones((4, 4, 4), np.float32)
     return Exam("x", Scan(ones, affine), Mask(ones > 0, affine), Volume(ones.astype(int), affine), record)
 
 
@@ -74,3 +75,9 @@ def test_differences_that_do_not_refuse_are_noted() -> None:
         "their brain masks are from other sources: given and deepbet",
         "x is amber: noise; ghosts\\n",
     ]
+
+
+def test_scans_that_cannot_be_aligned_are_named() -> None:
+    pytest.importorskip("SimpleITK", reason="the preprocess extra is not installed")
+    with pytest.raises(DataError, match=r"^a\.nii\.gz, b\.nii\.gz: cannot be registered"):
+        compare(exam(provenance()), exam(provenance("b")), Run())

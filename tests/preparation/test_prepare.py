@@ -126,3 +126,18 @@ def test_deepbet_strips_a_real_head(shared_data: Path) -> None:
     expected = read_mask(row.brain_mask, like=head).voxels
     assert source == DEEPBET
     assert 2 * (mask.voxels & expected).sum() / (mask.voxels.sum() + expected.sum()) > 0.95
+    for axis, at, more in ((0, 128, 20), (2, 16, 4)):  # single slices, thick enough for the least volume of a brain
+        box = tuple(np.s_[at : at + 1] if one == axis else np.s_[:] for one in range(3))
+        thick = head.affine @ np.diag([more if one == axis else 1.0 for one in range(4)])
+        found, source = find_brain(Scan(head.voxels[box], thick))
+        own = mask.voxels[box]
+        assert source == DEEPBET
+        assert 2 * (found.voxels & own).sum() / (found.voxels.sum() + own.sum()) > 0.9
+
+
+def test_where_deepbet_finds_an_empty_box_there_is_no_brain(monkeypatch: pytest.MonkeyPatch) -> None:
+    bet = pytest.importorskip("deepbet.bet", reason="the preprocess extra is not installed")
+    head = Scan(np.arange(8000, dtype=np.float32).reshape(20, 20, 20) + 1, np.eye(4))
+    monkeypatch.setattr(bet.BrainExtraction, "get_bbox_with_margin", lambda *_: (np.s_[0:9], np.s_[0:9], np.s_[3:3]))
+    with pytest.raises(DataError, match="no brain found by deepbet"):
+        find_brain(head)

@@ -86,7 +86,7 @@ def test_a_click_on_a_finding_goes_to_its_peak(page: Browser) -> None:
     page.click('tr[data-label="1"] button')
     assert crosshair_mm(page) == pytest.approx([24, 108, 42], abs=1.6)
     assert "Finding 1" in page.run("chosen.textContent")
-    assert "score 0.7" in page.run("where.textContent")
+    assert "x 24, y 108, z 42 mm · score 0.7" in page.run("where.textContent")
     page.click("#next")  # into the folded ones
     assert page.run("document.querySelector('details.small').open")
     assert "Finding 3" in page.run("chosen.textContent")
@@ -103,6 +103,8 @@ def test_the_slider_recounts(page: Browser) -> None:
     assert f"{above} finding" in words
     assert f"{above * 0.027:.3f} ml" in words
     assert page.run("viewer.volumes[1].cal_min") == k + 1
+    ends = [float(page.run(f"{end}.textContent")) for end in ("lowest", "highest")]  # of the colour scale
+    assert ends == pytest.approx([0.25, page.run("JSON.parse(settings.textContent).thresholds.at(-1)")], rel=0.01)
     page.click("#back")
     assert "(p98)" in page.run("count.textContent")
 
@@ -154,11 +156,16 @@ def test_verdicts_are_saved(page: Browser) -> None:
     page.press("a")  # a real key chooses "accept"
     page.click('tr[data-label="2"] input[type=text]')
     page.press(*'=1+1 "so" <b>')
+    page.click('tr[data-label="1"] input[type=text]')
+    page.press(*'"soft" edge\\')
+    page.run("""(document.querySelector('details.small').open = true)""")
+    page.click('tr[data-label="3"] input[type=text]')
+    page.press(*"-2+3")
     page.click("#tsv")
-    table = list(csv.DictReader(saved(page, "_review.tsv").splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+    table = list(csv.DictReader(saved(page, "_review.tsv").splitlines(), delimiter="\t"))  # as spreadsheets, R, pandas
     assert [row["label"] for row in table] == ["2", "1", "3"]
     assert [row["verdict"] for row in table] == ["accepted", "", ""]
-    assert table[0]["comment"] == '\'=1+1 "so" <b>'
+    assert [row["comment"] for row in table] == ['\'=1+1 "so" <b>', '"soft" edge\\', "'-2+3"]
     assert float(table[0]["peak_x_mm"]) == 72
     page.click("#json")
     record = json.loads(saved(page, "_review.json"))

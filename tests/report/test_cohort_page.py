@@ -46,6 +46,14 @@ def test_outliers_are_marked(tmp_path: Path) -> None:
     assert "outlier:" not in cohort_html([*usual[:3], scan(tmp_path, "odd", volume_ml=400.0)], "out")
 
 
+def test_an_outlier_among_scans_without_findings_is_marked(tmp_path: Path) -> None:
+    healthy = [scan(tmp_path, f"s{i}", findings=i // 8, volume_ml=0.1 * (i // 8)) for i in range(12)]
+    page = cohort_html([*healthy, scan(tmp_path, "odd", findings=60, volume_ml=90.0)], "out")
+    assert re.findall(r'data-name="(\w+)"[^>]* data-outlier', page) == ["odd"]
+    assert "outlier: many findings, large volume" in page
+    assert "outlier:" not in cohort_html(healthy, "out")
+
+
 def test_names_are_escaped(tmp_path: Path) -> None:
     page = Page(cohort_html([scan(tmp_path, EVIL), failed(tmp_path, EVIL)], EVIL))
     assert page.open == []

@@ -70,6 +70,8 @@ def test_this_finding_and_the_others_differ(make) -> None:
     size = planes.size_px(200)
     assert {254, 255} <= set(np.unique(mask_pixels(planes, 15, size, label=1)))
     assert 255 not in mask_pixels(planes, 15, size)
+    others = mask_pixels(planes, 15, size, label=1) == 255  # dashed, for print without colours
+    assert 0.35 < others.sum() / (mask_pixels(planes, 15, size, label=2) == 254).sum() < 0.65
     assert grey_pixels(planes, planes.scan, 15, size).max() < 254  # no overshoot into the outlines' colours
 
 

@@ -107,6 +107,21 @@ def test_a_scan_of_noise_is_shown_coarser_until_it_fits(make, monkeypatch) -> No
     assert more > 1
 
 
+def test_a_score_of_noise_leaves_less_room_to_the_scan(make, monkeypatch) -> None:
+    segmentation = make(lesions=(np.s_[8:11, 36:39, 14:17],), noise=0.3)
+    noise = np.random.default_rng(0).random(segmentation.mask.shape, dtype=np.float32)
+    score = ScoreMap(noise * segmentation.scoring.brain.voxels, segmentation.mask.affine)
+    noisy = replace(segmentation, scoring=replace(segmentation.scoring, score=score))
+    sizes = []
+    for room in (1e6, 70_000, 20_000):
+        monkeypatch.setattr(viewers, "MOST_TOGETHER", room)
+        shown = made(noisy)
+        sizes.append(sum(map(len, shown.volumes.values())))
+        assert sizes[-1] < 1.2 * room + 1000
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 3
+
+
 @pytest.mark.parametrize(
     ("threshold", "highest", "heat"),
     [(0.0687, 0.4, 0.1), (0.5, 0.1, 0.75), (0.0, 0.0, 1e-12), (0.0, 3.0, 1.0), (1e-6, 9e3, 1.0), (700.0, 701.0, 10.0)],

@@ -5,10 +5,12 @@ What BIDS has no name for (score map, report, provenance) lies beside the rest a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
@@ -18,8 +20,8 @@ from urllib.parse import quote
 
 from uadtk.core.errors import DataError, UsageError
 from uadtk.io.lookup import lookup_tables
-from uadtk.io.masks import read_json
-from uadtk.io.readers.bids_names import Name
+from uadtk.io.memo import read_json
+from uadtk.io.readers.bids_names import Name, is_contrast
 from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, key_of, read_folder
 from uadtk.io.write import staged, write_text
 from uadtk.version import VERSION
@@ -62,15 +64,17 @@ class BidsName:
         own = Name.parse(Path(image).name)
         read = own if own and own.suffix else Name.parse(name)
         if read is None:
-            return cls({"sub": re.sub(r"[^0-9A-Za-z]", "", name) or "x"}, "FLAIR", "FLAIR")
+            return cls({"sub": _plain(name).replace("+", "") or "x"}, "FLAIR", "FLAIR")
         given, suffix = dict(read.entities), read.suffix
         if suffix.isdecimal():  # output_names numbers scans of one name
             given, suffix = {"run": suffix, **given}, ""
         if lies and lies["ses"]:
             given.setdefault("ses", lies["ses"].removeprefix("ses-"))
         entities = {key: _plain(given[key]) for key in _RAW if key in given}
-        contrast = suffix if suffix.isalnum() else "FLAIR"
-        desc = (_plain(given["desc"]) if "desc" in given else "") + contrast
+        words = [word for word in (*read.words, suffix) if word]  # sub-01_FLAIR_brain has two
+        contrast = next(filter(is_contrast, words), suffix if suffix.isalnum() else "FLAIR")
+        others = [given.get("desc", ""), *(word for word in words if word != contrast)]
+        desc = "".join(_plain(one) for one in others if one) + contrast
         inside = bool(lies and lies["sub"] == f"sub-{given['sub']}")
         root, source = (lies["root"], image[len(lies["root"]) + 1 :]) if lies and inside else ("", "")
         return cls(entities, contrast, desc, root, source)
@@ -333,7 +337,12 @@ def _relative(root: str, target: Path) -> str:
 
 
 def _plain(value: str) -> str:
-    return re.sub(r"[^0-9A-Za-z+]", "", value) or "x"
+    """What BIDS allows of a value. Letters of other alphabets become part of a digest, so that names stay different."""
+    whole = unicodedata.normalize("NFC", value)
+    plain = re.sub(r"[^0-9A-Za-z+]", "", whole)
+    if any(character.isalnum() for character in whole if not character.isascii()):
+        plain += hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:8]
+    return plain or "x"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ from uadtk.core.volume import Mask, Scan
 from uadtk.io.copies import Distinct, digest_of_scan, refuse_copies
 from uadtk.io.masks import grid_of
 from uadtk.io.names import output_name, output_names, safe_name
+from uadtk.io.own import is_own
 from uadtk.io.read import located, read_lesion_mask, read_mask, read_scan
 from uadtk.io.readers import IMAGE, bids, folder
 from uadtk.io.readers.dicom import studies_in
@@ -98,11 +99,11 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
 
 
 def _dicom(path: Path, seen: set[str]) -> list[Row] | None:
-    """A row per study of a zip, a folder that holds no other images, or a file; None if there is no DICOM.
+    """A row per study of a zip, a folder that holds no other images but ours, or a file; None if there is no DICOM.
 
     A file of a volume that was ``seen`` gives no row: all files of a series may be named, and are one scan.
     """
-    if not path.exists() or (path.is_dir() and any(IMAGE.search(p.name) for p in path.rglob("*"))):
+    if not path.exists() or (path.is_dir() and any(IMAGE.search(p.name) and not is_own(p) for p in path.rglob("*"))):
         return None
     studies = studies_in(path)
     fresh = [study for study in studies if study.volume not in seen]

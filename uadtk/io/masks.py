@@ -11,12 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from uadtk.core.errors import DataError
-from uadtk.core.schema import parse_json
 from uadtk.core.volume import Volume
-from uadtk.io.memo import read_text
 from uadtk.io.nifti import read_grid
 from uadtk.io.rows import PATIENT, Row
 
@@ -128,12 +126,3 @@ def grid_of(path: Path) -> Volume | None:
         return read_grid(path)
     except (DataError, OSError):
         return None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one if there is none or it cannot be read."""
-    try:
-        record = parse_json(read_text(path))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

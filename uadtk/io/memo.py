@@ -33,14 +33,32 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8-sig")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one if there is none or it cannot be read."""
+    try:
+        record = schema.parse_json(read_text(path))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def generated_here(folder: Path) -> bool:
+    """Its ``dataset_description.json`` says that uadtk made it."""
+    makers = read_json(folder / "dataset_description.json").get("GeneratedBy")
+    return isinstance(makers, list) and any(isinstance(one, dict) and one.get("Name") == "uadtk" for one in makers)
+
+
 def digest_of(key: Any) -> str:
     """SHA-256 of plain values; the order of a dictionary's keys does not matter."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder (a DICOM series), sorted."""
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """The file itself, or the files of a folder (a DICOM series), sorted; without output folders of ours in it."""
+    if not path.is_dir():
+        return [path]
+    outputs = {found.parent for found in path.rglob("*/dataset_description.json") if generated_here(found.parent)}
+    return sorted(p for p in path.rglob("*") if p.is_file() and outputs.isdisjoint(p.parents))
 
 
 def sha256_of(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from uadtk.io.masks import read_json
+from uadtk.io.memo import generated_here, read_json
 
 # As uadtk.io.results and uadtk.training.pseudo_labels name them.
 _OUTPUT = re.compile(
@@ -43,9 +43,3 @@ def _is_record(path: Path) -> bool:
     record = read_json(path)
     versions = record.get("versions")
     return (isinstance(versions, dict) and "uadtk" in versions) or {"teacher", "trust", "point"} <= record.keys()
-
-
-def generated_here(folder: Path) -> bool:
-    """Its ``dataset_description.json`` says that uadtk made it."""
-    makers = read_json(folder / "dataset_description.json").get("GeneratedBy")
-    return isinstance(makers, list) and any(isinstance(one, dict) and one.get("Name") == "uadtk" for one in makers)

@@ -25,8 +25,7 @@ from typing import Any, Literal
 from uadtk.core.errors import GateError, UadtkError
 from uadtk.core.finding import LIGHTS
 from uadtk.core.text import shown
-from uadtk.io.masks import read_json
-from uadtk.io.memo import sha256_of
+from uadtk.io.memo import read_json, sha256_of
 from uadtk.io.unfinished import UNFINISHED
 from uadtk.io.write import staged, write_text
 

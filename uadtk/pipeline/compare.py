@@ -13,7 +13,7 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.core.run import Run
 from uadtk.core.text import shown
 from uadtk.core.volume import Mask, Volume
-from uadtk.io.read import read_scan, read_volume
+from uadtk.io.read import located, read_scan, read_volume
 from uadtk.io.results import FILES, ScanState, altered, read_folder
 from uadtk.io.results import read_scan as read_state
 from uadtk.io.rows import Cohort, Row
@@ -127,13 +127,13 @@ def compare(before: Exam, after: Exam, run: Run, force: bool = False) -> FollowU
         SimpleITK is not installed.
     """
     refuse_unlike(before.provenance, after.provenance)
-    with run.stage("align"):
+    where = f"{before.provenance['input']['path']}, {after.provenance['input']['path']}"
+    with run.stage("align"), located(Path(where)):
         to_after = align(before.scan, before.brain, after.scan, after.brain)
         agreed = agreement(before.head, after.head, to_after)
     refused, doubted = judged(agreed)
     if refused and not force:
         what = f"the two do not look like scans of one head: {'; '.join(refused)}"
-        where = f"{before.provenance['input']['path']}, {after.provenance['input']['path']}"
         raise DataError(what, where, "Check that person and sequence are the same, or pass --force.")
     limits = shipped()
     notes = [*refused, *doubted, *differences(before, after), *_about(limits, after.provenance)]

@@ -17,6 +17,7 @@ GIVEN, STRIPPED, DEEPBET = "given", "already skull-stripped", "deepbet"
 # Larger than the brains of 89 skull-stripped public scans (largest: 168 x 193 mm, 1891 ml), smaller than whole heads.
 MAX_BRAIN_ML, MAX_BRAIN_WIDTH_MM, MAX_BRAIN_LENGTH_MM = 2200.0, 172.0, 200.0
 MIN_BRAIN_ML = 50.0
+SINGLE_AS = 16  # slices that deepbet sees of a scan of one: where they end, its mask shrinks
 
 
 def find_brain(scan: Scan, given: Mask | None = None, device: str = "cpu") -> tuple[Mask, str]:
@@ -89,10 +90,16 @@ def _deepbet(scan: Scan, device: str) -> NDArray[np.bool_]:
         warnings.simplefilter("ignore", DeprecationWarning)  # deepbet loads TorchScript, which torch has deprecated
         extraction = BrainExtraction(no_gpu=device == "cpu")
     upright = np.ascontiguousarray(turn.to_ras(scan).voxels, dtype=np.float32)
+    single = [n == 1 for n in upright.shape]
+    for axis in np.flatnonzero(single):  # the box that deepbet puts around the brain in one slice is empty
+        upright = np.repeat(upright, SINGLE_AS, axis)
     try:
         mask = extraction.postprocess(extraction.run_model(upright) > 0.5)
-    except (AssertionError, ValueError) as error:  # raised by deepbet if it finds no brain
+    except (AssertionError, ValueError, RuntimeError) as error:  # raised by deepbet if it finds no brain
+        if isinstance(error, RuntimeError) and all(side.start < side.stop for side in extraction.bbox or ()):
+            raise
         raise DataError(
             f"no brain found by deepbet ({error})", fix="Check that this is a brain scan, or give --brain-mask."
         ) from None
-    return turn.to_own(np.asarray(mask, dtype=np.float32)) > 0.5
+    middle = tuple(slice(SINGLE_AS // 2, SINGLE_AS // 2 + 1) if one else slice(None) for one in single)
+    return turn.to_own(np.asarray(mask[middle], dtype=np.float32)) > 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -167,7 +168,8 @@ def _execute(method: Any, fixed: Any, moving: Any) -> Any:
     try:
         return method.Execute(fixed, moving)
     except RuntimeError as error:  # too few slices for the coarsest level, no contrast
-        raise DataError(f"cannot be registered ({str(error).splitlines()[-1]})", fix="Is this a whole brain?") from None
+        why = re.sub(r"\(0x\w+\)", "", str(error).splitlines()[-1]).rstrip(".")  # without addresses in memory
+        raise DataError(f"cannot be registered ({why})", fix="Is this a whole brain?") from None
 
 
 def _misfit(sitk: Any, fixed: Any, moving: Any, start: Any) -> float:

@@ -116,7 +116,10 @@ def _outliers(done: Sequence[ScanState]) -> dict[str, str]:
 
 
 def _robust(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance from the median in standard deviations, estimated from the median distance; 0 where that is 0."""
+    """Distance from the median in standard deviations, estimated from the median distance.
+
+    If that is 0, as where most scans have no findings, from the mean distance.
+    """
     off = values - np.median(values)
-    spread = float(np.median(np.abs(off))) / 0.6745
+    spread = float(np.median(np.abs(off))) / 0.6745 or float(np.abs(off).mean()) * np.sqrt(np.pi / 2)
     return off / spread if spread > 0 else np.zeros_like(off)

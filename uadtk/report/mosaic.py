@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-# Red and blue are distinguishable with any colour vision, and from both white lesions and grey brain.
+# Red and blue are distinguishable with any colour vision, and from both white lesions and grey brain. In print without
+# colours they are not: beside a finding, the others are dashed.
 FOUND: Colour = (255, 64, 40)
 OTHER: Colour = (60, 175, 255)  # other findings on a page; the true lesion in a mosaic
 PAPER: Colour = (13, 16, 20)  # of a sheet of pictures, and its writing
@@ -30,6 +31,7 @@ _INFERNO = (0x000004, 0x1B0C41, 0x4A0C6B, 0x781C6D, 0xA52C60, 0xCF4446, 0xED6925
 
 # Pixel values 0..253 index a ramp of shades; the last two palette entries are the outlines' colours.
 SHADES = 254
+DASH = 4
 _FOUND, _OTHER = 254, 255
 
 
@@ -62,13 +64,13 @@ def heat_pixels(planes: Planes, k: int, size: tuple[int, int]) -> Pixels:
 def mask_pixels(
     planes: Planes, k: int, size: tuple[int, int], label: int = 0, truth: NDArray[Any] | None = None, width: int = 2
 ) -> Pixels:
-    """The scan with the mask outlined; with ``label``, that finding in a brighter colour than the others."""
+    """The scan with the mask outlined; with ``label``, that finding in a brighter colour, the others dashed."""
     pixels = grey_pixels(planes, planes.scan, k, size)
     components = planes.plane(planes.components, k)
     if truth is not None:
         _outline(pixels, planes.plane(truth, k), _OTHER, width)
     if label:
-        _outline(pixels, (components > 0) & (components != label), _OTHER, width)
+        _outline(pixels, (components > 0) & (components != label), _OTHER, width, dash=DASH)
         _outline(pixels, components == label, _FOUND, width)
     else:
         _outline(pixels, components > 0, _FOUND, width)
@@ -175,8 +177,11 @@ def shades(plane: NDArray[Any], low: float, high: float, size: tuple[int, int]) 
     return resized
 
 
-def _outline(pixels: Pixels, region: NDArray[Any], colour: int, width: int) -> None:
-    """Draw an outline around ``region`` without covering it, even for voxels smaller than a pixel."""
+def _outline(pixels: Pixels, region: NDArray[Any], colour: int, width: int, dash: int = 0) -> None:
+    """Draw an outline around ``region`` without covering it, even for voxels smaller than a pixel.
+
+    ``dash``: length of dashes and gaps in pixels, 0 for a line without gaps.
+    """
     from PIL import Image
 
     if not region.any():
@@ -192,7 +197,10 @@ def _outline(pixels: Pixels, region: NDArray[Any], colour: int, width: int) -> N
         wider[:, 1:] |= grown[:, :-1]
         wider[:, :-1] |= grown[:, 1:]
         grown = wider
-    pixels[grown & ~inside] = colour
+    line = grown & ~inside
+    if dash:
+        line &= np.add.outer(np.arange(height), np.arange(length)) // dash % 2 == 0
+    pixels[line] = colour
 
 
 def _font(size: int) -> Any:

@@ -24,6 +24,8 @@
   }
   slider.max = thresholds.length - 1;
   slider.value = start;
+  $("lowest").textContent = thresholds[0].toPrecision(3);
+  $("highest").textContent = thresholds.at(-1).toPrecision(3);
   slider.addEventListener("input", recount);
   $("back").addEventListener("click", () => { slider.value = start; recount(); });
 
@@ -68,7 +70,11 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     unsaved = false;
   }
-  const cell = (value) => String(value).replace(/\s+/g, " ").replace(/^[=+@](?=.)/, "'$&"); // no formula of a spreadsheet
+  const cell = (value) => {
+    if (typeof value !== "string") return String(value);
+    const text = value.replace(/\s+/g, " ").trim().replace(/^[=+@-](?=.)/, "'$&"); // no formula of a spreadsheet
+    return text.includes('"') ? `"${text.replaceAll('"', '""')}"` : text;
+  };
   $("tsv").addEventListener("click", () => {
     const table = review();
     const columns = ["label", "rank", "verdict", "comment", "volume_ml", "peak", "mean", "peak_x_mm", "peak_y_mm", "peak_z_mm"];
@@ -121,11 +127,10 @@
     made.addVolume(await volume("score", "uadtk-heat", 0.75, start + 1, thresholds.length, 2)); // transparent below
     made.addVolume(await volume("mask", "uadtk-mask", 0, 0, 1, 0));
     made.onLocationChange = ({ mm, values }) => {
-      const [x, y, z] = mm;
       const level = values[1]?.value ?? 0;
       const score = level < 1 ? `below ${thresholds[0].toPrecision(3)}` : thresholds[Math.min(level, thresholds.length) - 1].toPrecision(3);
-      const side = Math.abs(x) < 0.5 ? "x 0" : `x ${x.toFixed(0)}`;
-      $("where").textContent = `${side}, y ${y.toFixed(0)}, z ${z.toFixed(0)} mm · score ${score}`;
+      const [x, y, z] = mm.map((one) => Math.round(one) || 0); // no -0; no L or R: 0 need not be the midline
+      $("where").textContent = `x ${x}, y ${y}, z ${z} mm · score ${score}`;
     };
     return made;
   }

@@ -33,6 +33,7 @@ POSITIONS = 200  # of the slider, at least; levels must fit into a byte
 LOWEST, HIGHEST = 0.5, 10.0  # ends of the slider, as multiples of the operating point
 MOST_VOXELS = 9_000_000  # shown; of a larger volume every second, third, ... voxel is
 MOST_BYTES = 2_000_000  # of the scan in the page, as base64
+MOST_TOGETHER = 2_100_000  # of scan and score: niivue and the pictures take up to 2.9 of 5 MB
 SHADES = (256, 128, 64)  # of the scan; the first that fits
 
 
@@ -100,19 +101,20 @@ def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict
     low, high = planes.grey
     bright = (np.clip((scan - np.float32(low)) * np.float32(255.49 / (high - low)), 0, 255.49) + 0.5).astype(np.uint8)
     first = next(n for n in range(1, 99) if scan.size <= MOST_VOXELS * n**3)
+    values = score.T  # the order of a file: faster
+    levels, some = np.zeros(values.shape, np.uint8), values > thresholds[0]
+    levels[some] = np.searchsorted(thresholds, values[some], side="left")
     step, shades = next(
         (step, shades)
         for step in range(first, 99)
-        for counts in [np.bincount(bright[::step, ::step, ::step].ravel("K"), minlength=256)]
+        for counts in [_counts(bright[::step, ::step, ::step])]
+        for room in [min(MOST_BYTES, MOST_TOGETHER - _levels_bytes(_largest(levels, step)))]
         for shades in SHADES
-        if _coded_bytes(counts, shades) <= MOST_BYTES or step == 98
+        if _coded_bytes(counts, shades) <= room or step == 98
     )
     affine = planes.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ (np.array(planes.low) + (step - 1) / 2)
     affine[:3, :3] *= step
-    values = score.T  # the order of a file: faster
-    levels, some = np.zeros(values.shape, np.uint8), values > thresholds[0]
-    levels[some] = np.searchsorted(thresholds, values[some], side="left")
     volumes = {
         "scan": _coarse(bright[::step, ::step, ::step], shades),
         "score": _largest(levels.T, step),
@@ -127,11 +129,22 @@ def _coarse(bright: NDArray[np.uint8], shades: int) -> NDArray[np.uint8]:
     return bright if width == 1 else np.where(bright < width, 0, bright // width * width + width // 2).astype(np.uint8)
 
 
+def _counts(voxels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    return np.bincount(voxels.ravel("K"), minlength=256)
+
+
 def _coded_bytes(counts: NDArray[np.intp], shades: int) -> float:
     """About how much voxels take in the page, from how many have each value: entropy of the shades, as base64."""
     size, merged = counts.sum(), counts.reshape(shades, -1).sum(axis=1)
-    share = merged[merged > 0] / size
+    share = merged[merged > 0] / max(size, 1)
     return float(-(share * np.log2(share)).sum() * size / 6)
+
+
+def _levels_bytes(levels: NDArray[np.uint8]) -> float:
+    """The same of levels, where runs of 0 cost little."""
+    counts = _counts(levels)
+    counts[0] = 0
+    return _coded_bytes(counts, 256)
 
 
 def _largest(voxels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:

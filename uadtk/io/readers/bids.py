@@ -15,10 +15,11 @@ from typing import Any
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.io.masks import OWN_SPACES, Candidate, Notes, grid_of, kind_of, with_masks
+from uadtk.io.memo import generated_here
 from uadtk.io.names import IMAGE
-from uadtk.io.own import generated_here, is_own, may_be_own
+from uadtk.io.own import is_own, may_be_own
 from uadtk.io.read import located
-from uadtk.io.readers.bids_names import RAW, Name, lesion_labels, sidecar
+from uadtk.io.readers.bids_names import RAW, Name, is_contrast, lesion_labels, sidecar
 from uadtk.io.rows import Row, group_of, split_of
 from uadtk.io.table import known_columns, read_sheet, values_of, word
 
@@ -161,7 +162,7 @@ def _mask(path: Path, root: Path) -> _Mask | None:
     if name is None or name.suffix not in _MASKS or not IMAGE.search(path.name) or is_own(path):
         return None
     made = [f"{key}-{value}" for key, value in name.entities.items() if key not in RAW and key != "space"]
-    words = [one for one in name.words if not _is_contrast(one)]
+    words = [one for one in name.words if not is_contrast(one)]
     rest = "_".join([*made, *words, name.suffix])
     kind: str = kind_of(rest)
     about = sidecar(path, name, root)
@@ -177,11 +178,6 @@ def _mask(path: Path, root: Path) -> _Mask | None:
     if kind == "other" or (kind == "brain" and path.parent.name in _ELSEWHERE):
         return None
     return _Mask(path, name, kind, rest, labels, sources)
-
-
-def _is_contrast(word: str) -> bool:
-    """The suffix of the image that a mask was made on, as in ``sub-01_T1w_label-lesion_roi``."""
-    return word in ("FLAIR", "T1w", "T2w", "PDw", "T2starw", "PD", "T1", "T2", "dwi", "swi", "SWI", "bold", "epi")
 
 
 def _complete(row: Row, image: _Image, images: Sequence[_Image], masks: Sequence[_Mask], notes: Notes) -> Row:
@@ -216,7 +212,7 @@ def _is_for(mask: _Mask, image: _Image, images: Sequence[_Image]) -> bool | None
         orphan = not fitting and mask.name.raw().get("ses", "") in ("", image.name.entities.get("ses", ""))
         return False if orphan else None
     space, own_space = mask.name.entities.get("space"), image.name.entities.get("space")
-    other = [one for one in (*mask.name.words, *(source.suffix for source in mask.sources)) if _is_contrast(one)]
+    other = [one for one in (*mask.name.words, *(source.suffix for source in mask.sources)) if is_contrast(one)]
     if space != own_space and (space or "").lower() not in OWN_SPACES:
         return False
     if other and "FLAIR" not in other:

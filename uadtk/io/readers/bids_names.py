@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uadtk.io.masks import read_json
+from uadtk.io.memo import read_json
 from uadtk.io.names import IMAGE
 from uadtk.io.read import located
 from uadtk.io.table import read_sheet
@@ -57,6 +57,11 @@ class Name:
     def within(self, other: Name) -> bool:
         """All entities of raw data that it has, ``other`` has too, with the same values."""
         return self.raw().items() <= other.raw().items()
+
+
+def is_contrast(word: str) -> bool:
+    """The suffix of an image, also within other names, as in ``sub-01_T1w_label-lesion_roi``."""
+    return word in ("FLAIR", "T1w", "T2w", "PDw", "T2starw", "PD", "T1", "T2", "dwi", "swi", "SWI", "bold", "epi")
 
 
 def sidecar(path: Path, name: Name, root: Path) -> dict[str, Any]:
