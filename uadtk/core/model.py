@@ -88,7 +88,8 @@ class Batch:
 
     ``image`` float32; ``brain`` bool; ``normal`` bool, False where a known lesion must not be learned (all True when
     only lesion-free slices are used). For a model with n ``neighbours``, ``image`` has 1 + 2n channels with the slice
-    itself in the middle.
+    itself in the middle. ``target`` float32 is what to reconstruct from ``image``: the slice itself, unless training
+    has implanted lesions into ``image`` (``--corruption implants``).
 
     For models that learn from labels, bool and all False by default: ``lesion``, the label; ``known``, where there is a
     label, lesion or not. For slices without labels, from the cohort's ``prior_mask``: ``hint``, where a lesion is
@@ -102,8 +103,11 @@ class Batch:
     known: Tensor = None  # type: ignore[assignment]
     hint: Tensor = None  # type: ignore[assignment]
     hinted: Tensor = None  # type: ignore[assignment]
+    target: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        if self.target is None:
+            object.__setattr__(self, "target", self.own)
         for name in ("lesion", "known", "hint", "hinted"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.brain & False)

@@ -57,7 +57,7 @@ class Model(nn.Module):
         if self.training:
             _require_sklearn()  # fail now, not after hours of training
         rebuilt = rebuild(self.net, batch.image, self.options.dropout if self.training else 0.0)
-        return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
+        return {"loss": l1(batch.target, rebuilt, batch.normal).mean()}
 
     def conclude(self, batches: Iterable[Batch]) -> None:
         """Fit the whitening to all normal slices, and the SVM to at most ``vectors`` of them."""
