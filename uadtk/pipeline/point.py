@@ -18,8 +18,12 @@ MIN_VOXELS = 8  # as in the study
 
 def floor_of(point: OperatingPoint | Choice | None, voxel_ml: float) -> int:
     """Voxels of the smallest component that counts: what the point was calibrated for, else 8."""
-    if point is not None and point.min_ml is not None:
-        return voxels_in(point.min_ml, voxel_ml)
+    ml = point and point.min_ml
+    return least_voxels(point) if ml is None else voxels_in(ml, voxel_ml)
+
+
+def least_voxels(point: OperatingPoint | Choice | None) -> int:
+    """Where the smallest component is not given in ml."""
     return (point and point.min_voxels) or MIN_VOXELS
 
 
