@@ -74,8 +74,8 @@ oracle. Errors of the mean training slice and of its principal components (PCA) 
   lesion-free scans: `uadtk threshold --model {name} --healthy cohort.tsv -o mine.safetensors`.
 * {score}
 """
-DIFFERENCE = """The score is the difference to a reconstruction: bright cortex and the brain's rim score high, and what is
-  dark (old infarcts, tumour cores) is not found."""
+DIFFERENCE = """The score is the difference to a reconstruction: bright cortex and the brain's rim score high, and
+  what is dark (old infarcts, tumour cores) is not found."""
 WHOLE_SLICES = (
     "The score is of whole slices: all voxels of one have the same, so that it says where to look and outlines nothing."
 )
