@@ -15,7 +15,7 @@ from uadtk import registry
 from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
 from uadtk.core.model import Batch, capabilities, traits
-from uadtk.core.preparation import Preparation
+from uadtk.core.preparation import Preparation, preparation_of
 from uadtk.core.run import Run
 from uadtk.io.cohort import read_cohort
 from uadtk.networks.seeded import seeded
@@ -98,6 +98,15 @@ def test_who_cannot_learn_it_says_so_before_the_work(
     fresh = checkpoints.new(model, options, Preparation())
     with pytest.raises(UsageError, match=f"model '{model}' does not learn to reconstruct a slice from another"):
         train(fresh, read_cohort(small_cohort), QUICK, tmp_path / "x.safetensors", Run())
+
+
+def test_implants_are_of_the_size_that_the_recipe_gives(small_cohort: Path, tmp_path: Path) -> None:
+    """A model with an option ``field_mm`` must have that of the preparation: else its millimetres are others."""
+    fresh = checkpoints.new("implant", {}, preparation_of("thesis"))
+    with pytest.raises(
+        UsageError, match=r"slices of 240 mm for a model that takes them to have 208 mm. Add --field-mm 240"
+    ):
+        train(fresh, read_cohort(small_cohort), Schedule(epochs=1), tmp_path / "x.safetensors", Run())
 
 
 def test_a_corruption_of_the_models_own_comes_in_its_place() -> None:

@@ -219,6 +219,10 @@ def check_trainable(model: Any, checkpoint: Checkpoint, schedule: Schedule, worl
         raise UsageError(f"model '{name}' learns nothing", fix="Use it by name: --model " + name)
     if (schedule.trim < 100 or schedule.discriminate) and "reconstruct" not in capabilities(model):
         raise UsageError(f"model '{name}' does not reconstruct", "--trim, --discriminate", "They go by its errors.")
+    own_mm, field_mm = checkpoint.options.get("field_mm"), checkpoint.preparation.field_mm
+    if own_mm not in (None, field_mm):
+        what = f"slices of {field_mm:g} mm for a model that takes them to have {own_mm:g} mm"
+        raise UsageError(what, "--prepare, --field-mm", f"Add --field-mm {field_mm:g}.")
     if schedule.corruption != "none" and not learns_to_remove(model, checkpoint.preparation.pixels):
         what = f"model '{name}' does not learn to reconstruct a slice from another"
         raise UsageError(what, f"--corruption {schedule.corruption}")
