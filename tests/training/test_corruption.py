@@ -51,7 +51,7 @@ def test_every_model_that_reconstructs_can_learn_to_remove_implants(name: str) -
 @pytest.mark.parametrize("name", ["fanogan", "anovaegan"])
 def test_what_a_critic_takes_for_real_has_no_implants(name: str) -> None:
     gan = built(name)
-    batch = replace(SLICES, image=SLICES.image + 1)
+    batch = replace(SLICES, image=SLICES.image + 1, clean=SLICES.image)
     real: list[torch.Tensor] = []
     gan.critic.register_forward_hook(lambda module, inputs, output: real.append(inputs[0]))
     (critic,) = [turn for turn in turns_of(gan, 1) if turn.player == "critic"]
@@ -62,7 +62,10 @@ def test_what_a_critic_takes_for_real_has_no_implants(name: str) -> None:
 def test_the_target_is_the_slice_itself_unless_it_is_given() -> None:
     beside = Batch(SLICES.image.expand(-1, 3, -1, -1), SLICES.brain, SLICES.normal)
     assert torch.equal(beside.target, SLICES.image)
-    assert torch.equal(replace(SLICES, image=SLICES.image + 1).target, SLICES.image)
+    assert torch.equal(replace(SLICES, image=SLICES.image + 1).target, SLICES.image + 1)
+    given = replace(SLICES, clean=SLICES.image + 1)
+    assert torch.equal(given.each(lambda t: t[:2]).target, SLICES.image[:2] + 1)
+    assert SLICES.each(lambda t: t[:2]).clean is None
 
 
 @pytest.mark.slow

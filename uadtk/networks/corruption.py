@@ -31,9 +31,9 @@ def corrupt(batch: Batch, kind: Literal["noise", "implants"], std: float, learni
 
 
 def with_lesions(batch: Batch, pixel_mm: float, learning: bool) -> Batch:
-    """Randomised slices with implants in ``image`` and without in ``target``.
+    """Randomised slices with implants in ``image`` and without in ``clean``.
 
     Unless ``learning``, the implants are of kinds that are never trained on, so that these select the weights.
     """
     made = lesson(batch, pixel_mm, LEARNED if learning else JUDGED)
-    return Batch(made.image, made.brain, made.counts | ~made.brain, target=made.clean)
+    return Batch(made.image, made.brain, made.counts | ~made.brain, clean=made.clean)

@@ -54,7 +54,7 @@ def learns_to_remove(model: Any, side: int) -> bool:
 
     def loss(image: Tensor, target: Tensor) -> float:
         with seeded(0):
-            return float(model.training_loss(Batch(image, brain, brain, target=target))["loss"])
+            return float(model.training_loss(Batch(image, brain, brain, clean=target))["loss"])
 
     model.eval()
     return loss(image, image) not in (loss(image, target), loss(target, image))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from uadtk.checkpoint import SUFFIX
 from uadtk.core.errors import CheckpointError, UsageError
 from uadtk.io.write import refuse_existing, refuse_file, write_bytes
-from uadtk.training.optimisers import Optimisers, judged_from
+from uadtk.training.optimisers import Optimisers
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
-    """Add this epoch to the log, and store its weights if they are the best so far or no epoch counts yet."""
-    log, counts = [*state.log, record], record["epoch"] >= judged_from(model)
+def judged(state: State, model: nn.Module, record: dict[str, Any], first: float) -> State:
+    """Add this epoch to the log, and store its weights if they are the best so far, or epoch ``first`` is to come."""
+    log, counts = [*state.log, record], record["epoch"] >= first
     if counts and record["validation_loss"] >= state.best_loss:
         return replace(state, log=log)
     best = _copied(model)

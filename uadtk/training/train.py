@@ -175,7 +175,8 @@ def _train(
         record |= {f"validation_{k}": v for k, v in losses.items()}
         rate = _learning_rate(schedule, epoch)
         record |= {"learning_rate": rate, "seconds": round(time.monotonic() - start, 2)}
-        state = averaged(judged(state, model, record), model, schedule.epochs - schedule.average)
+        state = judged(state, model, record, judged_from(model))
+        state = averaged(state, model, schedule.epochs - schedule.average)
         if world.leads:
             save_state(output, plan, model, optimisers, state)
             _show(output, state)
