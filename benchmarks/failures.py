@@ -29,14 +29,8 @@ from uadtk.report.mosaic import picture
 from uadtk.report.place import places
 
 COLUMNS = (
-    "scan",
-    "lesion ml",
-    "DICE",
-    "lesion marked",
-    "mark right",
-    "lesions found",
-    "false (ml)",
-    "largest false finding",
+    *("scan", "lesion ml", "DICE", "lesion marked", "mark right"),
+    *("lesions found", "false (ml)", "largest false finding"),
 )
 
 

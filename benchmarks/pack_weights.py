@@ -23,6 +23,7 @@ from train_all import BATCH, COLUMNS, PLANS, Bench, finished
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint, load, pack_tensors
+from uadtk.core.model import capabilities
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.io.cohort import Cohort, read_cohort
@@ -71,9 +72,13 @@ oracle. Errors of the mean training slice and of its principal components (PCA) 
   (`benchmarks/README.md`).
 * At `p98` a healthy scan has findings by construction: 2 % of its brain, about 28 ml. Recalibrate on your own
   lesion-free scans: `uadtk threshold --model {name} --healthy cohort.tsv -o mine.safetensors`.
-* The score is the difference to a reconstruction: bright cortex and the brain's rim score high, and what is dark (old
-  infarcts, tumour cores) is not found.
+* {score}
 """
+DIFFERENCE = """The score is the difference to a reconstruction: bright cortex and the brain's rim score high, and
+  what is dark (old infarcts, tumour cores) is not found."""
+WHOLE_SLICES = (
+    "The score is of whole slices: all voxels of one have the same, so that it says where to look and outlines nothing."
+)
 
 
 def main() -> None:
@@ -162,6 +167,7 @@ def card(name: str, checkpoint: Checkpoint, data: Path, work: Path) -> str:
         "point": point.name,
         "threshold": point.threshold,
         "calibrated": point.scans,
+        "score": DIFFERENCE if "reconstruct" in capabilities(checkpoint.new_model()) else WHOLE_SLICES,
         "numbers": "\n".join(f"| {column} | {cells[column]} |" for column in COLUMNS[4:]),
     }
     fixed = {"name": name, "model": checkpoint.model, "version": checkpoint.version, "scorer": checkpoint.scorer}

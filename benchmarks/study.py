@@ -27,11 +27,14 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from _shared import drawn, gliomas, read_table, uadtk, uadtk_says
-from train_all import PLANS, STEPS, Bench, epochs_of, train
+from train_all import PLANS, STEPS, Bench, epochs_of, finished, train
 
 from uadtk.core.preparation import Preparation
 from uadtk.io.cohort import read_cohort
 from uadtk.io.table import write_cohort
+from uadtk.io.write import write_text
+from uadtk.metrics.study import correlations
+from uadtk.report.matrices import LEAST_ROWS
 
 PLAIN = "erode:iterations=3 median:size=6,unit=mm"
 PRIORS = ("prior", "prior:power=2", "prior:power=4")
@@ -88,7 +91,7 @@ def main() -> None:
     stages = arguments.stages
     if "sizes" in stages:
         train_sizes(data, models, arguments.steps)
-    table, trained = data / "cohort.tsv", [name for name in PLANS if (models / f"{name}.safetensors").exists()]
+    table, trained = data / "cohort.tsv", [name for name in PLANS if finished(models / f"{name}.safetensors")]
     if "tune" in stages:
         for name in trained:
             if "restoration" in SCORERS.get(name, ()):
@@ -127,7 +130,7 @@ def ways(models: Path, trained: list[str]) -> list[str]:
     for name in trained:
         scorers = "".join(f"@{tuned(name, models) if s == 'restoration' else s}" for s in SCORERS.get(name, ()))
         found.append(f"{models / name}.safetensors{scorers}")
-    sized = [path for n in SIZES for path in sorted(models.glob(f"*-{n}.safetensors"))]
+    sized = [path for n in SIZES for path in sorted(models.glob(f"*-{n}.safetensors")) if finished(path)]
     return [*found, *map(str, sized), "scalespace"]
 
 
@@ -138,7 +141,7 @@ def tune(name: str, models: Path) -> None:
         words = ("--model", str(models / f"{name}.safetensors"), "--healthy", str(models / "lgg.tsv"))
         ways = ("--split", "validation", "--scorer", "restoration:precision=bfloat16", "--threads", "1")
         said = uadtk_says("tune-restoration", *words, *ways)
-        known.write_text(said.splitlines()[-1].removeprefix("--scorer "), encoding="utf-8")
+        write_text(known, said.splitlines()[-1].removeprefix("--scorer "))
 
 
 def tuned(name: str, models: Path) -> str:
@@ -159,7 +162,7 @@ def train_sizes(data: Path, models: Path, steps: int) -> None:
         write_cohort(table, [*(row for row in patients if row.subject in kept), *held])
         epochs = epochs_of(len(Bench(read_cohort(table), models, Preparation()).train), steps)
         for name in SIZED:
-            if (models / f"{name}.safetensors").exists():
+            if finished(models / f"{name}.safetensors"):
                 train(f"{name}-{n}", table, models, epochs, PLANS[name], name)
 
 
@@ -201,6 +204,24 @@ def print_orderings(folder: Path) -> None:
                 for name in ("auroc", "auprc")
             ]
             print(f"| {row['scorer']} | {row['collection']} | {' | '.join(cells)} |")
+    print("\n| collection | rows | χ² against AUPRC, Spearman over rows |\n|---|---|---|")
+    for collection in POOLED:
+        print(chi_squared_against_auprc(collection, read_table(folder / "table.tsv")))
+
+
+def chi_squared_against_auprc(collection: str, rows: list[dict[str, str]]) -> str:
+    """Fig. 10 in one number: do rows that separate the histograms of their scores better also have a higher AUPRC?
+
+    The interval is of rows drawn again, as if they were independent: they share their scans.
+    """
+    known = [row for row in rows if row["collection"] == collection and row["chi_squared"] and row["auprc"]]
+    values = np.array([[float(row["chi_squared"]), float(row["auprc"])] for row in known])
+    if len(known) < LEAST_ROWS:
+        return f"| {collection} | {len(known)} | open: too few rows |"
+    rng = np.random.default_rng(0)
+    again = [correlations(values[rng.integers(len(values), size=len(values))])[1][0, 1] for _ in range(2000)]
+    low, high = np.nanquantile(again, (0.025, 0.975))
+    return f"| {collection} | {len(known)} | {correlations(values)[1][0, 1]:+.2f} [{low:+.2f}, {high:+.2f}] |"
 
 
 def publish(output: Path, here: Path) -> None:

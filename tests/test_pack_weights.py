@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from uadtk import checkpoint as checkpoints
 from uadtk import registry
 from uadtk.core.preparation import Preparation
 from uadtk.networks.seeded import seeded
+from uadtk.pipeline.point import uncalibrated
 from uadtk.testing import installed
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +89,22 @@ def test_packed_models_are_found_by_name_and_segment(
         (row,) = [row for row in json.loads(call("models", "--json").out) if row["name"] == "vae"]
         assert "  weights vae: CC-BY-NC-SA-4.0" in call("plugins").out.splitlines()
         assert row["weights"] == "weights of uadtk-thesis"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [("ae", "the difference to a reconstruction"), ("ocsvm", "of whole slices")]
+)
+def test_a_card_says_what_the_score_is(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, words: str
+) -> None:
+    cells = ["x"] * len(script.COLUMNS)
+    monkeypatch.setattr(script, "Bench", lambda *_: SimpleNamespace(row=lambda *_: cells))
+    monkeypatch.setattr(script, "gliomas", lambda _: None)
+    facts = {"slices": {"train": 34}, "scans": {"train": 2}, "epochs": 3, "best_epoch": 2}
+    fresh = checkpoints.new(model, {}, Preparation())
+    point = uncalibrated(fresh, "p98", 0.1, "")
+    card = script.card(model, replace(fresh, training=facts, points=(point,)), tmp_path, tmp_path)
+    assert f"\n* The score is {words}" in card
 
 
 def test_only_what_fits_is_packed(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from tests.commands import call
 from tests.scans import labelled
 from uadtk import checkpoint as checkpoints
+from uadtk.core.preparation import Preparation
 
 ROOT = Path(__file__).parent.parent
 STEPS = ["--steps", "3"]
@@ -166,6 +168,34 @@ def test_verdicts_of_orderings(scripts: Any) -> None:
     assert study.ordering("a > b", "lgg", pair, -1) == "| a > b | lgg | 9 | +0.200 [+0.100, +0.300] | 0.01 | holds |"
     assert study.ordering("a > b", "lgg", pair, 1).endswith("| does not hold |")
     assert study.ordering("a > b", "lgg", alone, 1).endswith("| open: no interval with one patient |")
+
+
+def test_chi_squared_is_compared_with_auprc_over_the_rows_of_a_collection(scripts: Any) -> None:
+    _, study, _ = scripts
+    rows = [{"collection": "lgg", "chi_squared": f"{n}", "auprc": f"{n**2}"} for n in range(1, 9)]
+    rows += [
+        {"collection": "lgg", "chi_squared": "", "auprc": "9"},
+        {"collection": "ms", "chi_squared": "1", "auprc": "9"},
+    ]
+    assert study.chi_squared_against_auprc("lgg", rows) == "| lgg | 8 | +1.00 [+1.00, +1.00] |"
+    assert study.chi_squared_against_auprc("ms", rows) == "| ms | 1 | open: too few rows |"
+    rows[0]["auprc"], rows[7]["auprc"] = rows[7]["auprc"], rows[0]["auprc"]
+    assert "-" in study.chi_squared_against_auprc("lgg", rows).rpartition("[")[2]
+
+
+def test_rows_that_are_not_trained_in_full_are_left_out(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A paused training leaves a checkpoint, too."""
+    _, study, _ = scripts
+    fresh = checkpoints.new("ae", {"latent": 4}, Preparation())
+    for name, done in {"ae": True, "vae": False, "vae-2": False}.items():
+        one = replace(fresh, weights=checkpoints.pack(fresh.new_model()), training={"finished": done})
+        one.save(tmp_path / f"{name}.safetensors")
+    asked: list[str] = []
+    monkeypatch.setattr(study, "benchmark", lambda *words: asked.extend(map(str, words)))
+    started(study, monkeypatch, tmp_path, tmp_path, tmp_path / "study", "--stages", "select", "test")
+    assert {Path(word).name for word in asked if word.endswith(".safetensors")} == {"ae.safetensors"}
 
 
 def test_rows_are_found_by_their_labels(scripts: Any) -> None:

@@ -100,11 +100,16 @@ class Checkpoint:
         """What the training scans are like, as ``uadtk.preparation.gate.statistics_of`` makes it; empty if unknown."""
         return dict(self.training.get(STATISTICS, {}))
 
+    @property
+    def usual_point(self) -> str:
+        """The name of the operating point that is used unless another is named; empty if there is none."""
+        names = [point.name for point in self.points]
+        return names[0] if len(names) == 1 else next((name for name in ("default", "p98") if name in names), "")
+
     def point(self, name: str | None) -> OperatingPoint:
         """The operating point of that name; None: the only one, or ``default`` or ``p98`` if there are several."""
         names = [point.name for point in self.points]
-        several = "default" if "default" in names else "p98"
-        found = named_point(self.points, name or (several if len(names) > 1 else names[0] if names else ""))
+        found = named_point(self.points, name or self.usual_point)
         if found is not None:
             return found
         if not names:

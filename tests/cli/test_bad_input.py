@@ -242,6 +242,11 @@ def test_unknown_commands_and_missing_arguments() -> None:
     call("threshold", "--model", "histeq").refused(
         2, "missing: --healthy, scans without lesions", "; -o, the checkpoint"
     )
+    call("threshold", "--budget", "0.5 ml/scan", "--split", "validation", "--name", "ours").refused(
+        2,
+        "scans of 11 subjects or more",
+        '--strategy "healthy-fp:budget=0.5 ml/scan" --healthy cohort.tsv --split validation --name ours -o ',
+    )
     call("--verison").refused(2, "Did you mean '--version'?")
     call("train", "scalspace").refused(2, "no model 'scalspace'. Did you mean 'scalespace'?")
     call("inspect", "nothing").refused(2, "no model 'nothing'. Known: aae, ae,", "scalespace")

@@ -82,7 +82,8 @@ def test_several_points_and_the_choice_among_them(
     path = tmp_path / "copy.safetensors"
     shutil.copy(trained[0], path)
     healthy = ["--healthy", small_cohort, "--split", "validation"]
-    assert call("threshold", "--model", path, *healthy, "--strategy", "p98:percentile=80", "--name", "low").code == 0
+    low = ["threshold", "--model", path, *healthy, "--strategy", "p98:percentile=80", "--name"]
+    assert call(*low, "low").said == ["segment takes 'p98' unless it gets --point low; --name default changes that"]
     assert [point.name for point in checkpoints.load(path).points] == ["p98", "low"]
     assert checkpoints.load(path).weights == checkpoints.load(trained[0]).weights
     volumes = []
@@ -92,6 +93,9 @@ def test_several_points_and_the_choice_among_them(
     assert 0 < volumes[0] < volumes[1]
     default = rows(call("segment", scan, "--model", path, "-o", tmp_path / "default").out)[0]
     assert float(default["volume_ml"]) == volumes[0]
+    assert call(*low, "default").said == []
+    default = rows(call("segment", scan, "--model", path, "-o", tmp_path / "mine").out)[0]
+    assert float(default["volume_ml"]) == volumes[1]
 
 
 def test_inspect_for_people_and_for_programs(trained: tuple[Path, Done, Done]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tests.constant import constant, count
 from uadtk.core.model import capabilities
+from uadtk.models import constrained_ae
 from uadtk.models.constrained_aae import Model, Options
 from uadtk.networks.residual_blocks import ResidualAutoencoder
 from uadtk.networks.seeded import seeded
@@ -51,6 +52,11 @@ def reached(value: Tensor, aae: Model) -> set[str]:
     named = dict(aae.named_parameters())
     gradients = torch.autograd.grad(value, named.values(), allow_unused=True, retain_graph=True)
     return {name for name, gradient in zip(named, gradients, strict=True) if gradient is not None}
+
+
+def test_the_default_weight_is_the_one_at_which_the_constraint_acts() -> None:
+    """Shown in the test of ``constrained-ae``: 1 does nothing beside a sum over the pixels."""
+    assert Options().weight == constrained_ae.Options().weight
 
 
 def test_networks_and_critics_of_the_study_and_of_the_authors() -> None:

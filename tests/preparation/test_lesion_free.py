@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.scans import CODES, turned
+from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Row
 from uadtk.preparation.lesion_free import lesion_free, outside_lesion
@@ -37,6 +39,17 @@ def test_the_margin_does_not_hang_on_the_last_digit_of_a_spacing(mm: float) -> N
 
     for by in (0.999, 0.99999, 1.00001, 1.001):
         np.testing.assert_array_equal(outside(by), outside(1.0))
+
+
+def test_slices_that_the_scan_does_not_have_are_not_passed_over() -> None:
+    """The list is that of another scan, or counts from 1."""
+    scan = Scan(np.ones((4, 4, 9), np.float32), np.eye(4))
+    row = Row("s", Path("s.nii.gz"), lesion_free_slices=(3, 8))
+    assert np.flatnonzero(lesion_free(row, scan, None)[0, 0]).tolist() == [3, 8]
+    with pytest.raises(
+        DataError, match=r"s.nii.gz: lesion_free_slices names slice 9, but the scan has 9 \(counted from 0\)"
+    ):
+        lesion_free(replace(row, lesion_free_slices=(3, 9)), scan, None)
 
 
 def test_outside_a_lesion_is_more_than_6_mm_away_and_everywhere_if_there_is_none() -> None:

@@ -41,6 +41,11 @@ def test_the_sentences() -> None:
     never, always = missed(cells(0.15, 0, 0, 0, 4))[0], missed(cells(1.0, 9, 10, 10, 10))[0]
     assert never.endswith("are missed too often at every size: even of 20 mm, 60 % are missed.")
     assert always.endswith("are found at every size tested: of 3 mm, 10 % are missed.")
+    assert missed(cells(0.5, 0, 9, 10, 4))[0].endswith(
+        "are found reliably of 5 and 8 mm, but of 20 mm, 60 % are missed."
+    )
+    two = sensitivities([planted(size, True, 0.5) for size in (3.0, 8.0)], SIZES, (0.5,))
+    assert missed(two)[0].endswith(": of 3 mm, 0 % are missed. No scan has room for one of 5 and 20 mm.")
     assert missed(sensitivities([], SIZES, (0.5,))) == [
         "Lesions 50 % brighter than the tissue around them were not tested: no scan has room for them."
     ]

@@ -259,10 +259,13 @@ def test_healthy_scans_stand_beside_the_count(make) -> None:
     assert "a median of" not in Page(report_html(segmentation)).text
     measured = {"findings_median": 4.0, "findings_p80": 7.0, "findings_scans": 13.0}
     whole = replace(segmentation, point=replace(segmentation.point, measured=measured))
-    assert "healthy scans show a median of 4 findings, at most 7 in 80 % (n = 13)" in Page(report_html(whole)).text
+    assert (
+        "healthy scans show a median of 4 findings of 8 voxels or more, at most 7 in 80 % (n = 13)"
+        in Page(report_html(whole)).text
+    )
     part = replace(segmentation, point=replace(segmentation.point, measured={**measured, "brain_counted": 0.25}))
-    words = "the lesion-free 25% of the calibration brains shows a median of 4 findings, at most 7 in 80 % (n = 13); "
-    words += "at that rate, a whole brain has 16.0"
+    words = "the lesion-free 25% of the calibration brains shows a median of 4 findings of 8 voxels or more, "
+    words += "at most 7 in 80 % (n = 13); at that rate, a whole brain has 16.0"
     assert words in Page(report_html(part)).text
 
 

@@ -27,19 +27,8 @@ pytestmark = pytest.mark.slow
 THRESHOLD = 0.5
 LEFT, RIGHT = np.s_[8:14, 34:42, 12:18], np.s_[26:30, 10:16, 13:16]  # findings 1 and 2: RAS+, so x rises to the right
 AXIAL = (
-    "--displaySpace",
-    "world",
-    "--hidex",
-    "--hidey",
-    "--hideCursor",
-    "--hideLabels",
-    "--bgColour",
-    "0",
-    "0",
-    "0",
-    "--size",
-    "420",
-    "520",
+    *("--displaySpace", "world", "--hidex", "--hidey", "--hideCursor", "--hideLabels"),
+    *("--bgColour", "0", "0", "0", "--size", "420", "520"),
 )
 
 

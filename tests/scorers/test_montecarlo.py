@@ -116,6 +116,10 @@ def test_memory_does_not_grow_with_the_number_of_samples() -> None:
     assert sizes == [*[AT_ONCE] * 5, 1]
 
 
+def test_by_default_there_are_as_many_samples_as_in_the_study() -> None:
+    assert Options().samples == 100
+
+
 def test_a_model_without_samples_is_refused() -> None:
     """What counts is the model as built: a scale space has samples if its bands are VAEs."""
     from uadtk.checkpoint import new

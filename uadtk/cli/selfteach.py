@@ -15,7 +15,7 @@ from uadtk.cli._options import Cleaner, Cluster, Device, Jobs, Overwrite, Thread
 from uadtk.core.errors import UsageError
 
 # Fields of the schedule that are for models of normal anatomy alone.
-_UNSUPERVISED = ("masked", "trim", "discriminate", "trust")
+_UNSUPERVISED = ("corruption", "masked", "trim", "discriminate", "trust")
 
 
 def _settings(

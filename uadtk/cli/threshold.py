@@ -62,7 +62,7 @@ def threshold(
 
     \b
     Examples:
-      uadtk threshold --healthy ours.tsv --budget "1 lesion/scan" -o ours.safetensors
+      uadtk threshold --healthy ours.tsv --budget "1 lesion/scan" --name default -o ours.safetensors
       uadtk threshold --model mine.safetensors --healthy cohort.tsv --split validation
     """
     from uadtk import interface
@@ -75,6 +75,7 @@ def threshold(
     if healthy is None or missing:
         words = ["uadtk threshold", *([] if model == DEFAULT_MODEL else ["--model", shown(model)])]
         words += [f'--strategy "{spec}"', "--healthy", "cohort.tsv" if healthy is None else shown(str(healthy))]
+        words += [*(["--split", shown(split)] if split else []), *(["--name", shown(name)] if name else [])]
         words += ["-o", shown(str(output or "calibrated.safetensors"))]
         raise UsageError(f"missing: {'; '.join(missing)}", fix=f"For example: {' '.join(words)}")
     opened = interface.open(
@@ -93,6 +94,8 @@ def threshold(
     if "brain_counted" in point.measured:
         part = f"{point.measured['brain_counted']:.0%} of the brain"
         say(f"only lesion-free tissue was counted ({part}): any guarantee per scan holds for that part of it")
+    if (usual := opened.checkpoint.usual_point) not in ("", point.name):
+        say(f"segment takes '{usual}' unless it gets --point {shown(point.name)}; --name default changes that")
 
 
 def _missing(healthy: Path | None, split: str, output: Path | None, model: str, strategy: Spec) -> list[str]:

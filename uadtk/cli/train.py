@@ -91,11 +91,11 @@ def _command(name: str) -> Callable[..., Any]:
     """The training command of one model, with the model's own options as native options."""
     from uadtk import registry
     from uadtk.core.options import fields
-    from uadtk.training.train import Schedule
+    from uadtk.training.train import schedule_options
 
     cls = registry.load("models", name)
     own = [parameter(field) for field in fields(cls.Options)]
-    schedule = [parameter(field) for field in fields(Schedule)]
+    schedule = [parameter(field) for field in schedule_options(cls.Options)]
     shared = list(inspect.signature(_settings, eval_str=True).parameters.values())
     taken = {p.name for p in [*schedule, *shared]}
     clash = sorted(taken & {p.name for p in own})

@@ -88,7 +88,8 @@ class Batch:
 
     ``image`` float32; ``brain`` bool; ``normal`` bool, False where a known lesion must not be learned (all True when
     only lesion-free slices are used). For a model with n ``neighbours``, ``image`` has 1 + 2n channels with the slice
-    itself in the middle.
+    itself in the middle. ``clean`` float32: the slices without the lesions that training has implanted into ``image``
+    (``--corruption implants``), else None; ``target`` is what to reconstruct.
 
     For models that learn from labels, bool and all False by default: ``lesion``, the label; ``known``, where there is a
     label, lesion or not. For slices without labels, from the cohort's ``prior_mask``: ``hint``, where a lesion is
@@ -102,6 +103,7 @@ class Batch:
     known: Tensor = None  # type: ignore[assignment]
     hint: Tensor = None  # type: ignore[assignment]
     hinted: Tensor = None  # type: ignore[assignment]
+    clean: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("lesion", "known", "hint", "hinted"):
@@ -114,9 +116,15 @@ class Batch:
         middle = self.image.shape[1] // 2
         return self.image[:, middle : middle + 1]
 
+    @property
+    def target(self) -> Tensor:
+        """What to reconstruct from ``image``, (B, 1, S, S): the slices themselves, or ``clean``."""
+        return self.own if self.clean is None else self.clean
+
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``change`` applied to every tensor, as in ``batch.each(lambda t: t[:4])``."""
-        return Batch(*(change(getattr(self, field.name)) for field in fields(self)))
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(None if tensor is None else change(tensor) for tensor in tensors))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,9 @@ class Thresholder(Protocol):
     def choose(self, scans: CalibrationSet) -> Choice: ...
 
 
+MIN_VOXELS = 8  # the smallest finding, where a point was chosen on voxels: as in the study
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """A threshold with its provenance. Voxels with a score above ``threshold`` are abnormal.
@@ -127,7 +130,7 @@ class OperatingPoint:
         if None in found:
             return ""
         median, p80, scans = found
-        noun = "finding" if median == 1 else "findings"
+        noun = f"finding{'' if median == 1 else 's'} of {self.smallest or f'{MIN_VOXELS} voxels'} or more"
         return f"a median of {median:g} {noun}, at most {p80:g} in 80 % (n = {scans:g})"
 
     def to_json(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uadtk import checkpoint as checkpoints
+from uadtk import registry
 from uadtk.core import options as opts
 from uadtk.core.errors import UsageError
 from uadtk.core.preparation import preparation_of
@@ -19,7 +20,7 @@ from uadtk.pipeline.score import check_untrained
 from uadtk.pipeline.sources import CohortLike, as_cohort
 from uadtk.training.folds import By, Folds, train_folds
 from uadtk.training.resume import refuse_checkpoint
-from uadtk.training.train import Schedule
+from uadtk.training.train import Schedule, schedule_options
 from uadtk.training.train import train as run_training
 
 
@@ -78,7 +79,8 @@ def train(
     refuse_checkpoint(path, overwrite)
     if fold_by and folds is None:
         raise UsageError("says how to make folds, but not how many", "--fold-by", "Add --folds 5.")
-    chosen = {field.name: options.pop(field.name) for field in opts.fields(Schedule) if field.name in options}
+    shared = schedule_options(registry.load("models", model).Options)
+    chosen = {field.name: options.pop(field.name) for field in shared if field.name in options}
     schedule = opts.build(Schedule, chosen, "training")
     recipe = preparation_of(prepare)
     specs = None if cleaners is None else parse_all(list(cleaners))

@@ -60,7 +60,7 @@ class Model(nn.Module):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         rebuilt = rebuild(self.net, batch.image)
-        return {"loss": self._distance(batch.image, rebuilt, batch.normal).mean()}
+        return {"loss": self._distance(batch.target, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return rebuild(self.net, x)

@@ -41,7 +41,7 @@ class Model(nn.Module):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         rebuilt = rebuild(self.net, batch.image)
-        return {"loss": l1(batch.own, rebuilt, batch.normal).mean()}
+        return {"loss": l1(batch.target, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Of consecutive slices of a scan, or of slices that come with their neighbours."""

@@ -37,7 +37,7 @@ class Model(nn.Module):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         rebuilt = rebuild(self, batch.image)
-        return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
+        return {"loss": l1(batch.target, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return rebuild(self, x)

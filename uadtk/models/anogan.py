@@ -72,7 +72,7 @@ class Model(nn.Module):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """The critic's estimate of the Wasserstein distance between real and generated slices."""
-        return {"loss": self.critic(batch.image * batch.normal).mean() - self.critic(self._generated(batch)).mean()}
+        return {"loss": self.critic(batch.target * batch.normal).mean() - self.critic(self._generated(batch)).mean()}
 
     def _generated(self, batch: Batch) -> Tensor:
         return generated(self.generator, self.options.latent, batch)

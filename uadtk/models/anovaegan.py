@@ -96,7 +96,7 @@ class Model(nn.Module):
         """Losses of one draw of z, and its reconstruction."""
         mean, log_std = self._encode(batch.image)
         rebuilt = self.generator(sampled(mean, log_std))
-        reconstruction, kl = l1(batch.image, rebuilt, batch.normal).mean(), gaussian_kl(mean, log_std).mean()
+        reconstruction, kl = l1(batch.target, rebuilt, batch.normal).mean(), gaussian_kl(mean, log_std).mean()
         loss = reconstruction + self.options.kl_weight * kl
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl}, rebuilt
 

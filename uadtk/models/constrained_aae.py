@@ -66,7 +66,7 @@ class Model(nn.Module):
         return [Turn("autoencoder", self.training_loss, times), *adversary]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        reconstruction, latent = self._distances(batch.image, batch.normal)
+        reconstruction, latent = self._distances(batch.image, batch.target, batch.normal)
         loss = reconstruction + self.options.weight * latent
         return {"loss": loss.mean(), "reconstruction": reconstruction.mean(), "latent": latent.mean()}
 
@@ -78,17 +78,17 @@ class Model(nn.Module):
 
     def objective(self, x: Tensor) -> Tensor:
         """The autoencoder's loss of each slice."""
-        reconstruction, latent = self._distances(x)
+        reconstruction, latent = self._distances(x, x)
         return reconstruction + self.options.weight * latent
 
-    def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Distance between the images, and between their latents; both (B,)."""
+    def _distances(self, x: Tensor, target: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Distance of the reconstruction from ``target``, and of its latent from that of ``x``; both (B,)."""
         (z,) = self.net.encode(x)
         rebuilt = self.net.decode(z)
         (again,) = self.net.encode(rebuilt)
         latent = (again - z).square()
         if self.options.loss == "l1":
-            return l1(x, rebuilt, normal), latent.sum(1)
+            return l1(target, rebuilt, normal), latent.sum(1)
         if self.options.loss == "norm":
-            return (l2(x, rebuilt, normal) + 1e-8).sqrt(), latent.sum(1)
-        return l2(x, rebuilt, normal) / x[0].numel(), latent.mean(1)
+            return (l2(target, rebuilt, normal) + 1e-8).sqrt(), latent.sum(1)
+        return l2(target, rebuilt, normal) / x[0].numel(), latent.mean(1)

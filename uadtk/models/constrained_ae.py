@@ -41,7 +41,7 @@ class Model(nn.Module):
         self.lacks = () if options.dropout else ("sample",)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        reconstruction, latent = self._distances(batch.image, batch.normal)
+        reconstruction, latent = self._distances(batch.image, batch.target, batch.normal)
         loss = reconstruction + self.options.weight * latent
         return {"loss": loss.mean(), "reconstruction": reconstruction.mean(), "latent": latent.mean()}
 
@@ -53,15 +53,15 @@ class Model(nn.Module):
 
     def objective(self, x: Tensor) -> Tensor:
         """The training loss of each slice."""
-        reconstruction, latent = self._distances(x)
+        reconstruction, latent = self._distances(x, x)
         return reconstruction + self.options.weight * latent
 
-    def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Distance between the images, and between their latents; both (B,)."""
+    def _distances(self, x: Tensor, target: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Distance of the reconstruction from ``target``, and of its latent from that of ``x``; both (B,)."""
         (z,) = self.net.encode(x)
         rebuilt = self.net.decode(z)
         (again,) = self.net.encode(rebuilt)
         latent = (again - z).square()
         if self.options.loss == "l1":
-            return l1(x, rebuilt, normal), latent.sum(1)
-        return l2(x, rebuilt, normal) / x[0].numel(), latent.mean(1)
+            return l1(target, rebuilt, normal), latent.sum(1)
+        return l2(target, rebuilt, normal) / x[0].numel(), latent.mean(1)

@@ -40,7 +40,7 @@ class Model(nn.Module):
         if self.training:
             seen = cut_squares(seen, batch.brain, self.options.squares, self.edge)
         rebuilt = rebuild(self.net, seen)
-        return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
+        return {"loss": l1(batch.target, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return rebuild(self.net, x)

@@ -61,9 +61,9 @@ class Model(nn.Module):
             cut = cut_squares(cut, batch.brain, self.options.squares, self.edge)
         filled = self.net.decode(F.dropout(self.net.encode(cut)[0], dropout), dropout)
         losses = {
-            "reconstruction": l1(batch.image, rebuilt, batch.normal).mean(),
+            "reconstruction": l1(batch.target, rebuilt, batch.normal).mean(),
             "kl": gaussian_kl(mean, log_std).mean(),
-            "context": l1(batch.image, filled, batch.normal).mean(),
+            "context": l1(batch.target, filled, batch.normal).mean(),
         }
         weighted = self.options.kl_weight * losses["kl"] + self.options.context_weight * losses["context"]
         return {"loss": losses["reconstruction"] + weighted, **losses}

@@ -85,7 +85,7 @@ class Model(nn.Module):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """izi_f; without meaning in the first stage, when the encoder is untrained."""
-        image, features = self._distances(batch.image, batch.normal)
+        image, features = self._distances(batch.image, batch.target, batch.normal)
         loss = image + self.options.kappa * features
         return {"loss": loss.mean(), "image": image.mean(), "features": features.mean()}
 
@@ -97,18 +97,18 @@ class Model(nn.Module):
 
     def objective(self, x: Tensor) -> Tensor:
         """izi_f per slice."""
-        image, features = self._distances(x)
+        image, features = self._distances(x, x)
         return image + self.options.kappa * features
 
-    def _distances(self, x: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean squared difference between a slice and its reconstruction, and between their features; both (B,)."""
+    def _distances(self, x: Tensor, target: Tensor, normal: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean squared difference between ``target`` and the reconstruction, and between their features; both (B,)."""
         rebuilt = self.reconstruct(x)
-        image = l2(x, rebuilt, normal) / x[0].numel()
+        image = l2(target, rebuilt, normal) / x[0].numel()
         if normal is not None:
-            x, rebuilt = x * normal, rebuilt * normal
-        features = self.critic.features(x)
+            target, rebuilt = target * normal, rebuilt * normal
+        features = self.critic.features(target)
         apart = _mean_square(features - self.critic.features(rebuilt))
-        scale = _mean_square(x) / _mean_square(features).clamp(min=1e-12)
+        scale = _mean_square(target) / _mean_square(features).clamp(min=1e-12)
         return image, scale.detach() * apart
 
 

@@ -59,7 +59,7 @@ class Model(nn.Module):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """The loss and its four terms; w and z are drawn once."""
         z, terms = self.latent(self._features(batch.image), draw=True)
-        terms = {"reconstruction": l1(batch.image, self._decode(z), batch.normal), **terms}
+        terms = {"reconstruction": l1(batch.target, self._decode(z), batch.normal), **terms}
         means = {name: term.mean() for name, term in terms.items()}
         return {"loss": torch.stack(list(means.values())).sum(), **means}
 

@@ -31,7 +31,7 @@ NEGLIGIBLE = 1e-6  # of the largest variance: below it, whitening would amplify 
 @dataclass(frozen=True)
 class Options:
     latent: int = option(128, "Dimension of z.", ge=1, le=4096)
-    dropout: float = option(0.2, "Dropout rate of z in training.", ge=0, le=0.9)
+    dropout: float = option(0.0, "Dropout rate of z in training.", ge=0, le=0.9)
     nu: float = option(0.05, "Upper bound on the fraction of normal slices outside the boundary.", ge=0.001, le=0.9)
     vectors: int = option(1024, "Maximum number of normal slices that the SVM is fitted to.", ge=1, le=16384)
 
@@ -57,7 +57,7 @@ class Model(nn.Module):
         if self.training:
             _require_sklearn()  # fail now, not after hours of training
         rebuilt = rebuild(self.net, batch.image, self.options.dropout if self.training else 0.0)
-        return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
+        return {"loss": l1(batch.target, rebuilt, batch.normal).mean()}
 
     def conclude(self, batches: Iterable[Batch]) -> None:
         """Fit the whitening to all normal slices, and the SVM to at most ``vectors`` of them."""

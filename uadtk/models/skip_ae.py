@@ -46,7 +46,7 @@ class Model(nn.Module):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         rebuilt = self._decode(stage_outputs(self.encoder, batch.image), dropping=self.training)
-        return {"loss": l1(batch.image, rebuilt, batch.normal).mean()}
+        return {"loss": l1(batch.target, rebuilt, batch.normal).mean()}
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self._decode(stage_outputs(self.encoder, x), dropping=False)

@@ -79,7 +79,7 @@ class Model(nn.Module):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         made = with_implants(batch, FIELD_MM / self.side, JUDGED)
-        error = (batch.image - self.reconstruct(made.image)).abs()
+        error = (batch.target - self.reconstruct(made.image)).abs()
         intact = _mean(error, batch.brain & batch.normal & ~made.target)
         implanted = _mean(error, made.target)
         return {"loss": intact + implanted, "intact": intact, "implanted": implanted}
@@ -95,8 +95,8 @@ class Model(nn.Module):
         return self.to_real(low_pass(translated, self.options.lowpass))
 
     def _generators_loss(self, batch: Batch) -> dict[str, Tensor]:
-        real, normal, simulated = batch.image, batch.normal, self._simulated(batch)
-        translated, made_up = self.to_simulated(real), self.to_real(simulated)
+        real, normal, simulated = batch.target, batch.normal, self._simulated(batch)
+        translated, made_up = self.to_simulated(batch.image), self.to_real(simulated)
         adversarial = deceit(self.judge_simulated(translated)) + deceit(self.judge_real(made_up * normal))
         cycle = l1(real, self._back(translated), normal) + l1(simulated, self.to_simulated(made_up))
         identity = l1(real, self.to_real(real), normal) + l1(simulated, self.to_simulated(simulated))
@@ -105,16 +105,16 @@ class Model(nn.Module):
         return {"loss": loss, "adversarial": adversarial, "cycle": cycle, "identity": identity}
 
     def _discriminators_loss(self, batch: Batch) -> dict[str, Tensor]:
-        real, normal, simulated = batch.image, batch.normal, self._simulated(batch)
+        real, normal, simulated = batch.target, batch.normal, self._simulated(batch)
         with torch.no_grad():
-            translated, made_up = self.to_simulated(real), self.to_real(simulated)
+            translated, made_up = self.to_simulated(batch.image), self.to_real(simulated)
         on_simulated = misjudgement(self.judge_simulated(simulated), self.judge_simulated(translated))
         on_real = misjudgement(self.judge_real(real * normal), self.judge_real(made_up * normal))
         return {"loss": on_simulated + on_real, "judge_simulated": on_simulated, "judge_real": on_real}
 
     def _simulated(self, batch: Batch) -> Tensor:
         if not self.options.simulated:
-            return tissue_map(batch.image, batch.brain, batch.normal, self.options.tissues)
+            return tissue_map(batch.target, batch.brain, batch.normal, self.options.tissues)
         if self.pool is None:
             self.pool = _read_slices(self.options.simulated, self.side)
         drawn = self.pool[torch.randint(len(self.pool), (len(batch.image),))]

@@ -53,7 +53,7 @@ class Model(nn.Module):
         dropout = self.options.dropout if self.training else 0.0
         mean, log_std = (F.dropout(head, dropout) for head in self.net.encode(batch.image))
         rebuilt = self.net.decode(sampled(mean, log_std), dropout)
-        reconstruction = l1(batch.image, rebuilt, batch.normal).mean()
+        reconstruction = l1(batch.target, rebuilt, batch.normal).mean()
         kl = gaussian_kl(mean, log_std).mean()
         return {"loss": reconstruction + self.options.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}
 

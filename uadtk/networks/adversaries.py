@@ -30,7 +30,7 @@ def critic_turn(critic: Callable[[Tensor], Tensor], fake: Fake, times: int, pena
     def loss(batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
             made = fake(batch)
-        return critic_loss(critic, batch.image * batch.normal, made, penalty)
+        return critic_loss(critic, batch.target * batch.normal, made, penalty)
 
     return Turn("critic", loss, times)
 

@@ -1,4 +1,8 @@
-"""Corruptions that a model learns to remove: coarse noise (Kascenas et al. 2022) or implanted lesions."""
+"""Corruptions that a model learns to remove: coarse noise (Kascenas et al. 2022) or implanted lesions.
+
+``uadtk train MODEL --corruption implants`` calls :func:`with_lesions` for any model that reconstructs ``Batch.target``.
+A model with an option ``corruption`` of its own calls :func:`corrupt`.
+"""
 
 from __future__ import annotations
 
@@ -22,5 +26,14 @@ def corrupt(batch: Batch, kind: Literal["noise", "implants"], std: float, learni
     """
     if kind == "noise":
         return batch.image + coarse_noise(batch.brain, std), batch
-    made = lesson(batch, FIELD_MM / batch.image.shape[-1], LEARNED if learning else JUDGED)
-    return made.image, Batch(made.clean, made.brain, made.counts | ~made.brain)
+    made = with_lesions(batch, FIELD_MM / batch.image.shape[-1], learning)
+    return made.image, Batch(made.target, made.brain, made.normal)
+
+
+def with_lesions(batch: Batch, pixel_mm: float, learning: bool) -> Batch:
+    """Randomised slices with implants in ``image`` and without in ``clean``.
+
+    Unless ``learning``, the implants are of kinds that are never trained on, so that these select the weights.
+    """
+    made = lesson(batch, pixel_mm, LEARNED if learning else JUDGED)
+    return Batch(made.image, made.brain, made.counts | ~made.brain, clean=made.clean)

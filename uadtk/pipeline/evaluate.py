@@ -31,7 +31,7 @@ from uadtk.metrics.pooled import pooled
 from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
 from uadtk.pipeline.admit import admitted, first_admitted, warn
 from uadtk.pipeline.each import each, successful
-from uadtk.pipeline.point import MIN_VOXELS, check_point, floor_of
+from uadtk.pipeline.point import check_point, floor_of, least_voxels
 from uadtk.pipeline.score import Method, build_method, on_own_grid, reconstruction_error, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
@@ -269,15 +269,15 @@ class _Work:
 def _options(
     checkpoint: Checkpoint, cohort: Cohort, digest: str, point: OperatingPoint | None, run: Run
 ) -> dict[str, Any]:
-    header = checkpoint.header()
+    header, min_ml = checkpoint.header(), point and point.min_ml
     return {
         **{key: header[key] for key in ("model", "preparation", "scorer", "cleaners")},
         "checkpoint_digest": checkpoint.digest,
         "learned_scans": checkpoint.training.get("scans", {}).get("train"),
         "cohort": cohort.source,
         "cohort_digest": digest,
-        "min_voxels": (point and point.min_voxels) or (None if point and point.min_ml is not None else MIN_VOXELS),
-        "min_ml": point and point.min_ml,
+        "min_voxels": least_voxels(point) if min_ml is None else None,
+        "min_ml": min_ml,
         "worst_light": run.worst,
         "seed": run.seed,
         "draws": DRAWS,

@@ -10,16 +10,20 @@ from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import UsageError
 from uadtk.core.spec import Spec
-from uadtk.core.thresholder import Choice, OperatingPoint, voxels_in
+from uadtk.core.thresholder import MIN_VOXELS, Choice, OperatingPoint, voxels_in
 
 GIVEN = "given"
-MIN_VOXELS = 8  # as in the study
 
 
 def floor_of(point: OperatingPoint | Choice | None, voxel_ml: float) -> int:
     """Voxels of the smallest component that counts: what the point was calibrated for, else 8."""
     if point is not None and point.min_ml is not None:
         return voxels_in(point.min_ml, voxel_ml)
+    return least_voxels(point)
+
+
+def least_voxels(point: OperatingPoint | Choice | None) -> int:
+    """Where the smallest component is not given in ml."""
     return (point and point.min_voxels) or MIN_VOXELS
 
 

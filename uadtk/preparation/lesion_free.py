@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Row, read_lesion
@@ -27,11 +28,19 @@ def lesion_free(row: Row, scan: Scan, lesion: Mask | None) -> NDArray[np.bool_]:
 
     The cohort's list of slices (indices along the stored third axis) if there is one; else all slices at least two
     away from any lesion voxel; without a lesion mask, all slices.
+
+    Raises
+    ------
+    DataError
+        The list names a slice that the scan does not have.
     """
     normal = np.ones(scan.shape, dtype=bool)
     if row.lesion_free_slices is not None:
+        if beyond := [z for z in row.lesion_free_slices if z >= scan.shape[2]]:
+            what = f"lesion_free_slices names slice {beyond[0]}, but the scan has {scan.shape[2]} (counted from 0)"
+            raise DataError(what, str(row.image), "Is it the list of this scan?")
         normal[:] = False
-        normal[:, :, [z for z in row.lesion_free_slices if z < scan.shape[2]]] = True
+        normal[:, :, list(row.lesion_free_slices)] = True
     elif lesion is not None:
         axis = stored_axis(scan.affine, 2)
         across = np.moveaxis(normal, axis, 0)

@@ -73,7 +73,7 @@ def as_text(cells: Sequence[Sensitivity]) -> str:
 def missed(cells: Sequence[Sensitivity]) -> list[str]:
     """What the model would miss: a sentence for each contrast, and one that compares the places."""
     contrasts = dict.fromkeys(cell.contrast for cell in cells)
-    lines = [_missed(cells, contrast) for contrast in contrasts]
+    lines = [_missed(cells, contrast) + _untested(cells, contrast) for contrast in contrasts]
     shares = []
     for place in PLACES:
         own = [cell for cell in cells if cell.place == place and cell.planted]
@@ -91,6 +91,9 @@ def _missed(cells: Sequence[Sensitivity], contrast: float) -> str:
         return f"{lesions} were not tested: no scan has room for them."
     own.sort(key=lambda cell: cell.size_mm)
     smallest = smallest_found(cells, contrast)
+    if smallest is None and (found := [f"{cell.size_mm:g}" for cell in own if cell.share >= RELIABLE]):
+        last = own[-1]
+        return f"{lesions} are found reliably of {_listed(found)} mm, but of {last.size_mm:g} mm, {_misses(last)}."
     if smallest is None:
         return f"{lesions} are missed too often at every size: even of {own[-1].size_mm:g} mm, {_misses(own[-1])}."
     if smallest == own[0].size_mm:
@@ -101,6 +104,13 @@ def _missed(cells: Sequence[Sensitivity], contrast: float) -> str:
             below.setdefault(_misses(cell), []).append(f"{cell.size_mm:g}")
     parts = "; ".join(f"of {_listed(sizes)} mm, {share}" for share, sizes in below.items())
     return f"{lesions} are found reliably from {smallest:g} mm on; {parts}."
+
+
+def _untested(cells: Sequence[Sensitivity], contrast: float) -> str:
+    """Sizes for which there was no room, if there was for others."""
+    own = {cell.size_mm: cell.planted for cell in cells if cell.contrast == contrast and cell.place == ALL}
+    sizes = [f"{size:g}" for size, planted in sorted(own.items()) if not planted]
+    return f" No scan has room for one of {_listed(sizes)} mm." if sizes and any(own.values()) else ""
 
 
 def _misses(cell: Sensitivity) -> str:

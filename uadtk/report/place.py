@@ -48,9 +48,10 @@ def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
         return []
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     step = np.maximum(1, np.round(ABOUT_MM / spacing)).astype(int)
-    sides = zip(bounding_box(inside), step, strict=True)
-    box = [slice(side.start // (2 * n) * 2 * n, side.stop, n) for side, n in sides]  # even: rounded halves stay alike
-    coarse, first = np.pad(inside[tuple(box)], 1), [side.start for side in box]
+    box = bounding_box(inside)
+    first = np.array([side.start for side in box])
+    first -= first % (2 * step)  # an even number of steps: without the crop, halves would be rounded the same way
+    coarse = np.pad(inside[tuple(slice(a, side.stop, n) for a, side, n in zip(first, box, step, strict=True))], 1)
     voxel_mm = spacing * step
 
     voxels = (np.array(points_mm) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T

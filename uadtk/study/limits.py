@@ -13,11 +13,11 @@ import numpy as np
 
 from uadtk.core.errors import DataError
 from uadtk.core.run import Run
-from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.thresholder import MIN_VOXELS, OperatingPoint
 from uadtk.io.cohort import Cohort
 from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json, write_text
 from uadtk.metrics.detection import Sensitivity, sensitivities, smallest_found
-from uadtk.pipeline.point import MIN_VOXELS, check_point
+from uadtk.pipeline.point import check_point
 from uadtk.pipeline.score import Method
 from uadtk.report.limits import as_text, limits_html, missed, planted_tsv, sensitivity_tsv
 from uadtk.study.detection_limit import FORMAT, Measured, Question, measure, usable_rows

@@ -27,13 +27,12 @@ from uadtk.core.errors import CheckpointError, DataError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec, parse_all
-from uadtk.core.thresholder import OperatingPoint
+from uadtk.core.thresholder import MIN_VOXELS, OperatingPoint
 from uadtk.core.volume import Grid
 from uadtk.io.cohort import Cohort, content_digest, read_cohort
 from uadtk.io.memo import read_memo, write_memo
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.pipeline.evaluate import Evaluation, evaluate
-from uadtk.pipeline.point import MIN_VOXELS
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation.gate import wanted_by
 from uadtk.preparation.kinds import FLAIR

@@ -35,7 +35,7 @@ from uadtk.testing.contract import (
 from uadtk.testing.model_subject import LEARNING_RATE, STEPS, Subject, checked_turns, require_shape
 from uadtk.testing.specimens import healthy_slices, planted
 from uadtk.training.optimisers import make_optimisers
-from uadtk.training.train import RESERVED, Schedule
+from uadtk.training.train import RESERVED, schedule_options
 
 FALL = 0.05  # minimum decrease of the loss in training, as a fraction
 CONTRAST = 1.5  # minimum ratio of mean scores in planted lesions and in the brain around them
@@ -49,8 +49,9 @@ def options_have_help_and_valid_defaults(subject: Subject) -> None:
 
 def options_do_not_clash_with_training(subject: Subject) -> None:
     """No option has the name of a training option; they share a command line."""
-    taken = {*RESERVED, *(f.name for f in opts.fields(Schedule))}
-    clash = taken & {f.name for f in opts.fields(required(subject.cls, "Options", HOW_OPTIONS))}
+    own = required(subject.cls, "Options", HOW_OPTIONS)
+    taken = {*RESERVED, *(f.name for f in schedule_options(own))}
+    clash = taken & {f.name for f in opts.fields(own)}
     require(not clash, f"rename the option {listed(clash)}: training has an option of that name")
 
 
@@ -118,8 +119,8 @@ def input_is_not_modified(subject: Subject) -> None:
 
 
 def _require_unchanged(one: Batch, given: Batch, method: str) -> None:
-    for name in vars(given):
-        changed = int((getattr(one, name) != getattr(given, name)).sum())
+    for name, before in vars(given).items():
+        changed = 0 if before is None else int((getattr(one, name) != before).sum())
         require(changed == 0, f"{method} changed {changed} pixels of its input '{name}' in place, 0 allowed: clone it")
 
 

@@ -81,6 +81,6 @@ def _error(model: Any, batch: Batch) -> Tensor:
     """|x - x̂| (B, 1, S, S), reconstructed as in scoring."""
     training = model.training
     model.eval()
-    error: Tensor = (batch.own - model.reconstruct(batch.image)).abs().float()
+    error: Tensor = (batch.target - model.reconstruct(batch.image)).abs().float()
     model.train(training)
     return error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from uadtk.checkpoint import Checkpoint, load
@@ -12,7 +11,7 @@ from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort
 from uadtk.io.write import refuse_existing
 from uadtk.training.resume import state_path
-from uadtk.training.train import Schedule, train
+from uadtk.training.train import Schedule, settings_of, train
 
 
 def train_once(
@@ -53,7 +52,7 @@ def _trained_before(
     """
     if not goal.exists() or state_path(goal).exists():
         return None
-    facts = {**fresh.training, "schedule": asdict(schedule), "cohort_digest": cohort.digest(), "finished": True}
+    facts = {**fresh.training, "schedule": settings_of(schedule), "cohort_digest": cohort.digest(), "finished": True}
     found = load(goal)
     same = {key: found.training.get(key) for key in facts} == json.loads(json.dumps(facts))
     asked, made = fresh.header(), found.header()

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uadtk.core.model import Batch, Turn, traits
+from uadtk.core.model import Batch, Turn, capabilities, traits
+from uadtk.networks.seeded import seeded
 
 ALONE = "model"
 Optimisers = dict[str, torch.optim.Adam]
@@ -41,6 +42,22 @@ def judged_from(model: Any) -> float:
 def learns_labels(model: Any) -> bool:
     """Whether it learns from lesions, where the others learn from what is normal."""
     return bool(traits(model).supervised)
+
+
+@torch.no_grad()
+def learns_to_remove(model: Any, side: int) -> bool:
+    """Whether its loss depends on ``Batch.image`` and on ``Batch.target``, each by itself."""
+    if "training_loss" not in capabilities(model) or traits(model).neighbours or learns_labels(model):
+        return False
+    brain = torch.ones(2, 1, side, side, dtype=torch.bool)
+    image, target = brain * 0.5, brain * 0.7
+
+    def loss(image: Tensor, target: Tensor) -> float:
+        with seeded(0):
+            return float(model.training_loss(Batch(image, brain, brain, clean=target))["loss"])
+
+    model.eval()
+    return loss(image, image) not in (loss(image, target), loss(target, image))
 
 
 def take_turns(

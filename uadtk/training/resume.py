@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,34 @@ def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def judged(state: State, model: nn.Module, record: dict[str, Any], first: float) -> State:
+    """Add this epoch to the log, and store its weights if they are the best so far, or epoch ``first`` is to come."""
+    log, counts = [*state.log, record], record["epoch"] >= first
+    if counts and record["validation_loss"] >= state.best_loss:
+        return replace(state, log=log)
+    best = _copied(model)
+    best_loss = record["validation_loss"] if counts else math.inf
+    return replace(state, log=log, best=best, best_epoch=record["epoch"], best_loss=best_loss)
+
+
+def averaged(state: State, model: nn.Module, after: int) -> State:
+    """Update the mean of the weights after each epoch later than ``after`` (Izmailov et al. 2018)."""
+    n = len(state.log) - after
+    if n < 1:
+        return state
+    now = _copied(model)
+    if not state.mean:
+        return replace(state, mean=now)
+    mean = {
+        name: was.lerp(now[name], 1 / n) if was.is_floating_point() else now[name] for name, was in state.mean.items()
+    }
+    return replace(state, mean=mean)
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def forget(output: Path) -> None:

@@ -18,16 +18,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uadtk import registry
 from uadtk.checkpoint import STATISTICS, Checkpoint, pack
 from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.model import Batch, Turn, capabilities, traits
-from uadtk.core.options import option
+from uadtk.core.options import Field, fields, option
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, refuse_copies
 from uadtk.networks.augment import augmented
+from uadtk.networks.corruption import with_lesions
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
 from uadtk.pipeline.run import duration
@@ -35,9 +36,17 @@ from uadtk.preparation.gate import statistics_of
 from uadtk.training.batches import steps_of_epoch
 from uadtk.training.contamination import inliers, pushing_apart, trimmed
 from uadtk.training.logs import draw_log, log_path, page_path, write_log
-from uadtk.training.optimisers import Optimisers, judged_from, learns_labels, make_optimisers, take_turns, turns_of
+from uadtk.training.optimisers import (
+    Optimisers,
+    judged_from,
+    learns_labels,
+    learns_to_remove,
+    make_optimisers,
+    take_turns,
+    turns_of,
+)
 from uadtk.training.parallel import World, joined
-from uadtk.training.resume import State, forget, load_state, save_state, state_path
+from uadtk.training.resume import State, averaged, forget, judged, load_state, save_state, state_path
 from uadtk.training.slices import Slices, load_slices, split_rows, to_judge, to_learn
 from uadtk.training.statistics import usual_contrast
 from uadtk.version import VERSION
@@ -65,6 +74,9 @@ class Schedule:
     decay: Literal["none", "cosine"] = option("none", "Learning rate: as it is, or up for an epoch and then down.")
     precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the forward pass.")
     augment: bool = option(True, "Flip, rotate, shift, resize and change the contrast a little.")
+    corruption: Literal["none", "implants"] = option(
+        "none", "What the model learns to remove: nothing, or lesions implanted into randomised slices."
+    )
     masked: bool = option(False, "Learn from all slices with known lesions left out of the loss.")
     trim: float = option(
         100.0, "Leave errors above this percentile of a batch out of the loss (You et al.: 98).", ge=1, le=100
@@ -72,6 +84,16 @@ class Schedule:
     discriminate: float = option(0.0, "Weight of discriminative reconstruction (Xia et al.: 0.1); 0 is off.", ge=0)
     trust: int = option(5, "Epochs before trimming or discriminating: errors of an untrained model mean nothing.", ge=0)
     seed: int = option(0, "Decides weights, order and noise.", ge=0, le=2**32 - 1)
+
+
+def schedule_options(own: type) -> list[Field]:
+    """Those of the schedule for a model with these options, which may have a ``corruption`` of its own."""
+    return [one for one in fields(Schedule) if one.name != "corruption" or not hasattr(own, one.name)]
+
+
+def settings_of(schedule: Schedule) -> dict[str, Any]:
+    """What a training is recognised by. Without ``corruption="none"``, which older trainings do not name."""
+    return {name: value for name, value in asdict(schedule).items() if (name, value) != ("corruption", "none")}
 
 
 def train(
@@ -116,11 +138,11 @@ def _train(
     loggers = {name: registry.load("loggers", name) for name in run.log_to}
     refuse_copies(cohort)
     plan = {"model": checkpoint.header()["model"], "preparation": checkpoint.header()["preparation"]}
-    plan |= {"schedule": asdict(schedule), "cohort": cohort.digest()}
+    plan |= {"schedule": settings_of(schedule), "cohort": cohort.digest()}
     keep_memory()
     with seeded(schedule.seed):
         model: Any = checkpoint.new_model()
-    check_trainable(model, checkpoint.model, schedule, world)
+    check_trainable(model, checkpoint, schedule, world)
     model.to(run.device, memory_format=torch.channels_last)
     optimisers = make_optimisers(model, schedule.learning_rate)
     state = load_state(output, plan, model, optimisers)
@@ -134,15 +156,15 @@ def _train(
     slices, held = _slices(checkpoint, model, cohort, schedule, cache or _cache_beside(output), run, world)
     state = _on_the_same_scans(state, slices, held, output)
 
-    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
+    deadline, pixel_mm = time.monotonic() + 60 * minutes if minutes else math.inf, checkpoint.preparation.pixel_mm
     while optimisers and not _finished(state, schedule):
         if state.log and world.agreed(time.monotonic() >= deadline):
             break
         epoch, start = len(state.log) + 1, time.monotonic()
         with seeded(hash((schedule.seed, epoch, world.rank)) % 2**31):
-            train_losses = _train_epoch(model, optimisers, slices, schedule, epoch, run, world)
+            train_losses = _train_epoch(model, optimisers, slices, schedule, epoch, run, world, pixel_mm)
         with seeded(VALIDATION_SEED):
-            losses = _mean_losses(model, held, schedule, run.device, world)
+            losses = _mean_losses(model, held, schedule, run.device, world, pixel_mm)
         if not all(map(math.isfinite, (*train_losses.values(), losses["loss"]))):
             raise UadtkError(
                 f"the loss is not finite in epoch {epoch}",
@@ -153,7 +175,8 @@ def _train(
         record |= {f"validation_{k}": v for k, v in losses.items()}
         rate = _learning_rate(schedule, epoch)
         record |= {"learning_rate": rate, "seconds": round(time.monotonic() - start, 2)}
-        state = _averaged(_judged(state, model, record), model, schedule)
+        state = judged(state, model, record, judged_from(model))
+        state = averaged(state, model, schedule.epochs - schedule.average)
         if world.leads:
             save_state(output, plan, model, optimisers, state)
             _show(output, state)
@@ -169,7 +192,7 @@ def _train(
     facts = {
         "date": dt.date.today().isoformat(),
         "uadtk": VERSION,
-        "schedule": asdict(schedule),
+        "schedule": settings_of(schedule),
         "epochs": len(state.log),
         "best_epoch": state.best_epoch,
         "best_validation_loss": state.log[state.best_epoch - 1]["validation_loss"] if state.log else None,
@@ -190,12 +213,20 @@ def _train(
     return trained
 
 
-def check_trainable(model: Any, name: str, schedule: Schedule, world: World) -> None:
+def check_trainable(model: Any, checkpoint: Checkpoint, schedule: Schedule, world: World) -> None:
     """Raises UsageError if the model cannot be trained, or not with this schedule."""
+    name = checkpoint.model
     if "training_loss" not in capabilities(model) and not traits(model).conclude:
         raise UsageError(f"model '{name}' learns nothing", fix="Use it by name: --model " + name)
     if (schedule.trim < 100 or schedule.discriminate) and "reconstruct" not in capabilities(model):
         raise UsageError(f"model '{name}' does not reconstruct", "--trim, --discriminate", "They go by its errors.")
+    own_mm, field_mm = checkpoint.options.get("field_mm"), checkpoint.preparation.field_mm
+    if own_mm not in (None, field_mm):
+        what = f"slices of {field_mm:g} mm for a model that takes them to have {own_mm:g} mm"
+        raise UsageError(what, "--prepare, --field-mm", f"Add --field-mm {field_mm:g}.")
+    if schedule.corruption != "none" and not learns_to_remove(model, checkpoint.preparation.pixels):
+        what = f"model '{name}' does not learn to reconstruct a slice from another"
+        raise UsageError(what, f"--corruption {schedule.corruption}")
     if schedule.batch < schedule.accumulate * world.size:
         parts = f"{schedule.accumulate} parts on {world.size} processes"
         raise UsageError(f"a batch of {schedule.batch} slices cannot be shared out to {parts}", "--batch")
@@ -260,7 +291,14 @@ def _learning_rate(schedule: Schedule, passed: float) -> float:
 
 
 def _train_epoch(
-    model: Any, optimisers: Optimisers, slices: Slices, schedule: Schedule, epoch: int, run: Run, world: World
+    model: Any,
+    optimisers: Optimisers,
+    slices: Slices,
+    schedule: Schedule,
+    epoch: int,
+    run: Run,
+    world: World,
+    pixel_mm: float,
 ) -> dict[str, float]:
     """One pass in a random order; returns mean losses."""
     model.train()
@@ -271,6 +309,7 @@ def _train_epoch(
             optimiser.param_groups[0]["lr"] = _learning_rate(schedule, epoch - 1 + step / len(steps))
         batch = slices.batch(world.share(rows), run.device)
         batch = augmented(batch) if schedule.augment else batch
+        batch = with_lesions(batch, pixel_mm, learning=True) if schedule.corruption == "implants" else batch
         turns, batch = _decontaminated(model, turns_of(model, epoch), batch, schedule, epoch)
         share = len(world.share(rows)) / len(rows)
         turns = [replace(turn, loss=_at_precision(turn.loss, schedule)) for turn in turns]
@@ -302,11 +341,14 @@ def _parts(batch: Batch, schedule: Schedule) -> list[Batch]:
 
 
 @torch.no_grad()
-def _mean_losses(model: Any, slices: Slices, schedule: Schedule, device: str, world: World) -> dict[str, float]:
+def _mean_losses(
+    model: Any, slices: Slices, schedule: Schedule, device: str, world: World, pixel_mm: float
+) -> dict[str, float]:
     model.eval()
     loss = _at_precision(model.training_loss, schedule)
     sums: dict[str, float] = {}
     for batch in _in_order(slices, schedule.batch, device, world):
+        batch = with_lesions(batch, pixel_mm, learning=False) if schedule.corruption == "implants" else batch
         for name, value in loss(batch).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(batch.image)
     return {name: value / len(slices) for name, value in world.total_of(sums, device).items()}
@@ -333,30 +375,6 @@ def _at_precision(
     return reduced
 
 
-def _judged(state: State, model: nn.Module, record: dict[str, Any]) -> State:
-    """Add this epoch to the log, and store its weights if they are the best so far or no epoch counts yet."""
-    log, counts = [*state.log, record], record["epoch"] >= judged_from(model)
-    if counts and record["validation_loss"] >= state.best_loss:
-        return replace(state, log=log)
-    best = _copied(model)
-    best_loss = record["validation_loss"] if counts else math.inf
-    return replace(state, log=log, best=best, best_epoch=record["epoch"], best_loss=best_loss)
-
-
-def _averaged(state: State, model: nn.Module, schedule: Schedule) -> State:
-    """Update the mean of the weights after the last epochs (stochastic weight averaging, Izmailov et al. 2018)."""
-    n = len(state.log) - (schedule.epochs - schedule.average)
-    if n < 1 or not schedule.average:
-        return state
-    now = _copied(model)
-    if not state.mean:
-        return replace(state, mean=now)
-    mean = {
-        name: was.lerp(now[name], 1 / n) if was.is_floating_point() else now[name] for name, was in state.mean.items()
-    }
-    return replace(state, mean=mean)
-
-
 def _show(output: Path, state: State) -> None:
     """Write the log, and the page of its curves."""
     write_log(output, state.log)
@@ -368,10 +386,6 @@ def _left(state: State, schedule: Schedule) -> str:
     recent = [record["seconds"] for record in state.log[-5:]]
     left_s = (schedule.epochs - len(state.log)) * sum(recent) / len(recent)
     return f"at most {duration(left_s)} left" if left_s else "last epoch"
-
-
-def _copied(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def _line(record: dict[str, Any], state: State) -> str:
