@@ -129,6 +129,7 @@ def _facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
         "scan": part("input", "sha256"),
         "brain mask": part("input", "brain_mask_sha256"),
         "checkpoint": part("checkpoint", "digest"),
+        "plugin versions": part("plugins"),
         "operating point": [part("options", "point", key) for key in ("name", "threshold", "min_voxels", "min_ml")],
         "options": [part("options", key) for key in options],
     }
