@@ -28,15 +28,17 @@ def parts_of(path: Path) -> list[Path]:
     """
     if path.is_dir() or not path.is_file():
         return files_of(path)
+    halves = halves_of(path)
+    return sorted(_series(path)) if halves == [path] and dicom_places(path) == [Place(path)] else halves
+
+
+def halves_of(path: Path) -> list[Path]:
+    """The same of a file that is not DICOM. Raises OSError."""
     if pair := _PAIR.fullmatch(path.name):
         endings = {f".{ending}{pair[2] or ''}".lower() for ending in ("hdr", "img")} | {".mat"}
         there = {path.with_name(f"{pair[1]}{cased}") for ending in endings for cased in (ending, ending.upper())}
-        halves = {path, *(one for one in there if one.is_file())}
-    elif _DETACHED.fullmatch(path.name):
-        halves = {path, *_detached(path)}
-    else:
-        halves = {path}
-    return sorted(_series(path) if halves == {path} and dicom_places(path) == [Place(path)] else halves)
+        return sorted({path, *(one for one in there if one.is_file())})
+    return sorted({path, *_detached(path)}) if _DETACHED.fullmatch(path.name) else [path]
 
 
 def image_sha256(path: Path) -> str:
