@@ -108,11 +108,13 @@ def _root(
 def _read_config(path: Path) -> dict[str, Any]:
     import tomllib
 
+    from uadtk.io.memo import read_text
+
     try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+        sections = tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"cannot be read ({why(error)})", str(path)) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"is not TOML ({error})", str(path)) from None
     for section in sections:
         if section not in _ORDER and section not in _plugin_commands():

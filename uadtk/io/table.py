@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from uadtk.core.absent import refuse_special
 from uadtk.core.errors import DataError, did_you_mean
 from uadtk.io.names import IMAGE
 from uadtk.io.rows import COLUMNS, FILES, LATER_FILES, Row, group_of, split_of
@@ -81,6 +82,7 @@ def read_table(path: Path) -> tuple[list[Row], list[str]]:
 
 def read_sheet(path: Path) -> Sheet:
     """Raises ``DataError`` if it is no table of text, or a line has more cells than there are columns."""
+    refuse_special(path)
     text = _decoded(path.read_bytes())
     head = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)  # Excel's own first line
     delimiter = head[1] if head else _delimiter(text)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core.absent import refuse_special
 from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Header, Volume
 from uadtk.io.nifti import pair
@@ -174,6 +175,7 @@ def _missing(what: str, library: str) -> BackendError:
 
 
 def _start(path: Path) -> bytes:
+    refuse_special(path)
     with path.open("rb") as file:
         return file.read(1 << 16)
 
