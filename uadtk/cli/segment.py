@@ -163,7 +163,7 @@ def segment(
             reporter.ended_alone(error)
         raise
     finally:
-        if summary and reporter.counts:
+        if summary and (reporter.counts or not names):  # a part without scans, of a small cohort, has been done
             summary.write()
     if len(cohort) > 1 and reporter.counts["done"] + reporter.counts["before"]:  # a kill may have come before it
         write_cohort_page(output)
