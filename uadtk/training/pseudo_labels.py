@@ -154,6 +154,9 @@ def _label(
     scan, brain_mask = read_row(row, run)
     rules = Rules(max(trust.min_voxels, floor_of(point, scan.voxel_ml) if point.smallest else 1))
     found = segment(scan, method, point, run, brain_mask, rules, str(row.image))
+    if _key(row, method, point, trust) != key:
+        what, fix = "changed since the labelling began", "Run the command again once it is complete."
+        raise DataError(what, str(row.image), fix)
     again = _found_mirrored(found, method, rules, run) if trust.mirrored else None
     lesion, ignored = believed(found, trust, again)
     volumes = {"brain_mask": found.scoring.brain, "lesion_mask": lesion, "ignore_mask": ignored}
