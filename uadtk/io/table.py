@@ -235,7 +235,7 @@ def _numbers(values: dict[str, str], name: str, where: str) -> tuple[int, ...] |
     text = values.get(name, "").strip()
     listed = re.sub(r"^(c?\((.*)\)|\[(.*)\])$", r"\2\3", text)
     tokens = [] if listed.casefold() == "all" else [token for token in re.split(r"[\s,]+", listed) if token]
-    if not all(re.fullmatch(r"[0-9]+(\.0*)?", token) for token in tokens):
+    if not all(re.fullmatch(r"[0-9]{1,9}(\.0*)?", token) for token in tokens):
         raise DataError(f"{name} is '{text}'", where, "Write numbers: 12 13 14.")
     return tuple(sorted({int(token.partition(".")[0]) for token in tokens})) or None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from uadtk.core.errors import BackendError, DataError, UadtkError
+from uadtk.core.machine import require_memory
 
 AGAIN = "Copy or export the file again."
 _START_BYTES = 144
@@ -43,6 +44,7 @@ class Place:
     def data(self) -> bytes:
         if not self.member:
             return self.path.read_bytes()
+        require_memory(2 * _zip(self.path).getinfo(self.member).file_size, "unpacking it")
         return _zip(self.path).read(self.member)
 
 
