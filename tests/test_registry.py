@@ -1,5 +1,6 @@
 """The registry: built-in names, working plugins, and plugins broken in every way."""
 
+import json
 import sys
 from contextlib import ExitStack
 from importlib import metadata
@@ -268,6 +269,33 @@ def test_a_reader_adds_a_format(install, tmp_path):
     path.rename(tmp_path / "scan.other")
     with pytest.raises(DataError, match="no installed plugin reads it"):
         read_scan(tmp_path / "scan.other")
+
+
+def test_a_reader_that_exits_ends_no_run_as_a_success(install, tmp_path, small_cohort, capsys):
+    install("alpha", HEAD + "@hookimpl\ndef uadtk_read(path):\n    raise SystemExit(0)\n")
+    (tmp_path / "scan.raw").write_bytes(b"1")
+    out = str(tmp_path / "out")
+    with pytest.raises(SystemExit) as end:
+        main(["segment", str(tmp_path / "scan.raw"), "-o", out])
+    assert end.value.code == 5
+    assert "a plugin called sys.exit(0)" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(["segment", str(tmp_path / "scan.raw"), str(small_cohort.parent / "s0.nii.gz"), "-o", out, "--json"])
+    assert end.value.code == 1
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {event["name"]: event["event"] for event in events[:-1] if event["event"] != "started"} == {
+        "scan": "failed",
+        "s0": "done",
+    }
+    assert (tmp_path / "out" / "scan_failure.json").exists()
+
+
+def test_wherever_a_plugin_exits_a_command_of_ours_is_no_success(monkeypatch, capsys):
+    monkeypatch.setattr("uadtk.interface.open", lambda *_, **__: sys.exit(0))
+    with pytest.raises(SystemExit) as end:
+        main(["segment", "scan.nii"])
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "uadtk: a plugin called sys.exit. Report it to its author.\n"
 
 
 def test_nifti_is_read_before_any_plugin_is_asked(install, small_cohort):

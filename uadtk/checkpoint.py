@@ -190,7 +190,7 @@ class Checkpoint:
         tensors, data = _split(self.weights) if self.weights else ({}, b"")
         header = json.dumps(self.header(), sort_keys=True)
         tensors["__metadata__"] = {"uadtk": header, "uadtk_sha256": hashlib.sha256(header.encode()).hexdigest()}
-        write_bytes(path, _join(tensors, data))
+        write_bytes(path, _join(tensors, data), named=True)
 
 
 def new(

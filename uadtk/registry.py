@@ -11,7 +11,8 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import metadata
@@ -176,6 +177,16 @@ def notify(
             observer(**event)
         except _FAULTS as error:
             say(f"warning: {name} failed ({_cause(error)})")
+
+
+@contextmanager
+def staying() -> Iterator[None]:
+    """A plugin that calls sys.exit in the block has failed: raises PluginError, or a run would end as a success."""
+    try:
+        yield
+    except SystemExit as error:
+        what = f"a plugin called sys.exit({error.code!r})"
+        raise PluginError(what, fix="Report it to the author of the plugin.") from error
 
 
 def reload() -> None:

@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,11 @@ def _is_over(process: int) -> bool:
 
 
 def _descendants(process: int) -> list[int]:
-    try:
-        own = [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    except OSError:
-        return []
+    """Of all threads: Dask starts its workers from another than the first."""
+    own = list[int]()
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            own += [int(child) for child in path.read_text().split()]
     return [*own, *(below for child in own for below in _descendants(child))]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.commands import call
-from uadtk.io.results import read_folder
+from uadtk.io.results import ScanState, Summary, read_folder
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +74,14 @@ def test_shards_make_one_folder(weighted: Path, small_cohort: Path, serial: Path
     parts = [(tmp_path / f"summary_shard-{i}-of-2.tsv").read_text().splitlines()[1:] for i in (1, 2)]
     assert [[line.split("\t")[0] for line in part] for part in parts] == [["s0", "s2", "s4"], ["s1", "s3"]]
     assert [state.status for state in read_folder(tmp_path)] == ["done"] * 5
+    whole = (serial / "summary.tsv").read_text().replace(str(serial), str(tmp_path))
+    assert (tmp_path / "summary.tsv").read_text() == whole
+    (tmp_path / "summary.tsv").unlink()
+    assert call("report", tmp_path).err == ""
+    assert (tmp_path / "summary.tsv").read_text() == whole
+    (tmp_path / "summary_shard-1-of-2.tsv").unlink()
+    (tmp_path / "summary_shard-x-of-2.tsv").touch()
+    assert "no summary of shard 1/2: " in call("report", tmp_path).err
     for shard in ("0/2", "3/2", "1", "1/0", "-1/2", "1/2/3"):
         call("segment", small_cohort, "-o", tmp_path, f"--shard={shard}").refused(2, "--shard")
 
@@ -99,6 +107,44 @@ def test_events(weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path
     assert again["seconds"] > 0
     assert (failed["exit_code"], failed["kind"]) == (3, "DataError")
     assert (last["done"], last["failed"], last["before"], last["scans"]) == (1, 1, 1, 3)
+
+
+def test_events_of_a_single_scan_that_fails(weighted: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"no image")
+    done = call("segment", bad, "--model", weighted, "-o", tmp_path / "out", "--json")
+    done.refused(3, "not a NIfTI image")
+    events = [json.loads(line) for line in done.out.splitlines()]
+    assert [(event["event"], event.get("name")) for event in events] == [
+        ("started", "bad"),
+        ("failed", "bad"),
+        ("finished", None),
+    ]
+    assert (events[1]["exit_code"], events[1]["kind"], events[2]["failed"]) == (3, "DataError", 1)
+
+
+def test_a_summary_has_what_another_process_has_written_meanwhile(
+    weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tables into one folder at a time."""
+    out = tmp_path / "out"
+    out.mkdir()
+    tables = [tmp_path / "first.tsv", tmp_path / "second.tsv"]
+    for table, places in zip(tables, ((0, 1), (2, 3)), strict=True):
+        rows = "".join(f"s{i}\t{small_cohort.parent}/s{i}.nii.gz\n" for i in places)
+        table.write_text("subject\timage\n" + rows)
+    add, words = Summary.add, ("--model", weighted, "-o", out, "--threads", 1)
+
+    def add_and_let_another_run(self: Summary, state: ScanState) -> None:
+        if state.name == "s0":
+            monkeypatch.setattr(Summary, "add", add)
+            assert call("segment", tables[1], *words).code == 0
+        add(self, state)
+
+    monkeypatch.setattr(Summary, "add", add_and_let_another_run)
+    assert call("segment", tables[0], *words).code == 0
+    names = [line.split("\t")[0] for line in (out / "summary.tsv").read_text().splitlines()[1:]]
+    assert names == ["s0", "s1", "s2", "s3"]
 
 
 def test_quiet_prints_failures_alone(weighted: Path, small_cohort: Path, serial: Path, tmp_path: Path) -> None:

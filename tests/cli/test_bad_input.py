@@ -594,3 +594,46 @@ def test_phantom_refuses_to_overwrite(tmp_path: Path) -> None:
     call("phantom", "-o", tmp_path).refused(2, "cohort.tsv: output exists. Pass --overwrite")
     call("phantom", "-o", tmp_path, "--count", "0").refused(2, "--count")
     call("phantom", "-o", tmp_path, "--lesions", "mss").refused(2, "'mss' is not one of 'none', 'ms', 'tumour'")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("segment", "{pipe}", "-o", "{out}"), 3),
+        (("segment", "{pipe}.nii.gz", "-o", "{out}"), 3),
+        (("segment", "{pipe}.tsv", "-o", "{out}"), 3),
+        (("segment", "{folder}/s.nii", "-o", "{out}"), 3),  # beside it, a mask by name
+        (("segment", "{folder}/s.nii", "--brain-mask", "{pipe}", "-o", "{out}"), 3),
+        (("threshold", "--healthy", "{folder}/cohort.csv", "-o", "{out}.safetensors"), 3),
+        (("--config", "{pipe}", "segment", "{folder}/s.nii", "-o", "{out}"), 2),
+        (("report-training", "{pipe}"), 3),
+        (("reproduce", "{pipe}"), 3),
+        (("inspect", "{pipe}.safetensors"), 4),
+        (("benchmark", "{folder}/one.csv", "--model", "histeq", "--published", "{pipe}", "-o", "{out}"), 3),
+    ],
+)
+def test_a_pipe_is_refused_at_once(words: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    """Opening one would wait for a writer that never comes."""
+    for name in ("p", "p.nii.gz", "p.tsv", "p.safetensors", "f/s_brain_mask.nii", "f/a.nii", "f/b.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(tmp_path / name)
+    image = small_brain()[0]
+    nib.save(nib.Nifti1Image(image, SMALL_AFFINE), tmp_path / "f/s.nii")
+    (tmp_path / "f/cohort.csv").write_text("subject,image,split\na,a.nii,train\nb,b.nii,test\n")
+    (tmp_path / "f/one.csv").write_text("subject,image,split,lesion_mask\ns,s.nii,test,\n")
+    places = {"pipe": tmp_path / "p", "folder": tmp_path / "f", "out": tmp_path / "out"}
+    previous = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits"))
+    signal.alarm(60)
+    try:
+        done = call(*(word.format(**places) for word in words))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+    assert done.code == code, done
+    assert "pipe" in done.err or "not a file" in done.err, done
+
+
+def test_a_configuration_nested_beyond_reason(scan: Path, tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("a = " + "[" * 100_000)
+    call("--config", path, "segment", scan, "-o", tmp_path / "out").refused(2, "is not TOML")

@@ -21,17 +21,34 @@ def test_each_arrival_is_segmented_once(histeq: Path, small_cohort: Path, tmp_pa
     shutil.copy(small_cohort.parent / "s0.nii.gz", incoming)
     (incoming / "s1.nii.gz").write_bytes(b"cut short")
 
-    def events() -> list[tuple[str, str, bool]]:
+    def events(code: int = 0) -> list[tuple[str, str, bool]]:
         done = call(*watch)
-        assert done.code == 0, done
+        assert done.code == code, done
         lines = [json.loads(line) for line in done.out.splitlines()]
         return [(e["event"], e["name"], e.get("before", False)) for e in lines if e["event"] in ("done", "failed")]
 
-    assert events() == [("done", "s0", False), ("failed", "s1", False)]
+    assert events(1) == [("done", "s0", False), ("failed", "s1", False)]
     shutil.copy(small_cohort.parent / "s1.nii.gz", incoming)
     assert events() == [("done", "s0", True), ("done", "s1", False)]
     rows = [line.split("\t")[:2] for line in (out / "summary.tsv").read_text().splitlines()[1:]]
     assert rows == [["s0", "done"], ["s1", "done"]]
+
+
+def test_scans_of_one_name_have_numbers_and_keep_them(histeq: Path, small_cohort: Path, tmp_path: Path) -> None:
+    incoming, out = tmp_path / "incoming", tmp_path / "out"
+    watch = ("watch", incoming, "-o", out, "--model", histeq, "--once", "--settle", "0.1", "--form", "json")
+
+    def arrive(folder: str, scan: str) -> list[tuple[str, bool]]:
+        (incoming / folder).mkdir(parents=True)
+        shutil.copy(small_cohort.parent / f"{scan}.nii.gz", incoming / folder / "flair.nii.gz")
+        done = call(*watch)
+        assert done.code == 0, done
+        events = [json.loads(line) for line in done.out.splitlines()]
+        return [(event["name"], event["before"]) for event in events if event["event"] == "done"]
+
+    assert arrive("P2", "s0") == [("flair", False)]
+    assert arrive("P1", "s1") == [("flair_2", False), ("flair", True)]
+    assert arrive("P3", "s2") == [("flair_2", True), ("flair", True), ("flair_3", False)]
 
 
 def test_a_derivative_grows_with_what_arrives(histeq: Path, small_cohort: Path, tmp_path: Path) -> None:

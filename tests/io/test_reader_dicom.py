@@ -301,6 +301,13 @@ def test_missing_slices_are_refused_with_their_positions(tmp_path, file):
     refused(dw.write(tmp_path / "a", files), "2 of 6 slices are missing", "at -20.0, -15.0 mm", "5 mm apart")
 
 
+def test_a_slice_that_claims_to_be_a_thousand_kilometres_away(tmp_path):
+    files = dw.slices(numbers(), AFFINE)
+    x, y, z = files[-1].ImagePositionPatient
+    files[-1].ImagePositionPatient = [x, y, float(z) + 5e9]
+    refused(dw.write(tmp_path / "a", files), "1000000000 of 1000000006 slices are missing", ", ...")
+
+
 def test_every_second_slice_is_missing(tmp_path):
     refused(dw.write(tmp_path / "a", dw.slices(numbers(), AFFINE, SpacingBetweenSlices=5)[::2]), "slices are missing")
     refused(dw.write(tmp_path / "b", dw.slices(numbers(), AFFINE)[::2]), "instance numbers go in steps of 2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.io.test_reader_dicom import assert_same, refused, turned
-from uadtk.core.errors import BackendError, DataError
+from uadtk.core.errors import BackendError, DataError, OutOfMemoryError
 from uadtk.io.cohort import read_cohort
 from uadtk.io.nifti import read_grid
 from uadtk.io.read import read_scan
@@ -275,3 +276,30 @@ def test_mgh_cut_short(tmp_path, share):
 def test_several_frames(tmp_path):
     nib.save(nib.MGHImage(np.stack([VOXELS, VOXELS], -1), np.eye(4)), tmp_path / "a.mgz")
     refused(tmp_path / "a.mgz", "2 volumes")
+
+
+def test_a_packed_volume_of_zeros_behind_a_small_one_is_refused(tmp_path):
+    """A few packed megabytes may stand for a terabyte."""
+    nib.save(nib.MGHImage(VOXELS.astype("f4"), np.eye(4)), tmp_path / "a.mgz")
+    data = gzip.decompress((tmp_path / "a.mgz").read_bytes())
+    (tmp_path / "a.mgz").write_bytes(gzip.compress(data + bytes(70_000_000), 1))
+    refused(tmp_path / "a.mgz", "holds more than")
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.nhdr", "a.mhd"])
+def test_sizes_that_do_not_fit_are_refused_before_they_are_read(tmp_path, name):
+    size = 20_000
+    if name == "a.mgz":
+        head = struct.pack(">6ih", 1, size, size, size, 1, 3, 1).ljust(284, b"\0")
+        (tmp_path / name).write_bytes(gzip.compress(head + bytes(1000)))
+    else:
+        pytest.importorskip("SimpleITK")
+        sizes = f"{size} {size} {size}"
+        (tmp_path / "a.raw").write_bytes(bytes(1000))
+        (tmp_path / name).write_text(
+            f"NRRD0004\ntype: short\ndimension: 3\nsizes: {sizes}\nencoding: raw\nendian: little\ndata file: a.raw\n"
+            if name == "a.nhdr"
+            else f"ObjectType = Image\nNDims = 3\nDimSize = {sizes}\nElementType = MET_SHORT\nElementDataFile = a.raw\n"
+        )
+    with pytest.raises(OutOfMemoryError, match="reading it takes about"):
+        read_scan(tmp_path / name)

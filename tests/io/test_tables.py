@@ -282,3 +282,12 @@ def test_any_table_is_read_or_refused(
     path.write_bytes(out.getvalue().encode(data.draw(st.sampled_from(["utf-8", "utf-16"])), errors="replace"))
     with suppress(DataError):  # anything else is a bug
         read_cohort(path)
+
+
+def test_numbers_of_thousands_of_digits_are_refused(tmp_path: Path) -> None:
+    """Python converts none of more than 4,300."""
+    for column in ("lesion_labels", "lesion_free_slices"):
+        path = tmp_path / "t.tsv"
+        path.write_text(f"subject\timage\t{column}\na\ta.nii\t{'9' * 5000}\n")
+        with pytest.raises(DataError, match="Write numbers"):
+            read_cohort(path)

@@ -64,12 +64,28 @@ def test_permissions_are_the_users(tmp_path):
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
-def test_a_link_is_written_through(tmp_path):
+def test_a_link_that_the_user_named_is_written_through(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "a").symlink_to("there/b")
-    write_bytes(tmp_path / "a", b"x")
+    write_bytes(tmp_path / "a", b"x", named=True)
     assert (tmp_path / "a").is_symlink()
     assert (tmp_path / "there/b").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("planted", ["link", "dead link", "pipe"])
+def test_what_is_planted_in_an_output_folder_is_replaced(tmp_path, planted):
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    if planted == "pipe":
+        os.mkfifo(out / "a.json")
+    else:
+        (out / "a.json").symlink_to(victim)
+    if planted == "link":
+        victim.write_bytes(b"mine")
+    write_json(out / "a.json", 1)
+    assert (out / "a.json").read_bytes() == b"1\n"
+    assert not (out / "a.json").is_symlink()
+    assert (victim.read_bytes() if victim.exists() else b"") == (b"mine" if planted == "link" else b"")
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -121,6 +137,8 @@ def test_a_full_disk_seen_only_when_flushing(tmp_path, monkeypatch):
 def test_devices_are_written_to_and_not_replaced():
     with pytest.raises(UadtkError, match="No space left on device"):
         write_bytes("/dev/full", b"x")
+    with pytest.raises(UadtkError, match="No space left on device"):
+        write_bytes("/dev/full", b"x", named=True)
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
     write_bytes("/dev/null", b"x")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.scans import small_brain
 from uadtk import checkpoint as checkpoints
+from uadtk import registry
 from uadtk.core.errors import StorageError
 from uadtk.core.finding import Light
 from uadtk.core.preparation import Preparation
@@ -126,6 +127,25 @@ def test_another_checkpoint_does_all_again(archive: Archive, rows: list[Row], me
     archive.method = build_method(replace(method.checkpoint, preparation=Preparation(side="256")), Run())
     assert redone(archive.run(rows)) == list(NAMES)
     assert archive.said[0] == "s0: done again: other checkpoint, options"
+
+
+def test_another_version_of_a_plugin_does_all_again(
+    archive: Archive, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = registry.find
+    version = {"now": "1.0"}
+
+    def plugin(kind: registry.Kind, name: str) -> registry.Registered:
+        found = find(kind, name)
+        return replace(found, dist="uadtk-ours", version=version["now"]) if kind == "scorers" else found
+
+    monkeypatch.setattr(registry, "find", plugin)
+    states = archive.run(rows)
+    assert states["s0"].provenance["versions"]["uadtk-ours"] == "1.0"
+    assert redone(archive.run(rows)) == []
+    version["now"] = "1.1"
+    assert redone(archive.run(rows)) == list(NAMES)
+    assert archive.said[0] == "s0: done again: other plugin versions"
 
 
 def test_a_scan_that_changed_is_done_again_though_its_size_and_time_are_the_same(

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from uadtk.core.errors import BackendError, CheckpointError, DataError, StorageError, UadtkError, UsageError
+from uadtk.core.errors import (
+    BackendError,
+    CheckpointError,
+    DataError,
+    PluginError,
+    StorageError,
+    UadtkError,
+    UsageError,
+)
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row
 from uadtk.pipeline.each import Outcome, Work, as_error, each, successful
@@ -50,6 +58,14 @@ def test_an_expected_error_costs_one_scan_and_one_line(kind: type[UadtkError], n
     assert [outcome.row.subject for outcome in outcomes if outcome.error is not None] == [name]
     assert [outcome.value for outcome in outcomes] == [None if one == name else one.upper() for one in "abc"]
     assert said == [f"{name}: failed: elsewhere.nii: is cut short. Copy it again."]
+
+
+def test_a_plugin_that_exits_costs_one_scan_and_never_ends_the_run() -> None:
+    outcomes, said = walk(fails_on("b", SystemExit(0)))
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), PluginError, type(None)]
+    assert said[0].startswith("b: failed: b.nii.gz: a plugin called sys.exit(0)")
+    with pytest.raises(PluginError):
+        walk(fails_on("a", SystemExit(0)), ROWS[:1])
 
 
 def test_an_unexpected_error_costs_one_scan_too_and_its_line_names_it() -> None:
@@ -99,7 +115,7 @@ def test_what_is_not_about_the_scan_stops_the_run(error: Exception, kind: type[U
     assert (begun, said) == (["a", "b"], [])
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()])
 def test_an_interruption_is_no_failure_of_a_scan(error: BaseException) -> None:
     said: list[str] = []
     with pytest.raises(type(error)):

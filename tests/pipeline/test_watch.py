@@ -8,8 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from tests.dicom_writer import slices, write
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk.core.run import Run
 from uadtk.pipeline import watch
 from uadtk.pipeline.watch import arrivals
@@ -78,3 +82,30 @@ def test_what_is_on_its_way_hidden_or_no_scan_does_not_stop_the_watch(
     assert given == [["z.nii.gz"]]
     (line,) = said
     assert line.startswith(f"{tmp_path / 'notes'}: not segmented: ")
+
+
+def test_loose_files_of_a_series_are_one_scan(watched, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    voxels = np.random.default_rng(0).integers(1, 900, (16, 16, 12)).astype(np.uint16)
+    files = slices(voxels, SMALL_AFFINE)
+    write(tmp_path, files[:5], [f"{k:02d}.dcm" for k in range(5)])
+    (tmp_path / "notes.dcm").write_bytes(b"no image")
+    given, said = watched({2: lambda: write(tmp_path, files[5:], [f"{k:02d}.dcm" for k in range(5, 12)])})
+    assert (given, said) == ([["notes.dcm"], ["00.dcm"]], [])
+    assert len(list(tmp_path.iterdir())) == 13
+
+
+def test_a_pair_is_not_complete_before_both_files_are(watched, tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Pair(small_brain()[0], SMALL_AFFINE), tmp_path / "s.hdr")
+    data = (tmp_path / "s.img").read_bytes()
+    sizes = []
+    path = tmp_path / "s.img"
+    path.write_bytes(data[:100])
+
+    def grow() -> None:
+        sizes.append(path.stat().st_size)
+        path.write_bytes(data[: 100 + len(data) * len(sizes) // 6])
+
+    given, said = watched(dict.fromkeys(range(2, 8), grow))
+    assert (sorted(given), said) == ([["s.hdr"], ["s.img"]], [])
+    assert sizes[-1] < len(data) <= path.stat().st_size

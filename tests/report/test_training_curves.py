@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,9 @@ def test_one_epoch_is_enough() -> None:
     assert lines(curves_html("m", LOG[:1]), "train")
 
 
+_STRANGE: tuple[Any, ...] = (None, "<script>", [1], {}, True)
+
+
 def uadtk(*words: object) -> int:
     with pytest.raises(SystemExit) as end:
         main([str(word) for word in words])
@@ -81,7 +85,13 @@ def test_the_command_takes_a_checkpoint_or_a_log(tmp_path: Path, capsys: pytest.
     assert uadtk("report-training", tmp_path / "m.log.jsonl", "-o", tmp_path / "other.html") == 0
 
 
-@pytest.mark.parametrize("content", ["", "[]\n", "{}\n", json.dumps({"epoch": 1}) + "\n", "x\n", None])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]\n", "{}\n", json.dumps({"epoch": 1}) + "\n", "x\n", None, "[" * 200_000, "1\n"),
+        *(json.dumps({**LOG[0], key: value}) for key in ("epoch", "seconds", "validation_loss") for value in _STRANGE),
+    ],
+)
 def test_what_is_no_log_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], content) -> None:
     path = tmp_path / "m.log.jsonl"
     if content is not None:
@@ -90,3 +100,17 @@ def test_what_is_no_log_is_said_to_be_none(tmp_path: Path, capsys: pytest.Captur
     (line,) = capsys.readouterr().err.splitlines()
     assert "Name a training's .log.jsonl." in line
     assert not (tmp_path / "m.training.html").exists()
+
+
+def test_values_that_no_curve_can_hold_are_left_out(tmp_path: Path) -> None:
+    huge = {"a": 10**400, "b": 1e308, "c": math.inf}
+    (tmp_path / "m.log.jsonl").write_text(json.dumps({**LOG[0], **huge, "validation_loss": math.nan}))
+    assert uadtk("report-training", tmp_path / "m.log.jsonl") == 0
+    assert set(quantities(read_log(tmp_path / "m.log.jsonl"))) == {"loss", "critic", "learning_rate"}
+    assert uadtk("report-training", _huge_epoch(tmp_path)) == 3
+
+
+def _huge_epoch(folder: Path) -> Path:
+    path = folder / "huge.log.jsonl"
+    path.write_text(json.dumps({**LOG[0], "epoch": 10**400}))
+    return path

@@ -213,6 +213,25 @@ def test_a_scan_that_fails_costs_itself(tmp_path: Path) -> None:
     assert "Scans that could not be used: 1." in (tmp_path / "out" / "limits.html").read_text()
 
 
+def test_a_scan_that_changes_while_it_is_measured_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers would be stored under the digest of other bytes."""
+    from uadtk.study import detection_limit
+
+    scans, said, real = cohort(tmp_path), list[str](), detection_limit._measured
+
+    def changing(row: Row, *rest: Any) -> Any:
+        made = real(row, *rest)
+        if row.subject == "h1":
+            nib.save(nib.Nifti1Image(flat_brain(9), SMALL_AFFINE), row.image)
+        return made
+
+    monkeypatch.setattr(detection_limit, "_measured", changing)
+    limits = measured(Bright(1.05), scans, tmp_path / "out", say=said.append)
+    assert limits.failed == 1
+    assert any(line.startswith("h1: failed: ") and "changed while it was read" in line for line in said)
+    assert len(list((tmp_path / "out" / "scans").iterdir())) == 1
+
+
 def test_the_same_scan_twice_counts_once(tmp_path: Path) -> None:
     scans = cohort(tmp_path, 1)
     copy = tmp_path / "copy.nii"

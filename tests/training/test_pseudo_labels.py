@@ -190,6 +190,23 @@ def test_a_scan_that_cannot_be_read_costs_one_line(teacher: Method, patients: li
     assert "s1.nii.gz" in said[0]
 
 
+def test_a_scan_that_changes_after_its_digest_costs_one_line(
+    teacher: Method, patients: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, said = pseudo.segment, list[str]()
+
+    def changing(*arguments: Any) -> Segmentation:
+        nib.save(nib.Nifti1Image(small_brain(7, lesion=True)[0], SMALL_AFFINE), patients[1].image)
+        return real(*arguments)
+
+    monkeypatch.setattr(pseudo, "segment", changing)
+    point = teacher.checkpoint.points[0]
+    rows = label_cohort(patients, teacher, point, Trust(), tmp_path / "labels", Run(say=said.append))
+    assert [row.subject for row in rows] == ["s0", "s2"]
+    assert [line for line in said if line.startswith("s1: failed: ") and "changed since" in line]
+    assert not (tmp_path / "labels" / "s1_labels.json").exists()
+
+
 def test_a_teacher_that_finds_nothing_teaches_nothing(teacher: Method, patients: list[Row], tmp_path: Path) -> None:
     blind = replace(teacher.checkpoint.points[0], threshold=2.0)
     with pytest.raises(DataError, match=r"the teacher finds nothing to learn in 3 scans \(point 't'\)"):

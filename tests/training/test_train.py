@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load
+from safetensors.torch import load, save_file
 
 from uadtk import checkpoint as checkpoints
-from uadtk.core.errors import UadtkError, UsageError
+from uadtk.core.errors import CheckpointError, UadtkError, UsageError
 from uadtk.core.model import Batch
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
@@ -137,6 +137,32 @@ def test_another_training_is_not_resumed(cohort: Cohort, tmp_path: Path) -> None
     train(fresh(), cohort, QUICK, output, Run(), minutes=1e-9)
     with pytest.raises(UsageError, match="other schedule"):
         train(fresh(), cohort, replace(QUICK, batch=8), output, Run())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda facts, tensors: ([], tensors),
+        lambda facts, tensors: ({}, tensors),
+        lambda facts, tensors: ({**facts, "plan": None}, tensors),
+        lambda facts, tensors: ({**facts, "best_epoch": "x"}, tensors),
+        lambda facts, tensors: ({**facts, "best_loss": []}, tensors),
+        lambda facts, tensors: ({**facts, "log": 7}, tensors),
+        lambda facts, tensors: (facts, {}),
+        lambda facts, tensors: (facts, {**tensors, "optimiser/model/x/y": torch.ones(1)}),
+        lambda facts, tensors: (facts, {name: tensor[:1] for name, tensor in tensors.items() if tensor.ndim}),
+    ],
+)
+def test_a_state_that_was_changed_is_one_error(cohort: Cohort, tmp_path: Path, damage: Any) -> None:
+    output = tmp_path / "model.safetensors"
+    train(fresh(), cohort, QUICK, output, Run(), minutes=1e-9)
+    with safe_open(state_path(output), "pt") as file:
+        facts = json.loads(file.metadata()["uadtk-resume"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    changed, tensors = damage(facts, tensors)
+    save_file(tensors, state_path(output), {"uadtk-resume": json.dumps(changed)})
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        train(fresh(), cohort, QUICK, output, Run())
 
 
 def test_the_best_weights_are_kept_and_patience_ends_it(

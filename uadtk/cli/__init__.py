@@ -61,7 +61,11 @@ def _summary(path: Path) -> str:
         return lines.readline().strip().strip('"')
 
 
+_own: list[str] = []  # the command of uadtk that runs; none if it is a plugin's
+
+
 def _command(name: str) -> Any:
+    _own.append(name)
     return getattr(importlib.import_module(f"uadtk.cli.{_module(name)}"), _module(name))
 
 
@@ -108,11 +112,13 @@ def _root(
 def _read_config(path: Path) -> dict[str, Any]:
     import tomllib
 
+    from uadtk.io.memo import read_text
+
     try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+        sections = tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"cannot be read ({why(error)})", str(path)) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"is not TOML ({error})", str(path)) from None
     for section in sections:
         if section not in _ORDER and section not in _plugin_commands():
@@ -140,11 +146,18 @@ def _code(argv: list[str] | None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     come: list[int] = []
+    _own.clear()
     try:
         with ending() as come:
             code = run(group(Root, "uadtk", _root), argv, "uadtk")
     except OutputError:
         raise
+    except SystemExit as end:
+        if not _own or end.code not in (None, 0):
+            raise
+        # our commands end with 0 by returning: this is a plugin's, and nothing may be done
+        print("uadtk: a plugin called sys.exit. Report it to its author.", file=sys.stderr)
+        return UadtkError.exit_code
     except KeyboardInterrupt:  # before or after the command itself
         code = INTERRUPTED
     except UadtkError as error:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from uadtk.core.errors import UadtkError
+from uadtk.core.errors import GateError, UadtkError
 from uadtk.core.run import Run, silent, untracked
 from uadtk.core.text import shown
 from uadtk.core.thresholder import OperatingPoint
@@ -45,6 +45,13 @@ class Reporter:
         elif error is not None:
             print(f"{state.name}: failed: {error.one_line()}", file=sys.stderr, flush=True)
 
+    def ended_alone(self, error: UadtkError) -> None:
+        """The only scan has failed, and its error will end the command: for programs, an event as in a cohort."""
+        if self.form == "json":
+            self.counts["failed"] += 1
+            self._event(event="failed", name=self.names[0], **_failed(error))
+            self.finished()
+
     def finished(self) -> None:
         before, seconds = self.counts["before"], time.monotonic() - self._start
         if self.form == "json":
@@ -63,10 +70,14 @@ class Reporter:
         print(json.dumps(facts), flush=True)
 
 
+def _failed(error: UadtkError) -> dict[str, Any]:
+    light = error.light if isinstance(error, GateError) else ""
+    return {"error": error.one_line(), "kind": type(error).__name__, "exit_code": error.exit_code, "light": light}
+
+
 def _ended(state: ScanState, error: UadtkError | None) -> dict[str, Any]:
     if error is not None:
-        told = {"error": error.one_line(), "kind": type(error).__name__, "exit_code": error.exit_code}
-        return {"event": "failed", "name": state.name, **told, "light": state.light}
+        return {"event": "failed", "name": state.name, **_failed(error)}
     seconds = state.provenance.get("seconds", {})
     return {
         "event": "done",

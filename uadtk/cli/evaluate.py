@@ -79,7 +79,7 @@ def evaluate(
     text = _table(both)
     print(dumps([one.to_json() for one in both], indent=2) if json else text)
     if output is not None:
-        write_text(output, text + "\n")
+        write_text(output, text + "\n", named=True)
     if found.model.failed:
         sys.exit(UadtkError.exit_code)
 

@@ -28,13 +28,17 @@ def limits(
     repeats: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Implants of each size, contrast and place per scan; default: 1, up to 5 if < 10 scans."
+            min=1,
+            max=1000,
+            help="Implants of each size, contrast and place per scan; default: 1, up to 5 if < 10 scans.",
         ),
     ] = None,
     scorer: Scorer = None,
     cleaner: Cleaner = None,
     split: Annotated[str, typer.Option(help="Use only rows of this split.")] = "",
-    seed: Annotated[int, typer.Option(help="Another seed plants other implants at other places.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Another seed plants other implants at other places.")
+    ] = 0,
     device: Device = "auto",
     threads: Threads = 0,
     trust: Trust = None,

@@ -1,4 +1,4 @@
-"""Make the page of a folder of segmented scans: index.html."""
+"""Make the page and the summary of a folder of segmented scans: index.html, summary.tsv."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ import typer
 def report(
     folder: Annotated[Path, typer.Argument(help="The output folder of uadtk segment.")],
 ) -> None:
-    """Make the page of a folder of segmented scans: index.html.
+    """Make the page and the summary of a folder of segmented scans: index.html, summary.tsv.
 
-    It lists every scan with its status, the gate's light, findings, volume and picture, links to the reports, and marks
-    outliers. It is made from what lies in the folder now, and replaces a former one.
+    The page lists every scan with its status, the gate's light, findings, volume and picture, links to the reports, and
+    marks outliers. Both are made from what lies in the folder now, whichever shards (segment --shard) have written it,
+    and replace former ones. A shard of which there is no summary is named on stderr.
     """
     from uadtk.core.errors import UsageError
+    from uadtk.io.results import SUMMARY, Summary, missing_shards
+    from uadtk.pipeline.run import say
     from uadtk.report.cohort_page import write_cohort_page
 
     if not folder.is_dir():
         raise UsageError("no such folder", str(folder), "Name the output folder of uadtk segment.")
-    print(write_cohort_page(folder))
+    page = write_cohort_page(folder)
+    Summary(folder / SUMMARY, []).write()
+    if missing := missing_shards(folder):
+        say(f"{folder}: no summary of shard {', '.join(missing)}: it has not been run here, or did not get to a scan")
+    print(page)

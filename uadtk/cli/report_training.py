@@ -30,5 +30,5 @@ def report_training(
     records = read_log(source)
     page = output or page_path(source)
     refuse_file(page, overwrite or output is None)  # the page beside a log is the training's own
-    draw_log(source, records, page)
+    draw_log(source, records, page, named=output is not None)
     print(page)

@@ -103,9 +103,10 @@ def segment(
     from uadtk import interface
     from uadtk.cli._reporter import Reporter
     from uadtk.io.bids_out import DERIVATIVE, refuse_unexportable, write_bids
-    from uadtk.io.cohort import Cohort, output_names
+    from uadtk.io.cohort import Cohort
     from uadtk.io.readers.bids import is_bids
-    from uadtk.io.results import Summary, failed, read_folder
+    from uadtk.io.results import SHARD, SUMMARY, Summary, failed, read_folder
+    from uadtk.pipeline.naming import names_in
     from uadtk.pipeline.point import given
     from uadtk.pipeline.sources import chosen_rows
     from uadtk.report.cohort_page import write_cohort_page
@@ -125,7 +126,7 @@ def segment(
             raise UsageError(what, "--brain-mask", fix)
         cohort = Cohort(tuple(replace(row, brain_mask=brain_mask) for row in cohort), cohort.source)
     places = shard_of(shard)
-    everything = output_names(cohort)
+    everything = names_in(output, cohort.rows)
     names = everything[places[0] - 1 :: places[1]]
     if layout is None and len(scans) == 1 and is_bids(scans[0]) and "derivatives" not in output.absolute().parts:
         layout = "bids"
@@ -149,19 +150,25 @@ def segment(
     )
     summary = None
     if len(cohort) > 1:
-        part = "" if places[1] == 1 else f"_shard-{places[0]}-of-{places[1]}"
-        summary = Summary(output / f"summary{part}.tsv", names, whole=not part)
+        one = SUMMARY if places[1] == 1 else SHARD.format(*places)
+        summary = Summary(output / one, names, whole=one == SUMMARY)
     try:
         for name, outcome in outcomes:
             state = outcome.value or failed(output, name, outcome.error)
             if summary:
                 summary.add(state)
             reporter.ended(state, outcome.error)
+    except UadtkError as error:
+        if len(cohort) == 1:
+            reporter.ended_alone(error)
+        raise
     finally:
-        if summary and reporter.counts:
+        if summary and (reporter.counts or not names):  # a part without scans, of a small cohort, has been done
             summary.write()
     if len(cohort) > 1 and reporter.counts["done"] + reporter.counts["before"]:  # a kill may have come before it
         write_cohort_page(output)
+        whole = summary if summary and places[1] == 1 else Summary(output / SUMMARY, [])
+        whole.renew()
     if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
         written = write_bids(read_folder(output), output / DERIVATIVE)
         opened.run.say(f"BIDS derivative: {output / DERIVATIVE}{'' if written else ' (nothing has changed)'}")

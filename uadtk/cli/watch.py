@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,7 +34,8 @@ def watch(
 
     Complete is a file or folder that has not changed for --settle seconds. What is done is known from the output folder
     alone, so the command may be stopped and started at any time, and a machine may fail: the next start goes on. A scan
-    that fails is tried again when it changes, or at the next start.
+    that fails is tried again when it changes, or at the next start; with --once, the exit code is then 1. Where scans
+    share a name, as the studies of a patient do, later ones get a number: NAME_2.
 
     --dicom-seg, --dicom-sr, --dicom-sc, --space and --layout are those of uadtk segment; the BIDS derivative is brought
     up to date after each arrival. A scan that would have the BIDS name of another is reported and not segmented.
@@ -47,12 +49,12 @@ def watch(
 
     from uadtk import interface
     from uadtk.cli._reporter import Reporter
-    from uadtk.core.errors import DataError, UsageError
+    from uadtk.core.errors import DataError, UadtkError, UsageError
     from uadtk.io.bids_out import DERIVATIVE, refuse_unexportable, write_bids
-    from uadtk.io.cohort import output_names
     from uadtk.io.dicom_out import kinds_of
-    from uadtk.io.results import Summary, failed, read_scan
+    from uadtk.io.results import SUMMARY, Summary, failed, read_scan
     from uadtk.pipeline.archive import segment_cohort
+    from uadtk.pipeline.naming import names_in
     from uadtk.pipeline.segment import Rules
     from uadtk.pipeline.watch import arrivals
 
@@ -61,9 +63,9 @@ def watch(
     opened = interface.open(model, device=device, threads=threads)
     opened.run = replace(opened.run, dicom=kinds_of(dicom_seg, dicom_sr, dicom_sc), space=space or "")
     chosen = opened.checkpoint.point(point)
-    reporter, summary = Reporter(opened.run, [], form), Summary(output / "summary.tsv", [])
+    reporter, summary = Reporter(opened.run, [], form), Summary(output / SUMMARY, [])
     for rows in arrivals(incoming, settle, once, opened.run):
-        names = reporter.names = output_names(rows)
+        names = reporter.names = names_in(output, rows, numbered=True)
         if layout == "bids":
             try:
                 refuse_unexportable(output, names, (row.image for row in rows))
@@ -81,3 +83,5 @@ def watch(
         if layout == "bids" and any(one.status == "done" for one in held):
             write_bids(held, output / DERIVATIVE)
     reporter.finished()
+    if reporter.counts["failed"]:
+        sys.exit(UadtkError.exit_code)

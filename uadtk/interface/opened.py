@@ -13,7 +13,6 @@ from uadtk.checkpoint import Checkpoint
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Scan
-from uadtk.io.cohort import output_names
 from uadtk.io.dicom_out import kinds_of
 from uadtk.io.read import as_mask, as_scan
 from uadtk.io.results import ScanState
@@ -21,6 +20,7 @@ from uadtk.io.write import refuse_file
 from uadtk.pipeline.admit import warn, worst_light
 from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.each import Outcome
+from uadtk.pipeline.naming import names_in
 from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method
@@ -161,7 +161,7 @@ class OpenModel:
         ``shard`` (i, n): each n-th scan from the i-th. ``dicom_*``, ``space``: as in ``Result.save``.
         """
         part, everything = slice(shard[0] - 1, None, shard[1]), list(chosen_rows(cohort, split, self.run))
-        rows, names, alone = everything[part], output_names(everything)[part], len(everything) == 1
+        rows, names, alone = everything[part], names_in(Path(output), everything)[part], len(everything) == 1
         chosen, rules = self._point(point), Rules(min_voxels, min_volume_ml)
         dicom = kinds_of(dicom_seg, dicom_sr, dicom_sc)
         run = replace(self.run, worst=worst_light(strict, force), dicom=dicom, space=space)

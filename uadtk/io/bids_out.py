@@ -299,7 +299,7 @@ def _describe(target: Path, described: Mapping[str, Any], links: Mapping[str, st
         "GeneratedBy": [{"Name": "uadtk", "Version": VERSION, "Description": USE}],
     }
     ignored = target / ".bidsignore"
-    lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
+    lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.is_file() else []
     texts = {
         "dataset_description.json": _json(record),
         ".bidsignore": "\n".join([*lines, *(one for one in _IGNORED if one not in lines)]) + "\n",

@@ -102,7 +102,7 @@ def _groups(items: Iterable[tuple[Hashable, Row]]) -> Iterator[list[Row]]:
 def _size(path: Path) -> int | None:
     """Unpacked, modulo 2^32; None if the file cannot be read, which fails its row when it is used."""
     try:
-        if os.path.isdir(path):
+        if not os.path.isfile(path):  # a folder, or a pipe, which would wait
             return None
         with path.open("rb") as file:
             if file.read(2) != b"\x1f\x8b":

@@ -16,6 +16,7 @@ not be segmented leaves ``<name>_failure.json`` instead, until it succeeds.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ FILES = {
     "transform_mni": f"from-orig_to-{MNI}_mode-image_xfm.txt",
 }
 MANIFEST, FAILURE = "provenance.json", "failure.json"
+SUMMARY, SHARD = "summary.tsv", "summary_shard-{}-of-{}.tsv"
 HEADER = "name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"
 
 Status = Literal["done", "failed", "unfinished"]
@@ -181,6 +183,13 @@ def summary_table(states: Iterable[ScanState]) -> str:
     return "\n".join([HEADER, *(state.row() for state in states)]) + "\n"
 
 
+def missing_shards(folder: Path) -> list[str]:
+    """The parts ``i/n`` of a cohort that have no summary in the folder, though others of n have."""
+    pattern = re.compile(re.escape(SHARD).replace(r"\{\}", "([0-9]{1,6})"))
+    there = {(int(one[2]), int(one[1])) for path in folder.iterdir() if (one := pattern.fullmatch(path.name))}
+    return [f"{i}/{n}" for n in sorted({n for n, _ in there}) for i in range(1, n + 1) if (n, i) not in there]
+
+
 def failed(folder: Path, name: str, error: UadtkError | None) -> ScanState:
     """The state of a scan whose last try ended with ``error``."""
     light = error.light if isinstance(error, GateError) else ""
@@ -203,6 +212,12 @@ class Summary:
         self._states[state.name] = state
         if time.monotonic() >= self._due:
             self.write()
+
+    def renew(self) -> None:
+        """Write it with what other processes have added to the folder meanwhile."""
+        own = {name: self._states[name] for name in self.names if name in self._states}
+        self._states = {state.name: state for state in read_folder(self.path.parent)} | own
+        self.write()
 
     def write(self) -> None:
         own = [self._states[name] for name in self.names if name in self._states]

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
-from uadtk.io.memo import files_of, sha256_of
+from uadtk.io.parts import image_sha256, parts_of
 
 HEALTHY = "healthy"
 PATIENT = "patient"
@@ -188,7 +188,11 @@ def _facts(row: Row) -> Iterator[str]:
 def _file(path: Path | None) -> str:
     if not path or not os.path.exists(path):  # False for a name that no file can have, too
         return f"{path.name} missing" if path else ""
-    return f"{path.name} {sum(file.stat().st_size for file in files_of(path))}"
+    try:
+        parts = parts_of(path)
+    except DataError:  # fails its own row, when it is used
+        parts = [path]
+    return f"{path.name} {sum(file.stat().st_size for file in parts)}"
 
 
 def content_digest(cohort: Cohort) -> str:
@@ -210,7 +214,7 @@ def _content_facts(row: Row) -> Iterator[str]:
 def _content(path: Path) -> str:
     """Digest of a file's content. A file that is missing fails its own row, when it is used."""
     try:
-        stats = [file.stat() for file in files_of(path)]
+        stats = [file.stat() for file in parts_of(path)]
         # A change of the inode cannot be set back, as that of the content can.
         return _sha256(path, sum(s.st_size for s in stats), max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats))
     except (OSError, ValueError, DataError):  # missing, not allowed, a pipe, or an empty folder
@@ -219,7 +223,7 @@ def _content(path: Path) -> str:
 
 @cache
 def _sha256(path: Path, _size: int, _changed: int) -> str:
-    return sha256_of(path)
+    return image_sha256(path)
 
 
 def _sha256_of_lines(lines: list[str]) -> str:

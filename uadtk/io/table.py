@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from uadtk.core.absent import refuse_special
 from uadtk.core.errors import DataError, did_you_mean
 from uadtk.io.names import IMAGE
 from uadtk.io.rows import COLUMNS, FILES, LATER_FILES, Row, group_of, split_of
@@ -81,6 +82,7 @@ def read_table(path: Path) -> tuple[list[Row], list[str]]:
 
 def read_sheet(path: Path) -> Sheet:
     """Raises ``DataError`` if it is no table of text, or a line has more cells than there are columns."""
+    refuse_special(path)
     text = _decoded(path.read_bytes())
     head = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)  # Excel's own first line
     delimiter = head[1] if head else _delimiter(text)
@@ -233,7 +235,7 @@ def _numbers(values: dict[str, str], name: str, where: str) -> tuple[int, ...] |
     text = values.get(name, "").strip()
     listed = re.sub(r"^(c?\((.*)\)|\[(.*)\])$", r"\2\3", text)
     tokens = [] if listed.casefold() == "all" else [token for token in re.split(r"[\s,]+", listed) if token]
-    if not all(re.fullmatch(r"[0-9]+(\.0*)?", token) for token in tokens):
+    if not all(re.fullmatch(r"[0-9]{1,9}(\.0*)?", token) for token in tokens):
         raise DataError(f"{name} is '{text}'", where, "Write numbers: 12 13 14.")
     return tuple(sorted({int(token.partition(".")[0]) for token in tokens})) or None
 

@@ -87,17 +87,21 @@ def refuse_folder(folder: Path) -> None:
         raise UsageError("the folder is not writable", str(there), fix)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes, named: bool = False) -> None:
     """Write a file atomically, replacing an existing one; missing folders are created.
+
+    ``named`` by the user: a link is written through and a pipe written to; else, planted ones are replaced.
 
     Raises
     ------
     UadtkError
         The disk is full, or the path is not writable. An existing file is then unchanged.
     """
-    place = Path(os.path.realpath(path))
-    with _writing(Path(path)):
-        if place.exists() and not place.is_file():  # /dev/stdout, a pipe: cannot be renamed onto
+    where = Path(path)
+    place = Path(os.path.realpath(where)) if named else Path(os.path.realpath(where.parent)) / where.name
+    with _writing(where):
+        planted = not named and (place.is_symlink() or place.is_fifo())
+        if place.exists() and not place.is_file() and not planted:  # /dev/stdout, a pipe: cannot be renamed onto
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -108,9 +112,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             _replace(hidden / "data", data, place)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, named: bool = False) -> None:
     """UTF-8, line ends as they are; bytes of file names that are not UTF-8 are escaped. Raises as ``write_bytes``."""
-    write_bytes(path, text.encode(errors=ESCAPED))
+    write_bytes(path, text.encode(errors=ESCAPED), named)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

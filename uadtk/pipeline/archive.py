@@ -81,7 +81,8 @@ class _Work:
                 run.say(f"{name}: done again: {before.error or 'other ' + ', '.join(changes)}")
             mine, outputs = set(former_files(self.folder, name)), output_paths(self.folder, name).values()
             refuse_existing((path for path in outputs if path not in mine), self.overwrite)
-            segment_file(row, name, self.method, self.point, self.folder, run, self.rules, overwrite=True)
+            with registry.staying():
+                segment_file(row, name, self.method, self.point, self.folder, run, self.rules, overwrite=True)
         except Exception as error:
             self._record(name, row, as_error(error, str(row.image)))
             raise
@@ -129,6 +130,7 @@ def _facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
         "scan": part("input", "sha256"),
         "brain mask": part("input", "brain_mask_sha256"),
         "checkpoint": part("checkpoint", "digest"),
+        "plugin versions": part("plugins"),
         "operating point": [part("options", "point", key) for key in ("name", "threshold", "min_voxels", "min_ml")],
         "options": [part("options", key) for key in options],
     }

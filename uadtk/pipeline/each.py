@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
+from uadtk import registry
 from uadtk.core.errors import BackendError, DataError, OutOfMemoryError, UadtkError
 from uadtk.core.machine import usable_cores
 from uadtk.core.run import Run
@@ -129,7 +130,8 @@ def _doing(
 def _here(rows: Sequence[Row], work: Work[Any], run: Run) -> Iterator[Callable[[int], Any]]:
     def result(place: int) -> Any:
         run.begun(place)
-        return work(place, rows[place], run)
+        with registry.staying():
+            return work(place, rows[place], run)
 
     yield result
 

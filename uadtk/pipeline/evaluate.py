@@ -32,7 +32,7 @@ from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
 from uadtk.pipeline.admit import admitted, first_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import check_point, floor_of, least_voxels
-from uadtk.pipeline.score import Method, build_method, on_own_grid, reconstruction_error, score_slices
+from uadtk.pipeline.score import Method, build_method, on_own_grid, packages_of, reconstruction_error, score_slices
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation import prepare
 from uadtk.preparation.lesion_free import lesion_of
@@ -282,7 +282,7 @@ def _options(
         "seed": run.seed,
         "draws": DRAWS,
         "device": run.device,
-        "versions": {"uadtk": VERSION, "numpy": np.__version__, checkpoint.dist: checkpoint.version},
+        "versions": {"uadtk": VERSION, "numpy": np.__version__, **packages_of(checkpoint)},
     }
 
 

@@ -72,6 +72,19 @@ def check_untrained(checkpoint: Checkpoint) -> None:
     check_scorer(registry.build("scorers", checkpoint.scorer), model, checkpoint)
 
 
+def packages_of(checkpoint: Checkpoint) -> dict[str, str]:
+    """The packages that model, scorer and cleaners come from, by name, with the version that is installed."""
+    whose = "" if checkpoint.dist == registry.OWN else f"{checkpoint.dist}/"
+    used = [registry.find("models", whose + checkpoint.model), registry.find("scorers", checkpoint.scorer.name)]
+    used += [registry.find("cleaners", spec.name) for spec in checkpoint.cleaners]
+    return {one.dist: one.version for one in used}
+
+
+def plugins_of(checkpoint: Checkpoint) -> dict[str, str]:
+    """Those of them that are not uadtk."""
+    return {dist: version for dist, version in packages_of(checkpoint).items() if dist != registry.OWN}
+
+
 def check_scorer(scorer: Any, model: Any, checkpoint: Checkpoint) -> None:
     """Raises UsageError if the model (class or instance) lacks a method that the scorer calls."""
     missing = set(scorer_traits(scorer).needs) - capabilities(model)

@@ -29,7 +29,7 @@ from uadtk.networks.memory import return_memory
 from uadtk.pipeline.admit import admit, prepare_admitted, warn
 from uadtk.pipeline.outputs import write_outputs
 from uadtk.pipeline.point import check_point, floor_of
-from uadtk.pipeline.score import Method, score_prepared
+from uadtk.pipeline.score import Method, plugins_of, score_prepared
 from uadtk.pipeline.sources import noticed, source_of_row
 from uadtk.version import VERSION
 
@@ -157,7 +157,9 @@ def _peaks(components: Volume, score: ScoreMap) -> NDArray[np.intp]:
 def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dict[str, Any]:
     """Checkpoint and options as provenance records them: with the input, all that a result depends on."""
     checkpoint = method.checkpoint
+    plugins = plugins_of(checkpoint)
     return {
+        **({"plugins": plugins} if plugins else {}),
         "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
         "options": {
             **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
@@ -176,7 +178,6 @@ def provenance(
     source: dict[str, Any], method: Method, point: OperatingPoint, rules: Rules, result: Segmentation, run: Run
 ) -> dict[str, Any]:
     """Everything needed to reproduce the mask."""
-    checkpoint = method.checkpoint
     packages = ("torch", "numpy", "numba", "nibabel", "connected-components-3d")
     chosen = recipe(method, point, rules, run)
     return {
@@ -185,9 +186,10 @@ def provenance(
             "python": platform.python_version(),
             **{package: _version(package) for package in packages},
             **library(),
-            **({checkpoint.dist: checkpoint.version} if checkpoint.dist != registry.OWN else {}),
+            **chosen.get("plugins", {}),
         },
         "input": source,
+        **({"plugins": chosen["plugins"]} if "plugins" in chosen else {}),
         "gate": result.gate.to_json(),
         "brain_source": result.scoring.brain_source,
         "decisions": result.scoring.decisions,

@@ -16,7 +16,7 @@ from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
-from uadtk.io.memo import sha256_of
+from uadtk.io.parts import image_sha256
 from uadtk.io.read import located
 
 PathLike = str | os.PathLike[str]
@@ -43,12 +43,12 @@ def describe(row: Row) -> dict[str, str]:
             what, fix = absence(path)
             raise DataError(what, str(path), fix)
     with located(row.image):
-        digest = sha256_of(row.image)
+        digest = image_sha256(row.image)
     source = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
     if row.brain_mask is None:
         return {**source, "brain_mask": "", "brain_mask_sha256": ""}
     with located(row.brain_mask):
-        return {**source, "brain_mask": str(row.brain_mask), "brain_mask_sha256": sha256_of(row.brain_mask)}
+        return {**source, "brain_mask": str(row.brain_mask), "brain_mask_sha256": image_sha256(row.brain_mask)}
 
 
 @contextmanager

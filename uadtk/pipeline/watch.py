@@ -1,15 +1,18 @@
-"""What has arrived in a folder: files and folders that have stopped growing."""
+"""What has arrived in a folder: files, folders and loose DICOM series that have stopped growing."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from uadtk.core.errors import UadtkError
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row, read_cohort
 from uadtk.io.memo import files_of
+from uadtk.io.parts import halves_of
+from uadtk.io.readers.dicom_files import Place, dicom_places, headers, volume_of
 
 POLL_S = 1.0
 _ON_ITS_WAY = (".part", ".partial", ".tmp", ".crdownload", ".filepart")
@@ -28,8 +31,8 @@ def arrivals(
     seen: dict[Path, tuple[State, float]] = {}
     given: dict[Path, State] = {}
     while True:
-        for entry in _entries(folder):
-            state, now = state_of(entry), time.monotonic()
+        for entry, state in _entries(folder).items():
+            now = time.monotonic()
             if not state or given.get(entry) == state:
                 continue
             if seen.get(entry, (None, 0.0))[0] != state:
@@ -38,22 +41,43 @@ def arrivals(
                 given[entry] = state
                 if rows := _rows(entry, run):
                     yield rows
-        if once and all(given.get(entry) == state_of(entry) for entry in _entries(folder) if state_of(entry)):
+        if once and all(given.get(entry) == state for entry, state in _entries(folder).items() if state):
             return
         sleep(min(POLL_S, settle_s))
 
 
-def state_of(entry: Path) -> State:
-    """Names, sizes and times of its files; empty if there are none (yet, or any more)."""
+def _entries(folder: Path) -> dict[Path, State]:
+    """What may be given, with the names, sizes and times of its files; no state if there are none (yet, or any more).
+
+    Loose files of one DICOM series are one, under the first of them: given one by one, each would be the whole series.
+    """
+    found, firsts = dict[Path, State](), dict[str, Path]()
+    for path in sorted(folder.iterdir()):
+        if path.name[0] == "." or path.suffix in _ON_ITS_WAY:
+            continue
+        state = _state(path)
+        series = _series(path, state) if len(state) == 1 and path.is_file() else ""
+        first = firsts.setdefault(series, path) if series else path
+        found[first] = (*found.get(first, ()), *state)
+    return found
+
+
+def _state(path: Path) -> State:
     try:
-        facts = ((file, file.stat()) for file in files_of(entry))
+        facts = ((file, file.stat()) for file in (files_of(path) if path.is_dir() else halves_of(path)))
         return tuple((str(file), found.st_size, found.st_mtime_ns) for file, found in facts)
     except OSError:
         return ()
 
 
-def _entries(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.name[0] != "." and path.suffix not in _ON_ITS_WAY]
+@lru_cache(maxsize=100_000)
+def _series(path: Path, _: State) -> str:
+    """Of a DICOM file; empty for any other, and for one that cannot be read."""
+    try:
+        header = headers(dicom_places(path)) if not path.suffix.lower().endswith("zip") else []
+    except (UadtkError, OSError):
+        return ""
+    return volume_of(header[0]) if header and header[0].place == Place(path) else ""
 
 
 def _rows(entry: Path, run: Run) -> list[Row]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
+from uadtk import registry
 from uadtk.core.errors import BackendError, OutOfMemoryError, UadtkError
 from uadtk.core.machine import free_memory, threads_here
 from uadtk.core.run import Run
@@ -186,10 +187,14 @@ def attempt(work: Any, place: int, row: Row, run: Run) -> Any:
     from uadtk.pipeline.each import as_error
 
     try:
-        with located(row.image):
+        with located(row.image), registry.staying():
             return work(place, row, run)
     except Exception as error:
         return as_error(error, str(row.image))
+
+
+class _Ended(BaseException):
+    """The process was asked to end; no plugin has called sys.exit."""
 
 
 def _serve(pipe: Connection) -> None:
@@ -197,7 +202,7 @@ def _serve(pipe: Connection) -> None:
 
     def stop(*_: Any) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the group may get it, and the parent sends it once more
-        raise SystemExit(128 + signal.SIGTERM)  # so that stages are removed
+        raise _Ended  # so that stages are removed
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the whole group; the parent decides
@@ -216,4 +221,7 @@ def _serve(pipe: Connection) -> None:
 
 
 if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])))
+    try:
+        _serve(Connection(int(sys.argv[1])))
+    except _Ended:
+        sys.exit(128 + signal.SIGTERM)

@@ -16,6 +16,7 @@ Line = list[tuple[float, float]]  # (epoch, value)
 _WIDTH, _HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 30
 _LOGARITHMIC = 10  # scales are logarithmic above this ratio of largest to smallest value
+_MOST = 1e300  # what differences of are finite
 _PARTS = ("train", "validation")
 
 
@@ -43,7 +44,7 @@ def quantities(log: Sequence[Record]) -> dict[str, dict[str, Line]]:
     found: dict[str, dict[str, Line]] = {}
     for record in log:
         for key, value in record.items():
-            if key in ("epoch", "seconds") or not isinstance(value, int | float) or not math.isfinite(value):
+            if key in ("epoch", "seconds") or not isinstance(value, int | float) or not abs(value) < _MOST:
                 continue
             part, _, name = key.partition("_")
             part, name = (part, name) if part in _PARTS and name else ("", key)

@@ -16,6 +16,7 @@ from typing import Any
 from uadtk.core.absent import why
 from uadtk.core.errors import DataError, UsageError, did_you_mean
 from uadtk.core.spec import Spec
+from uadtk.io.memo import read_text
 from uadtk.metrics.compare import Pair
 
 Published = Mapping[str, Mapping[str, Mapping[str, str]]]
@@ -104,10 +105,10 @@ def read_published(path: Path) -> Published:
     """dataset -> approach -> column -> text. Raises DataError."""
     fix = "Give a TSV with the columns dataset, approach and numbers."
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
+        rows = list(csv.DictReader(read_text(path).splitlines(), delimiter="\t"))
     except OSError as error:
         raise DataError(f"cannot be read ({why(error)})", str(path), fix) from None
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise DataError(f"is not a text file ({error})", str(path), fix) from None
     found: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:

@@ -152,13 +152,16 @@ class _Work:
     folder: Path
 
     def __call__(self, _: int, row: Row, run: Run) -> tuple[str, Measured, bool]:
+        key = _key(row, self.method, self.point, self.question, run)
         scan, brain_mask = read_row(row, run)
-        digest, key = digest_of_scan(scan), _key(row, self.method, self.point, self.question, run)
+        digest = digest_of_scan(scan)
         path = self.folder / "scans" / f"{digest_of(key)}.json"
         record = remembered(path, FORMAT, key, _MEMO)
         if record is not None:
             return digest, _of(record), False
         made = _measured(row, scan, brain_mask, self.method, self.point, self.question, run)
+        if _key(row, self.method, self.point, self.question, run) != key:
+            raise DataError("changed while it was read", str(row.image), "Run the command again once it is complete.")
         return digest, _of(write_memo(path, FORMAT, key, asdict(made))), True
 
 

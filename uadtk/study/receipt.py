@@ -33,6 +33,7 @@ from uadtk.io.cohort import Cohort, content_digest, read_cohort
 from uadtk.io.memo import read_memo, write_memo
 from uadtk.metrics.bootstrap import DRAWS
 from uadtk.pipeline.evaluate import Evaluation, evaluate
+from uadtk.pipeline.score import packages_of
 from uadtk.pipeline.threshold import calibrate
 from uadtk.preparation.gate import wanted_by
 from uadtk.preparation.kinds import FLAIR
@@ -167,15 +168,12 @@ def _rule(rule: PointRule) -> dict[str, Any] | None:
 
 
 def _versions(checkpoint: Checkpoint, rule: PointRule) -> dict[str, str]:
-    kinds: list[tuple[registry.Kind, Spec]] = [("scorers", checkpoint.scorer)]
-    kinds += [("cleaners", spec) for spec in checkpoint.cleaners]
+    used = packages_of(checkpoint)
     if isinstance(rule, Calibration):
-        kinds.append(("thresholders", rule.strategy))
-    used = [registry.find(kind, spec.name) for kind, spec in kinds]
-    whose = "" if checkpoint.dist == registry.OWN else f"{checkpoint.dist}/"
-    used.append(registry.find("models", whose + checkpoint.model))
+        thresholder = registry.find("thresholders", rule.strategy.name)
+        used[thresholder.dist] = thresholder.version
     packages = {name: metadata.version(name) for name in ("numpy", "scipy", "numba", "torch")}
-    return {**packages, **{one.dist: one.version for one in used}, "uadtk": VERSION}
+    return {**packages, **used, "uadtk": VERSION}
 
 
 def _numbers(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from uadtk.checkpoint import SUFFIX
+from uadtk.core import schema
 from uadtk.core.absent import why
 from uadtk.core.errors import DataError
+from uadtk.io.memo import read_text
 from uadtk.io.write import write_text
 from uadtk.report.curves import curves_html
 
@@ -27,20 +29,28 @@ def page_path(log: Path) -> Path:
     return log.with_name(log.name.removesuffix(".log.jsonl") + ".training.html")
 
 
-def draw_log(log: Path, records: Sequence[dict[str, Any]], page: Path) -> None:
-    """Write the curves of a log as a page."""
-    write_text(page, curves_html(log.name.removesuffix(".log.jsonl"), records))
+def draw_log(log: Path, records: Sequence[dict[str, Any]], page: Path, named: bool = False) -> None:
+    """Write the curves of a log as a page; ``named`` as in ``write_bytes``."""
+    write_text(page, curves_html(log.name.removesuffix(".log.jsonl"), records), named)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Raises DataError if the file cannot be read, is empty, or is not a training log."""
+    fix = "Name a training's .log.jsonl."
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        whole = bool(records) and all({"epoch", "validation_loss", "seconds"} <= set(record) for record in records)
+        records = [schema.parse_json(line) for line in read_text(path).splitlines()]
+        schema.items(_RECORD, 10**6, least=1)(records, "the log")
     except OSError as error:
-        raise DataError(f"cannot be read ({why(error)})", str(path), "Name a training's .log.jsonl.") from None
-    except (ValueError, TypeError):
-        whole = False
-    if not whole:
-        raise DataError("is not the log of a training", str(path), "Name a training's .log.jsonl.")
+        raise DataError(f"cannot be read ({why(error)})", str(path), fix) from None
+    except ValueError as error:
+        raise DataError(f"is not the log of a training ({error})", str(path), fix) from None
     return records
+
+
+def _loss(value: Any, name: str) -> None:
+    """A number; of a training that diverged, NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} is not a number")
+
+
+_RECORD = schema.record({"epoch": schema.whole(0, 10**9), "validation_loss": _loss, "seconds": schema.number(0, 1e12)})

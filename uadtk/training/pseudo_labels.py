@@ -27,7 +27,7 @@ from uadtk.io.memo import digest_of, read_memo, remembered, write_memo
 from uadtk.io.write import staged, write_nifti
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import floor_of
-from uadtk.pipeline.score import Method
+from uadtk.pipeline.score import Method, plugins_of
 from uadtk.pipeline.segment import Rules, segment
 from uadtk.preparation.geometry import stored_axis
 
@@ -154,6 +154,9 @@ def _label(
     scan, brain_mask = read_row(row, run)
     rules = Rules(max(trust.min_voxels, floor_of(point, scan.voxel_ml) if point.smallest else 1))
     found = segment(scan, method, point, run, brain_mask, rules, str(row.image))
+    if _key(row, method, point, trust) != key:
+        what, fix = "changed since the labelling began", "Run the command again once it is complete."
+        raise DataError(what, str(row.image), fix)
     again = _found_mirrored(found, method, rules, run) if trust.mirrored else None
     lesion, ignored = believed(found, trust, again)
     volumes = {"brain_mask": found.scoring.brain, "lesion_mask": lesion, "ignore_mask": ignored}
@@ -189,12 +192,14 @@ def _unlabelled(row: Row) -> Row:
 
 def _key(row: Row, method: Method, point: OperatingPoint, trust: Trust) -> dict[str, Any]:
     """Everything that the labels of a scan depend on; not its split."""
+    plugins = plugins_of(method.checkpoint)
     return {
         "scan": content_digest(Cohort((replace(row, split=None),), "")),
         "teacher": method.checkpoint.digest,
         "specs": list(map(str, (point.scorer, *point.cleaners))),
         "threshold": point.threshold,
         "trust": asdict(trust),
+        **({"plugins": plugins} if plugins else {}),
     }
 
 

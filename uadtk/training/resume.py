@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from uadtk.checkpoint import SUFFIX
+from uadtk.core import schema
+from uadtk.core.absent import refuse_special
 from uadtk.core.errors import CheckpointError, UsageError
 from uadtk.io.write import refuse_existing, refuse_file, write_bytes
 from uadtk.training.optimisers import Optimisers
@@ -77,19 +79,29 @@ def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers:
     CheckpointError
         The file is damaged.
     """
-    from safetensors import safe_open
-
     path = state_path(output)
     if not path.exists():
         return State()
     try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["uadtk-resume"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise CheckpointError(f"cannot be resumed ({error})", str(path), "Delete it to start again.") from None
-    if facts["plan"] != json.loads(json.dumps(plan)):
-        changed = [key for key in plan if facts["plan"].get(key) != json.loads(json.dumps(plan[key]))]
+        return _read_state(path, plan, model, optimisers)
+    except UsageError:
+        raise
+    except Exception as error:  # safetensors and torch raise several kinds
+        what = f"cannot be resumed ({' '.join(str(error).split())[:160]})"
+        raise CheckpointError(what, str(path), "Delete it to start again.") from None
+
+
+def _read_state(path: Path, plan: dict[str, Any], model: nn.Module, optimisers: Optimisers) -> State:
+    from safetensors import safe_open
+
+    refuse_special(path)
+    with safe_open(path, "pt") as file:
+        facts = schema.parse_json(file.metadata()["uadtk-resume"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _FACTS(facts, "its header")
+    now = json.loads(json.dumps(plan))
+    if facts["plan"] != now:
+        changed = [key for key in now if facts["plan"].get(key) != now[key]]
         raise UsageError(
             f"an interrupted training with other {', '.join(changed)} is here",
             str(path),
@@ -107,6 +119,17 @@ def load_state(output: Path, plan: dict[str, Any], model: nn.Module, optimisers:
     return State(
         facts["log"], _under("best/", tensors), facts["best_epoch"], best_loss, failed, _under("mean/", tensors)
     )
+
+
+_FACTS = schema.record(
+    {
+        "plan": schema.mapping(schema.plain),
+        "log": schema.items(schema.mapping(schema.plain), 10**6),
+        "best_epoch": schema.whole(0, 10**6),
+        "best_loss": schema.optional(schema.number()),
+    },
+    {"failed": schema.items(schema.text(), 10**7)},
+)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -24,8 +24,10 @@ from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_row
-from uadtk.io.memo import digest_of, files_of, remembered, write_memo
+from uadtk.io.memo import digest_of, remembered, write_memo
+from uadtk.io.parts import parts_of
 from uadtk.io.read import read_mask
+from uadtk.io.rows import FILES, LATER_FILES
 from uadtk.io.write import staged, storing
 from uadtk.pipeline.admit import prepare_admitted, warn
 from uadtk.pipeline.each import each
@@ -175,18 +177,23 @@ def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[s
     """Everything that the slices of these rows, and their order, depend on."""
     return {
         "cohort": Cohort(tuple(rows), "").digest(),
-        "images": [[row.image.name, _changed(row.image)] for row in rows],
+        "images": [[row.image.name, *map(_changed, _files(row))] for row in rows],
         "preparation": recipe.identity(),
         "masked": masked,
         "uadtk": VERSION,
     }
 
 
+def _files(row: Row) -> list[Path]:
+    """The image and its masks."""
+    return [path for name in (*FILES, *LATER_FILES) if (path := getattr(row, name)) is not None]
+
+
 def _changed(path: Path) -> int:
     """Modification time: a file replaced by another of the same size is prepared again."""
     try:
-        return max(file.stat().st_mtime_ns for file in files_of(path))
-    except (OSError, ValueError):
+        return max(file.stat().st_mtime_ns for file in parts_of(path))
+    except (OSError, ValueError, DataError):
         return 0
 
 

@@ -259,7 +259,7 @@ def _same(path: Path, grid: Any) -> bool:
 def _ignored(root: Path) -> Any:
     """Whether ``.bidsignore`` excludes an image. Masks are never asked for: many are listed there for their names."""
     path = root / ".bidsignore"
-    if not path.exists():
+    if not path.is_file():
         return lambda _: False
     try:
         from pathspec import GitIgnoreSpec

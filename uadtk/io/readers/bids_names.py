@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,6 @@ def lesion_labels(path: Path, name: Name, root: Path) -> tuple[int, ...] | None:
     for _, cells in sheet.lines:
         names = [cells.get(columns[one], "").strip() for one in ("name", "abbreviation") if one in columns]
         number = cells.get(columns["index"], "").strip()
-        if number.isdecimal() and ("L" in names or any("lesion" in one.lower() for one in names)):
+        if re.fullmatch("[0-9]{1,9}", number) and ("L" in names or any("lesion" in one.lower() for one in names)):
             labels.append(int(number))
     return tuple(sorted(labels)) or None

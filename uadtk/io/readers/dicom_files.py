@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from uadtk.core.errors import BackendError, DataError, UadtkError
+from uadtk.core.machine import require_memory
 
 AGAIN = "Copy or export the file again."
 _START_BYTES = 144
@@ -43,6 +44,7 @@ class Place:
     def data(self) -> bytes:
         if not self.member:
             return self.path.read_bytes()
+        require_memory(2 * _zip(self.path).getinfo(self.member).file_size, "unpacking it")
         return _zip(self.path).read(self.member)
 
 
@@ -68,10 +70,9 @@ class Header:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file, or a zip's content, is DICOM. Needs no library."""
-    if path.is_dir():
+    if not path.is_file():  # opening a pipe would wait
         return False
-    with path.open("rb") as file:
-        start = file.read(_START_BYTES)
+    start = _first(path)
     return _starts_dicom(start) or (start.startswith(_ZIP) and next(_members(path), None) is not None)
 
 
@@ -86,6 +87,8 @@ def dicom_places(path: Path) -> list[Place]:
     if path.is_dir():
         files = (p for p in sorted(path.rglob("*")) if p.is_file())
         return [Place(p) for p in files if _starts_dicom(_first(p))]
+    if not path.is_file():
+        return []
     start = _first(path)
     if start.startswith(_ZIP):
         return [Place(path, member) for member in _members(path)]

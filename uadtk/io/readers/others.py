@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import struct
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.core.absent import refuse_special
 from uadtk.core.errors import BackendError, DataError
+from uadtk.core.machine import require_memory
 from uadtk.core.volume import Header, Volume
 from uadtk.io.nifti import pair
 from uadtk.io.readers.packed import AGAIN, first_bytes, unpacked
 
+_MGH_BYTES = 284  # of the header
+_BEHIND = 1 << 26  # bytes that may follow the voxels
 _GUESS = "left and right may be swapped: check them, or convert it to NIfTI with its orientation"
 _SPACES = {  # of NRRD: those whose axes ITK knows
     *("right-anterior-superior", "ras", "left-anterior-superior", "las", "left-posterior-superior", "lps"),
@@ -34,7 +39,12 @@ def read_mgh(path: Path) -> Volume | None:
         return None
     import nibabel as nib
 
-    content = unpacked(path)
+    _, *sizes, _ = struct.unpack(">6i", first_bytes(path, _MGH_BYTES)[:24].ljust(24, b"\0"))
+    if not all(0 < size < 1 << 16 for size in sizes):  # of text, for one
+        raise DataError(f"is damaged, or not of the format its name implies (sizes {sizes})", fix=AGAIN)
+    voxels = math.prod(sizes)
+    require_memory(12 * voxels, "reading it")
+    content = unpacked(path, _MGH_BYTES + 4 * voxels + _BEHIND)
     image = _loaded(lambda: nib.MGHImage.from_bytes(content))
     placed = int.from_bytes(content[28:30], "big") == 1  # goodRASFlag, which nibabel repairs
     return _volume(image, () if placed else (f"the file does not place the patient (goodRASFlag 0): {_GUESS}",))
@@ -148,7 +158,11 @@ def _by_itk(path: Path, notes: tuple[str, ...]) -> Volume:
         raise _missing("NRRD or MetaImage", "SimpleITK") from None
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        image: Any = sitk.ReadImage(str(path))
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        require_memory(12 * math.prod(reader.GetSize()), "reading it")
+        image: Any = reader.Execute()
     except UnicodeEncodeError:
         raise DataError("SimpleITK opens no file whose name is not UTF-8", fix="Rename it.") from None
     except RuntimeError as error:
@@ -174,6 +188,7 @@ def _missing(what: str, library: str) -> BackendError:
 
 
 def _start(path: Path) -> bytes:
+    refuse_special(path)
     with path.open("rb") as file:
         return file.read(1 << 16)
 

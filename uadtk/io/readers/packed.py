@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from uadtk.core.absent import refuse_special
 from uadtk.core.errors import BackendError, DataError
 from uadtk.io import deflate
 
@@ -60,6 +61,7 @@ def is_packed(path: Path) -> bool:
 
 def first_bytes(path: Path, count: int) -> bytes:
     """The first ``count`` bytes of the file's content, unpacked; fewer if it is shorter. Raises as ``unpacked``."""
+    refuse_special(path)
     with path.open("rb") as file:
         start = file.read(1 << 16)
         if not start:

@@ -1,0 +1,70 @@
+"""Output names in a folder that holds results already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from uadtk.core.errors import UadtkError
+from uadtk.io.cohort import Row, output_name, output_names
+from uadtk.io.parts import image_sha256
+from uadtk.io.results import read_scan
+
+
+def names_in(folder: Path, rows: Sequence[Row], numbered: bool = False) -> tuple[str, ...]:
+    """``output_names``, but a scan that the folder holds keeps its name when others of that name come.
+
+    That concerns rows that share a name, as the studies of a patient do. ``numbered``: also a row that shares it with
+    no other row but with a scan of the folder gets a number; it is otherwise refused when its turn comes.
+    """
+    names = list(output_names(rows))
+    groups: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(output_name(row).casefold(), []).append(place)
+    for places in groups.values():
+        if len(places) == 1 and not numbered:
+            continue
+        bases = {place: output_name(rows[place]) for place in places}
+        held = {name: source for base in {*bases.values()} for name, source in _held(folder, base, len(places))}
+        kept = _kept({place: rows[place] for place in places}, held)
+        others = (name for place, name in enumerate(names) if place not in places)
+        taken = {name.casefold() for name in (*held, *others)}
+        for place, base in bases.items():
+            names[place] = kept.get(place) or next(name for name in _numbers(base) if name.casefold() not in taken)
+            taken.add(names[place].casefold())
+    return tuple(names)
+
+
+def _numbers(base: str) -> Iterator[str]:
+    """``P``, ``P_2``, ``P_3``, ..."""
+    return (f"{base}_{number}" if number > 1 else base for number in count(1))
+
+
+def _held(folder: Path, base: str, least: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Names of the folder's scans with that base, and their inputs; at least so many numbers are looked at."""
+    for number, name in enumerate(_numbers(base), 1):
+        state = read_scan(folder, name)
+        if state is not None:
+            source = (state.provenance or state.failure).get("input")
+            yield name, source if isinstance(source, dict) else {}
+        elif number > least:
+            return
+
+
+def _kept(rows: Mapping[int, Row], held: Mapping[str, Mapping[str, Any]]) -> dict[int, str]:
+    """The names that rows have already: those of their paths, or else of their bytes, as a scan may have moved."""
+    by_path = {str(source.get("absolute")): name for name, source in held.items()}
+    kept = {place: by_path[path] for place, row in rows.items() if (path := os.path.abspath(row.image)) in by_path}
+    moved = {str(source.get("sha256")): name for name, source in held.items() if name not in kept.values()}
+    for place, row in rows.items():
+        if moved and place not in kept:
+            try:
+                name = moved.pop(image_sha256(row.image), "")
+            except (OSError, UadtkError):  # it fails when its turn comes
+                continue
+            if name:
+                kept[place] = name
+    return kept
