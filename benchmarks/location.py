@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from cleaner_search import built
 from numpy.typing import NDArray
-from outline import BY_SIZE, CREST, Case, case, chosen, head, line
+from outline import BY_SIZE, Case, case, chosen, head, line
 from scipy import ndimage
 
 from uadtk.checkpoint import open_checkpoint
@@ -131,7 +131,7 @@ def crested(one: Placed, changed: NDArray[Any]) -> NDArray[np.float32]:
     """`crest` of the scores, here on the scan's own grid."""
     score = np.asarray(changed, np.float32).T
     brain = one.case.prepared.own_brain
-    (crest,) = built(CREST)
+    (crest,) = built("crest:low=0.1,share=0.85")
     raised: NDArray[np.float32] = crest.clean(score, score, brain.voxels.T, brain.spacing_mm[::-1])
     return raised.T * brain.voxels
 

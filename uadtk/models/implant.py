@@ -45,7 +45,7 @@ class Options:
 
 class Model(nn.Module):
     Options = Options
-    cleaners = ("fill", "prior:power=32,smooth_mm=1.5,large_mm=8,rim_mm=8", "crest:low=0.01,share=0.85")  # as shipped
+    cleaners = ("fill", "prior:power=32,smooth_mm=2,large_mm=8,rim_mm=10", "crest:low=0.01,share=0.85")  # as shipped
     betas = (0.9, 0.999)
 
     def __init__(self, options: Options, side: int) -> None:
