@@ -5,8 +5,8 @@
 Processor seconds on one thread per network, so that other load on the machine disturbs little; the first scan, which
 loads libraries and kernels, is not counted. Printed for each kind of scan:
 
-* ``segment`` with ``scalespace`` and the plain script (``benchmarks/plain.py``: torch, SciPy, cc3d, nibabel) take turns
-  with the same scans; the least of each. Masks are compared voxel by voxel.
+* ``segment`` and the plain script (``benchmarks/plain.py``: torch, SciPy, cc3d, nibabel) take turns with the same scans
+  and the network of ``scalespace``; the least of each. Masks are compared voxel by voxel.
 * The thread of the network (``implant``): its seconds beside those of the network in it, which is how near a cohort
   comes to the network where a second core does everything else; and the seconds of the other threads.
 * Two processes: processor seconds per scan of one that has another beside it, and of one alone. Two free cores would do
@@ -99,16 +99,17 @@ def cohort_seconds(scans: list[Path], model: str, folder: Path | None = None) ->
 
 def beside_plain(scans: list[Path], repeat: int) -> Iterator[str]:
     from benchmarks import plain
-    from uadtk.checkpoint import open_checkpoint
     from uadtk.io.read import read_scan
 
-    checkpoint = open_checkpoint("scalespace")
+    checkpoint = plain.twin()
     network, threshold = checkpoint.build("cpu"), checkpoint.point("p98").threshold
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
         plain.segment(scans[0], Path(folder), network, threshold, 8)
+        twin = Path(folder) / "twin.safetensors"
+        checkpoint.save(twin)
         for _ in range(repeat):
-            whole, _, _, gate = cohort_seconds(scans, "scalespace", Path(folder) / "ours")
+            whole, _, _, gate = cohort_seconds(scans, str(twin), Path(folder) / "ours")
             ours.append((whole, gate))
             start = time.process_time()
             for scan in scans[1:]:

@@ -1,12 +1,13 @@
 """The peer of ``benchmarks/cohort.py``: a script as one writes it without uadtk, around a trained network.
 
 Torch, nibabel, SciPy and cc3d; batches, float32 arrays and cropped filters, but no compiled code of one's own. It does
-what ``uadtk segment --model scalespace`` does to a skull-stripped scan and writes the same five images, without the
-gate, findings, page and provenance.
+what ``uadtk segment`` does to a skull-stripped scan with the checkpoint :func:`twin`, the shipped ``scalespace`` with
+the study's kind of post-processing, and writes the same five images, without the gate, findings, page and provenance.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,23 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from uadtk.checkpoint import Checkpoint, open_checkpoint
+from uadtk.core.spec import parse_all
+from uadtk.pipeline.point import uncalibrated
+
 SIDE, FIELD_MM, BATCH = 128, 208.0, 32
 EROSIONS, POWER, MEDIAN_MM, LEVELS = 3, 4.0, 6.0, 65535
 Array = NDArray[Any]
+
+
+def twin() -> Checkpoint:
+    """`scalespace` without bias correction, with the cleaners of this script, and a point ``p98`` near that share."""
+    shipped = open_checkpoint("scalespace")
+    chain = (f"erode:iterations={EROSIONS}", f"prior:power={POWER}", f"median:size={MEDIAN_MM},unit=mm")
+    bare = replace(
+        shipped, preparation=replace(shipped.preparation, flatten=False), cleaners=parse_all(chain), points=()
+    )
+    return bare.with_point(uncalibrated(bare, "p98", 0.05, "about 98 % of healthy brain voxels"))
 
 
 def segment(path: Path, folder: Path, network: Any, threshold: float, smallest: int) -> Array:

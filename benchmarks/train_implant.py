@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,10 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data, work = arguments.data.resolve(), arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    for name, settings in PHANTOMS.items():
-        if not (work.parent / name / "cohort.tsv").exists():
-            labels = () if name == ICBM else ("--labels", str(data / "labels"))
-            uadtk("phantom", "-o", str(work.parent / name), *labels, *settings)
+    make_phantoms(data, work.parent)
     kind = "shapes-" if arguments.shapes else ""
     part = f"-fold{arguments.fold.replace('/', 'of')}" if arguments.fold else ""
     cohort, slices = work / f"cohort{part}.tsv", work / f"slices{part}"
@@ -81,16 +78,23 @@ def main() -> None:
     uadtk("train", "implant", str(cohort), "-o", str(output), *model, *SCHEDULE, *long, *pause, *again)
 
 
+def make_phantoms(data: Path, folder: Path, names: Iterable[str] = PHANTOMS) -> None:
+    for name in names:
+        if not (folder / name / "cohort.tsv").exists():
+            labels = () if name == ICBM else ("--labels", str(data / "labels"))
+            uadtk("phantom", "-o", str(folder / name), *labels, *PHANTOMS[name])
+
+
 def finished(output: Path) -> bool:
     return output.exists() and not output.with_name(output.name + ".resume").exists()
 
 
-def write_cohort(path: Path, data: Path, work: Path, fold: str | None = None) -> None:
+def write_cohort(path: Path, data: Path, work: Path, fold: str | None = None, names: Iterable[str] = PHANTOMS) -> None:
     """Gliomas and phantoms for training and validation, with absolute paths; without the patients of a fold."""
     rows = [row for row in read_cohort(data / "cohort.tsv").where(collection="lgg") if row.split != "test"]
     left_out = {row.subject for row in fold_of(data, fold)} if fold else set()
     rows = [row for row in rows if row.subject not in left_out]
-    rows += [row for name in PHANTOMS for row in phantoms(work.parent / name, work / "thinned")]
+    rows += [row for name in names for row in phantoms(work.parent / name, work / "thinned")]
     with path.open("w", encoding="utf-8", newline="") as out:
         table = csv.DictWriter(out, COLUMNS, delimiter="\t", extrasaction="ignore", restval="", lineterminator="\n")
         table.writeheader()

@@ -13,7 +13,6 @@ import pytest
 import uadtk
 from benchmarks import plain
 from tests.scans import SMALL_AFFINE, small_brain
-from uadtk.checkpoint import open_checkpoint
 from uadtk.io.read import read_scan
 
 ROOT = Path(__file__).parent.parent
@@ -25,10 +24,13 @@ def test_a_plain_script_makes_the_same_mask(tmp_path: Path, codes: str) -> None:
     image, _, _ = small_brain(3, lesion=True)
     sign = -1 if codes == "LPS" else 1
     nib.save(nib.Nifti1Image(image, SMALL_AFFINE @ np.diag([sign, sign, 1, 1])), tmp_path / "scan.nii.gz")
-    checkpoint = open_checkpoint("scalespace")
+    checkpoint = plain.twin()
+    checkpoint.save(tmp_path / "twin.safetensors")
     point = checkpoint.point("p98")
     theirs = plain.segment(tmp_path / "scan.nii.gz", tmp_path, checkpoint.build("cpu"), point.threshold, 8)
-    ours = uadtk.open("scalespace", threads=1).segment(tmp_path / "scan.nii.gz", point="p98", force=True)
+    ours = uadtk.open(str(tmp_path / "twin.safetensors"), threads=1).segment(
+        tmp_path / "scan.nii.gz", point="p98", force=True
+    )
     assert ours.mask.voxels.sum() > 100
     assert np.count_nonzero(ours.mask.voxels != theirs) <= 2  # the median of float32 sums may tip a voxel
     stored = read_scan(tmp_path / "scan_mask.nii.gz")

@@ -109,7 +109,7 @@ def test_scores_in_bfloat16_are_those_of_float32_but_for_rounding() -> None:
 
 def test_many_slices_are_scored_as_few() -> None:
     slices = healthy_slices(40, 64)
-    taught = model()
+    taught = model(arithmetic="float32")  # in bfloat16 the kernel, and so the rounding, may depend on the batch
     with torch.no_grad():
         score = taught.score(slices.image, slices.brain)
         torch.testing.assert_close(taught.score(slices.image[:3], slices.brain[:3]), score[:3])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from uadtk.models.scalespace import Model, Options
-from uadtk.networks.corruption import corrupt
+from uadtk.networks.corruption import Kind, corrupt
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, gaussian_kl
@@ -166,17 +166,18 @@ def test_vae_bands_are_sampled_around_their_mean_and_ae_bands_cannot_be() -> Non
     assert "sample" not in capabilities(Model(Options(**SMALL), 32))
 
 
+@pytest.mark.parametrize("kind", ["implants", "both"])
 @pytest.mark.parametrize("learning", [True, False])
-def test_implants_are_to_be_taken_away(learning: bool) -> None:
+def test_implants_are_to_be_taken_away(learning: bool, kind: Kind) -> None:
     """A pyramid that passes everything leaves the implants, and their error is the loss, on held-out slices too."""
     slices = healthy_slices(6, 32)
     with seeded(1):
-        model = Model(Options(**SMALL, corruption="implants"), 32).train(learning)
+        model = Model(Options(**SMALL, corruption=kind), 32).train(learning)
     model._rebuild = lambda x, draw: (model.pyramid.scales(x), [])  # type: ignore[method-assign]
     with seeded(2):
         loss = model.training_loss(slices)["loss"]
     with seeded(2):
-        seen, wanted = corrupt(slices, "implants", 0.0, learning)
+        seen, wanted = corrupt(slices, kind, 0.0, learning)
     error, _ = model._misfit(wanted.image, seen, wanted.normal, draw=False)
     torch.testing.assert_close(loss, error.mean())
     assert loss > 1

@@ -9,7 +9,7 @@ import torch
 
 from uadtk.networks.corruption import corrupt
 from uadtk.networks.implants import Recipe
-from uadtk.networks.lessons import JUDGED, LEARNED, Lesson, lesson
+from uadtk.networks.lessons import JUDGED, LEARNED, Lesson, lesson, with_implants
 from uadtk.networks.noise import coarse_noise
 from uadtk.networks.seeded import seeded
 from uadtk.testing.specimens import healthy_slices, planted
@@ -93,6 +93,17 @@ def test_coarse_noise_as_a_corruption_leaves_the_batch_alone() -> None:
     with seeded(0):
         torch.testing.assert_close(seen, BATCH.image + coarse_noise(BATCH.brain, 0.3))
     assert wanted is BATCH
+
+
+def test_both_corruptions_are_noise_on_slices_with_implants() -> None:
+    for learning, recipe in ((True, LEARNED), (False, JUDGED)):
+        with seeded(0):
+            seen, wanted = corrupt(BATCH, "both", 0.3, learning)
+        with seeded(0):
+            lesions = with_implants(BATCH, PIXEL_MM, recipe)
+            torch.testing.assert_close(seen, lesions.image + coarse_noise(BATCH.brain, 0.3))
+        assert wanted is BATCH
+        assert lesions.target.any()
 
 
 def test_implants_as_a_corruption_are_to_be_taken_away() -> None:

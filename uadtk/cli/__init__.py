@@ -153,7 +153,8 @@ def _run(argv: list[str] | None) -> int:
     except OutputError:
         raise
     except SystemExit as end:
-        if not _own or end.code not in (None, 0):
+        completing = "_UADTK_COMPLETE" in os.environ  # ends like that, too
+        if completing or not _own or end.code not in (None, 0):
             raise
         # our commands end with 0 by returning: this is a plugin's, and nothing may be done
         print("uadtk: a plugin called sys.exit. Report it to its author.", file=sys.stderr)

@@ -8,8 +8,8 @@ The authors published no code. Known from the paper: three bands, no skip connec
 residual passed through. Inferred here: the blur, the l1 loss with equal weights of the scales, encoder widths, and
 downsampling to 8 x 8 in every band. Three options go beyond the paper: ``lowpass`` models the low-pass residual too, so
 that a lesion larger than one of its pixels is not passed through; ``noise`` adds coarse noise to training slices
-(Kascenas et al. 2022), which trains the model to remove anomalies; ``corruption=implants`` trains it on randomised
-slices with implanted lesions instead (``uadtk.networks.corruption``).
+(Kascenas et al. 2022), which trains the model to remove anomalies; with ``corruption``, it learns to remove implanted
+lesions instead, or both (``uadtk.networks.corruption``).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Options:
     loss: Literal["l1", "l2"] = option("l1", "Reconstruction error.")
     kl_weight: float = option(1.0, "Weight of the KL divergence of VAE bands.", ge=0)
     noise: float = option(0.0, "Standard deviation of coarse noise on training slices; 0 is none (paper).", ge=0, le=2)
-    corruption: Literal["noise", "implants"] = option(
-        "noise", "What the model learns to remove: coarse noise or implanted lesions."
+    corruption: Literal["noise", "implants", "both"] = option(
+        "noise", "What the model learns to remove: coarse noise, implanted lesions or both."
     )
     sigma: float = option(1.0, "Blur of the pyramid: standard deviation in pixels.", ge=0.3, le=3)
 
@@ -99,7 +99,7 @@ class Model(nn.Module):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Mean pixel error of each scale times side², summed over scales; for VAE bands plus their KL divergences."""
         seen = batch.image
-        if self.options.corruption == "implants" or (self.options.noise and self.training):
+        if self.options.corruption != "noise" or (self.options.noise and self.training):
             seen, batch = corrupt(batch, self.options.corruption, self.options.noise, self.training)
             seen = seen.clamp(min=0)
         reconstruction, kl = (t.mean() for t in self._misfit(batch.image, seen, batch.normal, draw=self.training))

@@ -11,22 +11,27 @@ from typing import Literal
 from torch import Tensor
 
 from uadtk.core.model import Batch
-from uadtk.networks.lessons import JUDGED, LEARNED, lesson
+from uadtk.networks.lessons import JUDGED, LEARNED, lesson, with_implants
 from uadtk.networks.noise import coarse_noise
 
 FIELD_MM = 208.0  # default of the preparation
+Kind = Literal["noise", "implants", "both"]
 
 
-def corrupt(batch: Batch, kind: Literal["noise", "implants"], std: float, learning: bool) -> tuple[Tensor, Batch]:
+def corrupt(batch: Batch, kind: Kind, std: float, learning: bool) -> tuple[Tensor, Batch]:
     """The input, (B, 1, S, S), and the batch to reconstruct from it.
 
     ``noise`` of standard deviation ``std`` leaves the batch unchanged. ``implants`` also randomises the batch
     (contrast, bias field, resolution: ``uadtk.networks.randomise``); unless ``learning``, the implants are of kinds
-    that are never trained on.
+    that are never trained on. ``both`` puts noise on slices with implants, and randomises nothing.
     """
     if kind == "noise":
         return batch.image + coarse_noise(batch.brain, std), batch
-    made = with_lesions(batch, FIELD_MM / batch.image.shape[-1], learning)
+    pixel_mm = FIELD_MM / batch.image.shape[-1]
+    if kind == "both":
+        lesions = with_implants(batch, pixel_mm, LEARNED if learning else JUDGED)
+        return lesions.image + coarse_noise(batch.brain, std), batch
+    made = with_lesions(batch, pixel_mm, learning)
     return made.image, Batch(made.target, made.brain, made.normal)
 
 

@@ -32,8 +32,8 @@ DEPTH = 4
 class Options:
     width: int = option(64, "Channels at full size, doubled at each of three halvings.", ge=1, le=256)
     noise: float = option(0.2, "Standard deviation of the noise before upsampling.", ge=0, le=2)
-    corruption: Literal["noise", "implants"] = option(
-        "noise", "What the network learns to remove: noise or implanted lesions."
+    corruption: Literal["noise", "implants", "both"] = option(
+        "noise", "What the network learns to remove: noise, implanted lesions, or both."
     )
 
 
