@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,15 @@ def test_the_container_takes_the_arguments_of_a_bids_app(words, tmp_path: Path) 
     assert words(app, "in", "/out", "group")[0] == ["report", "/out"]
     assert words(app, "in", "/out", "session")[1] == 2
     assert words(app, "in")[1] == 2
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user in a root of its own")
+def test_the_containers_steps_work_as_nobody_on_a_read_only_root() -> None:
+    command = [ROOT / "docs/containers/check", sys.executable]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "kernels compiled before" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
