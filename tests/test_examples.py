@@ -54,7 +54,7 @@ def test_the_container_takes_the_arguments_of_a_bids_app(words, tmp_path: Path) 
 @pytest.mark.long
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user in a root of its own")
 def test_the_containers_steps_work_as_nobody_on_a_read_only_root() -> None:
-    command = [ROOT / "docs/containers/check", sys.executable]
+    command = [str(ROOT / "docs/containers/check"), sys.executable]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "kernels compiled before" in done.stdout.splitlines()[-1]

@@ -54,6 +54,8 @@ CASES = (
          "-o {out}/t.safetensors"),
     Case("train", _TRAIN),
     Case("train --folds", _TRAIN + " --folds 2"),
+    Case("selfteach", "selfteach {in}/h.safetensors {in}/cohort.tsv -o {out}/s.safetensors --epochs 2 --batch 16 "
+         "--student unet:depth=2,width=4 --no-augment --threads 1"),
     Case("tune-restoration", "tune-restoration --model {in}/w.safetensors --healthy {in}/cohort.tsv --slices 2 "
          "-o {out}/r.safetensors --scorer restoration:steps=2 --threads 1"),
     Case("evaluate", f"evaluate {_HISTEQ} -o {{out}}/e.tsv"),
@@ -230,8 +232,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def _whole(name: str, found: bytes, wanted: bytes | None) -> bool:
-    """A file is as in the end; the summary, which changes from scan to scan, has whole lines."""
-    if wanted is None or found == wanted:
+    """A file is as in the end, or the manifest of a set that is not; the summary, which changes, has whole lines."""
+    if wanted is None or found == wanted or found.startswith(b'{"unfinished": '):
         return True
     lines = found.splitlines(True)
     return name.endswith("summary.tsv") and all(line.count(b"\t") == 5 and line.endswith(b"\n") for line in lines)

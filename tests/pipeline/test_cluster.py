@@ -68,3 +68,23 @@ def test_a_scheduler_that_does_not_answer_is_one_error(monkeypatch: pytest.Monke
     monkeypatch.setattr("uadtk.pipeline.cluster._WAIT_S", 1)
     with pytest.raises(BackendError, match="no scheduler answers"):
         walk(Job(), "tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_workers_that_do_not_start_are_started_once_more(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    tries, real = list[int](), distributed.LocalCluster
+
+    def start(**settings: Any) -> Any:
+        tries.append(settings["n_workers"])
+        if len(tries) <= failures:
+            raise RuntimeError("Nanny failed to start.")
+        return real(**settings)
+
+    monkeypatch.setattr(distributed, "LocalCluster", start)
+    found = each(ROWS, Job(), Run(cluster="local", jobs=2), "working")
+    if failures == 1:
+        assert len(list(found)) == len(ROWS)
+    else:
+        with pytest.raises(BackendError, match=r"do not start \(Nanny failed to start"):
+            list(found)
+    assert tries == [2, 2]

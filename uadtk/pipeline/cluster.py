@@ -11,7 +11,8 @@ import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from uadtk.core.errors import BackendError, UadtkError
@@ -89,16 +90,14 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
 @contextmanager
 def _client(run: Run) -> Iterator[Any]:
     try:
-        from distributed import Client, LocalCluster
+        from distributed import Client
     except ImportError:
         fix = 'pip install "uadtk[cluster]"'
         raise BackendError("needs Dask, which is not installed", "--cluster", fix) from None
     with ExitStack() as stack:
         if run.cluster == LOCAL:
             jobs = run.jobs if run.jobs > 1 else usable_cores()
-            address: Any = stack.enter_context(
-                LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None)
-            )
+            address: Any = stack.enter_context(_local(jobs))
         else:
             address = run.cluster
         try:
@@ -107,6 +106,18 @@ def _client(run: Run) -> Iterator[Any]:
             what = f"no scheduler answers ({error})"
             raise BackendError(what, f"--cluster {run.cluster}", "Start dask scheduler, or use 'local'.") from error
         yield client
+
+
+def _local(workers: int) -> Any:
+    from distributed import LocalCluster
+
+    start = partial(LocalCluster, n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None)
+    with suppress(RuntimeError):  # a worker died as it started: once more, as for one that dies later
+        return start()
+    try:
+        return start()
+    except RuntimeError as error:
+        raise BackendError(f"Dask's workers do not start ({error})", "--cluster local", "Try again.") from error
 
 
 def _is_death(error: Exception) -> bool:
