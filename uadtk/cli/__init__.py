@@ -153,8 +153,7 @@ def _run(argv: list[str] | None) -> int:
     except OutputError:
         raise
     except SystemExit as end:
-        completing = "_UADTK_COMPLETE" in os.environ  # ends like that, too
-        if completing or not _own or end.code not in (None, 0):
+        if not _own or end.code not in (None, 0):
             raise
         # our commands end with 0 by returning: this is a plugin's, and nothing may be done
         print("uadtk: a plugin called sys.exit. Report it to its author.", file=sys.stderr)

@@ -84,12 +84,17 @@ def group(cls: type[LazyGroup], name: str, callback: Function) -> Any:
 
 def run(command: Any, argv: list[str] | None, name: str) -> int:
     """Run a command and return its exit code; what typer says of options in four lines becomes one ``UsageError``."""
-    if f"_{name.upper()}_COMPLETE" in os.environ:  # a shell asks what may follow
+    completing = f"_{name.upper()}_COMPLETE" in os.environ  # a shell asks what may follow
+    if completing:
         from typer.completion import completion_init
 
         completion_init()
     try:
         return command(args=argv, prog_name=name, auto_envvar_prefix=name.upper(), standalone_mode=False) or 0
+    except SystemExit as end:
+        if completing:  # typer ends like that
+            return int(end.code or 0)
+        raise
     except _Misuse as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
