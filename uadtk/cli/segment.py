@@ -165,10 +165,12 @@ def segment(
     finally:
         if summary and (reporter.counts or not names):  # a part without scans, of a small cohort, has been done
             summary.write()
-    if len(cohort) > 1 and reporter.counts["done"] + reporter.counts["before"]:  # a kill may have come before it
+    if summary and reporter.counts["done"] + reporter.counts["before"]:  # a kill may have come before it
         write_cohort_page(output)
-        whole = summary if summary and places[1] == 1 else Summary(output / SUMMARY, [])
-        whole.renew()
+        if places[1] == 1:
+            summary.renew()
+        else:
+            Summary(output / SUMMARY, []).write()
     if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
         written = write_bids(read_folder(output), output / DERIVATIVE)
         opened.run.say(f"BIDS derivative: {output / DERIVATIVE}{'' if written else ' (nothing has changed)'}")
