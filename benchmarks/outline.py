@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from cleaner_search import built, labelled
 from numpy.typing import NDArray
+from train_implant import part_of
 
 from uadtk.checkpoint import Checkpoint, open_checkpoint
 from uadtk.core.run import Run
@@ -77,10 +78,7 @@ def main() -> None:
     scored_by = {name: [model] for name in groups}
     if folds:
         scored_by[next(iter(groups))] = [replace(fold, preparation=model.preparation) for fold in folds]
-    cases = {
-        name: [one for k, some in enumerate(parts) for one in cases_of(groups[name][k :: len(parts)], some, run)]
-        for name, parts in scored_by.items()
-    }
+    cases = {name: cases_of(rows, scored_by[name], run) for name, rows in groups.items()}
     print(head("cleaners", cases))
     for cleaners in arguments.cleaners or CHOICES:
         scores = {name: [own_score(one, cleaners) for one in some] for name, some in cases.items()}
@@ -93,9 +91,13 @@ def chosen(cohort: Cohort, every: int) -> dict[str, list[Row]]:
     return {f"train lgg ({len(train)})": train, **labelled(cohort)}
 
 
-def cases_of(rows: list[Row], checkpoint: Checkpoint, run: Run) -> list[Case]:
-    method = build_method(checkpoint, run)
-    return [case(row, method, run) for row in rows]
+def cases_of(rows: list[Row], checkpoints: list[Checkpoint], run: Run) -> list[Case]:
+    """Each checkpoint scores its part of the rows."""
+    found = []
+    for k, checkpoint in enumerate(checkpoints, 1):
+        method = build_method(checkpoint, run)
+        found += [case(row, method, run) for row in part_of(rows, k, len(checkpoints))]
+    return found
 
 
 def case(row: Row, method: Method, run: Run) -> Case:

@@ -102,9 +102,14 @@ def write_cohort(path: Path, data: Path, work: Path, fold: str | None = None, na
 
 
 def fold_of(data: Path, fold: str) -> list[Row]:
-    """The `lgg` training patients of fold ``k/n``: every n-th, beginning with the k-th, so that sites are mixed."""
+    """The `lgg` training patients of fold ``k/n``."""
     k, n = (int(part) for part in fold.split("/"))
     patients = [row for row in read_cohort(data / "cohort.tsv").where(collection="lgg") if row.split == "train"]
+    return part_of(patients, k, n)
+
+
+def part_of(patients: list[Row], k: int, n: int) -> list[Row]:
+    """Every n-th, beginning with the k-th (from 1), so that sites are mixed."""
     return patients[k - 1 :: n]
 
 
