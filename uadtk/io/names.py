@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
 from uadtk.io.readers import IMAGE
@@ -57,15 +58,20 @@ def output_names(rows: Iterable[Row]) -> tuple[str, ...]:
     last: dict[str, int] = {}  # number of each name: all up to it are taken
     names = []
     for row in rows:
-        base = name = output_name(row)
-        number = last.get(base.casefold(), 1)
-        while name.casefold() in taken:
-            number += 1
-            name = f"{base}_{number}"
+        base = output_name(row)
+        first = last.get(base.casefold(), 1)
+        number, name = next(
+            one for one in enumerate(with_numbers(base, first), first) if one[1].casefold() not in taken
+        )
         last[base.casefold()] = number
         taken.add(name.casefold())
         names.append(name)
     return tuple(names)
+
+
+def with_numbers(base: str, first: int = 1) -> Iterator[str]:
+    """``P``, ``P_2``, ``P_3``, ..., from the ``first``."""
+    return (f"{base}_{number}" if number > 1 else base for number in count(first))
 
 
 def scan_name(path: Path) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from uadtk.core.errors import UadtkError
 from uadtk.io.cohort import Row, output_name, output_names
+from uadtk.io.names import with_numbers
 from uadtk.io.parts import image_sha256
 from uadtk.io.results import read_scan
 
@@ -33,19 +33,14 @@ def names_in(folder: Path, rows: Sequence[Row], numbered: bool = False) -> tuple
         others = (name for place, name in enumerate(names) if place not in places)
         taken = {name.casefold() for name in (*held, *others)}
         for place, base in bases.items():
-            names[place] = kept.get(place) or next(name for name in _numbers(base) if name.casefold() not in taken)
+            names[place] = kept.get(place) or next(name for name in with_numbers(base) if name.casefold() not in taken)
             taken.add(names[place].casefold())
     return tuple(names)
 
 
-def _numbers(base: str) -> Iterator[str]:
-    """``P``, ``P_2``, ``P_3``, ..."""
-    return (f"{base}_{number}" if number > 1 else base for number in count(1))
-
-
 def _held(folder: Path, base: str, least: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Names of the folder's scans with that base, and their inputs; at least so many numbers are looked at."""
-    for number, name in enumerate(_numbers(base), 1):
+    for number, name in enumerate(with_numbers(base), 1):
         state = read_scan(folder, name)
         if state is not None:
             source = (state.provenance or state.failure).get("input")
