@@ -16,7 +16,7 @@ from uadtk.io.readers.dicom_files import Place, dicom_places, siblings, using_py
 
 _PAIR = re.compile(r"(.*)\.(?:hdr|img)(\.(?:gz|bz2|zst))?", re.IGNORECASE)
 _DETACHED = re.compile(r".*\.(nhdr|nrrd|mhd|mha)", re.IGNORECASE)
-_NAMES = re.compile(r"^(?:data ?file:|ElementDataFile *=)[ \t]*(.*?)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
+_NAMES = re.compile(r"^[ \t]*(?:data ?file:|ElementDataFile *[=:])[ \t]*(.*?)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
 _COUNTED = re.compile(r"([^%\s]*%\d{0,2}d[^%\s]*) +(\d{1,6}) +(\d{1,6}) +(\d{1,6}).*")
 _HEADER_BYTES = 1 << 20
 
@@ -56,7 +56,11 @@ def _series(path: Path) -> set[Path]:
 
 
 def _detached(path: Path) -> set[Path]:
-    """The files that a header of NRRD or MetaImage names: one, a counted series, or a list until its end."""
+    return {place for place in named_by(path) if place.is_file()}
+
+
+def named_by(path: Path) -> set[Path]:
+    """What a header of NRRD or MetaImage names, there or not: a file, a counted series, or a list until its end."""
     with path.open("rb") as file:
         start = file.read(_HEADER_BYTES).partition(b"\n\n")[0]  # voxels may follow
     found = _NAMES.search(start.decode("latin-1"))
@@ -69,5 +73,4 @@ def _detached(path: Path) -> set[Path]:
     elif counted := _COUNTED.fullmatch(found[1]):
         first, last, step = (int(number) for number in counted.groups()[1:])
         names = [counted[1] % number for number in range(first, last + 1, max(1, step))]
-    places = (path.parent / name for name in names if name and "\0" not in name)
-    return {place for place in places if place.is_file()}
+    return {path.parent / name for name in names if name and "\0" not in name}

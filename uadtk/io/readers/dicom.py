@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import DataError, UadtkError
+from uadtk.core.machine import require_memory
 from uadtk.core.volume import Volume
 from uadtk.io.readers.dicom_files import (
     Header,
@@ -160,6 +161,7 @@ def _same_pixels(one: tuple[Place, Any], other: tuple[Place, Any]) -> bool:
 def _voxels(files: Sequence[tuple[Place, Any]], frames: Sequence[Frame]) -> NDArray[np.float32]:
     """(columns, rows, slices), scaled."""
     rows, columns = frames[0].size
+    require_memory(12 * rows * columns * len(frames), "reading it")
     voxels = np.empty((columns, rows, len(frames)), dtype=np.float32, order="F")
     wanted: dict[int, list[int]] = defaultdict(list)
     for k, frame in enumerate(frames):

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from uadtk.core.errors import BackendError, DataError, UadtkError
-from uadtk.core.machine import require_memory
+from uadtk.io.readers.dicom_limits import BESIDE, inflated, refuse_longer
 
 AGAIN = "Copy or export the file again."
 _START_BYTES = 144
@@ -41,11 +41,16 @@ class Place:
     def __str__(self) -> str:
         return f"{self.path}, {self.member}" if self.member else str(self.path)
 
-    def data(self) -> bytes:
+    def open(self, header_only: bool) -> BinaryIO:
+        """Of a member of a zip with ``header_only``, no more than its start. Raises as ``refuse_longer``."""
         if not self.member:
-            return self.path.read_bytes()
-        require_memory(2 * _zip(self.path).getinfo(self.member).file_size, "unpacking it")
-        return _zip(self.path).read(self.member)
+            return self.path.open("rb")
+        with _zip(self.path).open(self.member) as member:
+            start = io.BytesIO(member.read(BESIDE))
+        if header_only:
+            return start
+        refuse_longer(_zip(self.path).getinfo(self.member).file_size, start)
+        return io.BytesIO(_zip(self.path).read(self.member))
 
 
 @dataclass(frozen=True)
@@ -145,10 +150,12 @@ def dataset(place: Place, only: Sequence[str] | None = None) -> Any:
     """
     pydicom = library()
     try:
-        source = io.BytesIO(place.data()) if place.member else place.path
-        tags = None if only is None else [*only]
-        data = pydicom.dcmread(source, force=True, stop_before_pixels=only is not None, specific_tags=tags)
-    except OSError:
+        with place.open(header_only=only is not None) as file:
+            source, tags = inflated(file, header_only=only is not None), None if only is None else [*only]
+            data = pydicom.dcmread(source, force=True, stop_before_pixels=only is not None, specific_tags=tags)
+    except (UadtkError, OSError) as error:
+        if isinstance(error, UadtkError) and not error.where:
+            raise type(error)(error.what, str(place), error.fix) from error
         raise
     except Exception as error:
         what = f"a damaged DICOM file ({type(error).__name__}: {error})"

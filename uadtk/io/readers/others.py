@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Callable
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ from uadtk.core.errors import BackendError, DataError
 from uadtk.core.machine import require_memory
 from uadtk.core.volume import Header, Volume
 from uadtk.io.nifti import pair
-from uadtk.io.readers.packed import AGAIN, first_bytes, unpacked
+from uadtk.io.parts import named_by
+from uadtk.io.readers.packed import AGAIN, MOST, first_bytes, is_packed, unpacked
 
 _MGH_BYTES = 284  # of the header
+_HEADER_BYTES = 1 << 16  # of NRRD and MetaImage
 _BEHIND = 1 << 26  # bytes that may follow the voxels
+_MOST_MINC1 = 1 << 29  # of a packed file, whose header does not bound it: 512^3 voxels of 32 bits
+_MOST_MAT = 1 << 16  # it holds two affines, and may be packed
 _GUESS = "left and right may be swapped: check them, or convert it to NIfTI with its orientation"
 _SPACES = {  # of NRRD: those whose axes ITK knows
     *("right-anterior-superior", "ras", "left-anterior-superior", "las", "left-posterior-superior", "lps"),
@@ -62,13 +67,17 @@ def read_analyze(path: Path) -> Volume | None:
         return None
     if not voxels.exists():
         raise DataError("is a header without its .img file", fix="Keep the .hdr and .img files together.")
+    stem = re.sub(r"\.(hdr|img)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    affines = path.with_name(f"{stem}.mat")
+    if affines.exists():
+        refuse_special(affines)
+        if affines.stat().st_size > _MOST_MAT:
+            raise DataError(f"its {affines.name} is too large for an affine", fix="Is it of another program?")
     image = _loaded(lambda: kind.from_filename(path))
     if (np.asarray(image.header["dim"][1:4]) < 1).any() or (np.asarray(image.header["pixdim"][1:4]) == 0).any():
         raise DataError("has a corrupt header (shape or spacing of 0)", fix=AGAIN)
-    stem = re.sub(r"\.(hdr|img)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-    known = path.with_name(f"{stem}.mat").exists()
     note = f"Analyze 7.5 does not say which side is left (axes are taken for LAS): {_GUESS}"
-    return _volume(image, () if known else (note,))
+    return _volume(image, () if affines.exists() else (note,))
 
 
 def read_minc(path: Path) -> Volume | None:
@@ -80,8 +89,23 @@ def read_minc(path: Path) -> Volume | None:
     hdf = first_bytes(path, 4).startswith(b"\x89HDF")
     if hdf and find_spec("h5py") is None:
         raise _missing("MINC 2", "h5py")
-    kinds: tuple[Any, ...] = (nib.minc2.Minc2Image, nib.minc1.Minc1Image)
-    return _volume(_loaded(lambda: (kinds[0] if hdf else kinds[1]).from_filename(path)), ())
+    if hdf:
+        refused = _loaded(lambda: _elsewhere(path))
+        if refused:
+            raise DataError("its voxels are in another file", fix="Copy it with its voxels (mincreshape).")
+    two, one = nib.minc2.Minc2Image, nib.minc1.Minc1Image
+    content = b"" if hdf else unpacked(path, _MOST_MINC1 if is_packed(path) else MOST)
+    holders = {"image": nib.FileHolder(str(path), BytesIO(content))}
+    return _volume(_loaded(lambda: two.from_filename(path) if hdf else one.from_file_map(holders)), ())
+
+
+def _elsewhere(path: Path) -> bool:
+    """Whether voxels of HDF5 come from other files, which may be pipes."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        image = file["minc-2.0/image/0/image"]
+        return bool(image.external or image.is_virtual or image.file.filename != file.filename)
 
 
 def read_nrrd(path: Path) -> Volume | None:
@@ -89,6 +113,8 @@ def read_nrrd(path: Path) -> Volume | None:
     start = _start(path)
     if not start.startswith(b"NRRD"):
         return None
+    if len(start) == _HEADER_BYTES and not re.search(rb"\r?\n\r?\n", start):
+        raise DataError("is damaged: its header does not end", fix=AGAIN)
     fields = dict(re.findall(r"^([\w ]+):=?\s*(.*?)\s*$", start.split(b"\n\n")[0].decode("latin-1"), re.MULTILINE))
     space = fields.get("space", "").lower()
     if space and space not in _SPACES:
@@ -104,9 +130,10 @@ def read_metaimage(path: Path) -> Volume | None:
     """MetaImage (.mha, .mhd)."""
     if not re.search(r"\.(mha|mhd)$", path.name, re.IGNORECASE):
         return None
-    fields = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", _start(path).decode("latin-1"), re.MULTILINE))
-    if "NDims" not in fields:
-        raise DataError("is no MetaImage: its header has no NDims", fix=AGAIN)
+    fields = dict(re.findall(r"^[ \t]*(\w+)\s*[=:]\s*(.*?)\s*$", _start(path).decode("latin-1"), re.MULTILINE))
+    for needed in ("NDims", "ElementDataFile"):
+        if needed not in fields:
+            raise DataError(f"is no MetaImage: its header has no {needed}", fix=AGAIN)
     if fields.get("DistanceUnits", "mm").lower() not in ("mm", "?", ""):
         raise DataError(f"is measured in {fields['DistanceUnits']}, not mm", fix="Convert it to mm.")
     placed = {"TransformMatrix", "Rotation", "Orientation"} & fields.keys()
@@ -143,6 +170,7 @@ def _volume(image: Any, notes: tuple[str, ...]) -> Volume:
         raise DataError("has colour or complex voxels, not one number per voxel", fix="Convert it to a grey image.")
     if image.affine is None:
         raise DataError("has no place in space", fix="Convert it to NIfTI.")
+    require_memory(12 * math.prod(shape), "reading it")
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused by the caller
             voxels = np.asarray(image.dataobj).astype(np.float32).reshape(shape[:3], order="F")
@@ -157,6 +185,9 @@ def _by_itk(path: Path, notes: tuple[str, ...]) -> Volume:
     except ImportError:
         raise _missing("NRRD or MetaImage", "SimpleITK") from None
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    for part in named_by(path):
+        if part.name == "-" or (part.exists() and not part.is_file()):  # standard input, a pipe, a device
+            raise DataError(f"its voxels are in {part.name}, which is no file", fix="Store them in a file beside it.")
     try:
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
@@ -190,7 +221,7 @@ def _missing(what: str, library: str) -> BackendError:
 def _start(path: Path) -> bytes:
     refuse_special(path)
     with path.open("rb") as file:
-        return file.read(1 << 16)
+        return file.read(_HEADER_BYTES)
 
 
 def _words(error: Exception) -> str:
