@@ -179,6 +179,20 @@ def test_segment_a_bids_tree(histeq: Path, small_cohort: Path, tmp_path: Path) -
     assert rows(again.out) == rows(done.out)  # our own results are not taken for scans
 
 
+@pytest.mark.parametrize("link", ["derivatives", "derivatives/uadtk"])
+def test_a_derivative_is_not_written_through_a_link(
+    histeq: Path, small_cohort: Path, tmp_path: Path, link: str
+) -> None:
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    victim.mkdir()
+    (out / link).parent.mkdir(parents=True)
+    (out / link).symlink_to(victim)
+    asked = ("segment", small_cohort.parent / "s0.nii.gz", "--model", histeq, "-o", out, "--layout", "bids")
+    call(*asked).refused(2, "links below an output folder are not followed")
+    assert not list(victim.iterdir())
+    assert [path for path in out.rglob("*") if path.is_file()] == []  # before the work
+
+
 def test_a_bids_tree_becomes_a_bids_derivative_that_follows_the_folder(
     histeq: Path, small_cohort: Path, tmp_path: Path
 ) -> None:

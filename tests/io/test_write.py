@@ -25,8 +25,10 @@ from uadtk.io.write import (
     refuse_existing,
     refuse_file,
     refuse_folder,
+    remove,
     scratch,
     staged,
+    within,
     write_bytes,
     write_json,
     write_nifti,
@@ -86,6 +88,56 @@ def test_what_is_planted_in_an_output_folder_is_replaced(tmp_path, planted):
     assert (out / "a.json").read_bytes() == b"1\n"
     assert not (out / "a.json").is_symlink()
     assert (victim.read_bytes() if victim.exists() else b"") == (b"mine" if planted == "link" else b"")
+
+
+def planted_folder(tmp_path: Path, link: str) -> tuple[Path, Path]:
+    """An output folder in which ``link`` leads to somebody's own, with a file of a name that we use."""
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    (out / link).parent.mkdir(parents=True)
+    (victim / "anat").mkdir(parents=True)
+    for place in (victim, victim / "anat"):
+        (place / "a.json").write_bytes(b"mine")
+    (out / link).symlink_to(victim)
+    return out, victim
+
+
+def write_set(out: Path, file: str, replaces: str) -> None:
+    with staged(out, overwrite=True, replaces=[out / replaces]) as stage:
+        (stage / file).parent.mkdir(parents=True, exist_ok=True)
+        write_json(stage / file, 1)
+
+
+def untouched(victim: Path) -> bool:
+    files = {path.relative_to(victim).as_posix(): path.read_bytes() for path in victim.rglob("*") if path.is_file()}
+    return files == {"a.json": b"mine", "anat/a.json": b"mine"}
+
+
+@pytest.mark.parametrize("link", ["sub", "sub/anat"])
+@pytest.mark.parametrize("file", ["a.json", "b.json"])
+def test_a_link_to_a_folder_below_the_output_is_not_followed(tmp_path, link, file):
+    out, victim = planted_folder(tmp_path, link)
+    with pytest.raises(UsageError, match="links below an output folder are not followed"):
+        write_set(out, f"sub/anat/{file}", replaces="sub/anat/a.json")
+    assert untouched(victim)
+
+
+def test_nothing_is_removed_behind_a_link_to_a_folder(tmp_path):
+    out, victim = planted_folder(tmp_path, "sub")
+    with pytest.raises(UsageError, match="links below an output folder are not followed"):
+        write_set(out, "b.json", replaces="sub/a.json")
+    with pytest.raises(UsageError, match="links below an output folder are not followed"):
+        remove(out, [Path("sub/anat/a.json")])
+    assert untouched(victim)
+
+
+def test_the_output_folder_itself_may_be_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    assert within(tmp_path / "out", "sub", "anat") == tmp_path / "out/sub/anat"
+    with staged(tmp_path / "out") as stage:
+        (stage / "sub").mkdir()
+        write_json(stage / "sub/a.json", 1)
+    assert (tmp_path / "disk/sub/a.json").read_bytes() == b"1\n"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -519,6 +571,15 @@ def test_a_set_that_a_kill_left_unfinished_is_replaced_by_the_same_command(tmp_p
     assert {path.name for path in out.iterdir()} == {"a.txt", "sub", "c.txt", "mine.txt"}
     with pytest.raises(UsageError, match="exists"):
         command()
+
+
+def test_a_journal_of_another_user_allows_nothing(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("mine")
+    (tmp_path / ".uadtk-unfinished.json").write_text('{"unfinished": ["a.txt"]}')
+    refuse_existing([tmp_path / "a.txt"], overwrite=False)
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    with pytest.raises(UsageError, match="output exists"):
+        refuse_existing([tmp_path / "a.txt"], overwrite=False)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"unfinished": 3}', '{"unfinished": [[1]]}', '{"unfinished": null}'])

@@ -106,6 +106,7 @@ def segment(
     from uadtk.io.cohort import Cohort
     from uadtk.io.readers.bids import is_bids
     from uadtk.io.results import SHARD, SUMMARY, Summary, failed, read_folder
+    from uadtk.io.write import within
     from uadtk.pipeline.naming import names_in
     from uadtk.pipeline.point import given
     from uadtk.pipeline.sources import chosen_rows
@@ -172,7 +173,7 @@ def segment(
         else:
             Summary(output / SUMMARY, []).write()
     if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
-        written = write_bids(read_folder(output), output / DERIVATIVE)
+        written = write_bids(read_folder(output), within(output, DERIVATIVE))
         opened.run.say(f"BIDS derivative: {output / DERIVATIVE}{'' if written else ' (nothing has changed)'}")
     reporter.finished()
     if reporter.counts["failed"]:

@@ -53,6 +53,7 @@ def watch(
     from uadtk.io.bids_out import DERIVATIVE, refuse_unexportable, write_bids
     from uadtk.io.dicom_out import kinds_of
     from uadtk.io.results import SUMMARY, Summary, failed, read_scan
+    from uadtk.io.write import within
     from uadtk.pipeline.archive import segment_cohort
     from uadtk.pipeline.naming import names_in
     from uadtk.pipeline.segment import Rules
@@ -81,7 +82,7 @@ def watch(
         summary.write()
         held = [one for one in (read_scan(output, name) for name in names) if one]
         if layout == "bids" and any(one.status == "done" for one in held):
-            write_bids(held, output / DERIVATIVE)
+            write_bids(held, within(output, DERIVATIVE))
     reporter.finished()
     if reporter.counts["failed"]:
         sys.exit(UadtkError.exit_code)

@@ -14,6 +14,7 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Affine
 from uadtk.interface.opened import OpenModel, PathLike, ScanLike, open
 from uadtk.io.cohort import Cohort, Row, refuse_copies
+from uadtk.io.write import within
 from uadtk.metrics.change import Change
 from uadtk.pipeline import compare as pipeline
 from uadtk.pipeline.run import make_run
@@ -116,7 +117,9 @@ def compare(
         for exam in exams.values():
             pipeline.refuse_other(exam, opened.checkpoint.digest)
         for side, scan in scans.items():
-            exams[side] = _segmented(scan, opened, point, None if folder is None else folder / side, overwrite, force)
+            exams[side] = _segmented(
+                scan, opened, point, None if folder is None else within(folder, side), overwrite, force
+            )
     comparison = Comparison(pipeline.compare(exams["before"], exams["after"], run, force))
     if folder is not None:
         comparison.save(folder, overwrite)

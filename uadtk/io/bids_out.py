@@ -23,7 +23,7 @@ from uadtk.io.lookup import lookup_tables
 from uadtk.io.memo import read_json
 from uadtk.io.readers.bids_names import Name, is_contrast
 from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, key_of, read_folder
-from uadtk.io.write import staged, write_text
+from uadtk.io.write import remove, staged, within, write_text
 from uadtk.version import VERSION
 
 BIDS_VERSION = "1.10.0"
@@ -121,11 +121,12 @@ def refuse_unexportable(folder: Path, names: Iterable[str], images: Iterable[Pat
     DataError
         Two have the same BIDS name, or one that is in the folder has it.
     UsageError
-        There is a data set that is not ours.
+        There is a data set that is not ours, or a link to another folder.
     """
-    _described(folder / DERIVATIVE, overwrite=False)
+    target = within(folder, DERIVATIVE)
+    _described(target, overwrite=False)
     there = {state.name: _path_of(state) for state in read_folder(folder)}
-    _names({**there, **dict(zip(names, map(os.path.abspath, images), strict=True))}, folder / DERIVATIVE)
+    _names({**there, **dict(zip(names, map(os.path.abspath, images), strict=True))}, target)
 
 
 def _names(images: Mapping[str, str], target: Path) -> dict[str, BidsName]:
@@ -178,7 +179,7 @@ def _former(target: Path, state: ScanState, name: BidsName) -> set[Path]:
     files = [name.folder / name.file(key) for key in keys if not key.startswith("dicom_")]
     images = [file for file in files if file.name.endswith(".nii.gz")]
     files += [_beside(image, ending) for image in images for ending in (".json", ".tsv")]
-    return {file for file in files if (target / file).exists()}
+    return {file for file in files if (target / file).is_file()}
 
 
 def _update(
@@ -189,8 +190,7 @@ def _update(
         return []
     ours = manifest in former or not former
     if not content:
-        for file in sorted(former if ours else (), key=lambda file: file != manifest):  # without it, the rest is no set
-            (target / file).unlink(missing_ok=True)
+        remove(target, sorted(former if ours else (), key=lambda file: file != manifest))  # without it, no set is left
         return []
     with staged(target, overwrite or ours, str(manifest), [target / file for file in former]) as stage:
         for file, one in content.items():
@@ -305,7 +305,7 @@ def _describe(target: Path, described: Mapping[str, Any], links: Mapping[str, st
         ".bidsignore": "\n".join([*lines, *(one for one in _IGNORED if one not in lines)]) + "\n",
         **({} if (target / "README").exists() else {"README": _README}),
     }
-    there = {name: (target / name).read_bytes() for name in texts if (target / name).exists()}
+    there = {name: (target / name).read_bytes() for name in texts if (target / name).is_file()}
     changed = {Path(name): text for name, text in texts.items() if there.get(name) != text.encode()}
     if changed:
         with staged(target, overwrite=True) as stage:

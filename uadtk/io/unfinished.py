@@ -5,20 +5,32 @@ A set with a manifest names its files there; of one without, they are named in a
 
 from __future__ import annotations
 
-import json
+import os
+import stat
 from pathlib import Path
+
+from uadtk.core.schema import parse_json
 
 UNFINISHED = "unfinished"
 """Key of a manifest or journal whose set is being moved into place; its value: the names of the set's files."""
 JOURNAL = ".uadtk-unfinished.json"
+_MOST = 1 << 24
 
 
 def unfinished(folder: Path) -> set[str]:
-    """Paths, relative to the folder, of files of sets without a manifest; a journal that is damaged names none."""
+    """Paths, relative to the folder, of files of sets without a manifest.
+
+    A journal that is damaged names none; nor does one of another user, who could have this user's files replaced.
+    """
     journal = folder / JOURNAL
     try:
-        return set(json.loads(journal.read_bytes())[UNFINISHED]) if journal.is_file() else set()
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        found = journal.lstat()
+        mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+        if not (stat.S_ISREG(found.st_mode) and mine and found.st_size < _MOST):
+            return set()
+        names = parse_json(journal.read_bytes())[UNFINISHED]
+        return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+    except (OSError, ValueError, TypeError, KeyError):
         return set()
 
 

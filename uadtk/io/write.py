@@ -28,6 +28,7 @@ from uadtk.core.errors import StorageError, UadtkError, UsageError
 from uadtk.core.text import ESCAPED
 from uadtk.core.volume import Header, Volume
 from uadtk.io.deflate import packed
+from uadtk.io.locks import flush, flush_folder, locked
 from uadtk.io.unfinished import JOURNAL, UNFINISHED, is_unfinished, unfinished
 from uadtk.version import VERSION
 
@@ -85,6 +86,29 @@ def refuse_folder(folder: Path) -> None:
         raise UsageError(f"cannot be used ({error.strerror})", str(folder), fix) from None
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError("the folder is not writable", str(there), fix)
+
+
+def within(folder: Path, *names: str | Path) -> Path:
+    """The path of something that we write below an output folder that the user named, which itself may be a link.
+
+    Raises
+    ------
+    UsageError
+        A part of it below ``folder`` is a link: whoever planted it would choose where we write, and what is replaced.
+    """
+    path = folder
+    for part in Path(*names).parts:
+        path /= part
+        if path.is_symlink():
+            what = "is a link, and links below an output folder are not followed"
+            raise UsageError(what, str(path), "Remove it, or name its target as the output.")
+    return path
+
+
+def remove(folder: Path, files: Iterable[Path]) -> None:
+    """Remove files, if they are there, given by their paths in an output folder. Raises as ``within``, or OSError."""
+    for file in files:
+        (within(folder, file.parent) / file.name).unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, named: bool = False) -> None:
@@ -199,23 +223,23 @@ def _move(stage: Path, folder: Path, overwrite: bool, manifest: str, replaces: I
     files.sort(key=lambda file: file == stage / manifest)  # last
     targets = [folder / p.relative_to(stage) for p in files]
     names = [str(p.relative_to(stage)) for p in files]
-    parents = {target.parent for target in targets}
+    formers = [path.relative_to(folder) for path in {*replaces}.difference(targets)]
+    parents = {within(folder, *Path(name).parts[:-1]) for name in names}
     for parent in parents:
         parent.mkdir(parents=True, exist_ok=True)
     for file in files:
-        _flush(file)
-    with _locked(folder, wait=True):  # two processes must not mix their sets
+        flush(file)
+    with locked(folder, wait=True):  # two processes must not mix their sets
         refuse_existing(targets, overwrite)
         mark = folder / (manifest or JOURNAL)
         others = set() if manifest else unfinished(folder).difference(names)
         if manifest or len(files) > 1:
             _mark(mark, [*names, *others])
-        for former in {*replaces}.difference(targets):
-            former.unlink(missing_ok=True)
+        remove(folder, formers)
         for file, target in zip(files, targets, strict=True):
             file.replace(target)
         for parent in parents:
-            _flush_folder(parent)
+            flush_folder(parent)
         if others:
             _mark(mark, others)
         elif not manifest:
@@ -229,9 +253,9 @@ def _mark(place: Path, names: Iterable[str]) -> None:
 
 def _replace(beside: Path, data: bytes, place: Path) -> None:
     beside.write_bytes(data)
-    _flush(beside)
+    flush(beside)
     beside.replace(place)
-    _flush_folder(place.parent)
+    flush_folder(place.parent)
 
 
 @contextmanager
@@ -278,7 +302,7 @@ def _hidden(folder: Path) -> Iterator[Path]:
     try:
         hidden.mkdir(mode=0o700)
         _STAGES.add(inside)
-        with _locked(hidden):
+        with locked(hidden):
             yield hidden
     finally:
         _STAGES.discard(inside)
@@ -305,50 +329,11 @@ def _sweep(folder: Path) -> None:
             mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
             if not (stat.S_ISDIR(found.st_mode) and mine and time.time() - found.st_mtime > grace_s):
                 continue  # somebody else's, or created but perhaps not locked yet
-            with _locked(hidden) as sure:
+            with locked(hidden) as sure:
                 if sure:
                     shutil.rmtree(hidden, ignore_errors=True)
     end = time.monotonic()
     _next_sweep[folder] = end + 100 * (end - start)  # listing a folder of a million files is not for every write
-
-
-@contextmanager
-def _locked(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock that the system releases if the process dies; False if another process holds it or locks are missing.
-
-    A lock rather than a process number: numbers are reused and mean nothing in another container.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            sure = True
-        except OSError:
-            sure = False
-        yield sure
-    finally:
-        os.close(descriptor)
-
-
-def _flush(file: Path) -> None:
-    """Flush the file's content to disk."""
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush renames to disk, where the system supports it."""
-    with suppress(OSError):  # Windows cannot open folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> list[bytes | memoryview]:

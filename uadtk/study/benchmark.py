@@ -22,7 +22,7 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask
 from uadtk.io.cohort import Cohort, Row, safe_name
 from uadtk.io.memo import digest_of
-from uadtk.io.write import write_bytes
+from uadtk.io.write import within, write_bytes
 from uadtk.metrics.compare import Pair, all_pairs, compare
 from uadtk.metrics.multiverse import Multiverse
 from uadtk.metrics.study import by_patient
@@ -44,6 +44,8 @@ def carry_out(tasks: Sequence[Task], folder: Path, where: Mapping[str, str], run
     ``where`` (cohort, split) is noted in the receipts. A row that fails is one line with the reason; the others are
     measured. An error that stops a run (``stops_run``) is raised.
     """
+    for part in ("rows", "pictures", "multiverse"):  # before the work
+        within(folder, part)
     records: dict[tuple[str, str], dict[str, Any]] = {}
     points: dict[str, OperatingPoint] = {}
     for number, task in enumerate(tasks, 1):
@@ -53,7 +55,7 @@ def carry_out(tasks: Sequence[Task], folder: Path, where: Mapping[str, str], run
         if task.problem:
             yield replace(line, problem=task.problem)
             continue
-        path = folder / "rows" / f"{task.digest}.json"
+        path = within(folder, "rows") / f"{task.digest}.json"
         try:
             record = _stored(task, path, run) or _measured(task, path, where, points, run)
         except Exception as error:
@@ -185,4 +187,4 @@ def pictures_in(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
 def _picture(folder: Path, name: str) -> Path:
     """A name that cannot be that of a file, such as a collection ``a/b``, gets part of its digest: no two agree."""
     safe = safe_name(name) if name else "all"
-    return folder / "pictures" / f"{safe if safe in (name, 'all') else f'{safe}-{digest_of(name)[:8]}'}.png"
+    return within(folder, "pictures") / f"{safe if safe in (name, 'all') else f'{safe}-{digest_of(name)[:8]}'}.png"

@@ -28,7 +28,7 @@ from uadtk.core.spec import Spec
 from uadtk.core.thresholder import CalibrationScan
 from uadtk.io.cohort import NAME_MASKS, Cohort, content_digest
 from uadtk.io.memo import digest_of, remembered, write_memo
-from uadtk.io.write import scratch
+from uadtk.io.write import scratch, within
 from uadtk.kernels import component_sweep
 from uadtk.metrics.multiverse import Multiverse, Universe
 from uadtk.pipeline.score import build_method
@@ -74,7 +74,7 @@ def multiverse(
         The disk is full.
     """
     key = _key(checkpoint, rows, calibration, run)
-    path = folder / "multiverse" / f"{digest_of(key)}.json"
+    path = within(folder, "multiverse") / f"{digest_of(key)}.json"
     record = remembered(path, FORMAT, key, _MEMO)
     if record is None or record["failed"]:
         if path.exists():

@@ -17,6 +17,7 @@ from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, Row
+from uadtk.io.write import within
 from uadtk.pipeline.ensemble import ensemble_of
 from uadtk.pipeline.run import leads
 from uadtk.training.once import deadline_after, train_once
@@ -58,12 +59,12 @@ def train_folds(
     """
     deadline = deadline_after(minutes)
     held, members = fold_subjects(cohort, folds, schedule.seed), list[Checkpoint]()
-    folder = output.with_name(output.name + ".folds")
+    folder = within(output.parent, f"{output.name}.folds")
     with joined(run):
         for number, without in enumerate(held, 1):
             run.say(f"fold {number} of {len(held)}: without {len(without)} of {sum(map(len, held))} subjects")
             part = Cohort(tuple(row for row in cohort if _bare(row) not in without), cohort.source)
-            goal = folder / f"{number}.safetensors"
+            goal = within(folder, f"{number}.safetensors")
             member = train_once(checkpoint, part, schedule, goal, run, deadline, cache, overwrite)
             if not member.training["finished"]:
                 return member

@@ -22,6 +22,7 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort, Row, read_cohort, read_row, refuse_copies
 from uadtk.io.table import write_cohort
+from uadtk.io.write import within
 from uadtk.pipeline.point import check_point, uncalibrated
 from uadtk.pipeline.score import build_method
 from uadtk.preparation.lesion_free import lesion_of
@@ -98,13 +99,13 @@ def selfteach(
     rows: Sequence[Row] = learned.unlabelled
     for number in range(1, rounds + 1):
         check_point(teacher, point)
-        folder = labels / f"round-{number}"
+        folder = within(labels, f"round-{number}")
         rows = label_cohort(rows, build_method(teacher, run), point, trust, folder, run, overwrite)
         write_cohort(folder / "cohort.tsv", [*rows, *learned.annotated])
         cohort = read_cohort(folder / "cohort.tsv")
         card = _card(teacher, point, trust, number, cohort)
         ready = replace(student, training=card, points=(_half(student),))
-        goal = output if number == rounds else folder / "student.safetensors"
+        goal = output if number == rounds else within(folder, "student.safetensors")
         taught = train_once(ready, cohort, schedule, goal, run, deadline, cache, overwrite)
         if not taught.training["finished"]:
             break

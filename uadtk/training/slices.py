@@ -28,7 +28,7 @@ from uadtk.io.memo import digest_of, remembered, write_memo
 from uadtk.io.parts import parts_of
 from uadtk.io.read import read_mask
 from uadtk.io.rows import FILES, LATER_FILES
-from uadtk.io.write import staged, storing
+from uadtk.io.write import staged, storing, within
 from uadtk.pipeline.admit import prepare_admitted, warn
 from uadtk.pipeline.each import each
 from uadtk.preparation import Prepared
@@ -152,7 +152,7 @@ def load_slices(
     """
     work = _Work(recipe, masked, statistics or {})
     key = {**slices_key(rows, recipe, masked), "gate": [wanted_by(work.statistics), run.worst]}
-    folder = cache / digest_of(key)[:16]
+    folder = within(cache, digest_of(key)[:16])
     facts = _stored(folder, key)
     if facts is not None and facts["failed"]:
         again = [rows[place] for place in facts["failed"]]
