@@ -260,7 +260,10 @@ def uadtk_read(path):
 
 
 def test_a_reader_adds_a_format(install, tmp_path):
+    assert registry.readers() == {}
     install("alpha", READER)
+    install("beta", HEAD)
+    assert [*registry.readers()] == ["alpha"]
     path = tmp_path / "scan.raw"
     path.write_bytes(bytes(range(24)))
     scan = read_scan(path)

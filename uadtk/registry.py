@@ -160,6 +160,13 @@ def hooks() -> Any:
     return _installed()[0].hook
 
 
+def readers() -> dict[str, str]:
+    """The usable plugins that read images of other formats, by name, with their versions."""
+    manager, found = _installed()
+    ids = {hook.plugin_name for hook in manager.hook.uadtk_read.get_hookimpls()}
+    return {plugin.dist: plugin.version for plugin in found if plugin.id in ids}
+
+
 def notify(
     hook: str, say: Callable[[str], None], loggers: Mapping[str, Callable[..., object]] | None = None, **event: Any
 ) -> None:

@@ -20,7 +20,9 @@ from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.io.cohort import Row
+from uadtk.core.volume import Volume
+from uadtk.io.cohort import Cohort, Row, content_digest
+from uadtk.io.nifti import read_nifti
 from uadtk.io.results import ScanState, Summary, read_folder
 from uadtk.pipeline.archive import segment_cohort
 from uadtk.pipeline.score import Method, build_method
@@ -127,6 +129,35 @@ def test_another_checkpoint_does_all_again(archive: Archive, rows: list[Row], me
     archive.method = build_method(replace(method.checkpoint, preparation=Preparation(side="256")), Run())
     assert redone(archive.run(rows)) == list(NAMES)
     assert archive.said[0] == "s0: done again: other checkpoint, options"
+
+
+class _Odd:
+    """Stands in for ``registry.hooks()`` with a plugin that reads the format of files called ``.odd``."""
+
+    def uadtk_read(self, path: Path) -> Volume | None:
+        return read_nifti(path.with_suffix("").with_suffix(".hidden")) if path.suffix == ".odd" else None
+
+
+def test_another_version_of_a_plugin_that_reads_a_scan_does_that_scan_again(
+    archive: Archive, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no scan that uadtk reads itself."""
+    odd = rows[1].image.with_suffix("").with_suffix(".odd")
+    rows[1].image.rename(odd.with_suffix(".hidden"))
+    odd.write_bytes(b"odd")
+    rows[1] = replace(rows[1], image=odd)
+    version = {"uadtk-odd": "1.0"}
+    monkeypatch.setattr(registry, "hooks", _Odd)
+    monkeypatch.setattr(registry, "readers", lambda: dict(version))
+    states = archive.run(rows)
+    assert states["s1"].provenance["input"]["readers"] == version
+    assert "readers" not in states["s0"].provenance["input"]
+    assert redone(archive.run(rows)) == []
+    digest = content_digest(Cohort((rows[1],), ""))
+    version["uadtk-odd"] = "1.1"
+    assert content_digest(Cohort((rows[1],), "")) != digest
+    assert redone(archive.run(rows)) == ["s1"]
+    assert archive.said == ["s1: done again: other reader plugins"]
 
 
 def test_another_version_of_a_plugin_does_all_again(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ from uadtk.core.options import Field
 Function = Callable[..., Any]
 Children = Mapping[str, tuple[str, Callable[[], Any]]]
 _Misuse: Any = typer.BadParameter.__base__  # what typer raises for any wrong option; it has no public name
+_MOST = 3.5e38  # of 32 bits
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -116,7 +118,16 @@ def as_command(function: Any, name: str) -> Any:
     command = typer.main.get_command(app)
     for option in command.params:
         option.show_envvar = False  # type: ignore[attr-defined]  # one rule in the root help, not a line per option
+        option.callback = partial(_number, option.callback)
     return command
+
+
+def _number(then: Callable[..., Any] | None, ctx: Any, option: Any, value: Any) -> Any:
+    """Every number is finite and of a size that arithmetic can hold, whatever range its option has, if any."""
+    for one in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(one, int | float) and not abs(one) <= _MOST:  # nor NaN
+            raise typer.BadParameter(f"{str(one)[:40]} is not a number that can be used.", ctx=ctx, param=option)
+    return then(ctx, option, value) if then else value
 
 
 def parameter(field: Field) -> inspect.Parameter:

@@ -24,6 +24,14 @@ Grid = Annotated[
 Trust = Annotated[
     Literal["sform", "qform"] | None, typer.Option(help="Use this part of a NIfTI header that contradicts itself.")
 ]
+Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=1e7, help="Pause after this many minutes; the same command resumes."),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(min=0, max=3.4e38, help="In its place: mark scores above this value, calibrated on nothing."),
+]
 Jobs = Annotated[int, typer.Option(min=1, max=1024, help="Processes that do scans at once; they share the threads.")]
 Cluster = Annotated[
     str, typer.Option(help="Dask: address of a scheduler (tcp://...) that does the scans, or 'local'; [cluster] extra.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from uadtk.cli._options import Cleaner, Device, Overwrite, Scorer, Threads, Trust, chosen_cleaners
+from uadtk.cli._options import Cleaner, Device, Overwrite, Scorer, Threads, Threshold, Trust, chosen_cleaners
 from uadtk.core.errors import UadtkError, UsageError
 from uadtk.core.text import shown
 
@@ -18,9 +19,7 @@ def limits(
     healthy: Annotated[Path, typer.Argument(help="cohort.tsv, a BIDS tree, a folder or a scan; lesion-free.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, help="In its place: mark scores above this value, calibrated on nothing.")
-    ] = None,
+    threshold: Threshold = None,
     sizes_mm: Annotated[str, typer.Option(help="Diameters of the implants.")] = "3,5,8,12,20,30",
     contrasts: Annotated[
         str, typer.Option(help="Contrasts in percent of the tissue around them; below 0 is darker.")
@@ -76,6 +75,9 @@ def limits(
 def numbers(text: str, option: str) -> tuple[float, ...]:
     """``3,5,8``. Raises UsageError."""
     try:
-        return tuple(float(part) for part in text.split(","))
+        found = tuple(float(part) for part in text.split(","))
+        if not all(map(math.isfinite, found)):
+            raise ValueError(text)
+        return found
     except ValueError:
         raise UsageError(f"'{text}' is not a list of numbers", option, f"Write {option} 5,10,20.") from None

@@ -32,16 +32,24 @@ def phantom(
     labels: Annotated[
         Path | None, typer.Option(help="FreeSurfer label map, or a folder of them, in place of the ICBM brain.")
     ] = None,
-    slice_mm: Annotated[float, typer.Option(help="Slice thickness.")] = 1.0,
-    in_plane_mm: Annotated[float, typer.Option(help="Pixel size.")] = 1.0,
-    lesion_ml: Annotated[float | None, typer.Option(help="Volume of all lesions. Default: drawn.")] = None,
-    contrast: Annotated[float | None, typer.Option(help="Lesion over white-matter intensity. Default: drawn.")] = None,
-    mass_effect: Annotated[float, typer.Option(help="How far lesions push tissue aside, in radii.")] = 0.0,
-    deformation: Annotated[float, typer.Option(help="How much heads differ; 0: not at all.")] = 1.0,
-    noise: Annotated[
-        float | None, typer.Option(help="Rician noise over white-matter intensity. Default: drawn.")
+    slice_mm: Annotated[float, typer.Option(min=0.4, max=12, help="Slice thickness.")] = 1.0,
+    in_plane_mm: Annotated[float, typer.Option(min=0.4, max=4, help="Pixel size.")] = 1.0,
+    lesion_ml: Annotated[
+        float | None, typer.Option(min=0.01, max=300, help="Volume of all lesions. Default: drawn.")
     ] = None,
-    bias: Annotated[float | None, typer.Option(help="Standard deviation of the bias field. Default: drawn.")] = None,
+    contrast: Annotated[
+        float | None, typer.Option(min=0, max=5, help="Lesion over white-matter intensity. Default: drawn.")
+    ] = None,
+    mass_effect: Annotated[
+        float, typer.Option(min=0, max=0.5, help="How far lesions push tissue aside, in radii.")
+    ] = 0.0,
+    deformation: Annotated[float, typer.Option(min=0, max=2, help="How much heads differ; 0: not at all.")] = 1.0,
+    noise: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="Rician noise over white-matter intensity. Default: drawn.")
+    ] = None,
+    bias: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="Standard deviation of the bias field. Default: drawn.")
+    ] = None,
     flat: Annotated[
         bool, typer.Option("--flat", help="One intensity per tissue: no texture, drift, noise or bias field.")
     ] = False,

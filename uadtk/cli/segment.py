@@ -22,6 +22,7 @@ from uadtk.cli._options import (
     Scorer,
     Space,
     Threads,
+    Threshold,
     Trust,
     chosen_cleaners,
     shard_of,
@@ -36,9 +37,7 @@ def segment(
     model: Model = DEFAULT_MODEL,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("uadtk-out"),
     point: Annotated[str | None, typer.Option(help="Operating point of the checkpoint.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, help="In its place: mark scores above this value, calibrated on nothing.")
-    ] = None,
+    threshold: Threshold = None,
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask of the scan, on its grid.")] = None,
     min_voxels: Annotated[
         int | None,
@@ -116,6 +115,7 @@ def segment(
         raise UsageError("one operating point for a scan", "--point, --threshold", "Give one of them.")
     if json_lines and quiet:
         raise UsageError("one form of output", "--json, --quiet", "Give one of them.")
+    places = shard_of(shard)
     opened = interface.open(
         model, scorer, chosen_cleaners(cleaner), device, threads, trust=trust, jobs=jobs, cluster=cluster
     )
@@ -126,7 +126,6 @@ def segment(
             what, fix = f"one mask for {len(cohort)} scans", "Name masks in the cohort's brain_mask column."
             raise UsageError(what, "--brain-mask", fix)
         cohort = Cohort(tuple(replace(row, brain_mask=brain_mask) for row in cohort), cohort.source)
-    places = shard_of(shard)
     everything = names_in(output, cohort.rows)
     names = everything[places[0] - 1 :: places[1]]
     if layout is None and len(scans) == 1 and is_bids(scans[0]) and "derivatives" not in output.absolute().parts:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from uadtk.cli._lazy import parameter, with_parameters
-from uadtk.cli._options import Cleaner, Cluster, Device, Jobs, Overwrite, Threads, chosen_cleaners
+from uadtk.cli._options import Cleaner, Cluster, Device, Jobs, Minutes, Overwrite, Threads, chosen_cleaners
 from uadtk.core.errors import UsageError
 
 # Fields of the schedule that are for models of normal anatomy alone.
@@ -28,9 +28,7 @@ def _settings(
     student: Annotated[str, typer.Option(help="A model that learns from labels: name:option=value,...")] = "unet",
     cleaner: Cleaner = None,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="The student of a round teaches the next.")] = 1,
-    minutes: Annotated[
-        float | None, typer.Option(min=0, help="Pause after this many minutes; the same command resumes.")
-    ] = None,
+    minutes: Minutes = None,
     slices: Annotated[Path | None, typer.Option(help="Folder for prepared slices.")] = None,
     device: Device = "auto",
     threads: Threads = 0,

@@ -12,7 +12,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from uadtk.cli._lazy import Children, LazyGroup, group, parameter, with_parameters
-from uadtk.cli._options import Cleaner, Cluster, Device, Force, Jobs, Overwrite, Scorer, Threads, chosen_cleaners
+from uadtk.cli._options import (
+    Cleaner,
+    Cluster,
+    Device,
+    Force,
+    Jobs,
+    Minutes,
+    Overwrite,
+    Scorer,
+    Threads,
+    chosen_cleaners,
+)
 from uadtk.core.errors import UsageError
 
 
@@ -60,9 +71,7 @@ def _settings(
     ] = "",
     scorer: Scorer = None,
     cleaner: Cleaner = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0, help="Pause after this many minutes; the same command resumes.")
-    ] = None,
+    minutes: Minutes = None,
     slices: Annotated[
         Path | None, typer.Option(help="Folder for prepared slices, to share them between trainings on the same scans.")
     ] = None,

@@ -89,6 +89,7 @@ class Thresholder(Protocol):
     def choose(self, scans: CalibrationSet) -> Choice: ...
 
 
+HIGHEST = 3.4e38  # scores are of 32 bits
 MIN_VOXELS = 8  # the smallest finding, where a point was chosen on voxels: as in the study
 
 
@@ -160,7 +161,7 @@ class OperatingPoint:
 POINT = schema.record(
     {
         "name": schema.text(200),
-        "threshold": schema.number(ge=0),  # as of a threshold of the user's own: scores are at least 0
+        "threshold": schema.number(0, HIGHEST),  # as of a threshold of the user's own: scores are at least 0
         **dict.fromkeys(("strategy", "scorer"), schema.text(1000)),
         "target": schema.text(1000),
         "cleaners": schema.items(schema.text(1000), 100),

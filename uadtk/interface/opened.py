@@ -216,8 +216,8 @@ class OpenModel:
         repeats
             Implants of each size, contrast and place in each scan; None: 1, and more if there are fewer than ten scans.
         """
-        rows, chosen = chosen_rows(healthy, split, self.run), self._point(point)
         question = Question(tuple(sizes_mm), tuple(contrasts), repeats)
+        rows, chosen = chosen_rows(healthy, split, self.run), self._point(point)
         return detection_limits(self.method, chosen, rows, question, Path(output), self.run, overwrite)
 
     def evaluate(self, cohort: CohortLike, **choices: Any) -> Evaluated:

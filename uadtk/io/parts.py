@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from uadtk import registry
 from uadtk.io.memo import files_of, sha256_of
+from uadtk.io.readers import knows
 from uadtk.io.readers.dicom_files import Place, dicom_places, siblings, using_pydicom
 
 _PAIR = re.compile(r"(.*)\.(?:hdr|img)(\.(?:gz|bz2|zst))?", re.IGNORECASE)
@@ -48,6 +51,15 @@ def image_sha256(path: Path) -> str:
         return sha256_of(path)
     lines = (f"{os.path.relpath(part, path.parent)} {sha256_of(part)}" for part in parts)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def read_by(paths: Iterable[Path | None]) -> dict[str, str]:
+    """The plugins, with versions, of which one may read one of the images; none if uadtk's own readers know them all.
+
+    What is stored of an image depends on them as on its bytes.
+    """
+    there = registry.readers()
+    return there if there and any(path.exists() and not knows(path) for path in paths if path) else {}
 
 
 @using_pydicom()

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from uadtk.core.errors import DataError, UsageError, did_you_mean
-from uadtk.io.parts import image_sha256, parts_of
+from uadtk.io.parts import image_sha256, parts_of, read_by
 
 HEALTHY = "healthy"
 PATIENT = "patient"
@@ -209,6 +209,8 @@ def _content_facts(row: Row) -> Iterator[str]:
         yield _content(path) if path else ""
     if row.lesion_labels:
         yield repr(row.lesion_labels)
+    if readers := read_by((row.image, row.brain_mask, row.lesion_mask)):
+        yield repr(readers)
 
 
 def _content(path: Path) -> str:

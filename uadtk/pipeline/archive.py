@@ -1,8 +1,9 @@
 """A cohort into a folder: what is not done yet is done, and nothing else.
 
-A scan is done if its manifest (``uadtk.io.results``) names the same input, checkpoint, operating point and options, and
-its files are as they were written. One that was done from other inputs or with other options is done again, and that is
-reported. What somebody else wrote, or changed by hand, is never replaced unless that is asked for (``overwrite``).
+A scan is done if its manifest (``uadtk.io.results``) names the same input, checkpoint, operating point, options and
+versions of the plugins that took part, and its files are as they were written. One that was done from other inputs or
+with other options is done again, and that is reported. What somebody else wrote, or changed by hand, is never replaced
+unless that is asked for (``overwrite``).
 """
 
 from __future__ import annotations
@@ -129,6 +130,7 @@ def _facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "scan": part("input", "sha256"),
         "brain mask": part("input", "brain_mask_sha256"),
+        "reader plugins": part("input", "readers"),
         "checkpoint": part("checkpoint", "digest"),
         "plugin versions": part("plugins"),
         "operating point": [part("options", "point", key) for key in ("name", "threshold", "min_voxels", "min_ml")],

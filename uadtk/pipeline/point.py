@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from typing import Any
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint
 from uadtk.core.errors import UsageError
 from uadtk.core.spec import Spec
-from uadtk.core.thresholder import MIN_VOXELS, Choice, OperatingPoint, voxels_in
+from uadtk.core.thresholder import HIGHEST, MIN_VOXELS, Choice, OperatingPoint, voxels_in
 
 GIVEN = "given"
 
@@ -50,9 +49,9 @@ def given(checkpoint: Checkpoint, threshold: float) -> OperatingPoint:
     Raises
     ------
     UsageError
-        It is not a number of at least 0.
+        It is not a number that a score can have.
     """
-    if not (math.isfinite(threshold) and threshold >= 0):
+    if not 0 <= threshold <= HIGHEST:  # nor NaN
         raise UsageError(
             "not a threshold", f"--threshold {threshold}", "Scores are at least 0: give a number from 0 on."
         )

@@ -16,7 +16,7 @@ from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
-from uadtk.io.parts import image_sha256
+from uadtk.io.parts import image_sha256, read_by
 from uadtk.io.read import located
 
 PathLike = str | os.PathLike[str]
@@ -36,15 +36,17 @@ def source_of_row(row: Row) -> Iterator[dict[str, Any]]:
         raise DataError("changed while it was read", str(row.image), "Run the command again once it is complete.")
 
 
-def describe(row: Row) -> dict[str, str]:
-    """Paths and digests of the files of a row that a segmentation reads."""
+def describe(row: Row) -> dict[str, Any]:
+    """Paths and digests of the files of a row that a segmentation reads, and the plugins that may read them."""
     for path in filter(None, (row.image, row.brain_mask)):
         if not path.exists():
             what, fix = absence(path)
             raise DataError(what, str(path), fix)
     with located(row.image):
         digest = image_sha256(row.image)
-    source = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
+    source: dict[str, Any] = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
+    if readers := read_by((row.image, row.brain_mask)):
+        source["readers"] = readers
     if row.brain_mask is None:
         return {**source, "brain_mask": "", "brain_mask_sha256": ""}
     with located(row.brain_mask):

@@ -28,6 +28,7 @@ from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, Distinct, Row, digest_of_scan, read_row
 from uadtk.io.memo import digest_of, remembered, sha256_of, write_memo
+from uadtk.io.write import within
 from uadtk.metrics.detection import Planted
 from uadtk.pipeline.admit import warn
 from uadtk.pipeline.each import each
@@ -155,7 +156,7 @@ class _Work:
         key = _key(row, self.method, self.point, self.question, run)
         scan, brain_mask = read_row(row, run)
         digest = digest_of_scan(scan)
-        path = self.folder / "scans" / f"{digest_of(key)}.json"
+        path = within(self.folder, "scans") / f"{digest_of(key)}.json"
         record = remembered(path, FORMAT, key, _MEMO)
         if record is not None:
             return digest, _of(record), False

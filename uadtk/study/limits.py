@@ -15,7 +15,7 @@ from uadtk.core.errors import DataError
 from uadtk.core.run import Run
 from uadtk.core.thresholder import MIN_VOXELS, OperatingPoint
 from uadtk.io.cohort import Cohort
-from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json, write_text
+from uadtk.io.write import refuse_existing, refuse_folder, staged, within, write_json, write_text
 from uadtk.metrics.detection import Sensitivity, sensitivities, smallest_found
 from uadtk.pipeline.point import check_point
 from uadtk.pipeline.score import Method
@@ -91,7 +91,7 @@ def detection_limits(
 
 def refuse_outputs(folder: Path, overwrite: bool) -> None:
     """Raises UsageError, before any work, if the files cannot be written to ``folder``."""
-    refuse_folder(folder)
+    refuse_folder(within(folder, "scans"))
     refuse_existing([folder / name for name in OUTPUTS], overwrite)
 
 

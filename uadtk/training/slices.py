@@ -25,7 +25,7 @@ from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.cohort import Cohort, Row, read_row
 from uadtk.io.memo import digest_of, remembered, write_memo
-from uadtk.io.parts import parts_of
+from uadtk.io.parts import parts_of, read_by
 from uadtk.io.read import read_mask
 from uadtk.io.rows import FILES, LATER_FILES
 from uadtk.io.write import staged, storing, within
@@ -175,7 +175,9 @@ def load_slices(
 
 def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[str, Any]:
     """Everything that the slices of these rows, and their order, depend on."""
+    readers = [read_by(_files(row)) for row in rows]
     return {
+        **({"readers": readers} if any(readers) else {}),
         "cohort": Cohort(tuple(rows), "").digest(),
         "images": [[row.image.name, *map(_changed, _files(row))] for row in rows],
         "preparation": recipe.identity(),

@@ -16,6 +16,21 @@ from uadtk.core.volume import Volume
 
 IMAGE = re.compile(r"\.(nii(\.(gz|bz2|zst))?|mgz|mgh(\.gz)?|nrrd|nhdr|mha|mhd|mnc2?(\.gz)?)$", re.IGNORECASE)
 """Endings by which images of a folder are recognised. DICOM has none; .hdr and .img would count pairs twice."""
+_OTHERS = re.compile(r"\.(mgz|mgh(\.gz)?|hdr(\.gz)?|img(\.gz)?|nrrd|nhdr|mha|mhd|mnc2?(\.gz)?)$", re.IGNORECASE)
+
+
+def knows(path: Path) -> bool:
+    """Whether :func:`read_any` reads it, or refuses it; a plugin is asked for any other. Looks at no voxels."""
+    from uadtk.core.errors import UadtkError
+    from uadtk.io.nifti import read_grid
+    from uadtk.io.readers.dicom_files import any_dicom, is_dicom
+
+    try:
+        if path.is_dir():
+            return any_dicom(path)
+        return is_dicom(path) or bool(_OTHERS.search(path.name)) or read_grid(path) is not None
+    except (UadtkError, OSError):  # it is one of ours, and damaged
+        return True
 
 
 def read_any(path: Path, trust: str = "") -> Volume | None:
