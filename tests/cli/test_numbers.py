@@ -32,7 +32,8 @@ def _below(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
         yield words, command
         return
     for name in command.list_commands(None):
-        yield from _below(as_command(command.get_command(None, name).build(), name), (*words, name))
+        stub: Any = command.get_command(None, name)
+        yield from _below(as_command(stub.build(), name), (*words, name))
 
 
 def kind_of(option: Any) -> type | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import call
+from tests.scans import SMALL_AFFINE, small_brain
 from uadtk.io.results import FILES, MNI
 from uadtk.preparation.registration import Registration
 
@@ -49,6 +50,36 @@ def test_scans_of_one_name_have_numbers_and_keep_them(histeq: Path, small_cohort
     assert arrive("P2", "s0") == [("flair", False)]
     assert arrive("P1", "s1") == [("flair_2", False), ("flair", True)]
     assert arrive("P3", "s2") == [("flair_2", True), ("flair", True), ("flair_3", False)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["watch", "segment"])
+def test_a_late_file_that_comes_first_does_not_make_another_scan(histeq: Path, tmp_path: Path, command: str) -> None:
+    """Of two patients' loose series: a scan is known by its series, not by the first of its files."""
+    pytest.importorskip("pydicom", reason="needs pip install uadtk[dicom]")
+    from tests.dicom_writer import slices, write
+
+    incoming, out = tmp_path / "incoming", tmp_path / "out"
+    voxels = small_brain(0)[0].clip(0).astype("u2")
+    for number in (1, 2):
+        tags = {"PatientID": f"P{number}", "StudyInstanceUID": f"1.2.{number}", "SeriesInstanceUID": f"1.2.{number}.1"}
+        files = slices(voxels, SMALL_AFFINE, **tags)
+        write(incoming, files[1:], [f"{number}-{k:03d}" for k in range(1, len(files))])
+        write(tmp_path / "late", files[:1], [f"{number}-000"])
+    how = ("--once", "--settle", "0.1", "--form", "json") if command == "watch" else ("--json",)
+
+    def done() -> list[tuple[str, bool]]:
+        found = call(command, incoming, "-o", out, "--model", histeq, *how)
+        assert found.code == 0, found
+        events = [json.loads(line) for line in found.out.splitlines()]
+        return sorted((event["name"], event["before"]) for event in events if event["event"] == "done")
+
+    first = done()
+    assert [before for _, before in first] == [False, False]
+    assert done() == [(name, True) for name, _ in first]
+    shutil.copy(tmp_path / "late" / "1-000", incoming)
+    assert done() == [(first[0][0], False), (first[1][0], True)]
+    assert done() == [(name, True) for name, _ in first]
 
 
 def test_a_derivative_grows_with_what_arrives(histeq: Path, small_cohort: Path, tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.dicom_writer import slices, write
 from uadtk.io.cohort import Row, output_names
 from uadtk.io.memo import sha256_of
 from uadtk.io.results import FAILURE, MANIFEST
 from uadtk.pipeline.naming import names_in
+from uadtk.pipeline.sources import source_of_row
 
 
 @pytest.fixture
@@ -72,3 +76,23 @@ def test_numbers_pass_by_what_others_are_called(rows: list[Row], tmp_path: Path)
     hold(tmp_path / "out", "P", c)
     other = Row("p_2", c.image)
     assert names_in(tmp_path / "out", [other, a, b]) == ("p_2", "P_3", "P_4")
+
+
+def test_a_file_of_a_series_that_comes_late_and_first_changes_no_name(tmp_path: Path) -> None:
+    """Each of the series is known by the first of its files, whichever that is."""
+    for number in (1, 2):
+        files = slices(np.ones((4, 4, 3), "u2"), np.eye(4), SeriesInstanceUID=f"1.2.{number}")
+        write(tmp_path, files, [f"{number}-{letter}" for letter in "bcd"])
+    one, two = Row("P", tmp_path / "1-b"), Row("P", tmp_path / "2-b")
+    for name, row in (("P", one), ("P_2", two)):
+        with source_of_row(row) as source:
+            (tmp_path / "out").mkdir(exist_ok=True)
+            (tmp_path / "out" / f"{name}_{MANIFEST}").write_text(json.dumps({"input": source, "files": {}}))
+    late = [Row("P", (tmp_path / f"{number}-a")) for number in (1, 2)]
+    for row, source in zip(late, (tmp_path / "1-d", tmp_path / "2-d"), strict=True):
+        shutil.copy(source, row.image)
+        source.unlink()
+        (tmp_path / f"{row.image.name}2").write_bytes(row.image.read_bytes())
+    assert names_in(tmp_path / "out", late) == ("P", "P_2")
+    assert names_in(tmp_path / "out", late[::-1]) == ("P_2", "P")
+    assert names_in(tmp_path / "out", late[1:], numbered=True) == ("P_2",)

@@ -171,6 +171,11 @@ def former_files(folder: Path, name: str) -> list[Path]:
     return [folder / file for file in sorted({*own, f"{name}_{FAILURE}"}) if file.startswith(f"{name}_")]
 
 
+def series_in(source: Mapping[str, Any]) -> str:
+    """What a manifest's ``input`` says of the DICOM series that was read; empty if it was none."""
+    return str(source.get("series") or _mapping(source, "facts").get("SeriesInstanceUID") or "")
+
+
 def altered(state: ScanState) -> list[str]:
     """Files of a set that are there with another content than the manifest names; reads all of them."""
     named = _mapping(state.provenance, "files").items()

@@ -20,7 +20,8 @@ from uadtk.core.errors import GateError, UadtkError, UsageError
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Row
-from uadtk.io.results import FAILURE, ScanState, altered, former_files, output_paths, read_scan
+from uadtk.io.readers.dicom_files import series_at
+from uadtk.io.results import FAILURE, ScanState, altered, former_files, output_paths, read_scan, series_in
 from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json
 from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.score import Method
@@ -92,7 +93,10 @@ class _Work:
     def _changes(self, before: ScanState, row: Row) -> list[str]:
         """How what is asked for differs from what was done. Raises UsageError if files are not ours to replace."""
         source, done = describe(row), before.provenance.get("input", {})
-        if source["sha256"] != done.get("sha256") and source["absolute"] != done.get("absolute", source["absolute"]):
+        moved = source["sha256"] != done.get("sha256") and source["absolute"] != done.get(
+            "absolute", source["absolute"]
+        )
+        if moved and not (source.get("series") and source["series"] == series_in(done)):
             what, fix = f"hold the result of another scan ({before.image})", "Choose another folder, or --overwrite."
             raise UsageError(what, f"{self.folder / before.name}_*", fix)
         if edited := altered(before):
@@ -107,7 +111,7 @@ class _Work:
             return
         record = {
             "versions": {"uadtk": VERSION},
-            "input": {"path": str(row.image), "absolute": os.path.abspath(row.image)},
+            "input": {"path": str(row.image), "absolute": os.path.abspath(row.image), **_series_of(row)},
             "error": error.one_line(),
             "kind": type(error).__name__,
             "exit_code": error.exit_code,
@@ -115,6 +119,14 @@ class _Work:
         }
         with staged(self.folder, overwrite=True) as stage:
             write_json(stage / f"{name}_{FAILURE}", record)
+
+
+def _series_of(row: Row) -> dict[str, str]:
+    try:
+        series = series_at(row.image)
+    except (OSError, UadtkError):
+        return {}
+    return {"series": series} if series else {}
 
 
 def _facts(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from uadtk.core.errors import UadtkError
 from uadtk.io.cohort import Row, output_name, output_names
 from uadtk.io.names import with_numbers
 from uadtk.io.parts import image_sha256
-from uadtk.io.results import read_scan
+from uadtk.io.readers.dicom_files import series_at
+from uadtk.io.results import read_scan, series_in
 
 
 def names_in(folder: Path, rows: Sequence[Row], numbered: bool = False) -> tuple[str, ...]:
@@ -50,16 +51,20 @@ def _held(folder: Path, base: str, least: int) -> Iterator[tuple[str, Mapping[st
 
 
 def _kept(rows: Mapping[int, Row], held: Mapping[str, Mapping[str, Any]]) -> dict[int, str]:
-    """The names that rows have already: those of their paths, or else of their bytes, as a scan may have moved."""
+    """The names that rows have already: those of their paths, else of their bytes, as a scan may have moved.
+
+    Else those of their DICOM series: a file of it that came later may be the first now, for which a row stands.
+    """
     by_path = {str(source.get("absolute")): name for name, source in held.items()}
     kept = {place: by_path[path] for place, row in rows.items() if (path := os.path.abspath(row.image)) in by_path}
-    moved = {str(source.get("sha256")): name for name, source in held.items() if name not in kept.values()}
-    for place, row in rows.items():
-        if moved and place not in kept:
-            try:
-                name = moved.pop(image_sha256(row.image), "")
-            except (OSError, UadtkError):  # it fails when its turn comes
-                continue
-            if name:
-                kept[place] = name
+    for mark, known in ((image_sha256, lambda source: str(source.get("sha256"))), (series_at, series_in)):
+        others = {known(source): name for name, source in held.items() if name not in kept.values()}
+        for place, row in rows.items():
+            if others and place not in kept:
+                try:
+                    found = mark(row.image)
+                except (OSError, UadtkError):  # it fails when its turn comes
+                    continue
+                if found and (name := others.pop(found, "")):
+                    kept[place] = name
     return kept

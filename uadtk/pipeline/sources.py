@@ -18,6 +18,7 @@ from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
 from uadtk.io.parts import image_sha256, read_by
 from uadtk.io.read import located
+from uadtk.io.readers.dicom_files import series_at
 
 PathLike = str | os.PathLike[str]
 CohortLike = PathLike | Sequence[PathLike] | Cohort
@@ -43,8 +44,10 @@ def describe(row: Row) -> dict[str, Any]:
             what, fix = absence(path)
             raise DataError(what, str(path), fix)
     with located(row.image):
-        digest = image_sha256(row.image)
+        digest, series = image_sha256(row.image), series_at(row.image)
     source: dict[str, Any] = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
+    if series:
+        source["series"] = series
     if readers := read_by((row.image, row.brain_mask)):
         source["readers"] = readers
     if row.brain_mask is None:

@@ -12,7 +12,7 @@ from uadtk.core.run import Run
 from uadtk.io.cohort import Row, read_cohort
 from uadtk.io.memo import files_of
 from uadtk.io.parts import halves_of
-from uadtk.io.readers.dicom_files import Place, dicom_places, headers, volume_of
+from uadtk.io.readers.dicom_files import series_at
 
 POLL_S = 1.0
 _ON_ITS_WAY = (".part", ".partial", ".tmp", ".crdownload", ".filepart")
@@ -74,10 +74,9 @@ def _state(path: Path) -> State:
 def _series(path: Path, _: State) -> str:
     """Of a DICOM file; empty for any other, and for one that cannot be read."""
     try:
-        header = headers(dicom_places(path)) if not path.suffix.lower().endswith("zip") else []
+        return series_at(path)
     except (UadtkError, OSError):
         return ""
-    return volume_of(header[0]) if header and header[0].place == Place(path) else ""
 
 
 def _rows(entry: Path, run: Run) -> list[Row]:

@@ -205,6 +205,18 @@ def understood(what: str, fix: str) -> Iterator[None]:
         raise DataError(f"{what} ({type(error).__name__}: {error})", fix=fix) from error
 
 
+@using_pydicom()
+def series_at(path: Path) -> str:
+    """What a DICOM file shares with the others of its volume, whichever comes first (``volume_of``); empty for others.
+
+    Raises as ``dataset``.
+    """
+    if not path.is_file() or not _starts_dicom(_first(path)):
+        return ""
+    found = headers([Place(path)])
+    return volume_of(found[0]) if found else ""
+
+
 @lru_cache(maxsize=1)
 def _zip(path: Path) -> zipfile.ZipFile:
     """Open while one study is read: the list of a zip's members is long, and costs as much as a slice."""
