@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hardening import malformed
+from benchmarks.hardening import malformed, manifests
+from uadtk.io import results
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +36,22 @@ def test_the_campaign_finds_faults() -> None:
     ends, faults = malformed.campaign(12, kinds=(kind,))
     assert {end for _, end in ends} == {"traceback", "nonsense", "memory"}
     assert len(faults) == 12
+
+
+@pytest.mark.slow
+def test_planted_manifests_change_nothing_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends, faults = manifests.campaign(8)
+    assert not faults
+    assert sum(ends.values()) == 8
+
+    def plant(there: manifests.Folder, _: object) -> str:
+        (there.out / "s_provenance.json").write_text('{"unfinished": ["s_notes.txt"], "input": {}}')
+        return "planted"
+
+    monkeypatch.setattr(manifests, "plant", plant)
+    assert manifests.campaign(1)[1] == []
+    monkeypatch.setattr(results, "is_output", lambda file, name: str(file).startswith(f"{name}_"))  # it could fail
+    assert manifests.campaign(1)[1] == ["0 (planted): foreign file changed: out/s_notes.txt"]
 
 
 @pytest.mark.slow

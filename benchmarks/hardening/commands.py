@@ -203,7 +203,7 @@ def make_inputs(made: Bench, words: str) -> None:
     made.scratch.mkdir()
     lines = ["subject\timage\tlesion_mask\tgroup\tsplit"]
     for number in range(4):
-        image, labels, lesion = _brain(number)
+        image, labels, lesion = tiny_brain(number)
         nib.save(nib.Nifti1Image(image, AFFINE), given / f"p{number}.nii.gz")
         nib.save(nib.Nifti1Image(lesion, AFFINE), given / f"l{number}.nii.gz")
         lines.append(
@@ -213,7 +213,7 @@ def make_inputs(made: Bench, words: str) -> None:
     (given / "cohort.tsv").write_text("\n".join(lines) + "\n")
     for name in ("p0", "p1"):
         shutil.copy(given / f"{name}.nii.gz", given / "incoming")
-    again = _brain(0)[0] * np.random.default_rng(9).normal(1, 0.01, (34, 40, 24)).astype(np.float32)
+    again = tiny_brain(0)[0] * np.random.default_rng(9).normal(1, 0.01, (34, 40, 24)).astype(np.float32)
     nib.save(nib.Nifti1Image(again, AFFINE), given / "again.nii.gz")
     _here(f"threshold --model histeq -o {given}/h.safetensors --healthy {given}/cohort.tsv --threads 1".split())
     if "{in}/w." in words or "{in}/m." in words:
@@ -243,7 +243,7 @@ def stages(made: Bench) -> list[str]:
     return [path.name for folder in (made.out, made.scratch) for path in folder.rglob(".uadtk-*")]
 
 
-def _brain(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def tiny_brain(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image, FreeSurfer labels (white matter, cortex, ventricles) and lesion mask of 34 x 40 x 24 voxels."""
     draw = np.random.default_rng(seed)
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in (34, 40, 24)), indexing="ij")

@@ -97,7 +97,7 @@ def _killed_after(made: Bench, case: Case, seconds: float, number: int, worker: 
     while time.monotonic() < end and not _is_over(process):
         time.sleep(0.005)
     if not _is_over(process):
-        below = [child for child in _descendants(process) if worker]
+        below = [child for child in descendants(process) if worker]
         if not worker:
             os.killpg(process, number)
             killed = True
@@ -114,13 +114,13 @@ def _is_over(process: int) -> bool:
     return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _descendants(process: int) -> list[int]:
+def descendants(process: int) -> list[int]:
     """Of all threads: Dask starts its workers from another than the first."""
     own = list[int]()
     for path in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):
             own += [int(child) for child in path.read_text().split()]
-    return [*own, *(below for child in own for below in _descendants(child))]
+    return [*own, *(below for child in own for below in descendants(child))]
 
 
 def _group(leader: int) -> list[int]:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import nibabel as nib
 
-from benchmarks.hardening.commands import AFFINE, _brain
-from benchmarks.hardening.kills import _descendants
+from benchmarks.hardening.commands import AFFINE, tiny_brain
+from benchmarks.hardening.kills import descendants
 from uadtk.io.results import altered, read_folder
 
 WAYS = {"--jobs 2": "--jobs 2", "--cluster local": "--cluster local --jobs 2"}
@@ -45,7 +45,7 @@ def killing(command: subprocess.Popen[bytes], folder: Path, scans: int) -> int:
     killed = 0
     while command.poll() is None:
         if killed < 2 and len(list(folder.glob("*_provenance.json"))) >= (killed + 1) * scans // 3:
-            own = [child for child in _descendants(command.pid) if any(word in _words(child) for word in WORKER)]
+            own = [child for child in descendants(command.pid) if any(word in _words(child) for word in WORKER)]
             if own:
                 os.kill(random.choice(own), signal.SIGKILL)
                 killed += 1
@@ -64,7 +64,7 @@ def _words(process: int) -> str:
 def campaign(folder: Path, scans: int) -> list[tuple[str, int, int, int, int]]:
     """For each way: workers killed, exit code, scans done, files that differ from those of one process."""
     for number in range(scans):
-        nib.save(nib.Nifti1Image(_brain(number)[0], AFFINE), folder / f"p{number:03d}.nii.gz")
+        nib.save(nib.Nifti1Image(tiny_brain(number)[0], AFFINE), folder / f"p{number:03d}.nii.gz")
     rows = "".join(f"p{number:03d}\tp{number:03d}.nii.gz\n" for number in range(scans))
     (folder / "cohort.tsv").write_text("subject\timage\n" + rows)
     (folder / "few.tsv").write_text("subject\timage\n" + "".join(rows.splitlines(True)[:4]))

@@ -22,7 +22,7 @@ from uadtk.core.errors import DataError, UsageError
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.memo import read_json
 from uadtk.io.readers.bids_names import Name, is_contrast
-from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, key_of, read_folder
+from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, is_output, key_of, read_folder, read_manifest
 from uadtk.io.write import remove, staged, within, write_text
 from uadtk.version import VERSION
 
@@ -174,8 +174,8 @@ def _manifest(name: BidsName) -> Path:
 
 def _former(target: Path, state: ScanState, name: BidsName) -> set[Path]:
     """What an earlier export has written of a scan."""
-    listed = read_json(target / _manifest(name)).get("files")
-    keys = {*FILES, *(key_of(str(file), state.name) for file in listed or ())}
+    listed = read_manifest(target / _manifest(name)).get("files", {})
+    keys = {*FILES, *(key_of(file, state.name) for file in listed if is_output(file, state.name))}
     files = [name.folder / name.file(key) for key in keys if not key.startswith("dicom_")]
     images = [file for file in files if file.name.endswith(".nii.gz")]
     files += [_beside(image, ending) for image in images for ending in (".json", ".tsv")]
@@ -284,7 +284,7 @@ def _links(roots: Iterable[str], target: Path, described: Mapping[str, Any]) -> 
 
 def _known(described: Mapping[str, Any]) -> dict[str, Any]:
     links = described.get("DatasetLinks")
-    return links if isinstance(links, dict) else {}
+    return {name: url for name, url in links.items() if isinstance(url, str)} if isinstance(links, dict) else {}
 
 
 def _describe(target: Path, described: Mapping[str, Any], links: Mapping[str, str]) -> list[Path]:

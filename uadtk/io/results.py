@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from uadtk.core import schema
 from uadtk.core.errors import GateError, UadtkError
 from uadtk.core.finding import LIGHTS
 from uadtk.core.text import shown
@@ -51,6 +52,8 @@ FILES = {
     "scan_mni": f"space-{MNI}_FLAIR.nii.gz",
     "transform_mni": f"from-orig_to-{MNI}_mode-image_xfm.txt",
 }
+_MAP = re.compile(r"desc-[^/\0]{1,200}_statmap\.nii\.gz")  # of a scorer's own
+_PARTS = ("checkpoint", "files", "found", "gate", "input", "options", "plugins", "versions")
 MANIFEST, FAILURE = "provenance.json", "failure.json"
 SUMMARY, SHARD = "summary.tsv", "summary_shard-{}-of-{}.tsv"
 HEADER = "name\tstatus\tfindings\tvolume_ml\treport_or_error\tgate"
@@ -125,8 +128,7 @@ def read_folder(folder: Path) -> list[ScanState]:
 
 def read_scan(folder: Path, name: str) -> ScanState | None:
     """The state of one scan; None if the folder has neither manifest nor failure of it."""
-    manifest = read_json(folder / f"{name}_{MANIFEST}")
-    failure = read_json(folder / f"{name}_{FAILURE}")
+    manifest, failure = read_manifest(folder / f"{name}_{MANIFEST}"), read_manifest(folder / f"{name}_{FAILURE}")
     if not manifest and not failure:
         return None
     files, wrong = _files(folder, name, manifest)
@@ -153,6 +155,22 @@ def read_scan(folder: Path, name: str) -> ScanState | None:
     )
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest, or the record of a failure, whose parts are mappings where they are there; empty if it is none."""
+    record = read_json(path)
+    try:
+        schema.plain(record, "manifest")
+    except ValueError:
+        return {}
+    return {key: {} if key in _PARTS and not isinstance(value, dict) else value for key, value in record.items()}
+
+
+def is_output(file: Any, name: str) -> bool:
+    """Whether a text from a manifest is the name of a file that uadtk writes for that scan, and of no other's."""
+    suffix = file.removeprefix(f"{name}_") if isinstance(file, str) and file.startswith(f"{name}_") else ""
+    return suffix in FILES.values() or bool(_MAP.fullmatch(suffix))
+
+
 def files_of(stage: Path) -> dict[str, Any]:
     """The entry ``files`` of a manifest: size and digest of each file of a staged set."""
     return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(stage.iterdir())}
@@ -161,14 +179,14 @@ def files_of(stage: Path) -> dict[str, Any]:
 def former_files(folder: Path, name: str) -> list[Path]:
     """Files that belong to the former set of a scan, or to a set that was left unfinished, and its record of failure.
 
-    Other files of the same names may be somebody's own.
+    Other files of the same names may be somebody's own; nor is one ours that a manifest names but uadtk never writes.
     """
-    manifest = read_json(folder / f"{name}_{MANIFEST}")
+    manifest = read_manifest(folder / f"{name}_{MANIFEST}")
     named = [*_mapping(manifest, "files"), *_list(manifest, UNFINISHED)]
     if not named and "uadtk" in _mapping(manifest, "versions"):  # of an older version, which listed none
         named = [path.name for path in output_paths(folder, name).values()]
-    own = {Path(file).name for file in named if isinstance(file, str)} | ({f"{name}_{MANIFEST}"} if named else set())
-    return [folder / file for file in sorted({*own, f"{name}_{FAILURE}"}) if file.startswith(f"{name}_")]
+    own = {file for file in named if is_output(file, name)} | ({f"{name}_{MANIFEST}"} if named else set())
+    return [folder / file for file in sorted({*own, f"{name}_{FAILURE}"})]
 
 
 def series_in(source: Mapping[str, Any]) -> str:
@@ -179,7 +197,8 @@ def series_in(source: Mapping[str, Any]) -> str:
 def altered(state: ScanState) -> list[str]:
     """Files of a set that are there with another content than the manifest names; reads all of them."""
     named = _mapping(state.provenance, "files").items()
-    there = [(state.folder / Path(name).name, facts) for name, facts in named if isinstance(facts, dict)]
+    own = ((file, facts) for file, facts in named if is_output(file, state.name) and isinstance(facts, dict))
+    there = [(state.folder / file, facts) for file, facts in own]
     return [path.name for path, facts in there if path.is_file() and sha256_of(path) != facts.get("sha256")]
 
 
@@ -245,10 +264,12 @@ def _files(folder: Path, name: str, manifest: Mapping[str, Any]) -> tuple[dict[s
         return {}, "has no list of its files: written by an older uadtk, or not by uadtk"
     found = {}
     for file, facts in named.items():
-        path = folder / Path(file).name
+        if not is_output(file, name):
+            return {}, f"its manifest names {shown(file[:80])}, which is no file of it"
+        path = folder / file
         try:
             size = path.stat().st_size
-        except OSError:
+        except (OSError, ValueError):
             return {}, f"lacks {shown(path.name)}"
         if not isinstance(facts, dict) or size != facts.get("bytes"):
             return {}, f"{shown(path.name)} was changed after uadtk wrote it"

@@ -99,6 +99,8 @@ def within(folder: Path, *names: str | Path) -> Path:
     path = folder
     for part in Path(*names).parts:
         path /= part
+        if part == "..":
+            raise UsageError("leads out of the output folder", str(path), "Choose another name.")
         if path.is_symlink():
             what = "is a link, and links below an output folder are not followed"
             raise UsageError(what, str(path), "Remove it, or name its target as the output.")

@@ -82,7 +82,8 @@ def _line(state: ScanState, strange: str) -> Line:
     done = state.status == "done"
     gate = state.provenance.get("gate")
     reasons = gate.get("reasons") if isinstance(gate, Mapping) else []
-    said = [str(one.get("what", "")) for one in reasons or [] if isinstance(one, Mapping)]
+    listed = reasons if isinstance(reasons, list) else []
+    said = [str(one.get("what", "")) for one in listed if isinstance(one, Mapping)]
     notes = [strange, state.error, *(said if done else [])]
     links = {key: quote(os.fsencode(path.name)) for key, path in state.files.items()}
     return Line(
