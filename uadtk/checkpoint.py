@@ -65,6 +65,7 @@ def _with_old_defaults(header: dict[str, Any]) -> dict[str, Any]:
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_old_defaults}
 SUFFIX = ".safetensors"
 AGAIN = "Copy or download it again."
+_MOST = 1 << 33
 _DIST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")  # of packages (PEP 508)
 STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
 FOLDS = "folds"  # another: what each member of an ensemble has not seen
@@ -277,6 +278,8 @@ def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Seque
 def load(path: Path) -> Checkpoint:
     try:
         refuse_special(path)
+        if path.stat().st_size > _MOST:
+            raise DataError("is larger than any checkpoint", fix="Is it another file?")
         raw = path.read_bytes()
     except DataError as error:
         raise CheckpointError(error.what, str(path), error.fix) from None

@@ -112,7 +112,7 @@ def test_no_folder_no_scans(tmp_path: Path) -> None:
 
 
 _KILLED = """
-import os, sys
+import json, os, sys
 from pathlib import Path
 from uadtk.io.write import staged, write_text
 moves, replace = iter(range(100)), Path.replace
@@ -122,24 +122,55 @@ def dying(self, target):
     return replace(self, target)
 Path.replace = dying
 folder = Path(sys.argv[1])
+files = dict.fromkeys(("s_findings.tsv", "s_report.html"), {"bytes": 80})
 with staged(folder, True, "s_provenance.json") as stage:
-    for name in ("s_a", "s_b", "s_provenance.json"):
-        (stage / name).write_text('{"files": {"s_a": {"bytes": 60}, "s_b": {"bytes": 60}}}'.ljust(60))
+    for name in (*files, "s_provenance.json"):
+        (stage / name).write_text(json.dumps({"files": files}).ljust(80))
 """
 
 
 @pytest.mark.parametrize("moves", range(5))
 def test_a_kill_between_two_moves_never_leaves_a_mixture_that_is_trusted(tmp_path: Path, moves: int) -> None:
-    store(tmp_path, "s", "old", suffixes=("a", "b"))
+    store(tmp_path, "s", "old", suffixes=("findings.tsv", "report.html"))
     done = subprocess.run([sys.executable, "-c", _KILLED, tmp_path, str(moves)], check=False)
     assert done.returncode == (-signal.SIGKILL if moves < 4 else 0)
     state = read_scan(tmp_path, "s")
-    texts = {(tmp_path / f"s_{name}").read_text()[:3] for name in "ab"}
+    texts = {(tmp_path / f"s_{name}").read_text()[:3] for name in ("findings.tsv", "report.html")}
     if state.status == "done":
         assert len(texts) == 1
     else:
         assert state.error == "was interrupted while its files were moved into place"
-        assert {path.name for path in former_files(tmp_path, "s")} >= {"s_a", "s_b", "s_provenance.json"}
+        assert {path.name for path in former_files(tmp_path, "s")} >= {
+            "s_findings.tsv",
+            "s_report.html",
+            "s_provenance.json",
+        }
     assert (state.status == "done") == (moves in (0, 4))
-    store(tmp_path, "s", "new", suffixes=("a", "b"))
+    store(tmp_path, "s", "new", suffixes=("findings.tsv", "report.html"))
     assert read_scan(tmp_path, "s").status == "done"
+
+
+@pytest.mark.parametrize("key", ["files", UNFINISHED])
+@pytest.mark.parametrize(
+    "foreign",
+    ["s_notes.txt", "s_2_label-lesion_mask.nii.gz", "../s_report.html", "t_report.html", "s_desc-a/b_statmap.nii.gz"],
+)
+def test_a_manifest_speaks_of_no_file_that_uadtk_does_not_write_for_its_scan(
+    tmp_path: Path, key: str, foreign: str
+) -> None:
+    store(tmp_path, "s", suffixes=(MASK,))
+    manifest = json.loads((tmp_path / "s_provenance.json").read_text())
+    manifest["files"] |= {foreign: {"bytes": 1, "sha256": "ab"}}
+    (tmp_path / "s_provenance.json").write_text(json.dumps({**manifest, key: manifest["files"] | {foreign: 1}}))
+    if key == UNFINISHED:
+        (tmp_path / "s_provenance.json").write_text(json.dumps({key: [foreign, f"s_{MASK}"]}))
+    own = {f"s_{MASK}", "s_provenance.json", "s_failure.json"}
+    assert {path.name for path in former_files(tmp_path, "s")} == own
+    assert read_scan(tmp_path, "s").status == "unfinished"
+
+
+@pytest.mark.parametrize("name", ["s_desc-\0_statmap.nii.gz", "s_desc-\ud800_statmap.nii.gz", "", ".", "..", "/", "s_"])
+def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
+    (tmp_path / "s_provenance.json").write_text(json.dumps({"files": {name: {"bytes": 1}}}))
+    state = read_scan(tmp_path, "s")
+    assert (state.status, altered(state)) == ("unfinished", [])

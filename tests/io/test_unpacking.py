@@ -15,8 +15,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from uadtk.checkpoint import load
 from uadtk.core import machine
-from uadtk.core.errors import DataError, OutOfMemoryError
+from uadtk.core.errors import DataError, OutOfMemoryError, UadtkError
+from uadtk.io.cohort import read_cohort
 from uadtk.io.read import read_scan
 from uadtk.io.readers import others
 
@@ -155,6 +157,14 @@ def test_a_size_that_no_memory_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda: 2 * 10**9)
     with pytest.raises(OutOfMemoryError, match="takes about 43"):
         read_scan(path)
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "c.safetensors"])
+def test_files_of_a_size_that_they_cannot_have(tmp_path, name):
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UadtkError, match=r"is too large|is larger"):
+        load(tmp_path / name) if name[0] == "c" else read_cohort(tmp_path / name)
 
 
 def analyze(folder: Path) -> Path:

@@ -82,11 +82,15 @@ def result_at(path: Path) -> ScanState | None:
 
 
 def _lacking(state: ScanState) -> str:
-    """The first of what is needed that a manifest does not have, as an edited one may; empty if nothing."""
+    """The first of what is needed that a manifest does not have as uadtk writes it; empty if nothing."""
     files = (f"file of {key}" for key in ("components", "brain") if key not in state.files)
     groups = ((group, state.provenance.get(group), names) for group, names in NEEDED.items())
     facts = (
-        f"{g}.{name}" for g, has, names in groups for name in names if not isinstance(has, dict) or name not in has
+        f"{group}.{name}"
+        for group, has, names in groups
+        for name in names
+        if not (isinstance(has, dict) and name in has)
+        or (name not in ALIKE and not isinstance(has[name], list if name == "reasons" else str))
     )
     return next(chain(files, facts), "")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from uadtk.core.errors import BackendError, DataError, UadtkError
+from uadtk.core.machine import require_memory
 from uadtk.io.readers.dicom_limits import BESIDE, inflated, refuse_longer
 
 AGAIN = "Copy or export the file again."
@@ -44,6 +45,7 @@ class Place:
     def open(self, header_only: bool) -> BinaryIO:
         """Of a member of a zip with ``header_only``, no more than its start. Raises as ``refuse_longer``."""
         if not self.member:
+            require_memory(0 if header_only else 2 * self.path.stat().st_size, "reading it")
             return self.path.open("rb")
         with _zip(self.path).open(self.member) as member:
             start = io.BytesIO(member.read(BESIDE))
