@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from uadtk.networks.dense import halvings
 from uadtk.networks.distances import l1
-from uadtk.networks.mixture import MixtureLatent
+from uadtk.networks.mixture import MixtureLatent, Responsibilities
 from uadtk.networks.unified import Decoder, Encoder, glorot
 from uadtk.plugin import Batch, UsageError, option
 
@@ -40,7 +40,7 @@ class Options:
     dim_z: int = option(1, "Channels of z.", ge=1, le=4096)
     dim_w: int = option(1, "Channels of w, which determines the mixture.", ge=1, le=4096)
     c_lambda: float = option(1.0, "Divergence of the component at a position, below which the loss is constant.", ge=0)
-    responsibilities: Literal["correct", "legacy"] = option(
+    responsibilities: Responsibilities = option(
         "correct", "From the Gaussian densities of the components, or as in the authors' codes."
     )
     network: Literal["unified", "you"] = option("unified", "Network of the study, or the shallower original.")
