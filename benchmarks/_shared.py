@@ -1,4 +1,4 @@
-"""Shared by the studies: running uadtk commands, reading their tables, and drawing nested sets of patients."""
+"""Shared by the studies: running uadtk commands, reading what they wrote, and drawing nested sets of patients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from uadtk.checkpoint import load
 from uadtk.io.cohort import Cohort, Row, read_cohort
+from uadtk.training.resume import state_path
 
 
 def uadtk(*words: str) -> int:
@@ -30,6 +32,15 @@ def uadtk_says(*words: str) -> str:
     if done.returncode:
         raise SystemExit(done.returncode)
     return done.stdout
+
+
+def finished(output: Path) -> bool:
+    """Whether there is this checkpoint, and no training of it is paused or interrupted.
+
+    A paused training has written its checkpoint, too; an interrupted one with ``--overwrite`` has left the former one.
+    Checkpoints of models that need no training are finished.
+    """
+    return output.exists() and not state_path(output).exists() and bool(load(output).training.get("finished", True))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _shared import gliomas
-from train_all import BATCH, COLUMNS, PLANS, Bench, finished
+from _shared import finished, gliomas
+from train_all import BATCH, COLUMNS, PLANS, Bench
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint, load, pack_tensors

@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from _shared import uadtk
+from _shared import finished, uadtk
 
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
@@ -83,10 +83,6 @@ def make_phantoms(data: Path, folder: Path, names: Iterable[str] = PHANTOMS) -> 
         if not (folder / name / "cohort.tsv").exists():
             labels = () if name == ICBM else ("--labels", str(data / "labels"))
             uadtk("phantom", "-o", str(folder / name), *labels, *PHANTOMS[name])
-
-
-def finished(output: Path) -> bool:
-    return output.exists() and not output.with_name(output.name + ".resume").exists()
 
 
 def write_cohort(path: Path, data: Path, work: Path, fold: str | None = None, names: Iterable[str] = PHANTOMS) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _shared import uadtk
-from train_implant import finished, make_phantoms, write_cohort
+from _shared import finished, uadtk
+from train_implant import make_phantoms, write_cohort
 
 from uadtk.io import table as tables
 from uadtk.io.cohort import read_cohort
