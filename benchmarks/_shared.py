@@ -53,6 +53,12 @@ def gliomas(data: Path) -> Cohort:
     return read_cohort(data / "cohort.tsv").where(collection="lgg")
 
 
+def validation_scans(data: Path) -> Cohort:
+    """The validation scans, each patient once: heads with the skull on are the same scans again."""
+    rows = read_cohort(data / "cohort.tsv").split("validation")
+    return Cohort(tuple(row for row in rows if row.collection != "whole_head"), str(data / "cohort.tsv"))
+
+
 def drawn(rows: Iterable[Row], k: int) -> set[str]:
     """The first ``k`` subjects in a fixed random order, so that the sets are nested."""
     subjects = sorted({row.subject for row in rows})
