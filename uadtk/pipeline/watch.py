@@ -25,12 +25,13 @@ def arrivals(
 ) -> Iterator[list[Row]]:
     """The scans of each file or folder in ``folder`` that has not changed for ``settle_s`` seconds; again if it does.
 
-    One without a scan is reported. Hidden ones, and those that programs name as on their way, are not looked at.
-    ``once``: end when all that is there has been given.
+    One without a scan is reported. Hidden ones, and those that programs name as on their way, are not looked at. An
+    empty list says that all that is complete has been given. ``once``: end when all that is there has been given.
     """
     seen: dict[Path, tuple[State, float]] = {}
     given: dict[Path, State] = {}
     while True:
+        before = dict(given)
         for entry, state in _entries(folder).items():
             now = time.monotonic()
             if not state or given.get(entry) == state:
@@ -41,6 +42,8 @@ def arrivals(
                 given[entry] = state
                 if rows := _rows(entry, run):
                     yield rows
+        if given != before:
+            yield []
         if once and all(given.get(entry) == state for entry, state in _entries(folder).items() if state):
             return
         sleep(min(POLL_S, settle_s))
