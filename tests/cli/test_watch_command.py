@@ -21,6 +21,9 @@ def test_each_arrival_is_segmented_once(histeq: Path, small_cohort: Path, tmp_pa
     watch = ("watch", incoming, "-o", out, "--model", histeq, "--once", "--settle", "0.1", "--form", "json")
     call(*watch).refused(2, "no such folder")
     incoming.mkdir()
+    for inside in (incoming, incoming / "out", tmp_path / "out" / ".." / "incoming"):
+        call("watch", incoming, "-o", inside, "--model", histeq).refused(2, "lies in the folder that is watched")
+    assert list(incoming.iterdir()) == []
     shutil.copy(small_cohort.parent / "s0.nii.gz", incoming)
     (incoming / "s1.nii.gz").write_bytes(b"cut short")
 

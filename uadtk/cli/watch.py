@@ -64,6 +64,8 @@ def watch(
 
     if not incoming.is_dir():
         raise UsageError("no such folder", str(incoming), "Create it first.")
+    if output.resolve().is_relative_to(incoming.resolve()):
+        raise UsageError("lies in the folder that is watched", f"--output {output}", "Choose a folder outside it.")
     refuse_other_page(output)
     opened = interface.open(model, device=device, threads=threads)
     opened.run = replace(opened.run, dicom=kinds_of(dicom_seg, dicom_sr, dicom_sc), space=space or "")

@@ -31,7 +31,7 @@ from uadtk.io.deflate import packed
 from uadtk.io.unfinished import JOURNAL, UNFINISHED, is_unfinished, unfinished
 from uadtk.version import VERSION
 
-_HIDDEN = ".uadtk-"
+HIDDEN = ".uadtk-"
 _STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anybody may have a folder .uadtk-data
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
 _GRACE_S, _WEEK_S = 10.0, 7 * 86400.0
@@ -239,7 +239,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        shown = Path(*(part for part in path.parts if not part.startswith(_HIDDEN)))
+        shown = Path(*(part for part in path.parts if not part.startswith(HIDDEN)))
         in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is where a folder should be" if in_the_way else error.strerror or error
         what, where = f"cannot be written ({reason})", str(shown)
@@ -273,7 +273,7 @@ def scratch() -> Iterator[Path]:
 def _hidden(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same file system, locked while its process lives and removed at the end."""
     _sweep(folder)
-    hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
+    hidden = folder / f"{HIDDEN}{_HOST}-{secrets.token_hex(8)}"
     inside = Path(os.path.realpath(hidden))
     try:
         hidden.mkdir(mode=0o700)
@@ -298,10 +298,10 @@ def _sweep(folder: Path) -> None:
     start = time.monotonic()
     if start < _next_sweep.get(folder, 0.0):
         return
-    for hidden in folder.glob(f"{_HIDDEN}*-*"):
+    for hidden in folder.glob(f"{HIDDEN}*-*"):
         with suppress(OSError):
             found = hidden.lstat()
-            grace_s = _GRACE_S if hidden.name.startswith(f"{_HIDDEN}{_HOST}-") else _WEEK_S
+            grace_s = _GRACE_S if hidden.name.startswith(f"{HIDDEN}{_HOST}-") else _WEEK_S
             mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
             if not (stat.S_ISDIR(found.st_mode) and mine and time.time() - found.st_mtime > grace_s):
                 continue  # somebody else's, or created but perhaps not locked yet

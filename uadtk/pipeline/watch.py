@@ -10,7 +10,6 @@ from pathlib import Path
 from uadtk.core.errors import UadtkError
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row, read_cohort
-from uadtk.io.memo import files_of
 from uadtk.io.parts import halves_of
 from uadtk.io.readers.dicom_files import Place, dicom_places, headers, volume_of
 
@@ -67,7 +66,8 @@ def _entries(folder: Path) -> dict[Path, State]:
 
 def _state(path: Path) -> State:
     try:
-        facts = ((file, file.stat()) for file in (files_of(path) if path.is_dir() else halves_of(path)))
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else halves_of(path)
+        facts = ((file, file.stat()) for file in files)
         return tuple((str(file), found.st_size, found.st_mtime_ns) for file, found in facts)
     except OSError:
         return ()

@@ -90,6 +90,8 @@ def studies_in(path: Path) -> list[Study]:
     if not found and not path.is_dir():  # a DICOMDIR
         path = path.absolute().parent
         found = headers(dicom_places(path))
+    elif not found:
+        return []
     elif places == [Place(path)]:
         return [Study(subject_of(found[0]), path, volume_of(found[0]))]
     studies: dict[str, list[Header]] = defaultdict(list)
