@@ -152,6 +152,28 @@ def test_results_of_two_studies_beside_them_leave_their_paths_as_they_were(histe
     assert "2 of 2 were done before" in again.err, again
 
 
+@pytest.mark.slow
+def test_studies_of_one_patient_become_sessions_in_whichever_run_they_come(histeq, tmp_path):
+    command = ("segment", tmp_path / "in", "--model", histeq, "-o", tmp_path / "out", "--layout", "bids")
+    derivative, expected = tmp_path / "out/derivatives/uadtk", set[str]()
+    for study, date, session in (
+        ("b", "20210203", "ses-20210203"),
+        ("a", "20200115", "ses-20200115"),  # read before the first, from now on
+        ("c", "20210203", "ses-20210203"),
+        ("d", "", ""),
+    ):
+        uid = f"1.2.{ord(study)}"
+        series(tmp_path / "in" / study, StudyDate=date, StudyInstanceUID=uid, SeriesInstanceUID=f"{uid}.7")
+        done = call(*command)
+        assert done.code == 0, done
+        run = f"run-{len(expected) + 1}" if expected else ""
+        entities = "_".join(filter(None, ("sub-P0815", session, run)))
+        expected.add(f"{entities}_label-lesion_desc-FLAIR_mask.nii.gz")
+        masks = list(derivative.rglob("*lesion_desc-FLAIR_mask.nii.gz"))
+        assert {path.name for path in masks} == expected
+        assert {path.parents[1].name for path in masks if "_ses-" not in path.name} <= {"sub-P0815"}
+
+
 def test_a_folder_of_results_holds_no_scan(histeq, tmp_path):
     out = tmp_path / "out"
     assert call("segment", series(tmp_path / "in"), "--model", histeq, "-o", out, "--dicom-seg").code == 0

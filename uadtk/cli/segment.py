@@ -131,7 +131,7 @@ def segment(
     if layout is None and len(scans) == 1 and is_bids(scans[0]) and "derivatives" not in output.absolute().parts:
         layout = "bids"
     if layout == "bids":
-        refuse_unexportable(output, everything, (row.image for row in cohort))
+        refuse_unexportable(output, everything, cohort, read_folder(output))
     if len(cohort) > 1:
         refuse_other_page(output)
     reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")

@@ -85,7 +85,7 @@ def watch(
         names = reporter.names = names_in(output, rows, numbered=True)
         if layout == "bids":
             try:
-                refuse_unexportable(output, names, (row.image for row in rows))
+                refuse_unexportable(output, names, rows, summary.states)
             except DataError as error:
                 opened.run.say(f"not segmented: {error.one_line()}")
                 continue

@@ -16,6 +16,7 @@ not be segmented leaves ``<name>_failure.json`` instead, until it succeeds.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -156,6 +157,22 @@ def read_scan(folder: Path, name: str) -> ScanState | None:
 def files_of(stage: Path) -> dict[str, Any]:
     """The entry ``files`` of a manifest: size and digest of each file of a staged set."""
     return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(stage.iterdir())}
+
+
+def scan_place(folder: Path, source: Mapping[str, Any]) -> Path:
+    """Where the scan of a result in ``folder`` is now, by the ``input`` of its manifest.
+
+    Where it lies from there, as the two may have been moved or copied together; if there is nothing, where it was.
+    """
+    relative, absolute = (str(source.get(key) or "") for key in ("relative", "absolute"))
+    near = Path(os.path.abspath(folder / relative))
+    return near if relative and os.path.exists(near) else Path(absolute or str(source.get("path", "")))
+
+
+def with_place(source: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The ``input`` of a manifest, with what ``scan_place`` needs."""
+    absolute = source.get("absolute")
+    return {**source, **({"relative": os.path.relpath(absolute, os.path.abspath(folder))} if absolute else {})}
 
 
 def former_files(folder: Path, name: str) -> list[Path]:

@@ -16,7 +16,7 @@ from uadtk.core.run import Run
 from uadtk.core.volume import Volume
 from uadtk.io.dicom_out import USE, Picture, write_dicom
 from uadtk.io.lookup import lookup_tables
-from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
+from uadtk.io.results import MANIFEST, files_of, former_files, output_paths, with_place
 from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
 from uadtk.pipeline.atlas_space import IN_MNI, in_atlas_space
 from uadtk.report.axial_views import Planes
@@ -73,7 +73,8 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
             for job in jobs:
                 job.result()
         found = {"findings": len(result.findings), "volume_ml": result.total_ml}
-        write_json(stage / manifest, {**result.provenance, "found": found, "files": files_of(stage)})
+        record = {**result.provenance, "input": with_place(result.provenance.get("input", {}), folder)}
+        write_json(stage / manifest, {**record, "found": found, "files": files_of(stage)})
     _describe(folder)
 
 

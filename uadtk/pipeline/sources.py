@@ -44,7 +44,8 @@ def describe(row: Row) -> dict[str, str]:
             raise DataError(what, str(path), fix)
     with located(row.image):
         digest = image_sha256(row.image)
-    source = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
+    whose = {"subject": row.subject} if row.subject else {}
+    source = {"path": str(row.image), "absolute": os.path.abspath(row.image), **whose, "sha256": digest}
     if row.brain_mask is None:
         return {**source, "brain_mask": "", "brain_mask_sha256": ""}
     with located(row.brain_mask):
