@@ -1,7 +1,7 @@
-"""Where a point of a brain lies, in words: side, part, depth below the surface, distance to the ventricles.
+"""Where a point of a brain lies, in words: side, lobe or part, depth below the surface, distance to the ventricles.
 
-No lobes: those need a registered atlas. The ventricles are the lateral ones of the average brain in
-``preparation/tissues.npz``, laid over this brain by its centre and its size along each axis.
+The lobe is that of ``preparation/lobes.py``, where the average brain fits this one. The ventricles are the lateral ones
+of the average brain in ``preparation/tissues.npz``, laid over this brain by its centre and its size along each axis.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.volume import Mask
+from uadtk.core.volume import Affine, Mask
 from uadtk.preparation.geometry import bounding_box
+from uadtk.preparation.lobes import lobes_at
 from uadtk.report.axial_views import canonical
 
 Array = NDArray[np.float64]
@@ -34,15 +35,19 @@ class Place:
     part: str  # such as "front, upper"; empty in the middle
     surface_mm: float
     ventricle_mm: float
+    lobe: str = ""  # with its side, in place of side and part; empty where it is not known
 
     def __str__(self) -> str:
         near = "at the ventricles" if self.ventricle_mm < 3 else f"{self.ventricle_mm:.0f} mm from the ventricles"
-        parts = [self.side, self.part, f"{self.surface_mm:.0f} mm deep", near]
+        parts = [self.lobe or self.side, "" if self.lobe else self.part, f"{self.surface_mm:.0f} mm deep", near]
         return " · ".join(part for part in parts if part)
 
 
-def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
-    """The place of each point (RAS+ mm of the scan). Without a brain there are no places: an empty list."""
+def places(brain: Mask, points_mm: Sequence[Point], average: Affine | None = None) -> list[Place]:
+    """The place of each point (RAS+ mm of the scan). Without a brain there are no places: an empty list.
+
+    ``average``: as in ``Gate``.
+    """
     inside, affine = canonical(brain)
     if not len(points_mm) or not inside.any():
         return []
@@ -67,12 +72,13 @@ def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
     to_surface = np.where(coarse[tuple(nearest.T)], _nearest(nearest * voxel_mm, _surface(coarse, voxel_mm)), 0.0)
     third = (at - low) / np.maximum(high - low, 1e-3)
     found = []
-    for point, share, deep, mm in zip(at, third, to_surface.tolist(), to_ventricle.tolist(), strict=True):
+    lobes = lobes_at(average, points_mm)
+    for point, share, deep, mm, lobe in zip(at, third, to_surface.tolist(), to_ventricle.tolist(), lobes, strict=True):
         across = float(point[0] - centre[0])
         side = "midline" if abs(across) < MIDLINE_MM else ("right" if across > 0 else "left")
         words = (_third(share[1], "back", "front"), _third(share[2], "lower", "upper"))
         part = ", ".join(word for word in words if word)
-        found.append(Place(side, part, deep, max(0.0, mm - atlas.spacing_mm / 2)))
+        found.append(Place(side, part, deep, max(0.0, mm - atlas.spacing_mm / 2), lobe))
     return found
 
 
