@@ -37,7 +37,7 @@ from typing import TextIO
 
 import numpy as np
 import torch
-from _shared import gliomas, uadtk
+from _shared import finished, gliomas, uadtk
 from torch import Tensor
 
 from uadtk.checkpoint import Checkpoint, load, open_checkpoint
@@ -226,11 +226,6 @@ def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str
         done = subprocess.run([sys.executable, "-m", "uadtk", *command, *again], stdout=said, stderr=subprocess.STDOUT)
     if done.returncode:
         raise SystemExit(f"the training of {row} failed, see {work / row}.txt")
-
-
-def finished(output: Path) -> bool:
-    """Whether it has been trained in full, and not only paused."""
-    return output.exists() and bool(load(output).training["finished"])
 
 
 def wait_for(said: TextIO, row: str) -> None:

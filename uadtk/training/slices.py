@@ -60,12 +60,14 @@ class Slices:
     ``about`` int32 (n, 3): scan number, ascending; label source; number of lesion pixels.
     ``neighbours``: number of adjacent slices on each side that come with each slice of a batch; edges repeat.
     ``failed``: subjects of scans that could not be used. ``gates``: of the others, light and numbers.
+    ``pixel_mm``: size of a pixel in mm, that of the preparation.
     """
 
     image: NDArray[np.float32]
     masks: NDArray[np.uint8]
     subjects: int
     about: NDArray[np.int32]
+    pixel_mm: float
     neighbours: int = 0
     failed: tuple[str, ...] = ()
     gates: tuple[dict[str, Any], ...] = ()
@@ -77,7 +79,8 @@ class Slices:
         image = torch.from_numpy(_read(self.image, self._beside(rows)))
         bits = torch.from_numpy(_read(self.masks, rows[:, None])).to(device)
         on_device = image.to(device, memory_format=torch.channels_last)
-        return Batch(on_device, *((bits & bit) > 0 for bit in (BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED)))
+        masks = ((bits & bit) > 0 for bit in (BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED))
+        return Batch(on_device, *masks, pixel_mm=self.pixel_mm)
 
     def _beside(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Each row with its neighbours in the same scan, (B, 1 + 2 * neighbours)."""
@@ -170,7 +173,7 @@ def load_slices(
     about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
     masks = np.memmap(folder / "masks.u8", "u1", "r", shape=shape)
     failed = tuple(rows[place].subject for place in facts["failed"])
-    return Slices(image, masks, facts["scans"], about, failed=failed, gates=tuple(facts["gates"]))
+    return Slices(image, masks, facts["scans"], about, recipe.pixel_mm, failed=failed, gates=tuple(facts["gates"]))
 
 
 def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[str, Any]:

@@ -156,15 +156,15 @@ def _train(
     slices, held = _slices(checkpoint, model, cohort, schedule, cache or _cache_beside(output), run, world)
     state = _on_the_same_scans(state, slices, held, output)
 
-    deadline, pixel_mm = time.monotonic() + 60 * minutes if minutes else math.inf, checkpoint.preparation.pixel_mm
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     while optimisers and not _finished(state, schedule):
         if state.log and world.agreed(time.monotonic() >= deadline):
             break
         epoch, start = len(state.log) + 1, time.monotonic()
         with seeded(hash((schedule.seed, epoch, world.rank)) % 2**31):
-            train_losses = _train_epoch(model, optimisers, slices, schedule, epoch, run, world, pixel_mm)
+            train_losses = _train_epoch(model, optimisers, slices, schedule, epoch, run, world)
         with seeded(VALIDATION_SEED):
-            losses = _mean_losses(model, held, schedule, run.device, world, pixel_mm)
+            losses = _mean_losses(model, held, schedule, run.device, world)
         if not all(map(math.isfinite, (*train_losses.values(), losses["loss"]))):
             raise UadtkError(
                 f"the loss is not finite in epoch {epoch}",
@@ -298,7 +298,6 @@ def _train_epoch(
     epoch: int,
     run: Run,
     world: World,
-    pixel_mm: float,
 ) -> dict[str, float]:
     """One pass in a random order; returns mean losses."""
     model.train()
@@ -309,7 +308,7 @@ def _train_epoch(
             optimiser.param_groups[0]["lr"] = _learning_rate(schedule, epoch - 1 + step / len(steps))
         batch = slices.batch(world.share(rows), run.device)
         batch = augmented(batch) if schedule.augment else batch
-        batch = with_lesions(batch, pixel_mm, learning=True) if schedule.corruption == "implants" else batch
+        batch = with_lesions(batch, learning=True) if schedule.corruption == "implants" else batch
         turns, batch = _decontaminated(model, turns_of(model, epoch), batch, schedule, epoch)
         share = len(world.share(rows)) / len(rows)
         turns = [replace(turn, loss=_at_precision(turn.loss, schedule)) for turn in turns]
@@ -341,14 +340,12 @@ def _parts(batch: Batch, schedule: Schedule) -> list[Batch]:
 
 
 @torch.no_grad()
-def _mean_losses(
-    model: Any, slices: Slices, schedule: Schedule, device: str, world: World, pixel_mm: float
-) -> dict[str, float]:
+def _mean_losses(model: Any, slices: Slices, schedule: Schedule, device: str, world: World) -> dict[str, float]:
     model.eval()
     loss = _at_precision(model.training_loss, schedule)
     sums: dict[str, float] = {}
     for batch in _in_order(slices, schedule.batch, device, world):
-        batch = with_lesions(batch, pixel_mm, learning=False) if schedule.corruption == "implants" else batch
+        batch = with_lesions(batch, learning=False) if schedule.corruption == "implants" else batch
         for name, value in loss(batch).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(batch.image)
     return {name: value / len(slices) for name, value in world.total_of(sums, device).items()}
