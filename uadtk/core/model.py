@@ -128,10 +128,15 @@ class Batch:
         """What to reconstruct from ``image``, (B, 1, S, S): the slices themselves, or ``clean``."""
         return self.own if self.clean is None else self.clean
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name; without ``clean`` where it is None."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pixel_mm"}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``change`` applied to every tensor, as in ``batch.each(lambda t: t[:4])``."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pixel_mm"}
-        changed: dict[str, Any] = {name: change(tensor) for name, tensor in tensors.items() if tensor is not None}
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors.items()}
         return replace(self, **changed)
 
 

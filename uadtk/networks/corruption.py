@@ -15,10 +15,10 @@ from uadtk.core.model import Batch
 from uadtk.networks.lessons import JUDGED, LEARNED, lesson, with_implants
 from uadtk.networks.noise import coarse_noise
 
-Kind = Literal["noise", "implants", "both"]
+Corruption = Literal["noise", "implants", "both"]
 
 
-def corrupt(batch: Batch, kind: Kind, std: float, learning: bool) -> tuple[Tensor, Batch]:
+def corrupt(batch: Batch, kind: Corruption, std: float, learning: bool) -> tuple[Tensor, Batch]:
     """The input, (B, 1, S, S), and the batch to reconstruct from it.
 
     ``noise`` of standard deviation ``std`` leaves the batch unchanged. ``implants`` also randomises the batch

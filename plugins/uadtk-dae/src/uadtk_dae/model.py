@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from uadtk.networks.corruption import Kind, corrupt
+from uadtk.networks.corruption import Corruption, corrupt
 from uadtk.networks.distances import l2
 from uadtk.networks.unet import UNet
 from uadtk.plugin import Batch, option
@@ -32,7 +32,7 @@ DEPTH = 4
 class Options:
     width: int = option(64, "Channels at full size, doubled at each of three halvings.", ge=1, le=256)
     noise: float = option(0.2, "Standard deviation of the noise before upsampling.", ge=0, le=2)
-    corruption: Kind = option("noise", "What the network learns to remove: noise, implanted lesions, or both.")
+    corruption: Corruption = option("noise", "What the model learns to remove: noise, implanted lesions, or both.")
 
 
 class Model(nn.Module):
