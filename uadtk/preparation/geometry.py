@@ -97,14 +97,19 @@ class SliceGrid:
 
     def to_slices(self, box: Float) -> Float:
         """The brain's box (z, y, x) -> (slices, side, side)."""
-        slices: Float = (self.rows @ box @ self.columns.T).astype(np.float32, copy=False)
-        return slices
+        return _resampled(box, self.rows, self.columns)
 
     def to_volume(self, slices: Float) -> Float:
         """(slices, side, side) -> (x, y, z), 0 outside the brain's box."""
         volume = np.zeros(self.shape[::-1], dtype=np.float32)
-        volume[self.z, self.y, self.x] = self.back_rows @ slices @ self.back_columns.T
+        volume[self.z, self.y, self.x] = _resampled(slices, self.back_rows, self.back_columns)
         return volume.T
+
+
+def _resampled(slices: Float, rows: Float, columns: Float) -> Float:
+    from uadtk.kernels._numba.resampling import resampled
+
+    return resampled(slices, rows, columns)
 
 
 def _positions(size: int, side: int, step: float) -> NDArray[np.floating]:
