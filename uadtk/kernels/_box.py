@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Box = tuple[slice, slice, slice]
+LARGE = 1 << 27  # bytes
 
 
 def occupied(*volumes: NDArray[np.float32] | NDArray[np.bool_]) -> Box:
@@ -28,3 +30,13 @@ def _extent(line: NDArray[np.bool_]) -> slice:
     if not line.any():
         return slice(0, len(line))
     return slice(int(line.argmax()), len(line) - int(line[::-1].argmax()))
+
+
+def zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+    """``np.zeros``. Of a large array only those parts take memory that are written to, however memory is allocated."""
+    dtype = np.dtype(kind)
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size < LARGE or not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+        return np.zeros(shape, dtype)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype).reshape(shape)

@@ -29,13 +29,17 @@ def histogram(score: NDArray[Any], brain: NDArray[Any], threshold: float) -> His
     """Count the scores (>= 0) inside ``brain``; the threshold coincides with an edge between two bins."""
     if score.flags.f_contiguous and brain.flags.f_contiguous:
         score, brain = score.T, brain.T  # boolean indexing is fast in C order only
-    values = score[brain]
-    top = max(float(values.max()) if values.size else 0.0, 1.05 * threshold, 1e-12)
+    planes = [*zip(score, brain, strict=True)]  # one after the other: a whole brain takes much memory
+    top = max(*(float(plane[inside].max(initial=0)) for plane, inside in planes), 1.05 * threshold, 1e-12)
     below = round(BINS * threshold / top)
     width = threshold / below if below > 0 else top / BINS
-    bins = np.minimum((values * (1.0 / width)).astype(np.intp), math.ceil(top / width) - 1)
-    counts = np.bincount(bins, minlength=math.ceil(top / width))
-    return Histogram(counts, width, threshold, int((values > np.float32(threshold)).sum()), int(values.size))
+    bins = math.ceil(top / width)
+    counts, above = np.zeros(bins, np.intp), 0
+    for plane, inside in planes:
+        values = plane[inside]
+        counts += np.bincount(np.minimum((values * (1.0 / width)).astype(np.intp), bins - 1), minlength=bins)
+        above += int((values > np.float32(threshold)).sum())
+    return Histogram(counts, width, threshold, above, int(counts.sum()))
 
 
 def histogram_svg(hist: Histogram) -> str:

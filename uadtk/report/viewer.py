@@ -25,6 +25,7 @@ from uadtk.core.volume import Volume
 from uadtk.io.deflate import packed
 from uadtk.io.write import nifti_bytes
 from uadtk.kernels import component_sweep
+from uadtk.kernels._box import occupied
 from uadtk.report.axial_views import Planes
 from uadtk.report.listing import Listed
 from uadtk.report.mosaic import inferno
@@ -56,12 +57,9 @@ class Viewer:
 def viewer(segmentation: Segmentation, planes: Planes, listed: Sequence[Listed], name: str) -> Viewer:
     point, score = segmentation.point, segmentation.scoring.score
     thresholds, start = slider(point.threshold, float(score.voxels.max()), planes.heat)
-    sweep = component_sweep(
-        score.zyx,
-        np.broadcast_to(np.False_, score.zyx.shape),
-        segmentation.min_voxels,
-        thresholds=thresholds,
-    )
+    above = score.zyx[occupied(score.zyx > thresholds[0])]
+    nowhere = np.broadcast_to(np.False_, above.shape)
+    sweep = component_sweep(above, nowhere, segmentation.min_voxels, thresholds=thresholds)
     step, volumes = _volumes(planes, thresholds)
     settings = {
         "name": name,

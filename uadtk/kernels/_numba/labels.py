@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.kernels._box import occupied
+from uadtk.kernels._box import occupied, zeros
 from uadtk.kernels._numba._jit import compiled
 
 _BLOCK = 16
@@ -20,7 +20,7 @@ def namespace() -> Any:
 def label_components(mask: NDArray[np.generic], connectivity: int, min_size: int) -> tuple[NDArray[np.int32], int]:
     import cc3d
 
-    whole = np.zeros(mask.shape, np.int32)
+    whole = zeros(mask.shape, np.int32)
     box = occupied(np.asarray(mask, bool))
     inside = np.ascontiguousarray(mask[box], dtype=bool)  # findings are in a small part of most volumes
     if not inside.any():
