@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from uadtk.kernels._numba._jit import compiled
 
 Float = NDArray[np.float32]
+_PART = 1024
 
 
 def resampled(slices: Float, rows: Float, columns: Float) -> Float:
@@ -57,11 +58,14 @@ def _resample(slices, first_y, weights_y, first_x, weights_x, found):
 
 @compiled()
 def _combine(lines, first, weights, found):
-    """Each line of the result is a weighted sum of neighbouring lines."""
-    for i in range(first.size):
-        found[i] = 0
-        for n in range(weights.shape[0]):
-            weight = weights[n, i]
-            if weight != 0:
-                for x in range(lines.shape[1]):
-                    found[i, x] += weight * lines[first[i] + n, x]
+    """Each line of the result is a weighted sum of neighbouring lines; by parts that stay in the cache."""
+    for start in range(0, lines.shape[1], _PART):
+        part = lines[:, start : start + _PART]
+        for i in range(first.size):
+            target = found[i, start : start + _PART]
+            target[:] = 0
+            for n in range(weights.shape[0]):
+                weight, line = weights[n, i], part[first[i] + n]
+                if weight != 0:
+                    for x in range(target.size):
+                        target[x] += weight * line[x]
