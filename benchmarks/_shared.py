@@ -1,4 +1,4 @@
-"""Shared by the studies: running uadtk commands, reading their tables, and drawing nested sets of patients."""
+"""Shared by the studies: running uadtk commands, reading what they wrote, and drawing nested sets of patients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from uadtk.checkpoint import load
 from uadtk.io.cohort import Cohort, Row, read_cohort
+from uadtk.training.resume import state_path
 
 
 def uadtk(*words: str) -> int:
@@ -32,6 +34,15 @@ def uadtk_says(*words: str) -> str:
     return done.stdout
 
 
+def finished(output: Path) -> bool:
+    """Whether there is this checkpoint, and no training of it is paused or interrupted.
+
+    A paused training has written its checkpoint, too; an interrupted one with ``--overwrite`` has left the former one.
+    Checkpoints of models that need no training are finished.
+    """
+    return output.exists() and not state_path(output).exists() and bool(load(output).training.get("finished", True))
+
+
 def read_table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8") as lines:
         return list(csv.DictReader(lines, delimiter="\t"))
@@ -40,6 +51,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def gliomas(data: Path) -> Cohort:
     """The rows of ``lgg``."""
     return read_cohort(data / "cohort.tsv").where(collection="lgg")
+
+
+def validation_scans(data: Path) -> Cohort:
+    """The validation scans, each patient once: heads with the skull on are the same scans again."""
+    rows = read_cohort(data / "cohort.tsv").split("validation")
+    return Cohort(tuple(row for row in rows if row.collection != "whole_head"), str(data / "cohort.tsv"))
 
 
 def drawn(rows: Iterable[Row], k: int) -> set[str]:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _shared import finished
 from cleaner_search import cells, labelled, scored
-from train_implant import SCHEDULE, finished, write_cohort
+from train_implant import SCHEDULE, write_cohort
 
 from uadtk.checkpoint import open_checkpoint
 from uadtk.core.run import Run

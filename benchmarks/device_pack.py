@@ -72,8 +72,8 @@ def pack(cohort: Cohort, cache: Path, path: Path) -> None:
             of_split = list(cohort.split(split))
             slices = load_slices(of_split, Preparation(), True, run, f"{split} scans", cache, usual)
             of_split = [row for row in of_split if row.subject not in slices.failed]
-            if len(of_split) != slices.subjects:
-                raise SystemExit(f"{len(of_split)} {split} scans gave slices of {slices.subjects}")
+            if len(of_split) != slices.scans:
+                raise SystemExit(f"{len(of_split)} {split} scans gave slices of {slices.scans}")
             out.writestr(f"{split}.npz", _packed(slices))
             out.writestr(f"{split}.json", json.dumps(slices.gates))
             rows += of_split

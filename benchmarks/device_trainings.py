@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from _shared import finished
 from device_job import Job, Result
 from device_pack import unpack
 from train_all import BATCH, COLUMNS, PLANS, SHARED, Bench, Plan, epochs_of, is_installed, train
@@ -175,7 +176,7 @@ def _number_of_slices(job: Job) -> dict[Path, int]:
 def _timed(job: Job, training: Training) -> Result:
     """What became of it; an error is a result, and the next training takes the place."""
     output = job.models / f"{training.name}.safetensors"
-    if output.exists() and load(output).training["finished"]:
+    if finished(output):
         return {"state": "finished before"}
     start, left = time.monotonic(), job.left_s() - START_S - END_S
     if left <= 0:

@@ -23,7 +23,8 @@ from uadtk.core.finding import Segmentation
 from uadtk.core.volume import Mask
 from uadtk.interface import OpenModel
 from uadtk.io.cohort import Row, read_cohort
-from uadtk.metrics.overlap import count_lesions, dice
+from uadtk.metrics.lesions import tally_lesions
+from uadtk.metrics.overlap import dice
 from uadtk.preparation.lesion_free import lesion_of
 from uadtk.report.mosaic import picture
 from uadtk.report.place import places
@@ -70,7 +71,7 @@ def failure(row: Row, model: OpenModel) -> Failure:
     assert lesion is not None  # rows without one were left out
     mask, truth = found.mask.voxels, lesion.voxels
     both = int((mask & truth).sum())
-    counts = count_lesions(mask, truth)
+    lesions, hit, components, true = tally_lesions(mask, truth, lesion.voxel_ml).sum(axis=1).tolist()
     wrong, false_ml, where = largest_false(found, truth)
     pictures = {"lesion": picture(found, lesion)}
     if wrong is not None:
@@ -79,7 +80,7 @@ def failure(row: Row, model: OpenModel) -> Failure:
     cells = (
         *(row.subject, f"{truth.sum() * found.scoring.scan.voxel_ml:.1f}", f"{overlap:.2f}"),
         *(f"{both / max(1, truth.sum()):.0%}", f"{both / max(1, mask.sum()):.0%}"),
-        *(f"{counts.found} of {counts.lesions}", f"{counts.false} ({false_ml:.1f})", where),
+        *(f"{hit} of {lesions}", f"{components - true} ({false_ml:.1f})", where),
     )
     return Failure(overlap, cells, pictures)
 

@@ -83,7 +83,7 @@ def write_slices(folder: Path, n: int) -> Slices:
     shape = (n, SIDE, SIDE)
     image_map = np.memmap(folder / "image.f32", "<f4", "r", shape=shape)
     masks_map = np.memmap(folder / "masks.u8", "u1", "r", shape=shape)
-    return Slices(image_map, masks_map, 1, np.zeros((n, 3), np.int32))
+    return Slices(image_map, masks_map, 1, np.zeros((n, 3), np.int32), Preparation().pixel_mm)
 
 
 def train(slices: Slices, steps: int) -> tuple[list[float], float]:

@@ -3,8 +3,8 @@
     python benchmarks/location.py ../shared/data/cohort.tsv [--model implant] [--every 2]
 
 The average brain of the gate is aligned to every scan. Per place of it (4 mm voxels, smoothed): the mean score in the
-lesion-free tissue of `lgg` training patients, for one of them without himself. Scores are then lowered where that mean
-is high, as score * exp(-k m) or score^(1 + k m), m being 1 at the 99th percentile of places; or replaced by their
+lesion-free tissue of `lgg` training patients, for one of them that of the others. Scores are then lowered where that
+mean is high, as score * exp(-k m) or score^(1 + k m), m being 1 at the 99th percentile of places; or replaced by their
 z-score. Detection and DICE at the threshold as in `outline.py`, whose scans these are.
 """
 

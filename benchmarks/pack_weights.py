@@ -18,15 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _shared import gliomas
-from train_all import BATCH, COLUMNS, PLANS, Bench, finished
+from _shared import finished, gliomas, validation_scans
+from train_all import BATCH, COLUMNS, PLANS, Bench
 
 from uadtk import registry
 from uadtk.checkpoint import Checkpoint, load, pack_tensors
 from uadtk.core.model import capabilities
 from uadtk.core.run import Run
 from uadtk.core.spec import Spec
-from uadtk.io.cohort import Cohort, read_cohort
+from uadtk.io.cohort import Cohort
 from uadtk.io.write import write_json, write_text
 from uadtk.pipeline.threshold import calibrate
 
@@ -90,7 +90,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data, work = arguments.data.resolve(), arguments.models.resolve()
     chosen = choose(work, arguments.rows)
-    calibration = calibration_scans(data)
+    calibration = validation_scans(data)
     packed = {name: ready(checkpoint, calibration) for name, checkpoint in chosen.items()}
     cards = {name: card(name, checkpoint, data, work) for name, checkpoint in packed.items()}
     write(arguments.output, packed, cards)
@@ -135,12 +135,6 @@ def halved(checkpoint: Checkpoint) -> Checkpoint:
         raise SystemExit(f"{checkpoint.source}: {', '.join(overflown)} is out of the range of half precision")
     options = {key: "" if key == "simulated" else value for key, value in checkpoint.options.items()}
     return replace(checkpoint, weights=pack_tensors(tensors), options=options, points=())
-
-
-def calibration_scans(data: Path) -> Cohort:
-    """The validation scans, each patient once: heads with the skull on are the same scans again."""
-    rows = read_cohort(data / "cohort.tsv").split("validation")
-    return Cohort(tuple(row for row in rows if row.collection != "whole_head"), str(data / "cohort.tsv"))
 
 
 def ready(checkpoint: Checkpoint, calibration: Cohort) -> Checkpoint:

@@ -26,8 +26,8 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 
 import numpy as np
-from _shared import drawn, gliomas, read_table, uadtk, uadtk_says
-from train_all import PLANS, STEPS, Bench, epochs_of, finished, train
+from _shared import drawn, finished, gliomas, read_table, uadtk, uadtk_says
+from train_all import PLANS, STEPS, Bench, epochs_of, train
 
 from uadtk.core.preparation import Preparation
 from uadtk.io.cohort import read_cohort

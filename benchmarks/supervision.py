@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _shared import drawn, gliomas, read_table, uadtk
+from _shared import drawn, finished, gliomas, read_table, uadtk
 
 from uadtk.io.cohort import Row, read_cohort
 from uadtk.io.table import write_cohort
@@ -250,8 +250,7 @@ def without_labels(row: Row) -> Row:
 
 
 def once(output: Path, *words: str) -> None:
-    missing = not output.exists() or output.with_name(output.name + ".resume").exists()
-    if missing and uadtk(*words, "-o", str(output)):
+    if not finished(output) and uadtk(*words, "-o", str(output)):
         raise SystemExit(1)
 
 

@@ -37,7 +37,7 @@ from typing import TextIO
 
 import numpy as np
 import torch
-from _shared import gliomas, uadtk
+from _shared import finished, gliomas, uadtk
 from torch import Tensor
 
 from uadtk.checkpoint import Checkpoint, load, open_checkpoint
@@ -72,7 +72,7 @@ class Plan:
 
 SPATIAL = 128 * 8 * 8
 LARGE = "side=256"
-# In the order of training: first what the study's orderings need, then the rest by seconds per step (`row_seconds.py`),
+# In the order of training: first what the study's orderings need, then the rest by seconds per step,
 # so that a study that is cut off has most rows and loses those that take hours.
 PLANS = {
     "vae": Plan(),
@@ -140,7 +140,7 @@ def main() -> None:
     first = benches[""]
     lines = [
         f"`python {shlex.join(sys.argv)}`",
-        f"({len(first.train)} training slices of {first.train.subjects} scans, "
+        f"({len(first.train)} training slices of {first.train.scans} scans, "
         f"{len(first.held)} held-out slices, AUPRC on {len(first.labelled)} scans)",
         "",
         f"| {' | '.join(COLUMNS)} |",
@@ -158,7 +158,7 @@ def main() -> None:
 
 
 def epochs_of(slices: int, steps: int) -> int:
-    """The least number of epochs with so many steps; an epoch drops the remainder of an uneven division."""
+    """The least number of epochs with ``steps`` batches or more; an epoch drops the last batch if it is not full."""
     return math.ceil(steps / max(1, slices // BATCH))
 
 
@@ -226,11 +226,6 @@ def train(row: str, table: Path, work: Path, epochs: int, plan: Plan, model: str
         done = subprocess.run([sys.executable, "-m", "uadtk", *command, *again], stdout=said, stderr=subprocess.STDOUT)
     if done.returncode:
         raise SystemExit(f"the training of {row} failed, see {work / row}.txt")
-
-
-def finished(output: Path) -> bool:
-    """Whether it has been trained in full, and not only paused."""
-    return output.exists() and bool(load(output).training["finished"])
 
 
 def wait_for(said: TextIO, row: str) -> None:

@@ -18,16 +18,16 @@ training resumes after its last complete epoch when the same command is run agai
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from _shared import uadtk
+from _shared import finished, uadtk
 
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
+from uadtk.io import table as tables
 from uadtk.io.cohort import Row, read_cohort, read_row
 from uadtk.io.write import write_nifti
 
@@ -85,20 +85,13 @@ def make_phantoms(data: Path, folder: Path, names: Iterable[str] = PHANTOMS) -> 
             uadtk("phantom", "-o", str(folder / name), *labels, *PHANTOMS[name])
 
 
-def finished(output: Path) -> bool:
-    return output.exists() and not output.with_name(output.name + ".resume").exists()
-
-
 def write_cohort(path: Path, data: Path, work: Path, fold: str | None = None, names: Iterable[str] = PHANTOMS) -> None:
     """Gliomas and phantoms for training and validation, with absolute paths; without the patients of a fold."""
     rows = [row for row in read_cohort(data / "cohort.tsv").where(collection="lgg") if row.split != "test"]
     left_out = {row.subject for row in fold_of(data, fold)} if fold else set()
     rows = [row for row in rows if row.subject not in left_out]
     rows += [row for name in names for row in phantoms(work.parent / name, work / "thinned")]
-    with path.open("w", encoding="utf-8", newline="") as out:
-        table = csv.DictWriter(out, COLUMNS, delimiter="\t", extrasaction="ignore", restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(vars(row) for row in rows)
+    tables.write_cohort(path, (Row(**{name: getattr(row, name) for name in COLUMNS}) for row in rows))
 
 
 def fold_of(data: Path, fold: str) -> list[Row]:

@@ -14,11 +14,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _shared import uadtk
-from train_implant import finished, make_phantoms, write_cohort
+from _shared import finished, uadtk, validation_scans
+from train_implant import make_phantoms, write_cohort
 
 from uadtk.io import table as tables
-from uadtk.io.cohort import read_cohort
 
 LABEL_MAPS = ("phantoms", "phantoms-3mm", "phantoms-5mm")
 MODEL = ("--widths", "8,16,48", "--lowpass", "128", "--noise", "0.3", "--corruption", "both")
@@ -47,17 +46,11 @@ def main() -> None:
         again = ("--overwrite",) if output.exists() else ()
         uadtk("train", "scalespace", str(cohort), "-o", str(output), *MODEL, *TRAINING, *long, *again)
     calibration = work / "calibration.tsv"
-    write_calibration(calibration, data)
+    tables.write_cohort(calibration, validation_scans(data))
     chain = [word for cleaner in CLEANERS for word in ("--cleaner", cleaner)]
     for name, percentile in (("p98", "98"), ("p99.5", "99.5")):
         strategy = ("--strategy", f"p98:percentile={percentile}", "--name", name)
         uadtk("threshold", "--model", str(output), "--healthy", str(calibration), *strategy, *chain)
-
-
-def write_calibration(path: Path, data: Path) -> None:
-    """The validation scans, each patient once: heads with the skull on are the same scans again."""
-    rows = read_cohort(data / "cohort.tsv").split("validation")
-    tables.write_cohort(path, [row for row in rows if row.collection != "whole_head"])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from uadtk.core.model import Batch
+from uadtk.core.preparation import Preparation
 from uadtk.models import implant, unet
 from uadtk.networks.augment import augmented
 from uadtk.networks.lessons import LEARNED, lesson
@@ -134,7 +135,7 @@ def made() -> Slices:
         images.append(np.where(brain, image + 0.35 * lesion, 0).astype(np.float32))
         masks.append(brain * BRAIN | ~lesion * NORMAL | lesion * LESION | np.full_like(brain, KNOWN, np.uint8))
     about = np.zeros((SLICES, 3), np.int32)
-    return Slices(np.stack(images), np.stack(masks).astype(np.uint8), 1, about)
+    return Slices(np.stack(images), np.stack(masks).astype(np.uint8), 1, about, Preparation().pixel_mm)
 
 
 def beside_plain(steps: int) -> list[str]:

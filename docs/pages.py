@@ -44,7 +44,7 @@ PAGES = {
         ("plugins/README.md", "plugins.html", "Writing a plugin"),
     ],
     "Reference": [
-        ("README.md", "readme.html", "Everything uadtk does"),
+        ("docs/guides/reference.md", "reference.html", "Everything uadtk does"),
         ("", "commands.html", "Commands"),
         ("", "api/index.html", "API"),
     ],
@@ -54,6 +54,7 @@ PAGES = {
         ("uadtk/weights/scalespace.md", "scalespace.html", "Card of scalespace"),
     ],
     "Project": [
+        ("README.md", "readme.html", "README"),
         ("CHANGELOG.md", "changelog.html", "Changelog"),
         ("CONTRIBUTING.md", "contributing.html", "Contributing"),
         ("SECURITY.md", "security.html", "Security"),

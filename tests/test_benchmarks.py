@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 
 import uadtk
-from benchmarks import plain
+from benchmarks import _shared, plain
 from tests.scans import SMALL_AFFINE, small_brain
+from uadtk import checkpoint as checkpoints
+from uadtk.core.preparation import Preparation
 from uadtk.io.read import read_scan
+from uadtk.training.resume import state_path
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,6 +39,17 @@ def test_a_plain_script_makes_the_same_mask(tmp_path: Path, codes: str) -> None:
     assert np.count_nonzero(ours.mask.voxels != theirs) <= 2  # the median of float32 sums may tip a voxel
     stored = read_scan(tmp_path / "scan_mask.nii.gz")
     assert np.array_equal(stored.voxels > 0, theirs)
+
+
+def test_a_training_is_finished_once_nothing_of_it_is_left_to_do(tmp_path: Path) -> None:
+    output, fresh = tmp_path / "m.safetensors", checkpoints.new("histeq", {}, Preparation())
+    assert not _shared.finished(output)
+    for facts, expected in (({}, True), ({"finished": True}, True), ({"finished": False}, False)):
+        replace(fresh, training=facts).save(output)
+        assert _shared.finished(output) == expected
+    replace(fresh, training={"finished": True}).save(output)
+    state_path(output).touch()  # a training with --overwrite that was interrupted
+    assert not _shared.finished(output)
 
 
 @pytest.mark.slow

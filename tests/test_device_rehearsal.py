@@ -62,7 +62,7 @@ def test_packed_slices_are_found_where_training_looks_for_them(modules: Any, coh
             assert np.abs(ours.image - there.image).max() < ours.image.max() / 500
             assert np.array_equal(ours.masks, there.masks)
             assert np.array_equal(ours.about, there.about)
-            assert (ours.subjects, ours.gates) == (there.subjects, there.gates)
+            assert (ours.scans, ours.gates) == (there.scans, there.gates)
     work = tmp_path / "work"
     assert (work / "s0_FLAIR.nii.gz").read_text() == "s0 image\n"
     assert (work / "s3_FLAIR.nii.gz").read_bytes() == (cohort.parent / "s3.nii.gz").read_bytes()

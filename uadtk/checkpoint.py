@@ -61,7 +61,7 @@ def _with_old_defaults(header: dict[str, Any]) -> dict[str, Any]:
     return {**spelled_out(header), "points": [spelled_out(point) for point in header["points"]]}
 
 
-# format n -> what makes of a header of format n one of format n + 1; for every n below FORMAT that was ever released
+# format n -> the function that turns a header of format n into one of format n + 1, for every released n below FORMAT
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_old_defaults}
 SUFFIX = ".safetensors"
 AGAIN = "Copy or download it again."
@@ -357,8 +357,8 @@ def _header(tensors: dict[str, Any], where: str) -> dict[str, Any]:
             where,
             "Update: pip install -U uadtk.",
         )
-    told = tensors["__metadata__"].get("uadtk_sha256")
-    if told is not None and told != hashlib.sha256(tensors["__metadata__"]["uadtk"].encode()).hexdigest():
+    stored = tensors["__metadata__"].get("uadtk_sha256")
+    if stored is not None and stored != hashlib.sha256(tensors["__metadata__"]["uadtk"].encode()).hexdigest():
         raise CheckpointError("the header is damaged (checksum differs)", where, AGAIN)
     header = _upgraded(header, made_for, where)
     try:

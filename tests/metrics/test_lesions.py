@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from uadtk.metrics.lesions import f1, precision, recall, tally_lesions
-from uadtk.metrics.overlap import count_lesions
 
 SMALL, MIDDLE, LARGE = np.s_[0:1, 0:1, 0:1], np.s_[3:5, 0:5, 0:1], np.s_[0:10, 7:10, 5:10]  # 1, 10 and 150 voxels
 LONG = np.s_[3:5, 4:8, 0:7]  # 56 voxels, from MIDDLE into LARGE
@@ -45,6 +45,17 @@ def test_one_component_finds_two_lesions_and_is_one_true_component() -> None:
     assert (recall(tally[:, [0]]), recall(tally[:, [2]])) == (0.0, 1.0)
 
 
+def test_two_components_in_one_lesion_find_it_once() -> None:
+    parts = volume(np.s_[0:1, 0:1, 0:1], np.s_[0:1, 0:1, 4:5])
+    tally = tally_lesions(parts, volume(np.s_[0:1, 0:1, 0:5]), 0.01)
+    assert tally.sum(axis=1).tolist() == [1, 1, 2, 2]
+
+
+def test_corners_connect() -> None:
+    diagonal = volume(np.s_[0:1, 0:1, 0:1], np.s_[1:2, 1:2, 1:2])
+    assert tally_lesions(diagonal, diagonal, 0.01).sum(axis=1).tolist() == [1, 1, 1, 1]
+
+
 def test_what_is_not_there_has_no_rate() -> None:
     nothing = tally_lesions(volume(), volume(), 0.01)
     assert all(math.isnan(rate(nothing)) for rate in (recall, precision, f1))
@@ -62,7 +73,8 @@ def test_classes_together_are_the_plain_counts(order: Literal["C", "F"]) -> None
     rng = np.random.default_rng(0)
     mask, truth = (np.asarray(rng.random((12, 9, 7)) > 0.93, order=order) for _ in range(2))
     lesions, found, components, true = tally_lesions(mask, truth, 0.05).sum(axis=1).tolist()
-    count = count_lesions(mask, truth)
-    assert (lesions, found, components - true) == (count.lesions, count.found, count.false)
+    numbered = [ndimage.label(volume, np.ones((3, 3, 3))) for volume in (truth, mask)]
+    assert [lesions, components] == [count for _, count in numbered]
+    assert [found, true] == [np.unique(labels[mask & truth]).size for labels, _ in numbered]
     assert 0 < found < lesions
     assert 0 < true < components

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from uadtk.models.scalespace import Model, Options
-from uadtk.networks.corruption import Kind, corrupt
+from uadtk.networks.corruption import Corruption, corrupt
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.seeded import seeded
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, gaussian_kl
@@ -168,7 +168,7 @@ def test_vae_bands_are_sampled_around_their_mean_and_ae_bands_cannot_be() -> Non
 
 @pytest.mark.parametrize("kind", ["implants", "both"])
 @pytest.mark.parametrize("learning", [True, False])
-def test_implants_are_to_be_taken_away(learning: bool, kind: Kind) -> None:
+def test_implants_are_to_be_taken_away(learning: bool, kind: Corruption) -> None:
     """A pyramid that passes everything leaves the implants, and their error is the loss, on held-out slices too."""
     slices = healthy_slices(6, 32)
     with seeded(1):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,6 +136,15 @@ def test_weights_are_selected_by_intact_pixels_and_by_removed_implants(monkeypat
     assert losses["removes"]["loss"] == 0
     assert losses["copies"]["intact"] < 0.01 < 0.05 < losses["copies"]["implanted"]  # edges of implants are soft
     assert losses["removes"]["loss"] < losses["copies"]["loss"] < losses["empty"]["loss"]
+
+
+def test_implants_are_as_large_as_the_pixels_ask() -> None:
+    gan = known()
+    losses = []
+    for batch in (BATCH, replace(BATCH, pixel_mm=2 * BATCH.pixel_mm)):
+        with seeded(3):
+            losses.append(gan.training_loss(batch)["implanted"])
+    assert losses[0] != losses[1]
 
 
 def test_known_lesions_do_not_count_in_the_selection(monkeypatch: pytest.MonkeyPatch) -> None:

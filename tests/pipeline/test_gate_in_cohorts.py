@@ -87,7 +87,7 @@ def test_slices_prepared_by_force_are_not_used_without(mixed: Path, tmp_path: Pa
     rows = list(read_cohort(mixed))
 
     def scans(run: Run) -> int:
-        return load_slices(rows, Preparation(), True, run, "scans", tmp_path / "cache").subjects
+        return load_slices(rows, Preparation(), True, run, "scans", tmp_path / "cache").scans
 
     assert [scans(Run()), scans(Run(worst="red")), scans(Run())] == [4, 5, 4]
 

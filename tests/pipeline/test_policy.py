@@ -81,7 +81,7 @@ def ranked(rows: Cohort, folder: Path, run: Run) -> int:
 
 
 def prepared(rows: Cohort, folder: Path, run: Run) -> int:
-    return load_slices(list(rows), Preparation(), True, run, "scans", folder).subjects
+    return load_slices(list(rows), Preparation(), True, run, "scans", folder).scans
 
 
 def labelled(rows: Cohort, folder: Path, run: Run) -> int:

@@ -77,6 +77,7 @@ def uadtk(*words: object) -> int:
 def test_the_command_takes_a_checkpoint_or_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(tmp_path / "m.safetensors", LOG[:3])
     assert read_log(tmp_path / "m.log.jsonl") == LOG[:3]
+    (tmp_path / "m.training.html").unlink()
     assert uadtk("report-training", tmp_path / "m.safetensors") == 0
     assert capsys.readouterr().out == f"{tmp_path / 'm.training.html'}\n"
     assert "<svg" in (tmp_path / "m.training.html").read_text()

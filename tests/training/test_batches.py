@@ -14,7 +14,7 @@ def slices(*groups: tuple[int, int, int]) -> Slices:
     """Groups of (how many, source, pixels of lesion)."""
     about = np.concatenate([np.tile([0, source, lesion], (n, 1)) for n, source, lesion in groups]).astype(np.int32)
     nothing = np.zeros((len(about), 1, 1))
-    return Slices(nothing.astype(np.float32), nothing.astype(np.uint8), 1, about)
+    return Slices(nothing.astype(np.float32), nothing.astype(np.uint8), 1, about, 1.0)
 
 
 FEW = slices((3, ANNOTATED, 9), (5, ANNOTATED, 0), (20, PSEUDO, 4), (40, UNLABELLED, 0))

@@ -18,6 +18,7 @@ from uadtk.core.model import Batch, capabilities, traits
 from uadtk.core.preparation import Preparation, preparation_of
 from uadtk.core.run import Run
 from uadtk.io.cohort import read_cohort
+from uadtk.networks.corruption import corrupt
 from uadtk.networks.seeded import seeded
 from uadtk.testing.specimens import healthy_slices
 from uadtk.training import train as training
@@ -68,6 +69,19 @@ def test_the_target_is_the_slice_itself_unless_it_is_given() -> None:
     assert SLICES.each(lambda t: t[:2]).clean is None
 
 
+def test_a_batch_knows_the_size_of_its_pixels() -> None:
+    assert SLICES.pixel_mm == Preparation().field_mm / 32
+    larger = replace(SLICES, pixel_mm=8.0)
+    assert larger.each(lambda t: t[:2]).pixel_mm == 8.0
+    for kind in ("implants", "both"):
+        with seeded(0):
+            as_large, _ = corrupt(SLICES, kind, 0.0, learning=True)
+        with seeded(0):
+            seen, wanted = corrupt(larger, kind, 0.0, learning=True)
+        assert not torch.equal(seen, as_large)
+        assert wanted.pixel_mm == 8.0
+
+
 @pytest.mark.slow
 def test_training_slices_get_implants_and_held_out_ones_those_of_other_kinds(
     small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -75,13 +89,13 @@ def test_training_slices_get_implants_and_held_out_ones_those_of_other_kinds(
     seen: list[tuple[bool, Batch]] = []
     real = training.with_lesions
 
-    def watched(batch: Batch, pixel_mm: float, learning: bool) -> Batch:
-        assert pixel_mm == Preparation().pixel_mm
-        seen.append((learning, real(batch, pixel_mm, learning)))
+    def watched(batch: Batch, learning: bool) -> Batch:
+        assert batch.pixel_mm == 240 / 128
+        seen.append((learning, real(batch, learning)))
         return seen[-1][1]
 
     monkeypatch.setattr(training, "with_lesions", watched)
-    fresh = checkpoints.new("ae", {"latent": 4}, Preparation())
+    fresh = checkpoints.new("ae", {"latent": 4}, Preparation(field_mm=240))
     made = train(fresh, read_cohort(small_cohort), QUICK, tmp_path / "ae.safetensors", Run())
     kinds = [learning for learning, _ in seen]
     assert set(kinds) == {True, False}

@@ -125,7 +125,7 @@ def test_they_are_prepared_once(cohort: Cohort, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(module, "prepare_admitted", lambda *_: pytest.fail("prepared again"))
     again = load(cohort, tmp_path)
     np.testing.assert_array_equal(first.image, again.image)
-    assert again.subjects == first.subjects == len(cohort)
+    assert again.scans == first.scans == len(cohort)
     assert isinstance(again.image, np.memmap)
 
 
@@ -160,7 +160,7 @@ def test_scans_that_cannot_be_used_are_said_each_time(cohort: Cohort, tmp_path: 
     rows = [replace(cohort.rows[0], image=tmp_path / "absent.nii.gz"), *cohort.rows[1:]]
     for _ in range(2):
         said: list[str] = []
-        assert load(rows, tmp_path / "cache", said=said).subjects == len(rows) - 1
+        assert load(rows, tmp_path / "cache", said=said).scans == len(rows) - 1
         assert [line for line in said if "failed" in line and "absent.nii.gz" in line]
 
 

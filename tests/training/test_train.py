@@ -267,7 +267,7 @@ def test_epochs_before_the_first_judged_one_are_not_compared(
 def test_a_training_too_short_to_be_judged_says_so(cohort: Cohort, tmp_path: Path) -> None:
     said: list[str] = []
     train(duel(), cohort, replace(QUICK, epochs=1), tmp_path / "m.safetensors", Run(say=said.append))
-    assert said[0] == "1 epochs end before the first that is judged, 7: none is compared"
+    assert said[0] == "1 epochs end before the first whose validation loss counts (7): the last weights are kept"
 
 
 def test_what_is_never_judged_keeps_its_last_weights(

@@ -34,7 +34,8 @@ def demo(
     from uadtk.io.results import output_paths
     from uadtk.io.write import write_bytes, write_nifti
     from uadtk.kernels import average_precision, best_dice
-    from uadtk.metrics.overlap import count_lesions, dice
+    from uadtk.metrics.lesions import tally_lesions
+    from uadtk.metrics.overlap import dice
     from uadtk.phantom import make
     from uadtk.phantom.shipped import LESIONS, SEED, shipped
     from uadtk.pipeline.run import make_run
@@ -60,7 +61,7 @@ def demo(
 
     mask, truth, score = result.mask.voxels, phantom.lesion.voxels, result.scoring.score.voxels
     inside = result.scoring.brain.voxels
-    counted = count_lesions(mask, truth)
+    planted, found, components, true = tally_lesions(mask, truth, result.mask.voxel_ml).sum(axis=1).tolist()
     oracle = best_dice(score[inside], truth[inside])
     written = {key: path for key, path in output_paths(output, name).items() if path.exists()}
     for key, path in {"scan": scan_path, "planted": truth_path, **written, "picture": picture_path}.items():
@@ -68,8 +69,8 @@ def demo(
     print()
     print(f"operating point {point.name}: score > {point.threshold:.4f}")
     print(f"mask            {len(result.findings)} findings, {result.total_ml:.2f} ml")
-    print(f"planted         {counted.lesions} lesions, {truth.sum() * phantom.scan.voxel_ml:.2f} ml")
-    print(f"found           {counted.found} of {counted.lesions} lesions, {counted.false} false findings")
+    print(f"planted         {planted} lesions, {truth.sum() * phantom.scan.voxel_ml:.2f} ml")
+    print(f"found           {found} of {planted} lesions, {components - true} false findings")
     print(f"DICE            {dice(mask, truth):.3f} at the operating point")
     print(f"⌈DICE⌉          {oracle.dice:.3f} at the best threshold, an oracle")
     print(f"AUPRC           {average_precision(score[inside], truth[inside]):.3f} inside the brain")

@@ -22,7 +22,6 @@ Everything else is optional, and :class:`Traits` lists the defaults. What checkp
     else ``residual``.
 ``cleaners: tuple[str, ...]``
     Cleaners in their order; by default those that suit residuals, an erosion of the brain mask and a median.
-
 ``arithmetic: str``
     In which it computes scores (``bfloat16``), for the provenance; by default ``float32``.
 
@@ -51,6 +50,7 @@ Models that learn from labels:
     cohort's ``label_source``) where there are both; held-out slices are labelled ones.
 ``unlabelled = True``
     Adds an equal share of slices from scans without labels.
+
 Models that see adjacent slices (2.5-D):
 
 ``neighbours: int``
@@ -70,8 +70,10 @@ Images are float32, about [0, 1] (brain intensity divided by its 98th percentile
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from uadtk.core.preparation import Preparation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -84,7 +86,7 @@ DEFAULT_CLEANERS = ("erode:iterations=3", "median:size=6,unit=mm")
 
 @dataclass(frozen=True)
 class Batch:
-    """Slices to learn from, all (B, 1, S, S).
+    """Slices to learn from, all tensors (B, 1, S, S).
 
     ``image`` float32; ``brain`` bool; ``normal`` bool, False where a known lesion must not be learned (all True when
     only lesion-free slices are used). For a model with n ``neighbours``, ``image`` has 1 + 2n channels with the slice
@@ -94,6 +96,8 @@ class Batch:
     For models that learn from labels, bool and all False by default: ``lesion``, the label; ``known``, where there is a
     label, lesion or not. For slices without labels, from the cohort's ``prior_mask``: ``hint``, where a lesion is
     suspected; ``hinted``, where the mask is defined.
+
+    ``pixel_mm``: size of a pixel in mm, that of the preparation; by default that of the default preparation.
     """
 
     image: Tensor
@@ -104,11 +108,14 @@ class Batch:
     hint: Tensor = None  # type: ignore[assignment]
     hinted: Tensor = None  # type: ignore[assignment]
     clean: Tensor | None = None
+    pixel_mm: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("lesion", "known", "hint", "hinted"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.brain & False)
+        if not self.pixel_mm:
+            object.__setattr__(self, "pixel_mm", Preparation().field_mm / self.image.shape[-1])
 
     @property
     def own(self) -> Tensor:
@@ -121,10 +128,16 @@ class Batch:
         """What to reconstruct from ``image``, (B, 1, S, S): the slices themselves, or ``clean``."""
         return self.own if self.clean is None else self.clean
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name; without ``clean`` where it is None."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pixel_mm"}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``change`` applied to every tensor, as in ``batch.each(lambda t: t[:4])``."""
-        tensors = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(None if tensor is None else change(tensor) for tensor in tensors))  # type: ignore[arg-type]
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors.items()}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,14 @@ class Run:
     """Settings and outputs of a run, apart from its data.
 
     ``say`` prints a line for the user (stderr); ``track`` wraps an iterable to show progress; ``timings`` collects the
-    seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to believe where they
-    contradict each other. ``worst``: the worst light of the gate that a scan may have. ``dicom``: what else is
-    written, as DICOM. ``space``: the atlas in whose space results are written too. ``log_to``: loggers of a training.
+    seconds per stage of the current scan. ``trust``: the part of a NIfTI header, sform or qform, to use where they
+    contradict each other. ``worst``: the worst light of the gate that a scan may have. ``dicom``: DICOM objects to
+    write beside the NIfTI files. ``space``: the atlas in whose space results are written, too. ``log_to``: loggers of a
+    training.
 
     The scans of a cohort are done by this process, by ``jobs`` processes of this machine, or by the workers of a Dask
-    ``cluster`` (the address of its scheduler, or ``local``); ``begun`` is called with the index of each that is begun.
-    ``turn`` does a step, at once or when no other scan does one: the network, and what must be done by one thread.
+    ``cluster`` (the address of its scheduler, or ``local``); ``begun`` is called with the index of each when it starts.
+    ``turn`` runs a step that scans of one process must not run at the same time: the network, or code for one thread.
     """
 
     device: str = "cpu"
@@ -60,7 +61,7 @@ class Run:
     log_to: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
-        """What another process makes the same run of."""
+        """The fields that another process needs to make the same run."""
         names = ("device", "seed", "trust", "worst", "dicom", "space")
         return {name: getattr(self, name) for name in names}
 

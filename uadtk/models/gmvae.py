@@ -18,14 +18,13 @@ of z; for that, score with ``montecarlo:samples=1``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from uadtk.networks.dense import DenseAutoencoder
 from uadtk.networks.distances import l1
-from uadtk.networks.mixture import MixtureLatent
+from uadtk.networks.mixture import MixtureLatent, Responsibilities
 from uadtk.plugin import Batch, option
 
 
@@ -35,7 +34,7 @@ class Options:
     dim_z: int = option(128, "Dimension of z.", ge=1, le=4096)
     dim_w: int = option(1, "Dimension of w, which determines the mixture.", ge=1, le=4096)
     c_lambda: float = option(1.0, "Divergence of the component below which the loss is constant.", ge=0)
-    responsibilities: Literal["correct", "legacy"] = option(
+    responsibilities: Responsibilities = option(
         "correct", "From the Gaussian densities of the components, or as in the authors' codes."
     )
 

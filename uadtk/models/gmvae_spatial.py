@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from uadtk.networks.dense import halvings
 from uadtk.networks.distances import l1
-from uadtk.networks.mixture import MixtureLatent
-from uadtk.networks.unified import Decoder, Encoder, glorot
-from uadtk.plugin import Batch, UsageError, option
+from uadtk.networks.mixture import MixtureLatent, Responsibilities
+from uadtk.networks.unified import Decoder, Encoder, glorot, require_halvings
+from uadtk.plugin import Batch, option
 
 WIDTH = 64  # channels of You et al., in their network and between w and the components
 
@@ -40,7 +40,7 @@ class Options:
     dim_z: int = option(1, "Channels of z.", ge=1, le=4096)
     dim_w: int = option(1, "Channels of w, which determines the mixture.", ge=1, le=4096)
     c_lambda: float = option(1.0, "Divergence of the component at a position, below which the loss is constant.", ge=0)
-    responsibilities: Literal["correct", "legacy"] = option(
+    responsibilities: Responsibilities = option(
         "correct", "From the Gaussian densities of the components, or as in the authors' codes."
     )
     network: Literal["unified", "you"] = option("unified", "Network of the study, or the shallower original.")
@@ -93,8 +93,7 @@ class Model(nn.Module):
 
 def _you(dim_z: int, side: int) -> tuple[nn.Sequential, nn.Sequential]:
     """(B, 1, S, S) -> (B, 64, S/4, S/4), and (B, dim_z, S/4, S/4) -> (B, 1, S, S)."""
-    if side % 4:
-        raise UsageError(f"slices of {side} pixels cannot be halved twice", fix="Take 128 or 256 pixels.")
+    require_halvings(side, 2)
     down: list[nn.Module] = []
     for before, stride in zip((1, *[WIDTH] * 5), (2, 1, 1, 2, 1, 1), strict=True):
         down += [nn.Conv2d(before, WIDTH, 3, stride, padding=1), nn.ReLU()]

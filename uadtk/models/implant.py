@@ -38,9 +38,7 @@ class Options:
     arithmetic: Literal["bfloat16", "float32"] = option(
         "bfloat16", "Arithmetic of scoring; bfloat16 only where the machine computes it fast."
     )
-    field_mm: float = option(
-        208.0, "Field of view of the slices, as in the preparation; sets the size of a mm.", ge=50, le=400
-    )
+    field_mm: float = option(208.0, "Field of view of a slice in mm: that of the preparation.", ge=50, le=400)
 
 
 class Model(nn.Module):

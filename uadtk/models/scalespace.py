@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.corruption import corrupt
+from uadtk.networks.corruption import Corruption, corrupt
 from uadtk.networks.pyramid import Pyramid
 from uadtk.networks.unified import Decoder, DenseLatent, Encoder, SpatialLatent, gaussian_kl, sampled, stages
 from uadtk.plugin import Batch, UsageError, option
@@ -42,9 +42,7 @@ class Options:
     loss: Literal["l1", "l2"] = option("l1", "Reconstruction error.")
     kl_weight: float = option(1.0, "Weight of the KL divergence of VAE bands.", ge=0)
     noise: float = option(0.0, "Standard deviation of coarse noise on training slices; 0 is none (paper).", ge=0, le=2)
-    corruption: Literal["noise", "implants", "both"] = option(
-        "noise", "What the model learns to remove: coarse noise, implanted lesions or both."
-    )
+    corruption: Corruption = option("noise", "What the model learns to remove: noise, implanted lesions, or both.")
     sigma: float = option(1.0, "Blur of the pyramid: standard deviation in pixels.", ge=0.3, le=3)
 
 

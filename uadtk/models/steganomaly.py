@@ -32,7 +32,6 @@ import torch
 from torch import Tensor, nn
 
 from uadtk.networks.arrays import read_array
-from uadtk.networks.corruption import FIELD_MM
 from uadtk.networks.distances import l1
 from uadtk.networks.lessons import JUDGED, with_implants
 from uadtk.networks.randomise import BRIGHTEST
@@ -78,7 +77,7 @@ class Model(nn.Module):
         return [Turn("generators", self._generators_loss), Turn("discriminators", self._discriminators_loss)]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        made = with_implants(batch, FIELD_MM / self.side, JUDGED)
+        made = with_implants(batch, batch.pixel_mm, JUDGED)
         error = (batch.target - self.reconstruct(made.image)).abs()
         intact = _mean(error, batch.brain & batch.normal & ~made.target)
         implanted = _mean(error, made.target)

@@ -24,13 +24,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from uadtk.networks.domain import Discriminator, domain_loss, ramp
-from uadtk.networks.embedding import UNKNOWN, classes, divergences, draw, embedding_loss
+from uadtk.networks.embedding import UNKNOWN, Distance, Sampling, classes, divergences, draw, embedding_loss
 from uadtk.networks.neighbours import with_neighbours
 from uadtk.networks.segmentation import cross_entropy, soft_dice_loss
 from uadtk.networks.unet import UNet
@@ -48,9 +47,9 @@ class Options:
     neighbours: int = option(0, "Adjacent slices on each side, as further input channels.", ge=0, le=8)
     embedding: float = option(0.0, "Weight of the random feature embedding; 0 is off.", ge=0)
     embed_from: int = option(1, "First epoch in which the embedding acts (paper: 35).", ge=1)
-    distance: Literal["l2", "cosine", "angular"] = option("angular", "Distance between embedded features.")
+    distance: Distance = option("angular", "Distance between embedded features.")
     points: int = option(100, "Maximum number of pixels drawn per class, with labels and without.", ge=2, le=2000)
-    sampling: Literal["50:50", "80:20", "frequency"] = option("50:50", "Ratio of normal to lesion pixels among them.")
+    sampling: Sampling = option("50:50", "Ratio of normal to lesion pixels among them.")
     adapt: float = option(0.0, "Weight of adaptation to scans without labels (paper: 0.05); 0 is off.", ge=0, le=1)
     adapt_from: int = option(10, "Epoch from which that weight rises.", ge=0)
     adapt_full: int = option(35, "Epoch in which it is reached in full.", ge=1)

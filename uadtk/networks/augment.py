@@ -26,4 +26,4 @@ def augmented(batch: Batch) -> Batch:
     sampled = F.grid_sample(torch.cat(masks, dim=1).to(image.dtype), grid, mode="nearest", align_corners=False) > 0.5
     brain, abnormal, *labels = sampled.split(1, dim=1)
     gamma = around(1, 0.15).to(image.device)[:, None, None, None]
-    return Batch(image.clamp(min=0).pow(gamma) * brain, brain, ~abnormal, *labels)
+    return Batch(image.clamp(min=0).pow(gamma) * brain, brain, ~abnormal, *labels, pixel_mm=batch.pixel_mm)

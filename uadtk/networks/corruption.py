@@ -6,6 +6,7 @@ A model with an option ``corruption`` of its own calls :func:`corrupt`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor
@@ -14,11 +15,10 @@ from uadtk.core.model import Batch
 from uadtk.networks.lessons import JUDGED, LEARNED, lesson, with_implants
 from uadtk.networks.noise import coarse_noise
 
-FIELD_MM = 208.0  # default of the preparation
-Kind = Literal["noise", "implants", "both"]
+Corruption = Literal["noise", "implants", "both"]
 
 
-def corrupt(batch: Batch, kind: Kind, std: float, learning: bool) -> tuple[Tensor, Batch]:
+def corrupt(batch: Batch, kind: Corruption, std: float, learning: bool) -> tuple[Tensor, Batch]:
     """The input, (B, 1, S, S), and the batch to reconstruct from it.
 
     ``noise`` of standard deviation ``std`` leaves the batch unchanged. ``implants`` also randomises the batch
@@ -27,18 +27,17 @@ def corrupt(batch: Batch, kind: Kind, std: float, learning: bool) -> tuple[Tenso
     """
     if kind == "noise":
         return batch.image + coarse_noise(batch.brain, std), batch
-    pixel_mm = FIELD_MM / batch.image.shape[-1]
     if kind == "both":
-        lesions = with_implants(batch, pixel_mm, LEARNED if learning else JUDGED)
+        lesions = with_implants(batch, batch.pixel_mm, LEARNED if learning else JUDGED)
         return lesions.image + coarse_noise(batch.brain, std), batch
-    made = with_lesions(batch, pixel_mm, learning)
-    return made.image, Batch(made.target, made.brain, made.normal)
+    made = with_lesions(batch, learning)
+    return made.image, replace(made, image=made.target, clean=None)
 
 
-def with_lesions(batch: Batch, pixel_mm: float, learning: bool) -> Batch:
+def with_lesions(batch: Batch, learning: bool) -> Batch:
     """Randomised slices with implants in ``image`` and without in ``clean``.
 
     Unless ``learning``, the implants are of kinds that are never trained on, so that these select the weights.
     """
-    made = lesson(batch, pixel_mm, LEARNED if learning else JUDGED)
-    return Batch(made.image, made.brain, made.counts | ~made.brain, clean=made.clean)
+    made = lesson(batch, batch.pixel_mm, LEARNED if learning else JUDGED)
+    return Batch(made.image, made.brain, made.counts | ~made.brain, clean=made.clean, pixel_mm=batch.pixel_mm)

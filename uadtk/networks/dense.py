@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uadtk.core.errors import UsageError
-from uadtk.networks.unified import Decoder, DenseLatent, Encoder, glorot, narrow, stages
+from uadtk.networks.unified import Decoder, DenseLatent, Encoder, glorot, narrow, require_halvings, stages
 
 ZIMMERER_WIDTHS = (16, 64, 256, 1024)
 ZIMMERER_SLOPE = 0.2
@@ -87,9 +87,8 @@ class ZimmererAutoencoder(nn.Module):
 
     def __init__(self, side: int, latent: int, heads: int = 1) -> None:
         super().__init__()
+        require_halvings(side, len(ZIMMERER_WIDTHS))
         halved = side >> len(ZIMMERER_WIDTHS)
-        if halved << len(ZIMMERER_WIDTHS) != side:
-            raise UsageError(f"slices of {side} pixels cannot be halved four times", fix="Take 128 or 256 pixels.")
         self.deep = (ZIMMERER_WIDTHS[-1], halved, halved)
         size = ZIMMERER_WIDTHS[-1] * halved**2
         channels = (1, *ZIMMERER_WIDTHS)

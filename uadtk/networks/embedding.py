@@ -30,9 +30,8 @@ BINS = 32
 
 def classes(batch: Batch) -> Tensor:
     """int64 (B, 1, S, S): label, else hint; ``UNKNOWN`` without either, outside the brain and in the background."""
-    middle = batch.image.shape[1] // 2
     label = torch.where(batch.known, batch.lesion, batch.hint).long()
-    counts = (batch.known | batch.hinted) & batch.brain & (batch.image[:, middle : middle + 1] >= BACKGROUND)
+    counts = (batch.known | batch.hinted) & batch.brain & (batch.own >= BACKGROUND)
     return torch.where(counts, label, UNKNOWN)
 
 

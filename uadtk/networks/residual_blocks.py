@@ -14,9 +14,8 @@ import itertools
 
 from torch import Tensor, nn
 
-from uadtk.core.errors import UsageError
 from uadtk.networks.norms import GroupNorm
-from uadtk.networks.unified import glorot
+from uadtk.networks.unified import glorot, require_halvings
 
 CHANNELS = (16, 32, 64, 128, 256)
 SLOPE = 0.2
@@ -40,9 +39,8 @@ class ResidualAutoencoder(nn.Module):
 
     def __init__(self, side: int, latent: int) -> None:
         super().__init__()
+        require_halvings(side, len(CHANNELS) - 1)
         small = side >> len(CHANNELS) - 1
-        if small << len(CHANNELS) - 1 != side:
-            raise UsageError(f"slices of {side} pixels cannot be halved four times", fix="Take 128 or 256 pixels.")
         deep = (CHANNELS[-1], small, small)
         size = CHANNELS[-1] * small**2
         down: list[nn.Module] = [nn.Conv2d(1, CHANNELS[0], 3, padding=1)]

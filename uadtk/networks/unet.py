@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.core.errors import UsageError
 from uadtk.networks.norms import GroupNorm
+from uadtk.networks.unified import require_halvings
 
 
 def group_norm(channels: int) -> nn.Module:
@@ -51,9 +51,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        halved = depth - 1
-        if side % 2**halved:
-            raise UsageError(f"slices of {side} pixels cannot be halved {halved} times", fix="Take 128 or 256 pixels.")
+        require_halvings(side, depth - 1)
         channels = [width * 2**i for i in range(depth)]
         self.down = nn.ModuleList(_block(a, b, norm) for a, b in itertools.pairwise([before, *channels]))
         falling = list(itertools.pairwise(reversed(channels)))

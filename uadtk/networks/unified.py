@@ -12,6 +12,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from uadtk.core.errors import UsageError
+
 SLOPE = 0.3
 GROWTH = 4
 LOG_STD = -3.0  # initial log σ of a latent
@@ -20,6 +22,12 @@ LOG_STD = -3.0  # initial log σ of a latent
 def stages(side: int, resolution: int = 8) -> int:
     """Number of halvings from ``side`` to ``resolution`` pixels."""
     return max(0, (side // resolution).bit_length() - 1)
+
+
+def require_halvings(side: int, times: int) -> None:
+    """Raises UsageError unless slices of ``side`` pixels can be halved ``times`` times."""
+    if side % 2**times:
+        raise UsageError(f"slices of {side} pixels cannot be halved {times} times", fix="Take 128 or 256 pixels.")
 
 
 def widths(n: int, width: int) -> list[int]:

@@ -183,9 +183,7 @@ def from_labels(path: Path) -> Anatomy:
     scale = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if np.abs(scale - 1).max() > 0.01:
         tissue = ndimage.zoom(tissue, scale, order=0, grid_mode=True, mode="grid-constant")
-        labels = ndimage.zoom(labels, scale, order=0, grid_mode=True, mode="grid-constant")
-    box = _box((tissue > 0) & (tissue < 8))
-    tissue, labels = tissue[box], labels[box]
+    tissue = tissue[_box((tissue > 0) & (tissue < 8))]
     brain = _brain(tissue)
     if (brain & (tissue == 0)).any():
         nearest = ndimage.distance_transform_edt(tissue == 0, return_distances=False, return_indices=True)

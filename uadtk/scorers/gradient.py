@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from uadtk.kernels import aggregate
+from uadtk.kernels.residual import Polarity
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
 from uadtk.plugin import Scored, option
@@ -26,7 +27,7 @@ class Options:
     form: Literal["paper", "product"] = option(
         "product", "The gradient alone (paper), or residual times |gradient| (code)."
     )
-    polarity: Literal["positive", "absolute"] = option(
+    polarity: Polarity = option(
         "positive", "Abnormal sign of the gradient (paper) or of the residual (product); positive: too bright."
     )
 

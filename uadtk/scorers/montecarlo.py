@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from uadtk.kernels import Aggregate, aggregate
+from uadtk.kernels.residual import Polarity
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
 from uadtk.plugin import Scored, option
@@ -27,7 +28,7 @@ class Options:
     mode: Literal["mean-residual", "mean-reconstruction"] = option(
         "mean-residual", "Mean of the residuals (paper), or residual of the mean (code)."
     )
-    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the residual.")
+    polarity: Polarity = option("positive", "Abnormal sign of the residual.")
     seed: int = option(0, "Seed of the samples.", ge=0, le=2**32 - 1)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from uadtk.kernels.residual import Polarity
 from uadtk.networks.pyramid import Pyramid
 from uadtk.plugin import Scored, UsageError, option
 
@@ -25,7 +26,7 @@ LEAST = 4  # pixels along a side, at the coarsest scale
 class Options:
     levels: int = option(3, "Number of times that slices are halved.", ge=1, le=5)
     take: Literal["mean", "max"] = option("mean", "Mean or maximum of the scales.")
-    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the residual.")
+    polarity: Polarity = option("positive", "Abnormal sign of the residual.")
 
 
 class Scorer:

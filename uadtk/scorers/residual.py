@@ -7,18 +7,19 @@ for them), ``absolute`` keeps both signs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from uadtk.kernels import aggregate
+from uadtk.kernels.residual import Polarity
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.plugin import Scored, option
 
 
 @dataclass(frozen=True)
 class Options:
-    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the residual.")
+    polarity: Polarity = option("positive", "Abnormal sign of the residual.")
 
 
 class Scorer:

@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uadtk.kernels import aggregate
+from uadtk.kernels.residual import Polarity
 from uadtk.networks.arrays import to_array, to_tensor
 from uadtk.networks.seeded import seeded
 from uadtk.plugin import Scored, option
@@ -52,7 +53,7 @@ class Options:
     tolerance: float = option(
         0.0, f"Stop a slice when its mean over {WINDOW} late steps changes by less than this fraction; 0: never.", ge=0
     )
-    polarity: Literal["positive", "absolute"] = option("positive", "Abnormal sign of the change.")
+    polarity: Polarity = option("positive", "Abnormal sign of the change.")
     hold: int = option(4, "Steps per gradient of the model; the gradient of TV is updated in every step.", ge=1)
     precision: Literal["float32", "bfloat16"] = option("float32", "Floating-point type of the model's computation.")
 

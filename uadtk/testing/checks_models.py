@@ -119,8 +119,8 @@ def input_is_not_modified(subject: Subject) -> None:
 
 
 def _require_unchanged(one: Batch, given: Batch, method: str) -> None:
-    for name, before in vars(given).items():
-        changed = 0 if before is None else int((getattr(one, name) != before).sum())
+    for name, before in given.tensors.items():
+        changed = int((getattr(one, name) != before).sum())
         require(changed == 0, f"{method} changed {changed} pixels of its input '{name}' in place, 0 allowed: clone it")
 
 

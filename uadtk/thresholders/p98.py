@@ -30,22 +30,9 @@ class Thresholder:
         """Raises DataError if no voxel counts."""
         if not any(scan.counted.size for scan in scans):
             raise DataError("the cleaners exclude every healthy brain voxel", "p98", "Erode less.")
-        threshold = quantile(_Brains(scans), self.options.percentile / 100)
+        threshold = quantile(lambda: (scan.counted for scan in scans), self.options.percentile / 100)
         above = total = 0
         for scan in scans:
             values = scan.counted
             above, total = above + int(np.count_nonzero(values > np.float32(threshold))), total + values.size
         return Choice(threshold, f"{self.options.percentile:g} % of healthy brain voxels", {"voxel_fpr": above / total})
-
-
-@dataclass(frozen=True)
-class _Brains:
-    """The scores that count, of each scan; can be iterated repeatedly."""
-
-    scans: CalibrationSet
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return (scan.counted for scan in self.scans)
-
-    def __len__(self) -> int:
-        return len(self.scans)

@@ -21,6 +21,7 @@ from uadtk.pipeline.ensemble import ensemble_of
 from uadtk.pipeline.run import leads
 from uadtk.training.once import deadline_after, train_once
 from uadtk.training.parallel import joined
+from uadtk.training.slices import train_rows
 from uadtk.training.train import Schedule
 
 By = Literal["subject", "site", "collection"]
@@ -80,17 +81,15 @@ def fold_subjects(cohort: Cohort, folds: Folds, seed: int) -> list[list[str]]:
     Folds are of nearly equal size, as far as sites or collections allow that. Only the split ``train`` is divided, if
     there are splits: a fixed validation set serves all members.
     """
-    split = any(row.split for row in cohort)
     together: dict[str, set[str]] = defaultdict(set)
-    for row in cohort:
-        if row.split == "train" or not split:
-            together[_value(row, folds.by, cohort)].add(_bare(row))
+    for row in train_rows(cohort):
+        together[_value(row, folds.by, cohort)].add(_bare(row))
     if len(together) < folds.count:
         what = f"{len(together)} {folds.by}{'s' if len(together) != 1 else ''} cannot be split into {folds.count} folds"
         raise DataError(what, cohort.source, f"Give --folds {len(together)} or less, or another --fold-by.")
     often = Counter(subject for subjects in together.values() for subject in subjects)
     if twice := [subject for subject, times in often.items() if times > 1]:
-        what = f"subject '{twice[0]}' is in two {folds.by}s: it would be held out and learned"
+        what = f"subject '{twice[0]}' is in two {folds.by}s: it would be both held out and trained on"
         raise DataError(what, cohort.source, "Fold by subject, or leave one of its scans out.")
     names = sorted(together)
     shuffled = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]

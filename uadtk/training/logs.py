@@ -1,4 +1,4 @@
-"""The log of a training: one JSON record per epoch, one line each, beside the checkpoint."""
+"""The log of a training: one JSON record per epoch, one line each, beside the checkpoint; and a page of its curves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def log_path(output: Path) -> Path:
 
 
 def write_log(output: Path, records: Sequence[dict[str, Any]]) -> None:
-    write_text(log_path(output), "".join(json.dumps(record) + "\n" for record in records))
+    """Write the log and its page beside the checkpoint ``output``; both are complete after every epoch."""
+    log = log_path(output)
+    write_text(log, "".join(json.dumps(record) + "\n" for record in records))
+    draw_log(log, records, page_path(log))
 
 
 def page_path(log: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Trainings in a row, as of folds or of rounds: what a repeated command finds done is not done again."""
+"""Trainings in sequence, as of folds or rounds: a repeated command skips those that have finished."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def train_once(
     cache: Path | None,
     overwrite: bool,
 ) -> Checkpoint:
-    """The checkpoint at ``output``, if this training has made it, else :func:`train`: one of several in a row.
+    """The checkpoint at ``output`` if this training has made it, else that of :func:`train`.
 
-    ``deadline``: pause then, by ``time.monotonic``. Raises UsageError if another training has made ``output``, and
-    ``overwrite`` is false.
+    ``deadline``: pause at this time of ``time.monotonic``. Raises UsageError if another training has made ``output``,
+    and ``overwrite`` is false.
     """
     if found := _trained_before(output, checkpoint, schedule, cohort, overwrite):
         return found
@@ -36,7 +36,7 @@ def train_once(
 
 
 def deadline_after(minutes: float | None) -> float | None:
-    """For :func:`train_once`; None: no end."""
+    """The ``deadline`` of :func:`train_once`, in ``time.monotonic`` seconds; None: no limit."""
     return time.monotonic() + 60 * minutes if minutes else None
 
 

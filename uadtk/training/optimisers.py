@@ -21,7 +21,7 @@ Optimisers = dict[str, torch.optim.Adam]
 def make_optimisers(model: Any, learning_rate: float) -> Optimisers:
     """One Adam per player, so that one player's gradients never affect another's moments.
 
-    None for a model without parameters, which is fitted after training alone.
+    Empty for a model without parameters, which is fitted by ``conclude`` alone.
     """
     has = traits(model)
     parameters = has.players() if has.players else {ALONE: model.parameters()}
@@ -40,7 +40,7 @@ def judged_from(model: Any) -> float:
 
 
 def learns_labels(model: Any) -> bool:
-    """Whether it learns from lesions, where the others learn from what is normal."""
+    """Whether it learns from labelled lesions; the others learn from normal slices."""
     return bool(traits(model).supervised)
 
 
@@ -73,13 +73,13 @@ def take_turns(
     processes, in place. Returns the mean losses of each player's last step on these parts; the player's own is under
     its name (``loss`` if it is alone).
     """
-    said: dict[str, Tensor] = {}
+    means: dict[str, Tensor] = {}
     for turn in turns:
         for _ in range(turn.times):
             losses = _step(turn, optimisers[turn.player], parts, share, total)
         own = losses.pop("loss")
-        said |= {"loss" if turn.player == ALONE else turn.player: own, **losses}
-    return said
+        means |= {"loss" if turn.player == ALONE else turn.player: own, **losses}
+    return means
 
 
 def _step(
@@ -92,7 +92,7 @@ def _step(
     """Gradients are computed for the player's own parameters only, so other players need not be frozen."""
     parameters: list[nn.Parameter] = [p for p in optimiser.param_groups[0]["params"] if p.requires_grad]
     gradients: list[Tensor | None] = [None] * len(parameters)
-    said: dict[str, Tensor] = {}
+    means: dict[str, Tensor] = {}
     everything = sum(len(part.image) for part in parts)
     for part in parts:
         weight = len(part.image) / everything
@@ -102,7 +102,7 @@ def _step(
             new if old is None else old if new is None else old + new for old, new in zip(gradients, found, strict=True)
         ]
         for name, value in losses.items():
-            said[name] = said.get(name, torch.zeros(())) + weight * value.detach().float()
+            means[name] = means.get(name, torch.zeros(())) + weight * value.detach().float()
     if total is not None:
         gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
         total(gradients)  # type: ignore[arg-type]
@@ -110,4 +110,4 @@ def _step(
         parameter.grad = gradient
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return said
+    return means

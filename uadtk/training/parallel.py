@@ -55,10 +55,10 @@ class World:
 
     def agreed(self, ours: bool) -> bool:
         """The value that process 0 has."""
-        said = [ours]
+        value = [ours]
         if self.size > 1:
-            dist.broadcast_object_list(said, src=0)
-        return said[0]
+            dist.broadcast_object_list(value, src=0)
+        return value[0]
 
     def wait(self) -> None:
         """Block until all processes have reached this point."""

@@ -113,9 +113,34 @@ class _Work:
         masks: dict[str, Any] = {column: self.folder / f"{name}_{ending}" for column, ending in _MASKS.items()}
         record = remembered(_record_path(self.folder, name), FORMAT, key, _MEMO)
         if record is None or not all(path.exists() for path in masks.values()):
-            record = _label(row, name, self.method, self.point, self.trust, self.folder, run, key)
+            record = self._label(row, name, key, run)
         source = f"teacher-{self.method.checkpoint.digest[:12]}"
         return replace(row, **masks, label_source=source), record["lesion_voxels"]
+
+    def _label(self, row: Row, name: str, key: dict[str, Any], run: Run) -> dict[str, Any]:
+        """Label one scan and write its files, all or none."""
+        scan, brain_mask = read_row(row, run)
+        rules = Rules(max(self.trust.min_voxels, floor_of(self.point, scan.voxel_ml) if self.point.smallest else 1))
+        found = segment(scan, self.method, self.point, run, brain_mask, rules, str(row.image))
+        if _key(row, self.method, self.point, self.trust) != key:
+            what, fix = "changed since the labelling began", "Run the command again once it is complete."
+            raise DataError(what, str(row.image), fix)
+        again = _found_mirrored(found, self.method, rules, run) if self.trust.mirrored else None
+        lesion, ignored = believed(found, self.trust, again)
+        volumes = {"brain_mask": found.scoring.brain, "lesion_mask": lesion, "ignore_mask": ignored}
+        content = {
+            "image": str(row.image),
+            "teacher": {"model": self.method.checkpoint.model, "digest": self.method.checkpoint.digest},
+            "point": {"name": self.point.name, "threshold": self.point.threshold},
+            "trust": asdict(self.trust),
+            "findings": [asdict(finding) for finding in found.findings],
+            "lesion_voxels": int(np.count_nonzero(lesion.voxels)),
+            "ignored_voxels": int(np.count_nonzero(ignored.voxels)),
+        }
+        with staged(self.folder, overwrite=True, manifest=_record_path(self.folder, name).name) as stage:
+            for column, volume in volumes.items():
+                write_nifti(stage / f"{name}_{_MASKS[column]}", volume)
+            return write_memo(_record_path(stage, name), FORMAT, key, content)
 
 
 def believed(found: Segmentation, trust: Trust, again: NDArray[np.bool_] | None = None) -> tuple[Mask, Mask]:
@@ -138,41 +163,6 @@ def believed(found: Segmentation, trust: Trust, again: NDArray[np.bool_] | None 
 def mirror(voxels: NDArray[Any], affine: Affine) -> NDArray[Any]:
     """The voxels flipped along the stored axis closest to left-right."""
     return np.ascontiguousarray(np.flip(voxels, stored_axis(affine, 0)))
-
-
-def _label(
-    row: Row,
-    name: str,
-    method: Method,
-    point: OperatingPoint,
-    trust: Trust,
-    folder: Path,
-    run: Run,
-    key: dict[str, Any],
-) -> dict[str, Any]:
-    """Label one scan and write its files, all or none."""
-    scan, brain_mask = read_row(row, run)
-    rules = Rules(max(trust.min_voxels, floor_of(point, scan.voxel_ml) if point.smallest else 1))
-    found = segment(scan, method, point, run, brain_mask, rules, str(row.image))
-    if _key(row, method, point, trust) != key:
-        what, fix = "changed since the labelling began", "Run the command again once it is complete."
-        raise DataError(what, str(row.image), fix)
-    again = _found_mirrored(found, method, rules, run) if trust.mirrored else None
-    lesion, ignored = believed(found, trust, again)
-    volumes = {"brain_mask": found.scoring.brain, "lesion_mask": lesion, "ignore_mask": ignored}
-    content = {
-        "image": str(row.image),
-        "teacher": {"model": method.checkpoint.model, "digest": method.checkpoint.digest},
-        "point": {"name": point.name, "threshold": point.threshold},
-        "trust": asdict(trust),
-        "findings": [asdict(finding) for finding in found.findings],
-        "lesion_voxels": int(np.count_nonzero(lesion.voxels)),
-        "ignored_voxels": int(np.count_nonzero(ignored.voxels)),
-    }
-    with staged(folder, overwrite=True, manifest=_record_path(folder, name).name) as stage:
-        for column, volume in volumes.items():
-            write_nifti(stage / f"{name}_{_MASKS[column]}", volume)
-        return write_memo(_record_path(stage, name), FORMAT, key, content)
 
 
 def _found_mirrored(found: Segmentation, method: Method, rules: Rules, run: Run) -> NDArray[np.bool_]:

@@ -45,7 +45,7 @@ def state_path(output: Path) -> Path:
 
 
 def refuse_checkpoint(path: Path, overwrite: bool) -> None:
-    """Before any training: its output must not exist, unless an interrupted training can resume. Raises UsageError."""
+    """Raises UsageError if ``path`` is no name for a checkpoint, or exists and is not to be overwritten or resumed."""
     if path.suffix != SUFFIX:
         raise UsageError(f"a checkpoint ends in {SUFFIX}", str(path))
     refuse_existing([state_path(path)], overwrite=True)  # its name is longer
@@ -105,7 +105,7 @@ def _read_state(path: Path, plan: dict[str, Any], model: nn.Module, optimisers: 
         raise UsageError(
             f"an interrupted training with other {', '.join(changed)} is here",
             str(path),
-            "Repeat its command to go on, or delete the file to start again.",
+            "Repeat its command to resume, or delete the file to start again.",
         )
     model.load_state_dict(_under("model/", tensors))
     for player, optimiser in optimisers.items():

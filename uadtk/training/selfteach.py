@@ -27,7 +27,7 @@ from uadtk.pipeline.score import build_method
 from uadtk.preparation.lesion_free import lesion_of
 from uadtk.training.once import deadline_after, train_once
 from uadtk.training.pseudo_labels import Trust, label_cohort
-from uadtk.training.slices import split_rows
+from uadtk.training.slices import split_rows, train_rows
 from uadtk.training.train import Schedule
 
 HALF = "half"
@@ -56,7 +56,7 @@ def lessons(unlabelled: Cohort, labelled: Cohort | None, seed: int) -> Lessons:
     """
     annotated = _annotated(labelled, unlabelled) if labelled is not None else []
     validated = any(row.split == "validation" for row in annotated)
-    taught, held = (_train_rows(unlabelled), []) if validated else split_rows(unlabelled, seed)
+    taught, held = (train_rows(unlabelled), []) if validated else split_rows(unlabelled, seed)
     if not taught:
         raise DataError("no row with split 'train'", unlabelled.source, "Name the splits train, validation and test.")
     rows = (*(replace(row, split="train") for row in taught), *(replace(row, split="validation") for row in held))
@@ -129,11 +129,6 @@ def _annotated(labelled: Cohort, unlabelled: Cohort) -> list[Row]:
         scan, _ = read_row(row, Run())
         lesion_of(row, scan, Run())
     return rows
-
-
-def _train_rows(cohort: Cohort) -> list[Row]:
-    split = any(row.split for row in cohort)
-    return [row for row in cohort if row.split == "train" or not split]
 
 
 def _check_supervised(student: Checkpoint) -> None:

@@ -43,6 +43,7 @@ ANNOTATED, PSEUDO, UNLABELLED = 0, 1, 2  # sources of labels
 FORMAT = 4  # of the files
 ROOM = "Make room or name another folder: --slices."
 _FACTS = "slices.json"
+_FILES = ("image.f32", "masks.u8", "about.i4")
 _COUNT = schema.whole(0, 2**50)
 _MEMO = schema.record(
     {
@@ -55,17 +56,19 @@ _MEMO = schema.record(
 
 @dataclass(frozen=True)
 class Slices:
-    """``image`` float32 and ``masks`` uint8 (n, side, side); ``subjects``: number of scans they come from.
+    """``image`` float32 and ``masks`` uint8 (n, side, side); ``scans``: number of scans they come from.
 
     ``about`` int32 (n, 3): scan number, ascending; label source; number of lesion pixels.
     ``neighbours``: number of adjacent slices on each side that come with each slice of a batch; edges repeat.
     ``failed``: subjects of scans that could not be used. ``gates``: of the others, light and numbers.
+    ``pixel_mm``: size of a pixel in mm, that of the preparation.
     """
 
     image: NDArray[np.float32]
     masks: NDArray[np.uint8]
-    subjects: int
+    scans: int
     about: NDArray[np.int32]
+    pixel_mm: float
     neighbours: int = 0
     failed: tuple[str, ...] = ()
     gates: tuple[dict[str, Any], ...] = ()
@@ -77,7 +80,8 @@ class Slices:
         image = torch.from_numpy(_read(self.image, self._beside(rows)))
         bits = torch.from_numpy(_read(self.masks, rows[:, None])).to(device)
         on_device = image.to(device, memory_format=torch.channels_last)
-        return Batch(on_device, *((bits & bit) > 0 for bit in (BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED)))
+        masks = ((bits & bit) > 0 for bit in (BRAIN, NORMAL, LESION, KNOWN, HINT, HINTED))
+        return Batch(on_device, *masks, pixel_mm=self.pixel_mm)
 
     def _beside(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Each row with its neighbours in the same scan, (B, 1 + 2 * neighbours)."""
@@ -94,12 +98,15 @@ def _read(array: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     return np.asarray(array[rows.ravel()[order]])[back].reshape(*rows.shape, *array.shape[1:])
 
 
+def train_rows(cohort: Cohort) -> list[Row]:
+    """The rows of split ``train``; all rows of a table without splits."""
+    split = any(row.split for row in cohort)
+    return [row for row in cohort if row.split == "train" or not split]
+
+
 def split_rows(cohort: Cohort, seed: int) -> tuple[list[Row], list[Row]]:
     """Training and validation rows: by the table's split column, else a random fifth of the subjects is held out."""
-    if any(row.split for row in cohort):
-        train, held = [[row for row in cohort if row.split == name] for name in ("train", "validation")]
-    else:
-        train, held = list(cohort), []
+    train, held = train_rows(cohort), [row for row in cohort if row.split == "validation"]
     if not train:
         raise DataError("no row with split 'train'", str(cohort.source), "Name the splits train, validation and test.")
     if not held:
@@ -170,7 +177,7 @@ def load_slices(
     about = np.fromfile(folder / "about.i4", "<i4").reshape(-1, 3)
     masks = np.memmap(folder / "masks.u8", "u1", "r", shape=shape)
     failed = tuple(rows[place].subject for place in facts["failed"])
-    return Slices(image, masks, facts["scans"], about, failed=failed, gates=tuple(facts["gates"]))
+    return Slices(image, masks, facts["scans"], about, recipe.pixel_mm, failed=failed, gates=tuple(facts["gates"]))
 
 
 def slices_key(rows: Sequence[Row], recipe: Preparation, masked: bool) -> dict[str, Any]:
@@ -201,7 +208,7 @@ def _stored(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     """The memo, if it exists and the files have the sizes it records. It is written last, so they are complete."""
     facts = remembered(folder / _FACTS, FORMAT, key, _MEMO)
     try:
-        sizes = [(folder / name).stat().st_size for name in ("image.f32", "masks.u8", "about.i4")]
+        sizes = [(folder / name).stat().st_size for name in _FILES]
     except OSError:
         return None
     whole = facts is not None and sizes == [facts["pixels"] * 4, facts["pixels"], facts["slices"] * 12]
@@ -217,16 +224,25 @@ class _Work:
     statistics: Mapping[str, Any]
 
     def __call__(self, _: int, row: Row, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8], Gate]:
-        return _scan_slices(row, self, run)
+        name = str(row.image)
+        scan, brain_mask = read_row(row, run)
+        prepared, gate = prepare_admitted(scan, brain_mask, self.recipe, self.statistics, run, name)
+        warn(gate, name, run)
+        lesion = lesion_of(row, scan, run)
+        usable = outside_lesion(scan, lesion) if self.masked else lesion_free(row, scan, lesion)
+        abnormal = prepared.touched(~usable)
+        wanted = with_brain(prepared.brain)
+        if not self.masked:
+            wanted &= ~abnormal.any(axis=(1, 2))
+        bits = prepared.brain * np.uint8(BRAIN) | ~abnormal * np.uint8(NORMAL) | _labels(row, scan, lesion, prepared)
+        return prepared.image[wanted], bits[wanted], gate
 
 
 def _prepare_all(rows: Sequence[Row], work: _Work, run: Run, what: str, folder: Path) -> dict[str, Any]:
     """Write the slices scan by scan, with one scan in memory. ``failed``: indices of scans that could not be used."""
     slices, scans, failed, gates = 0, 0, list[int](), list[dict[str, Any]]()
     with ExitStack() as open_files:
-        images, masks, about = (
-            open_files.enter_context((folder / name).open("wb")) for name in ("image.f32", "masks.u8", "about.i4")
-        )
+        images, masks, about = (open_files.enter_context((folder / name).open("wb")) for name in _FILES)
         for outcome in each(rows, work, run, what):
             if outcome.error is not None:
                 failed.append(outcome.place)
@@ -241,21 +257,6 @@ def _prepare_all(rows: Sequence[Row], work: _Work, run: Run, what: str, folder: 
         raise DataError(f"no slice to use for {what}", fix="See the lines above; are the scans lesion-free anywhere?")
     pixels = slices * work.recipe.pixels**2
     return {"slices": slices, "scans": scans, "pixels": pixels, "failed": failed, "gates": gates}
-
-
-def _scan_slices(row: Row, work: _Work, run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8], Gate]:
-    masked, name = work.masked, str(row.image)
-    scan, brain_mask = read_row(row, run)
-    prepared, gate = prepare_admitted(scan, brain_mask, work.recipe, work.statistics, run, name)
-    warn(gate, name, run)
-    lesion = lesion_of(row, scan, run)
-    usable = outside_lesion(scan, lesion) if masked else lesion_free(row, scan, lesion)
-    abnormal = prepared.touched(~usable)
-    wanted = with_brain(prepared.brain)
-    if not masked:
-        wanted &= ~abnormal.any(axis=(1, 2))
-    bits = prepared.brain * np.uint8(BRAIN) | ~abnormal * np.uint8(NORMAL) | _labels(row, scan, lesion, prepared)
-    return prepared.image[wanted], bits[wanted], gate
 
 
 def with_brain(brain: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -35,7 +35,7 @@ from uadtk.pipeline.run import duration
 from uadtk.preparation.gate import statistics_of
 from uadtk.training.batches import steps_of_epoch
 from uadtk.training.contamination import inliers, pushing_apart, trimmed
-from uadtk.training.logs import draw_log, log_path, page_path, write_log
+from uadtk.training.logs import write_log
 from uadtk.training.optimisers import (
     Optimisers,
     judged_from,
@@ -66,33 +66,33 @@ class Schedule:
     epochs: int = option(1000, "At most this many passes over the slices.", ge=1)
     patience: int = option(5, "Stop after this many epochs without a lower validation loss.", ge=1)
     average: int = option(
-        0, "Use the mean of the weights after each of the last epochs, this many, in place of the best.", ge=0
+        0, "Average the weights over this many of the last epochs; 0 takes those of the best epoch.", ge=0
     )
     batch: int = option(8, "Slices per step.", ge=1)
-    accumulate: int = option(1, "Parts a batch is computed in, one after the other, to save memory.", ge=1)
+    accumulate: int = option(1, "Gradient accumulation: compute each batch in this many parts, to save memory.", ge=1)
     learning_rate: float = option(1e-4, "Adam's learning rate.", ge=1e-8, le=1)
-    decay: Literal["none", "cosine"] = option("none", "Learning rate: as it is, or up for an epoch and then down.")
+    decay: Literal["none", "cosine"] = option("none", "Learning rate: constant, or warm-up and then cosine decay.")
     precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the forward pass.")
-    augment: bool = option(True, "Flip, rotate, shift, resize and change the contrast a little.")
+    augment: bool = option(True, "Augment slices: flips, small rotations, shifts, scalings and changes of contrast.")
     corruption: Literal["none", "implants"] = option(
         "none", "What the model learns to remove: nothing, or lesions implanted into randomised slices."
     )
-    masked: bool = option(False, "Learn from all slices with known lesions left out of the loss.")
+    masked: bool = option(False, "Learn from all slices, and leave known lesions out of the loss.")
     trim: float = option(
         100.0, "Leave errors above this percentile of a batch out of the loss (You et al.: 98).", ge=1, le=100
     )
     discriminate: float = option(0.0, "Weight of discriminative reconstruction (Xia et al.: 0.1); 0 is off.", ge=0)
     trust: int = option(5, "Epochs before trimming or discriminating: errors of an untrained model mean nothing.", ge=0)
-    seed: int = option(0, "Decides weights, order and noise.", ge=0, le=2**32 - 1)
+    seed: int = option(0, "Seed of weights, order of slices and noise.", ge=0, le=2**32 - 1)
 
 
 def schedule_options(own: type) -> list[Field]:
-    """Those of the schedule for a model with these options, which may have a ``corruption`` of its own."""
+    """The options of the schedule, without ``corruption`` if the model's options (``own``) have one."""
     return [one for one in fields(Schedule) if one.name != "corruption" or not hasattr(own, one.name)]
 
 
 def settings_of(schedule: Schedule) -> dict[str, Any]:
-    """What a training is recognised by. Without ``corruption="none"``, which older trainings do not name."""
+    """The schedule as stored in states and checkpoints: without ``corruption="none"``, which older ones do not name."""
     return {name: value for name, value in asdict(schedule).items() if (name, value) != ("corruption", "none")}
 
 
@@ -149,22 +149,22 @@ def _train(
     if state.log:
         run.say(f"resuming after epoch {len(state.log)}")
         if world.leads:
-            _show(output, state)  # a kill may have come before it
+            write_log(output, state.log)  # a kill may have come before it
     if schedule.epochs < judged_from(model) < math.inf:
-        first = f"the first that is judged, {judged_from(model):g}"
-        run.say(f"{schedule.epochs} epochs end before {first}: none is compared")
+        first = f"the first whose validation loss counts ({judged_from(model):g})"
+        run.say(f"{schedule.epochs} epochs end before {first}: the last weights are kept")
     slices, held = _slices(checkpoint, model, cohort, schedule, cache or _cache_beside(output), run, world)
     state = _on_the_same_scans(state, slices, held, output)
 
-    deadline, pixel_mm = time.monotonic() + 60 * minutes if minutes else math.inf, checkpoint.preparation.pixel_mm
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     while optimisers and not _finished(state, schedule):
         if state.log and world.agreed(time.monotonic() >= deadline):
             break
         epoch, start = len(state.log) + 1, time.monotonic()
         with seeded(hash((schedule.seed, epoch, world.rank)) % 2**31):
-            train_losses = _train_epoch(model, optimisers, slices, schedule, epoch, run, world, pixel_mm)
+            train_losses = _train_epoch(model, optimisers, slices, schedule, epoch, run, world)
         with seeded(VALIDATION_SEED):
-            losses = _mean_losses(model, held, schedule, run.device, world, pixel_mm)
+            losses = _mean_losses(model, held, schedule, run.device, world)
         if not all(map(math.isfinite, (*train_losses.values(), losses["loss"]))):
             raise UadtkError(
                 f"the loss is not finite in epoch {epoch}",
@@ -179,7 +179,7 @@ def _train(
         state = averaged(state, model, schedule.epochs - schedule.average)
         if world.leads:
             save_state(output, plan, model, optimisers, state)
-            _show(output, state)
+            write_log(output, state.log)
             run.say(f"{_line(record, state)}  {_left(state, schedule)}")
             registry.notify("uadtk_epoch_done", run.say, loggers, record=record, output=output, settings=plan)
 
@@ -189,6 +189,20 @@ def _train(
         model.eval()
         with torch.no_grad(), seeded(schedule.seed):
             conclude(_in_order(slices, schedule.batch, run.device))
+    facts = _facts(cohort, schedule, state, slices, held, run, finished)
+    trained = replace(checkpoint, weights=pack(model), training={**checkpoint.training, **facts}, source=str(output))
+    if world.leads:
+        trained.save(output)
+        if finished:
+            shutil.rmtree(_cache_beside(output), ignore_errors=True)
+            forget(output)  # last: while the state is there, the same command ends what was interrupted
+    return trained
+
+
+def _facts(
+    cohort: Cohort, schedule: Schedule, state: State, slices: Slices, held: Slices, run: Run, finished: bool
+) -> dict[str, Any]:
+    """What the checkpoint records of its training."""
     facts = {
         "date": dt.date.today().isoformat(),
         "uadtk": VERSION,
@@ -198,19 +212,13 @@ def _train(
         "best_validation_loss": state.log[state.best_epoch - 1]["validation_loss"] if state.log else None,
         "finished": finished,
         "slices": {"train": len(slices), "validation": len(held)},
-        "scans": {"train": slices.subjects, "validation": held.subjects},
+        "scans": {"train": slices.scans, "validation": held.scans},
         "gate": {"train": _lights(slices), "validation": _lights(held), "worst": run.worst},
         "cohort_digest": cohort.digest(),
     }
-    if finished and world.leads:
+    if finished:
         facts[STATISTICS] = statistics_of([gate["measured"] for gate in slices.gates])
-    trained = replace(checkpoint, weights=pack(model), training={**checkpoint.training, **facts}, source=str(output))
-    if world.leads:
-        trained.save(output)
-        if finished:
-            shutil.rmtree(_cache_beside(output), ignore_errors=True)
-            forget(output)  # last: while the state is there, the same command ends what was interrupted
-    return trained
+    return facts
 
 
 def check_trainable(model: Any, checkpoint: Checkpoint, schedule: Schedule, world: World) -> None:
@@ -241,7 +249,7 @@ def _slices(
     rows, held_rows = split_rows(cohort, schedule.seed)
     unmarked = [r for r in rows if not (r.lesion_mask or r.presumed_healthy or r.lesion_free_slices)]
     if unmarked and not learns_labels(model):
-        run.say(f"{len(unmarked)} scans of patients without a lesion mask: all their slices are taken for normal")
+        run.say(f"{len(unmarked)} scans of patients without a lesion mask: all their slices are taken as normal")
     if learns_labels(model):
         rows, held_rows = to_learn(rows, traits(model).unlabelled), to_judge(held_rows)
     usual = usual_contrast(rows, run)
@@ -252,7 +260,7 @@ def _slices(
     )
     if world.leads:
         world.wait()
-    run.say(f"{len(slices)} slices of {slices.subjects} scans to train on, {len(held)} of {held.subjects} to validate")
+    run.say(f"{len(slices)} slices of {slices.scans} scans to train on, {len(held)} of {held.scans} to validate")
     return slices, held
 
 
@@ -298,7 +306,6 @@ def _train_epoch(
     epoch: int,
     run: Run,
     world: World,
-    pixel_mm: float,
 ) -> dict[str, float]:
     """One pass in a random order; returns mean losses."""
     model.train()
@@ -309,7 +316,7 @@ def _train_epoch(
             optimiser.param_groups[0]["lr"] = _learning_rate(schedule, epoch - 1 + step / len(steps))
         batch = slices.batch(world.share(rows), run.device)
         batch = augmented(batch) if schedule.augment else batch
-        batch = with_lesions(batch, pixel_mm, learning=True) if schedule.corruption == "implants" else batch
+        batch = with_lesions(batch, learning=True) if schedule.corruption == "implants" else batch
         turns, batch = _decontaminated(model, turns_of(model, epoch), batch, schedule, epoch)
         share = len(world.share(rows)) / len(rows)
         turns = [replace(turn, loss=_at_precision(turn.loss, schedule)) for turn in turns]
@@ -341,14 +348,12 @@ def _parts(batch: Batch, schedule: Schedule) -> list[Batch]:
 
 
 @torch.no_grad()
-def _mean_losses(
-    model: Any, slices: Slices, schedule: Schedule, device: str, world: World, pixel_mm: float
-) -> dict[str, float]:
+def _mean_losses(model: Any, slices: Slices, schedule: Schedule, device: str, world: World) -> dict[str, float]:
     model.eval()
     loss = _at_precision(model.training_loss, schedule)
     sums: dict[str, float] = {}
     for batch in _in_order(slices, schedule.batch, device, world):
-        batch = with_lesions(batch, pixel_mm, learning=False) if schedule.corruption == "implants" else batch
+        batch = with_lesions(batch, learning=False) if schedule.corruption == "implants" else batch
         for name, value in loss(batch).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(batch.image)
     return {name: value / len(slices) for name, value in world.total_of(sums, device).items()}
@@ -375,14 +380,8 @@ def _at_precision(
     return reduced
 
 
-def _show(output: Path, state: State) -> None:
-    """Write the log, and the page of its curves."""
-    write_log(output, state.log)
-    draw_log(log_path(output), state.log, page_path(log_path(output)))
-
-
 def _left(state: State, schedule: Schedule) -> str:
-    """The time that all epochs would take; a training without progress for ``patience`` epochs ends before."""
+    """The time that the remaining epochs take at most: early stopping may end the training sooner."""
     recent = [record["seconds"] for record in state.log[-5:]]
     left_s = (schedule.epochs - len(state.log)) * sum(recent) / len(recent)
     return f"at most {duration(left_s)} left" if left_s else "last epoch"
@@ -390,8 +389,8 @@ def _left(state: State, schedule: Schedule) -> str:
 
 def _line(record: dict[str, Any], state: State) -> str:
     """One line about an epoch: the loss, or the losses of all players."""
-    said = {key.removeprefix("train_"): value for key, value in record.items() if key.startswith("train_")}
-    shown = f"{said['loss']:.5g}" if "loss" in said else ", ".join(f"{name} {v:.4g}" for name, v in said.items())
+    losses = {key.removeprefix("train_"): value for key, value in record.items() if key.startswith("train_")}
+    shown = f"{losses['loss']:.5g}" if "loss" in losses else ", ".join(f"{name} {v:.4g}" for name, v in losses.items())
     best = "best" if state.best_epoch == record["epoch"] else f"best {state.best_loss:.5g} in epoch {state.best_epoch}"
-    losses = f"train {shown}  validation {record['validation_loss']:.5g}"
-    return f"epoch {record['epoch']:4d}  {losses}  ({best})  {record['seconds']:.1f} s"
+    both = f"train {shown}  validation {record['validation_loss']:.5g}"
+    return f"epoch {record['epoch']:4d}  {both}  ({best})  {record['seconds']:.1f} s"

@@ -16,11 +16,11 @@ to remove lesions. Held-out slices get other kinds of implants than training sli
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from uadtk.networks.corruption import corrupt
+from uadtk.networks.corruption import Corruption, corrupt
 from uadtk.networks.distances import l2
 from uadtk.networks.unet import UNet
 from uadtk.plugin import Batch, option
@@ -32,9 +32,7 @@ DEPTH = 4
 class Options:
     width: int = option(64, "Channels at full size, doubled at each of three halvings.", ge=1, le=256)
     noise: float = option(0.2, "Standard deviation of the noise before upsampling.", ge=0, le=2)
-    corruption: Literal["noise", "implants", "both"] = option(
-        "noise", "What the network learns to remove: noise, implanted lesions, or both."
-    )
+    corruption: Corruption = option("noise", "What the model learns to remove: noise, implanted lesions, or both.")
 
 
 class Model(nn.Module):
