@@ -173,13 +173,19 @@ class Checkpoint:
             raise PluginError(what, self.source, fix) from None
         return cls(opts.build(cls.Options, self.options, self.model), self.preparation.pixels)
 
-    def header(self) -> dict[str, Any]:
+    def method(self) -> dict[str, Any]:
+        """Model, preparation, scorer and cleaners with their options, as the header has them."""
         return {
-            "format": FORMAT,
             "model": {"name": self.model, "options": self.options, "dist": self.dist, "version": self.version},
             "preparation": opts.as_dict(self.preparation),
             "scorer": str(self.scorer),
             "cleaners": [str(spec) for spec in self.cleaners],
+        }
+
+    def header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            **self.method(),
             "training": self.training,
             "points": [point.to_json() for point in self.points],
             "weights_sha256": hashlib.sha256(self.weights).hexdigest(),

@@ -34,6 +34,7 @@ from uadtk.version import VERSION
 HIDDEN = ".uadtk-"
 _STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anybody may have a folder .uadtk-data
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
+_PLANES = 64  # converted at once
 _GRACE_S, _WEEK_S = 10.0, 7 * 86400.0
 _next_sweep: dict[Path, float] = {}
 ROOM = "Set TMPDIR to a folder with room."
@@ -351,13 +352,14 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> list[bytes | memoryview]:
+def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> Iterator[bytes | memoryview]:
+    """In parts, so that no second volume is in memory where the file's type is another."""
     import nibabel as nib
 
-    voxels = _stored(volume.voxels)
+    stored = _stored(volume.voxels)
     kind: Any = nib.Nifti1Header
     header = kind(endianness="<")
-    header.set_data_dtype(voxels.dtype)
+    header.set_data_dtype(stored)
     header.set_data_shape(volume.shape)
     header.set_xyzt_units("mm")
     header.set_zooms(volume.spacing_mm)
@@ -375,21 +377,19 @@ def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> li
         header["descrip"] = f"uadtk {VERSION}: {meaning.name}"
     header.set_slope_inter(1.0, 0.0)
     header.set_data_offset(header.single_vox_offset)
-    return [header.binaryblock, b"\0\0\0\0", voxels.ravel(order="F").view(np.uint8).data]
+    yield header.binaryblock + b"\0\0\0\0"
+    for k in range(0, volume.shape[2], _PLANES):
+        yield volume.voxels[:, :, k : k + _PLANES].astype(stored, copy=False).ravel(order="F").view(np.uint8).data
 
 
-def _stored(voxels: NDArray[Any]) -> NDArray[Any]:
-    """Little-endian, in the smallest type that common readers support."""
-    if voxels.dtype == bool:
-        return voxels.view(np.uint8)
-    if voxels.dtype.kind not in "iu":
-        return voxels.astype("<f4", copy=False)
-    if voxels.dtype == np.uint8:
-        return voxels
+def _stored(voxels: NDArray[Any]) -> np.dtype[Any]:
+    """Little-endian, the smallest type that common readers support."""
+    if voxels.dtype.kind not in "iu" or voxels.dtype == np.uint8:
+        return np.dtype("u1" if voxels.dtype in (bool, np.uint8) else "<f4")
     low, high = int(voxels.min()), int(voxels.max())
     if not -(2**31) <= low <= high < 2**31:
         raise ValueError(f"labels from {low} to {high} do not fit into 32 bits")
-    return voxels.astype("<i2" if low >= -(2**15) and high < 2**15 else "<i4", copy=False)
+    return np.dtype("<i2" if low >= -(2**15) and high < 2**15 else "<i4")
 
 
 def _plain(value: Any) -> Any:

@@ -150,7 +150,7 @@ def _findings(components: Volume, score: ScoreMap, average: Affine | None) -> tu
 
 def _peaks(components: Volume, score: ScoreMap) -> NDArray[np.intp]:
     """Voxel (x, y, z) of the highest score of each component, (n, 3); the first in the file's order among equals."""
-    inside = np.flatnonzero(components.zyx)
+    inside = np.flatnonzero(components.zyx > 0)
     label, value = components.zyx.reshape(-1)[inside], score.zyx.reshape(-1)[inside]
     order = np.lexsort((-value, label))  # stable
     _, first = np.unique(label[order], return_index=True)
@@ -165,7 +165,7 @@ def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dic
         **({"plugins": plugins} if plugins else {}),
         "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
         "options": {
-            **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
+            **checkpoint.method(),
             "point": point.to_json(),
             "rules": {"min_voxels": rules.min_voxels, "min_volume_ml": rules.min_volume_ml},
             "worst_light": run.worst,
@@ -203,4 +203,3 @@ def provenance(
 
 
 _version = cache(metadata.version)  # it searches the whole path, which takes 5 ms
-_RESOLVED = ("model", "preparation", "scorer", "cleaners")

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,34 +71,28 @@ class Coarse:
 
 def coarse(scan: Scan, brain: Mask) -> Coarse:
     """The box of the brain on voxels of about 3 mm, or of the scan's own spacing where that is larger."""
+    from uadtk.kernels._numba.resampling import resampled_volume
+
     turn = Reorientation.of(scan.affine)
     upright, mask = turn.to_ras(Volume(scan.voxels, scan.affine)), turn.to_ras(brain)
     box = bounding_box(mask.voxels)
     inside = np.ascontiguousarray(mask.voxels[box].T, dtype=np.float32)  # (z, y, x), the order of a file
     image = upright.voxels[box].T * inside
-    spacing_mm, affine = list(upright.spacing_mm), upright.affine.copy()
+    spacing_mm, affine, (_, y, x) = list(upright.spacing_mm), upright.affine.copy(), inside.shape
     affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
-    for axis, mm in reversed([*enumerate(upright.spacing_mm)]):
+    matrices: list[Any] = [np.eye(x, dtype=np.float32), np.eye(y, dtype=np.float32), None]
+    for axis, mm in enumerate(upright.spacing_mm):
         size = inside.shape[2 - axis]
         if mm < COARSE_MM and size > 1:
             number = max(2, round(size * mm / COARSE_MM))
-            matrix = resampling_matrix((np.arange(number) + 0.5) * size / number - 0.5, size)
-            image, inside = (_along(matrix, x, 2 - axis) for x in (image, inside))
+            matrices[axis] = resampling_matrix((np.arange(number) + 0.5) * size / number - 0.5, size)
             spacing_mm[axis] = mm * size / number
             affine[:3, 3] += affine[:3, axis] * (size / number - 1) / 2
             affine[:3, axis] *= size / number
-    image, inside = image.T, inside.T
+    image, inside = (resampled_volume(volume, *matrices[::-1]).T for volume in (image, inside))
     share = np.where(inside > 1e-3, inside, 0.0)
     mean = np.where(share > 0, image / np.maximum(share, 1e-3), 0.0)
     return Coarse(mean, share, np.array(spacing_mm), affine)
-
-
-def _along(matrix: NDArray[np.float32], volume: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """The product with every line of a volume along an axis."""
-    if axis == 0:
-        return np.asarray(matrix @ volume.reshape(len(volume), -1)).reshape(-1, *volume.shape[1:])
-    found: NDArray[np.float32] = matrix @ volume if axis == 1 else volume @ matrix.T
-    return found
 
 
 def tissue_contrast(brain: Coarse) -> Contrast:
@@ -191,7 +186,8 @@ class _Fit:
     def __init__(self, brain: Coarse) -> None:
         self.brain = brain
         inside = brain.inside > 0.5
-        self.both = np.stack([brain.inside, _ranks(brain.image, inside) * brain.inside], axis=-1, dtype=np.float32)
+        both = np.stack([brain.inside, _ranks(brain.image, inside) * brain.inside], axis=-1, dtype=np.float32)
+        self.both = np.ascontiguousarray(both)
         at_mm = (np.argwhere(inside) + 0.5) * brain.spacing_mm
         self.centre_mm = at_mm.mean(axis=0)
         self.scale = np.maximum(at_mm.std(axis=0), 1.0) / _atlas().inside.std(axis=0)
