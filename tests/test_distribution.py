@@ -19,7 +19,8 @@ import pytest
 import uadtk
 
 ROOT = Path(__file__).parent.parent
-LICENCES = {"LICENSE", "uadtk/weights/LICENSE", "uadtk/phantom/demo/LICENSE", "uadtk/report/niivue/LICENSE"}
+PARTS = ("weights", "phantom/demo", "report/niivue", "preparation")
+LICENCES = {"LICENSE", *(f"uadtk/{part}/LICENSE" for part in PARTS)}
 # nilearn is hidden: `uadtk demo` must not need it
 HIDE = """
 import sys
@@ -90,7 +91,7 @@ def test_the_metadata_names_licences_and_pythons(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(f"uadtk-{uadtk.__version__}.dist-info/METADATA").decode()
     metadata = Parser().parsestr(text)
-    names = ("Apache-2.0", "CC-BY-NC-SA-4.0", "LicenseRef-ICBM-2009a", "BSD-2-Clause", "MIT", "ISC")
+    names = ("Apache-2.0", "CC-BY-NC-SA-4.0", "LicenseRef-ICBM-2009a", "BSD-2-Clause", "BSD-3-Clause", "MIT", "ISC")
     assert metadata["License-Expression"] == " AND ".join(names)
     assert set(metadata.get_all("License-File", [])) == LICENCES
     assert metadata["Requires-Python"] == ">=3.11"

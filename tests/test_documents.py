@@ -32,7 +32,7 @@ def test_every_file_that_contributing_names_is_there() -> None:
 
 
 def test_every_folder_of_weights_and_data_has_a_licence_in_the_metadata() -> None:
-    for folder in {path.parent for path in ROOT.glob("uadtk/**/*") if path.suffix in (".safetensors", ".gz")}:
+    for folder in {path.parent for path in ROOT.glob("uadtk/**/*") if path.suffix in (".safetensors", ".gz", ".npz")}:
         assert f"{folder.relative_to(ROOT)}/LICENSE" in PROJECT["license-files"]
     for licence in PROJECT["license-files"]:
         assert (ROOT / licence).is_file()

@@ -224,7 +224,7 @@ def test_a_cohort_is_written_scan_by_scan(model: OpenModel, cohort: Path, writte
 def test_findings_make_a_data_frame(result: Result) -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame(result.findings)
-    assert list(frame.columns) == ["label", "volume_ml", "centroid_mm", "peak", "mean", "peak_mm"]
+    assert list(frame.columns) == ["label", "volume_ml", "centroid_mm", "peak", "mean", "peak_mm", "lobe"]
     assert frame.volume_ml.tolist() == [finding.volume_ml for finding in result.findings]
 
 

@@ -65,7 +65,6 @@ def _with_old_defaults(header: dict[str, Any]) -> dict[str, Any]:
 _UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_old_defaults}
 SUFFIX = ".safetensors"
 AGAIN = "Copy or download it again."
-_MOST = 1 << 33
 _DIST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?")  # of packages (PEP 508)
 STATISTICS = "statistics"  # key of the training facts: what the training scans are like, for the gate
 FOLDS = "folds"  # another: what each member of an ensemble has not seen
@@ -174,13 +173,19 @@ class Checkpoint:
             raise PluginError(what, self.source, fix) from None
         return cls(opts.build(cls.Options, self.options, self.model), self.preparation.pixels)
 
-    def header(self) -> dict[str, Any]:
+    def method(self) -> dict[str, Any]:
+        """Model, preparation, scorer and cleaners with their options, as the header has them."""
         return {
-            "format": FORMAT,
             "model": {"name": self.model, "options": self.options, "dist": self.dist, "version": self.version},
             "preparation": opts.as_dict(self.preparation),
             "scorer": str(self.scorer),
             "cleaners": [str(spec) for spec in self.cleaners],
+        }
+
+    def header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            **self.method(),
             "training": self.training,
             "points": [point.to_json() for point in self.points],
             "weights_sha256": hashlib.sha256(self.weights).hexdigest(),
@@ -277,9 +282,7 @@ def open_with(model: str | os.PathLike[str], scorer: str | None, cleaners: Seque
 
 def load(path: Path) -> Checkpoint:
     try:
-        refuse_special(path)
-        if path.stat().st_size > _MOST:
-            raise DataError("is larger than any checkpoint", fix="Is it another file?")
+        refuse_special(path, most=1 << 33)
         raw = path.read_bytes()
     except DataError as error:
         raise CheckpointError(error.what, str(path), error.fix) from None

@@ -201,3 +201,25 @@ def test_a_page_that_a_kill_prevented_is_made_by_the_same_command(
     done = call("segment", small_cohort, "--model", weighted, "-o", tmp_path / "serial", "--threads", 1)
     assert done.code == 0, done
     assert results(tmp_path / "serial") == results(serial)
+
+
+def test_a_bids_tree_that_was_moved_with_its_results_is_done(histeq: Path, small_cohort: Path, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for subject in ("1", "2"):
+        anat = here / f"bids/sub-{subject}/anat"
+        anat.mkdir(parents=True)
+        shutil.copy(small_cohort.parent / f"s{subject}.nii.gz", anat / f"sub-{subject}_FLAIR.nii.gz")
+    (here / "bids/dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    assert call("segment", here / "bids", "--model", histeq, "-o", here / "out").code == 0
+    here.rename(there)
+    again = call("segment", there / "bids", "--model", histeq, "-o", there / "out")
+    assert again.code == 0, again
+    assert "2 of 2 were done before" in again.err
+    assert "nothing has changed" in again.err
+    changed = there / "bids/sub-2/anat/sub-2_FLAIR.nii.gz"
+    shutil.copy(small_cohort.parent / "s3.nii.gz", changed)
+    after = call("segment", there / "bids", "--model", histeq, "-o", there / "out")
+    assert after.code == 0, after
+    assert "sub-2: done again: other scan" in after.err
+    links = json.loads((there / "out/derivatives/uadtk/dataset_description.json").read_text())["DatasetLinks"]
+    assert links == {"raw": "../../../bids"}

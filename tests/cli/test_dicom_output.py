@@ -14,7 +14,9 @@ import uadtk
 from tests.cli.conftest import call
 from tests.conftest import SMALL_AFFINE, small_brain
 from uadtk.core.errors import DataError
+from uadtk.io.cohort import read_cohort
 from uadtk.io.read import read_scan
+from uadtk.pipeline.sources import describe
 from uadtk.report.mosaic import FOUND
 
 pydicom = pytest.importorskip("pydicom", reason="needs pip install uadtk[dicom]")
@@ -123,13 +125,63 @@ def test_what_cannot_be_is_refused_in_one_line_before_the_network_runs(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("scans", ["in", "in/a"])
-def test_an_output_folder_inside_the_input_is_no_part_of_it(scans, histeq, tmp_path):
+@pytest.mark.parametrize(
+    ("scans", "out"),
+    [("in", "in/out"), ("in/a", "in/a/out"), ("in/a", "in/a"), ("in", "in"), ("in/a/IM003", "in/a"), ("in", "in/a")],
+)
+def test_results_inside_the_input_are_no_part_of_it(scans, out, histeq, tmp_path):
     series(tmp_path / "in/a")
-    command = ("segment", tmp_path / scans, "--model", histeq, "-o", tmp_path / scans / "out", "--dicom-sr")
-    first, again = call(*command), call(*command)
+    bare = digests(tmp_path / scans)
+    command = ("segment", tmp_path / scans, "--model", histeq, "-o", tmp_path / out, "--dicom-sr", "--dicom-sc")
+    first = call(*command)
+    assert (tmp_path / out / f"{NAME}_sr.dcm").exists(), first
+    (tmp_path / "in/a/notes.txt").write_text("beside the slices")
+    again = call(*command)
     assert (first.code, again.code) == (0, 0), (first, again)
     assert "1 of 1 were done before" in again.err, again
+    assert digests(tmp_path / scans) == bare
+
+
+def test_results_of_two_studies_beside_them_leave_their_paths_as_they_were(histeq, tmp_path):
+    for study in ("1", "2"):
+        series(tmp_path / f"in/{study}", StudyInstanceUID=f"1.2.3.{study}", SeriesInstanceUID=f"1.2.3.{study}.7")
+    command = ("segment", tmp_path / "in", "--model", histeq, "-o", tmp_path / "in", "--dicom-seg")
+    assert call(*command).code == 0
+    assert {path.name for path in (tmp_path / "in").glob("*.dcm")} == {f"{NAME}_seg.dcm", f"{NAME}_2_seg.dcm"}
+    again = call(*command)
+    assert "2 of 2 were done before" in again.err, again
+
+
+@pytest.mark.slow
+def test_studies_of_one_patient_become_sessions_in_whichever_run_they_come(histeq, tmp_path):
+    command = ("segment", tmp_path / "in", "--model", histeq, "-o", tmp_path / "out", "--layout", "bids")
+    derivative, expected = tmp_path / "out/derivatives/uadtk", set[str]()
+    for study, date, session in (
+        ("b", "20210203", "ses-20210203"),
+        ("a", "20200115", "ses-20200115"),  # read before the first, from now on
+        ("c", "20210203", "ses-20210203"),
+        ("d", "", ""),
+    ):
+        uid = f"1.2.{ord(study)}"
+        series(tmp_path / "in" / study, StudyDate=date, StudyInstanceUID=uid, SeriesInstanceUID=f"{uid}.7")
+        done = call(*command)
+        assert done.code == 0, done
+        run = f"run-{len(expected) + 1}" if expected else ""
+        entities = "_".join(filter(None, ("sub-P0815", session, run)))
+        expected.add(f"{entities}_label-lesion_desc-FLAIR_mask.nii.gz")
+        masks = list(derivative.rglob("*lesion_desc-FLAIR_mask.nii.gz"))
+        assert {path.name for path in masks} == expected
+        assert {path.parents[1].name for path in masks if "_ses-" not in path.name} <= {"sub-P0815"}
+
+
+def test_a_folder_of_results_holds_no_scan(histeq, tmp_path):
+    out = tmp_path / "out"
+    assert call("segment", series(tmp_path / "in"), "--model", histeq, "-o", out, "--dicom-seg").code == 0
+    call("segment", out, "--model", histeq, "-o", tmp_path / "again").refused(3, "no NIfTI images in the folder")
+
+
+def digests(scans: Path) -> list[dict[str, str]]:
+    return [describe(row) for row in read_cohort(scans)]
 
 
 def test_from_python_and_not_into_a_bids_derivative(histeq, tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.commands import call
+from tests.commands import Done, call
 from tests.scans import SMALL_AFFINE, small_brain
 from uadtk.io.results import FILES, MNI
 from uadtk.preparation.registration import Registration
@@ -19,6 +22,9 @@ def test_each_arrival_is_segmented_once(histeq: Path, small_cohort: Path, tmp_pa
     watch = ("watch", incoming, "-o", out, "--model", histeq, "--once", "--settle", "0.1", "--form", "json")
     call(*watch).refused(2, "no such folder")
     incoming.mkdir()
+    for inside in (incoming, incoming / "out", tmp_path / "out" / ".." / "incoming"):
+        call("watch", incoming, "-o", inside, "--model", histeq).refused(2, "lies in the folder that is watched")
+    assert list(incoming.iterdir()) == []
     shutil.copy(small_cohort.parent / "s0.nii.gz", incoming)
     (incoming / "s1.nii.gz").write_bytes(b"cut short")
 
@@ -33,6 +39,51 @@ def test_each_arrival_is_segmented_once(histeq: Path, small_cohort: Path, tmp_pa
     assert events() == [("done", "s0", True), ("done", "s1", False)]
     rows = [line.split("\t")[:2] for line in (out / "summary.tsv").read_text().splitlines()[1:]]
     assert rows == [["s0", "done"], ["s1", "done"]]
+    assert listed(out) == ["s0", "s1"]
+    assert re.findall(r'href="(\S+_report.html)"', (out / "index.html").read_text()) == [
+        "s0_report.html",
+        "s1_report.html",
+    ]
+
+
+def listed(out: Path) -> list[str]:
+    """The scans of the cohort page."""
+    return re.findall(r'<tr[^>]* data-name="(\w+)"', (out / "index.html").read_text())
+
+
+def test_the_page_grows_while_scans_arrive(
+    histeq: Path, small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming, out = tmp_path / "incoming", tmp_path / "out"
+    incoming.mkdir()
+    shutil.copy(small_cohort.parent / "s0.nii.gz", incoming)
+    lists = list[list[str]]()
+
+    def then(*_: object) -> None:
+        """In place of the sleep of the command while it waits for more."""
+        time.sleep(0.05)
+        lists.append(listed(out) if (out / "index.html").exists() else [])
+        if lists[-1] == ["s0"] and not (incoming / "s1.nii.gz").exists():
+            shutil.copy(small_cohort.parent / "s1.nii.gz", incoming)
+        if lists[-1] == ["s0", "s1"] or len(lists) > 200:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("uadtk.pipeline.watch.arrivals.__defaults__", (then,))
+    assert call("watch", incoming, "-o", out, "--model", histeq, "--settle", "0.1").code == 130
+    assert lists[-1] == ["s0", "s1"]
+
+
+def test_a_page_of_another_origin_is_refused_before_the_work(
+    histeq: Path, small_cohort: Path, segment: Callable[..., Done], tmp_path: Path
+) -> None:
+    incoming, out = tmp_path / "incoming", tmp_path / "out"
+    incoming.mkdir()
+    out.mkdir()
+    (out / "index.html").write_text("<p>Welcome")
+    shutil.copy(small_cohort.parent / "s0.nii.gz", incoming)
+    call("watch", incoming, "-o", out, "--model", histeq, "--once").refused(2, "was not made by uadtk")
+    segment(scans=(small_cohort,)).refused(2, "was not made by uadtk")
+    assert [path.name for path in out.iterdir()] == ["index.html"]
 
 
 def test_scans_of_one_name_have_numbers_and_keep_them(histeq: Path, small_cohort: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,34 @@ def numbers_of(group: Any) -> dict[str, float]:
         for item in all_items(group)
         if item.ValueType == "NUM"
     }
+
+
+@pytest.mark.parametrize(
+    ("lobe", "site"),
+    [
+        ("left frontal", ("83251001", "7771000")),
+        ("right insula", ("36169008", "24028007")),
+        ("midline cerebellum", ("113305005", "")),
+        ("brainstem", ("119238007", "")),
+        ("left cingulate", ("12738006", "7771000")),  # the dictionary has no code: the brain
+        ("", ("12738006", "")),
+    ],
+)
+def test_the_report_codes_the_lobe_and_its_side(lobe: str, site: tuple[str, str], tmp_path: Path) -> None:
+    result = found_in(read_scan(series(tmp_path / "in", OBLIQUE)))
+    first, second = result.findings
+    result = replace(result, findings=(replace(first, lobe=lobe), second))
+    whole, *own = groups_of(pydicom.dcmread(written(result, tmp_path / "out")["dicom_sr"]))
+    assert [sites_of(group) for group in (whole, *own)] == [[("12738006", "")], [site], [("12738006", "")]]
+
+
+def sites_of(group: Any) -> list[tuple[str, str]]:
+    """Code of each finding site, and of its laterality."""
+    sites = [item for item in all_items(group) if item.ValueType == "CODE" and item.get("ConceptNameCodeSequence")]
+    sites = [item for item in sites if item.ConceptNameCodeSequence[0].CodeMeaning == "Finding Site"]
+    sides = [[one.ConceptCodeSequence[0].CodeValue for one in item.get("ContentSequence", [])] for item in sites]
+    codes = [item.ConceptCodeSequence[0].CodeValue for item in sites]
+    return [(code, side[0] if side else "") for code, side in zip(codes, sides, strict=True)]
 
 
 @pytest.mark.parametrize("plane", PLANES)

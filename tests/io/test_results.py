@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from uadtk.io.results import HEADER, altered, files_of, former_files, read_folder, read_scan, summary_table
+from uadtk.io import results
+from uadtk.io.results import (
+    HEADER,
+    Summary,
+    altered,
+    failed,
+    files_of,
+    former_files,
+    read_folder,
+    read_scan,
+    summary_table,
+)
 from uadtk.io.unfinished import UNFINISHED
 from uadtk.io.write import staged, write_json, write_text
 
@@ -174,3 +185,21 @@ def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
     (tmp_path / "s_provenance.json").write_text(json.dumps({"files": {name: {"bytes": 1}}}))
     state = read_scan(tmp_path, "s")
     assert (state.status, altered(state)) == ("unfinished", [])
+
+
+def test_a_summary_reads_again_what_has_changed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        store(tmp_path, name)
+    summary, read = Summary(tmp_path / "summary.tsv", []), list[str]()
+    monkeypatch.setattr(results, "read_scan", lambda folder, name: (read.append(name), read_scan(folder, name))[1])
+    summary.renew()
+    assert read == []
+    summary.add(failed(tmp_path, "in the way", None))  # has no record
+    store(tmp_path, "d")  # by another process
+    store(tmp_path, "a", found={"findings": 7, "volume_ml": 1.5})
+    (tmp_path / "b_provenance.json").unlink()
+    summary.renew()
+    assert sorted(read) == ["a", "b", "d"]
+    rows = [line.split("\t")[:3] for line in (tmp_path / "summary.tsv").read_text().splitlines()[1:]]
+    assert rows == [["a", "done", "7"], ["c", "done", "2"], ["d", "done", "2"], ["in the way", "failed", ""]]
+    assert [state.name for state in summary.states] == ["a", "c", "d", "in the way"]

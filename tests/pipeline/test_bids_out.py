@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
-from urllib.parse import unquote
 
 import nibabel as nib
 import numpy as np
@@ -17,10 +17,11 @@ import pytest
 from tests.commands import call
 from uadtk.core.errors import DataError, UsageError
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
-from uadtk.io.bids_out import BidsName, write_bids
-from uadtk.io.cohort import read_cohort
+from uadtk.io.bids_out import BidsName, refuse_unexportable, write_bids
+from uadtk.io.cohort import Row, read_cohort
+from uadtk.io.names import safe_name
 from uadtk.io.own import is_own
-from uadtk.io.results import MNI, ScanState, output_paths
+from uadtk.io.results import MNI, ScanState, output_paths, with_place
 from uadtk.io.write import write_json, write_nifti, write_text
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -99,6 +100,7 @@ def session(folder: Path) -> list[ScanState]:
             "sub-M1/anat",
             "sub-M1_acq-4a99557e_label-lesion_desc-FLAIR_mask.nii.gz",
         ),
+        ("a b_2", "", "sub-ab2/anat", "sub-ab2_label-lesion_desc-FLAIR_mask.nii.gz"),
         ("../../etc", "", "sub-etc/anat", "sub-etc_label-lesion_desc-FLAIR_mask.nii.gz"),
         ("sub-../x_FLAIR", "", "sub-subxFLAIR/anat", "sub-subxFLAIR_label-lesion_desc-FLAIR_mask.nii.gz"),
     ],
@@ -107,6 +109,67 @@ def test_names(name: str, image: str, folder: str, mask: str) -> None:
     made = BidsName.of(name, image)
     assert made.folder.as_posix() == folder
     assert made.file("mask") == mask
+
+
+@pytest.mark.parametrize(
+    ("name", "subject", "study_date", "prefix"),
+    [
+        ("P08152", "P08152", "", "sub-P08152"),
+        ("P08152", "P08152", "20200115", "sub-P08152_ses-20200115"),
+        ("P08152_2", "P08152", "20210203", "sub-P08152_ses-20210203_run-2"),
+        ("P08152_2", "P08152", "", "sub-P08152_run-2"),
+        ("P08152_2", "P08152_2", "20210203", "sub-P081522_ses-20210203"),  # another patient's number
+        ("P-7_ses-2", "P 7", "", "sub-P7_ses-2"),
+        ("P-7_ses-2_3", "P 7", "20210203", "sub-P7_ses-2_run-3"),
+        ("other", "P 7", "20210203", "sub-other_ses-20210203"),
+        (safe_name("P" * 200), "P" * 200, "20210203", f"sub-{'P' * 200}_ses-20210203"),
+    ],
+)
+def test_the_studies_of_a_patient_are_sessions(name: str, subject: str, study_date: str, prefix: str) -> None:
+    made = BidsName.of(name, "/archive/7/series", subject, study_date)
+    assert made.file("mask") == f"{prefix}_label-lesion_desc-FLAIR_mask.nii.gz"
+    session = [part for part in prefix.split("_") if part.startswith("ses-")]
+    assert made.folder.parts == (prefix.partition("_")[0], *session, "anat")
+
+
+def test_two_people_never_become_one(tmp_path: Path) -> None:
+    record = {"subject": "P-1", "facts": {"StudyDate": "20200115"}}
+    first = replace(state(tmp_path / "out", "P-1"), provenance={"input": record})
+    other = {"subject": "P1", "facts": {"StudyDate": "20210203"}}
+    second = replace(state(tmp_path / "out", "P1"), provenance={"input": other})
+    with pytest.raises(DataError, match="'P-1' and 'P1' have the same BIDS name"):
+        write_bids([first, second], tmp_path / "bids")
+    with pytest.raises(DataError, match="'P-1' and 'P1' have the same BIDS name"):
+        refuse_unexportable(tmp_path / "out", ["P1"], [Row("P1", Path("/a/b"))], [first])
+    second = replace(second, name="P-1_2", provenance={"input": {**other, "subject": "P-1"}})
+    write_bids([first, second], tmp_path / "b")
+    assert {path.name for path in (tmp_path / "b").glob("sub-*/*")} == {"ses-20200115", "ses-20210203"}
+
+
+@pytest.mark.parametrize("date", ["", "2020", "20200115 ", None, 20200115.5, ["20200115"], "../../x"])
+def test_what_is_no_date_is_no_session(date: Any, tmp_path: Path) -> None:
+    made = replace(state(tmp_path / "out", "P"), provenance={"input": {"subject": "P", "facts": {"StudyDate": date}}})
+    write_bids([made], tmp_path / "bids")
+    assert [path.name for path in (tmp_path / "bids").glob("sub-*/*")] == ["anat"]
+
+
+def test_a_tree_and_its_results_that_are_moved_together_keep_their_links(tmp_path: Path) -> None:
+    """Repeated after the move, the export has nothing to write."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    image = before / "raw/sub-1/anat/sub-1_FLAIR.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.touch()
+    source = {"path": "raw/sub-1", "absolute": str(image)}
+    made = replace(state(before / "out", "sub-1"), provenance={"input": with_place(source, before / "out")})
+    write_json(made.files["provenance"], made.provenance)
+    write_bids([made], before / "out/derivatives/uadtk")
+    before.rename(after)
+    target = after / "out/derivatives/uadtk"
+    moved = replace(made, folder=after / "out", files={key: after / "out" / p.name for key, p in made.files.items()})
+    assert write_bids([moved], target) == []
+    links = json.loads((target / "dataset_description.json").read_text())["DatasetLinks"]
+    assert links == {"raw": "../../../raw"}
+    assert (target / links["raw"]).resolve() == after / "raw"
 
 
 def test_contrasts_of_one_session_lie_side_by_side(tmp_path: Path) -> None:
@@ -122,7 +185,7 @@ def test_contrasts_of_one_session_lie_side_by_side(tmp_path: Path) -> None:
         assert about["Sources"][1] == f"bids:raw:sub-01/ses-1/anat/sub-01_ses-1_{suffix}.nii.gz"
         assert (anat / f"sub-01_ses-1_desc-{suffix}lesions_dseg.tsv").read_text().startswith("index\tname\tcolor\n1\t")
     links = json.loads((target / "dataset_description.json").read_text())["DatasetLinks"]
-    assert (target / unquote(links["raw"])).resolve() == Path("/data/raw tree")
+    assert links["raw"] == "file:///data/raw%20tree"
 
 
 def test_again_replaces_what_was_there_of_these_scans_alone(tmp_path: Path) -> None:
@@ -270,8 +333,7 @@ def test_what_people_add_to_the_description_stays_and_links_keep_their_names(tmp
     record = json.loads(about.read_text())
     assert (record["Authors"], record["Name"], (target / "README").read_text()) == (["A. B."], "Ours", "Ours.")
     assert (target / ".bidsignore").read_text().splitlines()[:2] == ["notes/", "*_statmap.nii.gz"]
-    links = {name: (target / unquote(url)).resolve() for name, url in record["DatasetLinks"].items()}
-    assert links == {"raw": Path("/data/raw tree"), "raw1": Path("/a/raw")}
+    assert record["DatasetLinks"] == {"raw": "file:///data/raw%20tree", "raw1": "file:///a/raw"}
     assert not [path for path in written if "sub-01" in path.parts]
     write_bids([t1], target)  # of another folder, whose scans lie elsewhere
     assert json.loads(about.read_text())["DatasetLinks"] == record["DatasetLinks"]
@@ -282,11 +344,17 @@ def test_the_official_validator_finds_nothing(tmp_path: Path) -> None:
     program = shutil.which("bids-validator-deno", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("bids-validator-deno is not installed")
-    write_bids([*session(tmp_path / "out"), state(tmp_path / "out", "patient7")], tmp_path / "bids")
+    studies = [
+        replace(state(tmp_path / "out", name), provenance={"input": {"subject": "P", "facts": {"StudyDate": date}}})
+        for name, date in (("P", "20200115"), ("P_2", "20210203"), ("P_3", "20210203"))
+    ]
+    everything = [*session(tmp_path / "out"), state(tmp_path / "out", "patient7"), *studies]
+    write_bids(everything, tmp_path / "bids")
     done = subprocess.run([program, "--json", tmp_path / "bids"], capture_output=True, text=True, timeout=300)
     found: list[dict[str, Any]] = json.loads(done.stdout)["issues"]["issues"]
     # of a scan that is not from a BIDS tree, nothing can say where it lies
-    sources = [one for one in found if one.get("subCode") == "Sources" and "patient7_label-brain" in one["location"]]
+    of_none = [one for one in found if re.search(r"sub-(patient7|P_.*)_label-brain", one.get("location", ""))]
+    sources = [one for one in of_none if one.get("subCode") == "Sources"]
     authors = [one for one in found if one["code"] == "TOO_FEW_AUTHORS"]  # for people to fill in
     assert [one for one in found if one not in [*sources, *authors]] == []
 

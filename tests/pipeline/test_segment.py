@@ -138,6 +138,7 @@ def test_all_files_are_written_and_agree(method: Method, small_cohort: Path, tmp
     findings = json.loads((out / "sub-s4_findings.json").read_text())["findings"]
     table = list(csv.DictReader((out / "sub-s4_findings.tsv").read_text().splitlines(), delimiter="\t"))
     assert len(findings) == len(table) == len(result.findings)
+    assert [row["lobe"] for row in table] == [one["lobe"] for one in findings] == [f.lobe for f in result.findings]
     assert float(table[0]["volume_ml"]) == pytest.approx(findings[0]["volume_ml"], rel=1e-5)
     record = json.loads((out / "sub-s4_provenance.json").read_text())
     assert record["checkpoint"]["digest"] == method.checkpoint.digest

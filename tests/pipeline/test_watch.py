@@ -40,7 +40,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
         clock, said = Clock(then or {}), list[str]()
         monkeypatch.setattr(watch.time, "monotonic", lambda: clock.now)
         found = arrivals(tmp_path, 3.0, True, Run(say=said.append), clock.sleep)
-        return [[row.image.name for row in rows] for rows in found], said
+        return [[row.image.name for row in rows] for rows in found if rows], said
 
     return run
 

@@ -122,6 +122,15 @@ def test_one_name_of_both_scans_stands_once_and_no_change_has_no_minus() -> None
     assert "+0" in as_text(less).splitlines()[1].split()
 
 
+def test_places_name_the_lobe_where_the_gate_had_aligned_the_average_brain(usual: FollowUp) -> None:
+    everywhere = [[0, 0, 0, -35], [0, 0, 0, 58], [0, 0, 0, 12], [0, 0, 0, 1]]  # of which every point is left frontal
+    for average, lobe in ((everywhere, "left frontal"), ([[1]], ""), ("x", ""), ([["nan"] * 4] * 4, "")):
+        gate = {**usual.after.provenance["gate"], "average": average}
+        after = replace(usual.after, provenance={**usual.after.provenance, "gate": gate})
+        for words, change in zip(replace(usual, after=after).places, usual.changes, strict=True):
+            assert words.startswith("left frontal ·") == (lobe != "" and bool(change.after)), (average, words)
+
+
 def test_without_a_brain_there_are_no_places(usual: FollowUp) -> None:
     nowhere = replace(usual.after, brain=Mask(np.zeros(SHAPE, bool), AFFINE))
     places = replace(usual, after=nowhere).places

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.kernels import label_components
+from uadtk.kernels._box import occupied
 from uadtk.plugin import option
 
 
@@ -41,7 +42,11 @@ class Cleaner:
     ) -> NDArray[np.float32]:
         from scipy import ndimage
 
-        labels, count = label_components(score > np.float32(self.options.low), connectivity=26, min_size=1)
+        found, count = label_components(score > np.float32(self.options.low), connectivity=26, min_size=1)
+        raised = score.copy()
+        z, y, x = occupied(found > 0)
+        box = (z, *(slice(max(0, side.start - 1), side.stop + 1) for side in (y, x)))  # with the voxels beside them
+        labels, score, brain = found[box], score[box], brain[box]
         inside = labels > 0
         highest = np.zeros(count + 1, np.float32)
         np.maximum.at(highest, labels[inside], score[inside])
@@ -49,6 +54,5 @@ class Cleaner:
         beside = ndimage.maximum_filter(crest, (1, 3, 3), mode="constant")  # in the slice (z, y, x)
         crest = np.where(inside, crest, beside) * brain
         share, rows = np.float32(self.options.share), crest > 0
-        raised = score.copy()
-        raised[rows] = score[rows] ** (1 - share) * crest[rows] ** share
+        raised[box][rows] = score[rows] ** (1 - share) * crest[rows] ** share
         return raised

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.kernels._box import occupied
 from uadtk.kernels._gaussian import gaussian
 from uadtk.plugin import option
 
@@ -34,5 +35,7 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        average = gaussian(score, [self.options.sigma_mm / mm for mm in spacing_mm])
-        return np.maximum(score, average * brain)
+        filled, box = score.copy(), occupied(score, brain)
+        average = gaussian(score[box], [self.options.sigma_mm / mm for mm in spacing_mm])
+        np.maximum(filled[box], average * brain[box], out=filled[box])
+        return filled

@@ -24,7 +24,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.kernels._gaussian import gaussian
+from uadtk.kernels._box import occupied
+from uadtk.kernels._gaussian import gaussian, gaussian_of_ones
 from uadtk.plugin import option
 
 LEAST = 0.1  # weight at the rim
@@ -58,32 +59,42 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        def near(volume: NDArray[np.float32], mm: float) -> NDArray[np.float32]:
-            return gaussian(volume, [mm / step_mm for step_mm in spacing_mm])
-
         power, smooth_mm, large_mm, rim_mm = astuple(self.options)
-        images = [image, near(image * brain, smooth_mm)] if smooth_mm else [image]
+        if not (large_mm or rim_mm or smooth_mm):
+            return score * ranked(image, brain, power)
+
+        def sigma(mm: float) -> list[float]:
+            return [mm / step_mm for step_mm in spacing_mm]
+
+        shape, weighted, box = score.shape, np.zeros_like(score), occupied(score, brain)
+        score, image, brain = score[box], image[box], brain[box]
+        images = [image, gaussian(image * brain, sigma(smooth_mm))] if smooth_mm else [image]
         if not (large_mm or rim_mm):
-            return score * np.prod([ranked(one, brain, power / len(images)) for one in images], axis=0)
-        rank = np.prod([ranked(one, brain, 1 / len(images))[brain] for one in images], axis=0)
+            weighted[box] = score * np.prod([ranked(one, brain, power / len(images)) for one in images], axis=0)
+            return weighted
+        rank = np.prod([shares(one[brain], 1 / len(images)) for one in images], axis=0)
         exponent, inside = power * np.log(rank), brain.astype(np.float32)
         if rim_mm:
-            share = near(inside, rim_mm)[brain] / near(np.ones_like(inside), rim_mm)[brain]
-            exponent += np.log(np.clip(2 * share - 1, LEAST, 1))
+            whole = gaussian_of_ones(shape, sigma(rim_mm), box)[brain]
+            exponent += np.log(np.clip(2 * gaussian(inside, sigma(rim_mm))[brain] / whole - 1, LEAST, 1))
         if large_mm:
-            found = near(score, large_mm)[brain] / np.maximum(near(inside, large_mm)[brain], 1e-3)
+            found = gaussian(score, sigma(large_mm))[brain] / np.maximum(gaussian(inside, sigma(large_mm))[brain], 1e-3)
             exponent *= (1 - found.clip(0, 1)) ** 2
-        weighted = np.zeros_like(score)
-        weighted[brain] = score[brain] * np.exp(exponent)
+        weighted[box][brain] = score[brain] * np.exp(exponent)
         return weighted
 
 
 def ranked(image: NDArray[np.float32], brain: NDArray[np.bool_], power: float) -> NDArray[np.float32]:
-    """The share of the brain's voxels that are at most as bright, in (0, 1], to the ``power``; 0 outside the brain."""
+    """The ``shares`` of the brain's voxels; 0 outside the brain."""
     found = np.zeros_like(image)
-    values = image[brain]
-    if values.size:
-        grey = (values * (LEVELS / max(float(values.max()), 1e-6))).astype(np.int32)
-        share = np.cumsum(np.bincount(grey, minlength=LEVELS + 1)) / values.size
-        found[brain] = (share**power).astype(np.float32)[grey]
+    found[brain] = shares(image[brain], power)
     return found
+
+
+def shares(values: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """For each value the share of them that is at most as high, in (0, 1], to the ``power``."""
+    if not values.size:
+        return values
+    grey = (values * (LEVELS / max(float(values.max()), 1e-6))).astype(np.int32)
+    share = np.cumsum(np.bincount(grey, minlength=LEVELS + 1)) / values.size
+    return (share**power).astype(np.float32)[grey]

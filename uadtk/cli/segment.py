@@ -109,7 +109,7 @@ def segment(
     from uadtk.pipeline.naming import names_in
     from uadtk.pipeline.point import given
     from uadtk.pipeline.sources import chosen_rows
-    from uadtk.report.cohort_page import write_cohort_page
+    from uadtk.report.cohort_page import refuse_other_page, write_cohort_page
 
     if point is not None and threshold is not None:
         raise UsageError("one operating point for a scan", "--point, --threshold", "Give one of them.")
@@ -131,7 +131,9 @@ def segment(
     if layout is None and len(scans) == 1 and is_bids(scans[0]) and "derivatives" not in output.absolute().parts:
         layout = "bids"
     if layout == "bids":
-        refuse_unexportable(output, everything, (row.image for row in cohort))
+        refuse_unexportable(output, everything, cohort, read_folder(output))
+    if len(cohort) > 1:
+        refuse_other_page(output)
     reporter = Reporter(opened.run, names, "json" if json_lines else "quiet" if quiet else "table")
     outcomes = opened.segment_cohort(
         cohort,
@@ -166,11 +168,10 @@ def segment(
         if summary and (reporter.counts or not names):  # a part without scans, of a small cohort, has been done
             summary.write()
     if summary and reporter.counts["done"] + reporter.counts["before"]:  # a kill may have come before it
-        write_cohort_page(output)
-        if places[1] == 1:
-            summary.renew()
-        else:
-            Summary(output / SUMMARY, []).write()
+        if places[1] > 1:
+            summary = Summary(output / SUMMARY, [])
+        summary.renew()
+        write_cohort_page(output, summary.states)
     if layout == "bids" and reporter.counts["done"] + reporter.counts["before"]:
         written = write_bids(read_folder(output), within(output, DERIVATIVE))
         opened.run.say(f"BIDS derivative: {output / DERIVATIVE}{'' if written else ' (nothing has changed)'}")

@@ -37,6 +37,9 @@ def watch(
     that fails is tried again when it changes, or at the next start; with --once, the exit code is then 1. Where scans
     share a name, as the studies of a patient do, later ones get a number: NAME_2.
 
+    summary.tsv and index.html, the page of all scans, grow with each scan. The folder is read once, at the start; of a
+    large archive the page is made less often, in a twentieth of the time, and when all that has arrived is done.
+
     --dicom-seg, --dicom-sr, --dicom-sc, --space and --layout are those of uadtk segment; the BIDS derivative is brought
     up to date after each arrival. A scan that would have the BIDS name of another is reported and not segmented.
 
@@ -52,24 +55,38 @@ def watch(
     from uadtk.core.errors import DataError, UadtkError, UsageError
     from uadtk.io.bids_out import DERIVATIVE, refuse_unexportable, write_bids
     from uadtk.io.dicom_out import kinds_of
-    from uadtk.io.results import SUMMARY, Summary, failed, read_scan
+    from uadtk.io.results import SUMMARY, Pace, Summary, failed, read_scan
     from uadtk.io.write import within
     from uadtk.pipeline.archive import segment_cohort
     from uadtk.pipeline.naming import names_in
     from uadtk.pipeline.segment import Rules
     from uadtk.pipeline.watch import arrivals
+    from uadtk.report.cohort_page import refuse_other_page, write_cohort_page
 
     if not incoming.is_dir():
         raise UsageError("no such folder", str(incoming), "Create it first.")
+    if output.resolve().is_relative_to(incoming.resolve()):
+        raise UsageError("lies in the folder that is watched", f"--output {output}", "Choose a folder outside it.")
+    refuse_other_page(output)
     opened = interface.open(model, device=device, threads=threads)
     opened.run = replace(opened.run, dicom=kinds_of(dicom_seg, dicom_sr, dicom_sc), space=space or "")
     chosen = opened.checkpoint.point(point)
-    reporter, summary = Reporter(opened.run, [], form), Summary(output / SUMMARY, [])
+    reporter, summary, pace = Reporter(opened.run, [], form), Summary(output / SUMMARY, []), Pace()
+
+    def write_page() -> None:
+        with pace.counted():
+            summary.renew()
+            if summary.states:
+                write_cohort_page(output, summary.states)
+
     for rows in arrivals(incoming, settle, once, opened.run):
+        if not rows:
+            write_page()
+            continue
         names = reporter.names = names_in(output, rows, numbered=True)
         if layout == "bids":
             try:
-                refuse_unexportable(output, names, (row.image for row in rows))
+                refuse_unexportable(output, names, rows, summary.states)
             except DataError as error:
                 opened.run.say(f"not segmented: {error.one_line()}")
                 continue
@@ -80,6 +97,8 @@ def watch(
             reporter.ended(state, outcome.error)
             summary.add(state)
         summary.write()
+        if pace.due():
+            write_page()
         held = [one for one in (read_scan(output, name) for name in names) if one]
         if layout == "bids" and any(one.status == "done" for one in held):
             write_bids(held, within(output, DERIVATIVE))

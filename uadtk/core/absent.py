@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from uadtk.core.errors import DataError
@@ -11,10 +12,15 @@ FETCH = "Fetch the file (DataLad: datalad get)."
 _POINTERS = ((b"/annex/objects/", "DataLad: datalad get"), (b"version https://git-lfs", "git lfs pull"))
 
 
-def refuse_special(path: Path) -> None:
-    """A pipe or a device is no image or table: reading one waits, or never ends. Raises DataError without ``where``."""
+def refuse_special(path: Path, most: float = math.inf) -> None:
+    """A pipe or a device is no image or table: reading one waits, or never ends. Nor is what exceeds ``most`` bytes.
+
+    Raises DataError without ``where``.
+    """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError("is a pipe, socket or device, not a file", fix="Store it as a file first.")
+    if path.is_file() and path.stat().st_size > most:
+        raise DataError(f"is too large: more than {most / 1e6:.0f} MB", fix="Is it another file?")
 
 
 def absence(path: Path) -> tuple[str, str]:

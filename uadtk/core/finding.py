@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from uadtk.core.thresholder import OperatingPoint
-from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
+from uadtk.core.volume import Affine, Mask, Scan, ScoreMap, Volume
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Finding:
     peak: float
     mean: float
     peak_mm: tuple[float, float, float]  # the voxel with the highest score
+    lobe: str = ""  # of that voxel, such as "left frontal"; empty where it is not known
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,15 @@ class Reason:
 
 @dataclass(frozen=True)
 class Gate:
-    """Is this a scan that the checkpoint can read? ``measured``: every number that was looked at, by name."""
+    """Is this a scan that the checkpoint can read? ``measured``: every number that was looked at, by name.
+
+    ``average``: from RAS+ mm of the scan to those of the average brain, whose origin is its centre; None if the two do
+    not agree well enough to name lobes.
+    """
 
     reasons: tuple[Reason, ...] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
+    average: Affine | None = field(default=None, compare=False)
 
     @property
     def light(self) -> Light:
@@ -71,11 +77,12 @@ class Gate:
         return "; ".join(reason.what for reason in ordered)
 
     def having(self, *reasons: Reason) -> Gate:
-        return Gate((*self.reasons, *reasons), self.measured)
+        return Gate((*self.reasons, *reasons), self.measured, self.average)
 
     def to_json(self) -> dict[str, Any]:
         reasons = [asdict(reason) for reason in self.reasons]
-        return {"light": self.light, "reasons": reasons, "measured": dict(self.measured)}
+        average = {} if self.average is None else {"average": self.average.tolist()}
+        return {"light": self.light, "reasons": reasons, "measured": dict(self.measured), **average}
 
 
 @dataclass(frozen=True)

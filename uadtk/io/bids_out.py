@@ -21,8 +21,10 @@ from urllib.parse import quote
 from uadtk.core.errors import DataError, UsageError
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.memo import read_json
+from uadtk.io.names import safe_name
 from uadtk.io.readers.bids_names import Name, is_contrast
-from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, is_output, key_of, read_folder, read_manifest
+from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, is_output, key_of, read_manifest, scan_place
+from uadtk.io.rows import Row
 from uadtk.io.write import remove, staged, within, write_text
 from uadtk.version import VERSION
 
@@ -41,6 +43,7 @@ _README = f"""Lesion masks, numbered findings, score maps and reports of brain M
 In each anat folder, the masks and label images are BIDS derivatives; score maps, findings, provenance and
 reports lie beside them and are named in .bidsignore. {USE}
 """
+_NUMBERED = r"(?:_ses-([0-9A-Za-z]+))?(?:_([0-9]+))?"  # as uadtk.io.names adds them to a subject
 _FOLDER = re.compile(r"(?P<root>.*)/(?P<sub>sub-[^/]+)/(?:(?P<ses>ses-[^/]+)/)?anat/[^/]+")
 
 
@@ -48,23 +51,33 @@ _FOLDER = re.compile(r"(?P<root>.*)/(?P<sub>sub-[^/]+)/(?:(?P<ses>ses-[^/]+)/)?a
 class BidsName:
     """``entities`` of the scan; ``desc``: its suffix, after its own ``desc``: what every output repeats.
 
-    ``root``: the data set that the scan lies in, and ``source`` its path there; empty if it lies in none.
+    ``person``: the subject before it was made a label. ``root``: the data set that the scan lies in, and ``source`` its
+    path there; empty if it lies in none.
     """
 
     entities: Mapping[str, str]
     contrast: str
     desc: str
+    person: str
     root: str = ""
     source: str = ""
 
     @classmethod
-    def of(cls, name: str, image: str = "") -> BidsName:
-        """Of a scan's file or, if that has no BIDS name, of its outputs; if neither has, a subject of that name."""
+    def of(cls, name: str, image: str = "", subject: str = "", study_date: str = "") -> BidsName:
+        """Of a scan's file or, if that has no BIDS name, of its outputs.
+
+        If neither has one, its subject, or one of that name; the session is that in the name of the outputs, or the
+        date of the study, and the run their number: it does not depend on which other scans there are.
+        """
         lies = _FOLDER.fullmatch(Path(image).as_posix())
         own = Name.parse(Path(image).name)
         read = own if own and own.suffix else Name.parse(name)
         if read is None:
-            return cls({"sub": _plain(name).replace("+", "") or "x"}, "FLAIR", "FLAIR")
+            numbered = re.fullmatch(re.escape(safe_name(subject)) + _NUMBERED, name) if subject else None
+            session, run = numbered.groups() if numbered else (None, None)
+            person = subject if numbered else name
+            found = {"sub": _plain(person).replace("+", "") or "x", "ses": session or study_date, "run": run}
+            return cls({key: value for key, value in found.items() if value}, "FLAIR", "FLAIR", person)
         given, suffix = dict(read.entities), read.suffix
         if suffix.isdecimal():  # output_names numbers scans of one name
             given, suffix = {"run": suffix, **given}, ""
@@ -77,7 +90,7 @@ class BidsName:
         desc = "".join(_plain(one) for one in others if one) + contrast
         inside = bool(lies and lies["sub"] == f"sub-{given['sub']}")
         root, source = (lies["root"], image[len(lies["root"]) + 1 :]) if lies and inside else ("", "")
-        return cls(entities, contrast, desc, root, source)
+        return cls(entities, contrast, desc, given["sub"], root, source)
 
     @property
     def folder(self) -> Path:
@@ -113,31 +126,33 @@ class BidsName:
         return {key: given[key] for key in _RAW if key in given and key != "res"}
 
 
-def refuse_unexportable(folder: Path, names: Iterable[str], images: Iterable[Path]) -> None:
-    """Before any work: whether scans with outputs of these names in ``folder`` can become a derivative there.
+def refuse_unexportable(folder: Path, names: Iterable[str], rows: Iterable[Row], states: Iterable[ScanState]) -> None:
+    """Before any work: whether ``rows``, with outputs of these names in ``folder``, can become a derivative there.
+
+    ``states``: of the scans that the folder holds.
 
     Raises
     ------
     DataError
-        Two have the same BIDS name, or one that is in the folder has it.
+        Two have the same BIDS name or are two subjects of one, or one that is in the folder has or is.
     UsageError
         There is a data set that is not ours, or a link to another folder.
     """
     target = within(folder, DERIVATIVE)
     _described(target, overwrite=False)
-    there = {state.name: _path_of(state) for state in read_folder(folder)}
-    _names({**there, **dict(zip(names, map(os.path.abspath, images), strict=True))}, target)
+    pairs = zip(names, rows, strict=True)
+    new = {name: BidsName.of(name, os.path.abspath(row.image), row.subject) for name, row in pairs}
+    _refuse_equal({**{state.name: _name_of(state) for state in states}, **new}, target)
 
 
-def _names(images: Mapping[str, str], target: Path) -> dict[str, BidsName]:
-    names = {name: BidsName.of(name, image) for name, image in images.items()}
-    taken = dict[str, str]()
+def _refuse_equal(names: Mapping[str, BidsName], target: Path) -> None:
+    taken, people = dict[str, str](), dict[str, str]()
     for name, made in names.items():
         first = taken.setdefault(str(made.folder / made.file("mask")).casefold(), name)
-        if first != name:
-            what = f"'{first}' and '{name}' have the same BIDS name"
+        other = people.setdefault(made.entities["sub"].casefold(), name)
+        if first != name or names[other].person != made.person:
+            what = f"'{other if first == name else first}' and '{name}' have the same BIDS name"
             raise DataError(what, str(target), "Segment them into different folders.")
-    return names
 
 
 def write_bids(states: Iterable[ScanState], target: Path, overwrite: bool = False) -> list[Path]:
@@ -150,14 +165,15 @@ def write_bids(states: Iterable[ScanState], target: Path, overwrite: bool = Fals
     Raises
     ------
     DataError
-        No scan is done, or two scans have the same BIDS name.
+        No scan is done, or two scans have the same BIDS name, or two subjects.
     UsageError
         There is another data set, or are files of the same names that are not ours, and ``overwrite`` is false.
     """
     states = list(states)
     if not any(state.status == "done" for state in states):
         raise DataError("holds no scan that is done", str(target), "Run uadtk segment first.")
-    names = _names({state.name: _path_of(state) for state in states}, target)
+    names = {state.name: _name_of(state) for state in states}
+    _refuse_equal(names, target)
     described = _described(target, overwrite)
     links = _links({name.root for name in names.values()} - {""}, target, described)
     written = _describe(target, described, links)
@@ -279,7 +295,7 @@ def _links(roots: Iterable[str], target: Path, described: Mapping[str, Any]) -> 
     """A name for each data set that scans lie in; those of an earlier export keep theirs, which sidecars contain."""
     names = {url: name for name, url in _known(described).items()}
     free = (name for name in chain(["raw"], (f"raw{n}" for n in count(1))) if name not in names.values())
-    return {root: names.get(_relative(root, target)) or next(free) for root in sorted(roots)}
+    return {root: names.get(_url(root, target)) or next(free) for root in sorted(roots)}
 
 
 def _known(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -289,7 +305,7 @@ def _known(described: Mapping[str, Any]) -> dict[str, Any]:
 
 def _describe(target: Path, described: Mapping[str, Any], links: Mapping[str, str]) -> list[Path]:
     """Write what describes the data set, and keep what people have added to it; the files that have changed."""
-    known = {**_known(described), **{link: _relative(root, target) for root, link in links.items()}}
+    known = {**_known(described), **{link: _url(root, target) for root, link in links.items()}}
     record = {
         "Name": "uadtk lesion segmentations",
         **described,
@@ -318,10 +334,18 @@ def _beside(image: Path, ending: str) -> Path:
     return image.with_name(image.name.removesuffix(".nii.gz") + ending)
 
 
-def _path_of(state: ScanState) -> str:
-    source = state.provenance.get("input")
-    absolute = source.get("absolute") if isinstance(source, Mapping) else None
-    return absolute if isinstance(absolute, str) else state.image
+def _name_of(state: ScanState) -> BidsName:
+    source = state.provenance.get("input") or state.failure.get("input")
+    given = source if isinstance(source, Mapping) else {}
+    facts = given.get("facts")
+    date = str(facts.get("StudyDate", "")).replace(".", "") if isinstance(facts, Mapping) else ""
+    subject = given.get("subject")
+    return BidsName.of(
+        state.name,
+        str(scan_place(state.folder, given)) if given else state.image,
+        subject if isinstance(subject, str) else "",
+        date if re.fullmatch("[0-9]{8}", date) else "",
+    )
 
 
 def _json(record: Mapping[str, Any]) -> str:
@@ -332,8 +356,12 @@ def _joined(entities: Mapping[str, str]) -> str:
     return "_".join(f"{key}-{value}" for key, value in entities.items())
 
 
-def _relative(root: str, target: Path) -> str:
-    return quote(Path(os.path.relpath(root, target)).as_posix(), errors="surrogateescape")
+def _url(root: str, target: Path) -> str:
+    """Relative, so that both may be moved together, unless they share no folder: then both are moved apart."""
+    root, here = os.path.abspath(root), os.path.abspath(target)
+    if os.path.commonpath([root, here]) == os.path.sep:
+        return Path(root).as_uri()
+    return quote(Path(os.path.relpath(root, here)).as_posix(), errors="surrogateescape")
 
 
 def _plain(value: str) -> str:

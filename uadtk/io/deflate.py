@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from importlib import import_module, metadata
 from typing import Any
 
@@ -33,6 +34,7 @@ def unpacker() -> Any:
     return (zlib_ng or zlib).decompressobj(_GZIP)
 
 
+@cache
 def library() -> dict[str, str]:
     """Name and version of the library that packs."""
     return {"zlib-ng": metadata.version("zlib-ng")} if zlib_ng else {"zlib": zlib.ZLIB_RUNTIME_VERSION}

@@ -53,6 +53,7 @@ class Segment:
     name: str
     volume_ml: float
     peak: float
+    lobe: str = ""  # as in ``Finding``
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,7 +304,7 @@ def _origin(scan: Scan) -> Origin:
 
 def _segments(findings: tuple[Finding, ...]) -> tuple[Segment, ...]:
     whole = len(findings) if len(findings) <= MOST_SEGMENTS else MOST_SEGMENTS - 1
-    segments = [Segment(f.label, f"Finding {f.label}", f.volume_ml, f.peak) for f in findings[:whole]]
+    segments = [Segment(f.label, f"Finding {f.label}", f.volume_ml, f.peak, f.lobe) for f in findings[:whole]]
     if rest := findings[whole:]:
         name = f"Findings {rest[0].label} to {rest[-1].label}"
         segments.append(Segment(MOST_SEGMENTS, name, sum(f.volume_ml for f in rest), max(f.peak for f in rest)))

@@ -44,6 +44,15 @@ def report(content: Content, image: Any) -> Any:
     )
 
 
+_SITES = {  # keywords of pydicom
+    **{name: f"{name.capitalize()}Lobe" for name in ("frontal", "parietal", "temporal", "occipital")},
+    "insula": "Insula",
+    "thalamus": "Thalamus",
+    "brainstem": "BrainStem",
+    "cerebellum": "Cerebellum",
+}
+
+
 def _whole(content: Content) -> Any:
     """Number and volume of all findings, 0 of them too, with the images that were looked at."""
     import highdicom as hd
@@ -75,8 +84,19 @@ def _finding(segment: Segment, content: Content) -> Any:
         measurements=[_volume(segment.volume_ml), peak],
         finding_category=codes.SCT.MorphologicallyAbnormalStructure,
         finding_type=codes.SCT.Lesion,
-        **_made_by(content),
+        **{**_made_by(content), "finding_sites": [_site(segment.lobe)]},
     )
+
+
+def _site(lobe: str) -> Any:
+    """The lobe, if it has a code, with its side; else the brain."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    side, _, name = lobe.partition(" ")
+    code = getattr(codes.SCT, _SITES[name or side]) if (name or side) in _SITES else codes.SCT.Brain
+    sides = {"left": codes.SCT.Left, "right": codes.SCT.Right}
+    return hd.sr.FindingSite(code, laterality=sides.get(side))
 
 
 def _made_by(content: Content) -> dict[str, Any]:

@@ -53,20 +53,9 @@ def digest_of(key: Any) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
-def files_of(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder (a DICOM series), sorted; without output folders of ours in it."""
-    if not path.is_dir():
-        return [path]
-    outputs = {found.parent for found in path.rglob("*/dataset_description.json") if generated_here(found.parent)}
-    return sorted(p for p in path.rglob("*") if p.is_file() and outputs.isdisjoint(p.parents))
-
-
 def sha256_of(path: Path) -> str:
-    """Of the bytes of a file; of the names and contents of the files of a folder."""
+    """Of the bytes of a file."""
     refuse_special(path)
-    if path.is_dir():
-        lines = (f"{file.relative_to(path)} {sha256_of(file)}" for file in files_of(path))
-        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -14,6 +14,7 @@ _OUTPUT = re.compile(
     re.IGNORECASE,
 )
 _ALWAYS = re.compile(r"_(desc-[^_]+_statmap|desc-[^_]*pseudohealthy_[^_]+)\.nii(\.gz)?$", re.IGNORECASE)
+_DICOM = re.compile(r"(.+)_(seg|sr|sc)\.dcm")
 # As uadtk.io.bids_out names them.
 _EXPORTED = re.compile(
     r"_(label-(lesion|brain)_desc-[^_]+_mask|desc-[^_]+lesions_dseg|space-MNI152NLin2009aSym_(desc-[^_]+_)?[^_]+)"
@@ -27,7 +28,7 @@ def is_own(path: Path) -> bool:
         return True
     if _EXPORTED.search(path.name) and any(map(generated_here, path.absolute().parents[1:4])):
         return True
-    match = _OUTPUT.fullmatch(path.name)
+    match = _OUTPUT.fullmatch(path.name) or _DICOM.fullmatch(path.name)
     return bool(match) and any(_is_record(path.with_name(match[1] + end)) for end in _RECORDS)  # type: ignore[index]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from uadtk import registry
-from uadtk.io.memo import files_of, sha256_of
+from uadtk.io.memo import sha256_of
 from uadtk.io.readers import knows
 from uadtk.io.readers.dicom_files import Place, dicom_places, siblings, using_pydicom
 
@@ -25,12 +25,14 @@ _HEADER_BYTES = 1 << 20
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The existing files that reading an image, or a folder of DICOM, reads; sorted.
+    """The existing files that reading an image, or a folder of DICOM, reads; sorted. Other files of a folder are none.
 
     Raises OSError, and as the reader of DICOM for headers of a series that cannot be read.
     """
-    if path.is_dir() or not path.is_file():
-        return files_of(path)
+    if path.is_dir():
+        return [place.path for place in dicom_places(path)]
+    if not path.is_file():
+        return [path]
     halves = halves_of(path)
     return sorted(_series(path)) if halves == [path] and dicom_places(path) == [Place(path)] else halves
 
@@ -46,10 +48,11 @@ def halves_of(path: Path) -> list[Path]:
 
 def image_sha256(path: Path) -> str:
     """Of the bytes of all its parts; of one that is a single file, of its bytes. Raises as ``parts_of``."""
-    parts = parts_of(path) if path.is_file() else []
-    if len(parts) < 2:
+    folder = path if path.is_dir() else path.parent
+    parts = parts_of(path)
+    if parts == [path]:
         return sha256_of(path)
-    lines = (f"{os.path.relpath(part, path.parent)} {sha256_of(part)}" for part in parts)
+    lines = (f"{os.path.relpath(part, folder)} {sha256_of(part)}" for part in parts)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 

@@ -26,7 +26,6 @@ from uadtk.io.rows import COLUMNS, FILES, LATER_FILES, Row, group_of, split_of
 from uadtk.io.write import write_bytes
 
 SUFFIXES = (".tsv", ".csv", ".txt", ".tab")
-_MOST = 1 << 28
 _SHEETS = (".xlsx", ".xls", ".ods")
 # Missing values of pandas, in any case, and MATLAB's <missing>. R writes NA, Excel #N/A.
 _EMPTY = {
@@ -83,9 +82,7 @@ def read_table(path: Path) -> tuple[list[Row], list[str]]:
 
 def read_sheet(path: Path) -> Sheet:
     """Raises ``DataError`` if it is no table of text, or a line has more cells than there are columns."""
-    refuse_special(path)
-    if path.stat().st_size > _MOST:
-        raise DataError("is too large for a table", fix=_ANEW)
+    refuse_special(path, most=1 << 28)
     text = _decoded(path.read_bytes())
     head = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)  # Excel's own first line
     delimiter = head[1] if head else _delimiter(text)

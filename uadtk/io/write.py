@@ -32,9 +32,10 @@ from uadtk.io.locks import flush, flush_folder, locked
 from uadtk.io.unfinished import JOURNAL, UNFINISHED, is_unfinished, unfinished
 from uadtk.version import VERSION
 
-_HIDDEN = ".uadtk-"
+HIDDEN = ".uadtk-"
 _STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anybody may have a folder .uadtk-data
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
+_PLANES = 64  # converted at once
 _GRACE_S, _WEEK_S = 10.0, 7 * 86400.0
 _next_sweep: dict[Path, float] = {}
 ROOM = "Set TMPDIR to a folder with room."
@@ -265,7 +266,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        shown = Path(*(part for part in path.parts if not part.startswith(_HIDDEN)))
+        shown = Path(*(part for part in path.parts if not part.startswith(HIDDEN)))
         in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is where a folder should be" if in_the_way else error.strerror or error
         what, where = f"cannot be written ({reason})", str(shown)
@@ -299,7 +300,7 @@ def scratch() -> Iterator[Path]:
 def _hidden(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same file system, locked while its process lives and removed at the end."""
     _sweep(folder)
-    hidden = folder / f"{_HIDDEN}{_HOST}-{secrets.token_hex(8)}"
+    hidden = folder / f"{HIDDEN}{_HOST}-{secrets.token_hex(8)}"
     inside = Path(os.path.realpath(hidden))
     try:
         hidden.mkdir(mode=0o700)
@@ -324,10 +325,10 @@ def _sweep(folder: Path) -> None:
     start = time.monotonic()
     if start < _next_sweep.get(folder, 0.0):
         return
-    for hidden in folder.glob(f"{_HIDDEN}*-*"):
+    for hidden in folder.glob(f"{HIDDEN}*-*"):
         with suppress(OSError):
             found = hidden.lstat()
-            grace_s = _GRACE_S if hidden.name.startswith(f"{_HIDDEN}{_HOST}-") else _WEEK_S
+            grace_s = _GRACE_S if hidden.name.startswith(f"{HIDDEN}{_HOST}-") else _WEEK_S
             mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
             if not (stat.S_ISDIR(found.st_mode) and mine and time.time() - found.st_mtime > grace_s):
                 continue  # somebody else's, or created but perhaps not locked yet
@@ -338,13 +339,14 @@ def _sweep(folder: Path) -> None:
     _next_sweep[folder] = end + 100 * (end - start)  # listing a folder of a million files is not for every write
 
 
-def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> list[bytes | memoryview]:
+def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> Iterator[bytes | memoryview]:
+    """In parts, so that no second volume is in memory where the file's type is another."""
     import nibabel as nib
 
-    voxels = _stored(volume.voxels)
+    stored = _stored(volume.voxels)
     kind: Any = nib.Nifti1Header
     header = kind(endianness="<")
-    header.set_data_dtype(voxels.dtype)
+    header.set_data_dtype(stored)
     header.set_data_shape(volume.shape)
     header.set_xyzt_units("mm")
     header.set_zooms(volume.spacing_mm)
@@ -362,21 +364,19 @@ def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> li
         header["descrip"] = f"uadtk {VERSION}: {meaning.name}"
     header.set_slope_inter(1.0, 0.0)
     header.set_data_offset(header.single_vox_offset)
-    return [header.binaryblock, b"\0\0\0\0", voxels.ravel(order="F").view(np.uint8).data]
+    yield header.binaryblock + b"\0\0\0\0"
+    for k in range(0, volume.shape[2], _PLANES):
+        yield volume.voxels[:, :, k : k + _PLANES].astype(stored, copy=False).ravel(order="F").view(np.uint8).data
 
 
-def _stored(voxels: NDArray[Any]) -> NDArray[Any]:
-    """Little-endian, in the smallest type that common readers support."""
-    if voxels.dtype == bool:
-        return voxels.view(np.uint8)
-    if voxels.dtype.kind not in "iu":
-        return voxels.astype("<f4", copy=False)
-    if voxels.dtype == np.uint8:
-        return voxels
+def _stored(voxels: NDArray[Any]) -> np.dtype[Any]:
+    """Little-endian, the smallest type that common readers support."""
+    if voxels.dtype.kind not in "iu" or voxels.dtype == np.uint8:
+        return np.dtype("u1" if voxels.dtype in (bool, np.uint8) else "<f4")
     low, high = int(voxels.min()), int(voxels.max())
     if not -(2**31) <= low <= high < 2**31:
         raise ValueError(f"labels from {low} to {high} do not fit into 32 bits")
-    return voxels.astype("<i2" if low >= -(2**15) and high < 2**15 else "<i4", copy=False)
+    return np.dtype("<i2" if low >= -(2**15) and high < 2**15 else "<i4")
 
 
 def _plain(value: Any) -> Any:

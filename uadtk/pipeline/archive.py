@@ -21,7 +21,17 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Row
 from uadtk.io.readers.dicom_files import series_at
-from uadtk.io.results import FAILURE, ScanState, altered, former_files, output_paths, read_scan, series_in
+from uadtk.io.results import (
+    FAILURE,
+    ScanState,
+    altered,
+    former_files,
+    output_paths,
+    read_scan,
+    scan_place,
+    series_in,
+    with_place,
+)
 from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json
 from uadtk.pipeline.each import Outcome, as_error, each
 from uadtk.pipeline.score import Method
@@ -93,9 +103,8 @@ class _Work:
     def _changes(self, before: ScanState, row: Row) -> list[str]:
         """How what is asked for differs from what was done. Raises UsageError if files are not ours to replace."""
         source, done = describe(row), before.provenance.get("input", {})
-        moved = source["sha256"] != done.get("sha256") and source["absolute"] != done.get(
-            "absolute", source["absolute"]
-        )
+        places = {done.get("absolute", source["absolute"]), str(scan_place(self.folder, done))}
+        moved = source["sha256"] != done.get("sha256") and source["absolute"] not in places
         if moved and not (source.get("series") and source["series"] == series_in(done)):
             what, fix = f"hold the result of another scan ({before.image})", "Choose another folder, or --overwrite."
             raise UsageError(what, f"{self.folder / before.name}_*", fix)
@@ -109,9 +118,10 @@ class _Work:
         """What says nothing about the scan (a full disk, a file in the way) is not a failure of it."""
         if not self.recorded or error.stops_run or isinstance(error, UsageError):
             return
+        source = {"path": str(row.image), "absolute": os.path.abspath(row.image), "subject": row.subject}
         record = {
             "versions": {"uadtk": VERSION},
-            "input": {"path": str(row.image), "absolute": os.path.abspath(row.image), **_series_of(row)},
+            "input": {**with_place(source, self.folder), **_series_of(row)},
             "error": error.one_line(),
             "kind": type(error).__name__,
             "exit_code": error.exit_code,

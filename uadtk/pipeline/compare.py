@@ -14,7 +14,7 @@ from uadtk.core.run import Run
 from uadtk.core.text import shown
 from uadtk.core.volume import Mask, Volume
 from uadtk.io.read import located, read_scan, read_volume
-from uadtk.io.results import FILES, ScanState, altered, read_folder
+from uadtk.io.results import FILES, ScanState, altered, read_folder, scan_place
 from uadtk.io.results import read_scan as read_state
 from uadtk.io.rows import Cohort, Row
 from uadtk.io.write import refuse_existing, refuse_folder, staged, write_json, write_text
@@ -106,7 +106,8 @@ def exam_of(state: ScanState) -> Exam:
     """The scan and the findings of a result. Raises DataError if the scan is not there, or not the one segmented."""
     source = state.provenance["input"]
     fix = "Put it back, or name the scan itself, to be segmented again."
-    image = next((p for p in (Path(source["absolute"]), Path(source["path"])) if p.exists()), Path(source["absolute"]))
+    place = scan_place(state.folder, source)
+    image = next((p for p in (place, Path(source["path"])) if p.exists()), place)
     if not image.exists():
         raise DataError("the scan of this result is no longer there", str(image), fix)
     if describe(Row("", image))["sha256"] != source["sha256"]:

@@ -12,7 +12,7 @@ from uadtk.io.cohort import Row, output_name, output_names
 from uadtk.io.names import with_numbers
 from uadtk.io.parts import image_sha256
 from uadtk.io.readers.dicom_files import series_at
-from uadtk.io.results import read_scan, series_in
+from uadtk.io.results import read_scan, scan_place, series_in
 
 
 def names_in(folder: Path, rows: Sequence[Row], numbered: bool = False) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def names_in(folder: Path, rows: Sequence[Row], numbered: bool = False) -> tuple
             continue
         bases = {place: output_name(rows[place]) for place in places}
         held = {name: source for base in {*bases.values()} for name, source in _held(folder, base, len(places))}
-        kept = _kept({place: rows[place] for place in places}, held)
+        kept = _kept({place: rows[place] for place in places}, held, folder)
         others = (name for place, name in enumerate(names) if place not in places)
         taken = {name.casefold() for name in (*held, *others)}
         for place, base in bases.items():
@@ -50,12 +50,12 @@ def _held(folder: Path, base: str, least: int) -> Iterator[tuple[str, Mapping[st
             return
 
 
-def _kept(rows: Mapping[int, Row], held: Mapping[str, Mapping[str, Any]]) -> dict[int, str]:
+def _kept(rows: Mapping[int, Row], held: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[int, str]:
     """The names that rows have already: those of their paths, else of their bytes, as a scan may have moved.
 
     Else those of their DICOM series: a file of it that came later may be the first now, for which a row stands.
     """
-    by_path = {str(source.get("absolute")): name for name, source in held.items()}
+    by_path = {str(scan_place(folder, source)): name for name, source in held.items()}
     kept = {place: by_path[path] for place, row in rows.items() if (path := os.path.abspath(row.image)) in by_path}
     for mark, known in ((image_sha256, lambda source: str(source.get("sha256"))), (series_at, series_in)):
         others = {known(source): name for name, source in held.items() if name not in kept.values()}

@@ -16,7 +16,7 @@ from uadtk.core.run import Run
 from uadtk.core.volume import Volume
 from uadtk.io.dicom_out import USE, Picture, write_dicom
 from uadtk.io.lookup import lookup_tables
-from uadtk.io.results import MANIFEST, files_of, former_files, output_paths
+from uadtk.io.results import MANIFEST, files_of, former_files, output_paths, with_place
 from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
 from uadtk.pipeline.atlas_space import IN_MNI, in_atlas_space
 from uadtk.report.axial_views import Planes
@@ -25,7 +25,7 @@ from uadtk.report.mosaic import thumbnail
 from uadtk.report.page import report_html
 from uadtk.version import VERSION
 
-COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean", "peak_x_mm", "peak_y_mm", "peak_z_mm")
+COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean", "peak_x_mm", "peak_y_mm", "peak_z_mm", "lobe")
 
 
 def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overwrite: bool) -> None:
@@ -73,7 +73,8 @@ def write_outputs(result: Segmentation, folder: Path, name: str, run: Run, overw
             for job in jobs:
                 job.result()
         found = {"findings": len(result.findings), "volume_ml": result.total_ml}
-        write_json(stage / manifest, {**result.provenance, "found": found, "files": files_of(stage)})
+        record = {**result.provenance, "input": with_place(result.provenance.get("input", {}), folder)}
+        write_json(stage / manifest, {**record, "found": found, "files": files_of(stage)})
     _describe(folder)
 
 
@@ -103,9 +104,8 @@ def findings_table(findings: Sequence[Finding]) -> str:
     table = csv.writer(out, delimiter="\t", lineterminator="\n")
     table.writerow(COLUMNS)
     for f in findings:
-        table.writerow(
-            [f.label, *(f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean, *f.peak_mm))]
-        )
+        numbers = (f"{value:.6g}" for value in (f.volume_ml, *f.centroid_mm, f.peak, f.mean, *f.peak_mm))
+        table.writerow([f.label, *numbers, f.lobe])
     return out.getvalue()
 
 

@@ -24,6 +24,7 @@ from uadtk.networks.seeded import seeded
 from uadtk.pipeline.ensemble import members_of
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.background import background
+from uadtk.preparation.geometry import bounding_box
 
 Float = NDArray[np.float32]
 SLICES_AT_ONCE = 32
@@ -124,7 +125,11 @@ def on_own_grid(
 def _in_brain(slices: Float, prepared: Prepared) -> Float:
     """On the scan's own grid, 0 outside the brain."""
     voxels = prepared.to_own_grid(slices)
-    voxels *= prepared.own_brain.voxels
+    brain = prepared.own_brain.voxels
+    box = (
+        bounding_box(brain) if prepared.registration is None else ...
+    )  # a registered scan may have something around it
+    voxels[box] *= brain[box]
     return voxels
 
 

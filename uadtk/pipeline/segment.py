@@ -17,7 +17,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.finding import Finding, Reason, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint, voxels_in
-from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
+from uadtk.core.volume import Affine, Mask, Scan, ScoreMap, Volume
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.deflate import library
 from uadtk.io.dicom_out import refuse_unwritable
@@ -31,6 +31,7 @@ from uadtk.pipeline.outputs import write_outputs
 from uadtk.pipeline.point import check_point, floor_of
 from uadtk.pipeline.score import Method, plugins_of, score_prepared
 from uadtk.pipeline.sources import noticed, source_of_row
+from uadtk.preparation.lobes import lobes_at
 from uadtk.version import VERSION
 
 MOST_MARKED = 1 / 3  # of a brain: more is rarely lesion
@@ -88,7 +89,7 @@ def segment(
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
         components = components_of(scoring.score, point, smallest)
-        findings = _findings(components, scoring.score)
+        findings = _findings(components, scoring.score, gate.average)
     mask = Mask(components.voxels > 0, scan.affine)
     gate = gate.having(*_share_marked(mask, scoring.brain))
     admit(gate, run, name)
@@ -128,18 +129,20 @@ def segment_file(
     return result
 
 
-def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
+def _findings(components: Volume, score: ScoreMap, average: Affine | None) -> tuple[Finding, ...]:
     stats = label_stats(components.zyx, score.zyx)
     axes, origin = components.affine[:3, :3].T, components.affine[:3, 3]
+    peaks = [(x, y, z) for x, y, z in (_peaks(components, score) @ axes + origin).tolist()]
     return tuple(
-        Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean, (px, py, pz))
-        for label, voxels, (x, y, z), peak, mean, (px, py, pz) in zip(
+        Finding(label, voxels * components.voxel_ml, (x, y, z), peak, mean, at, lobe)
+        for label, voxels, (x, y, z), peak, mean, at, lobe in zip(
             range(1, len(stats.voxels) + 1),
             stats.voxels.tolist(),
             (stats.centroid[:, ::-1] @ axes + origin).tolist(),
             stats.peak.tolist(),
             stats.mean.tolist(),
-            (_peaks(components, score) @ axes + origin).tolist(),
+            peaks,
+            lobes_at(average, peaks),
             strict=True,
         )
     )
@@ -147,7 +150,7 @@ def _findings(components: Volume, score: ScoreMap) -> tuple[Finding, ...]:
 
 def _peaks(components: Volume, score: ScoreMap) -> NDArray[np.intp]:
     """Voxel (x, y, z) of the highest score of each component, (n, 3); the first in the file's order among equals."""
-    inside = np.flatnonzero(components.zyx)
+    inside = np.flatnonzero(components.zyx > 0)
     label, value = components.zyx.reshape(-1)[inside], score.zyx.reshape(-1)[inside]
     order = np.lexsort((-value, label))  # stable
     _, first = np.unique(label[order], return_index=True)
@@ -162,7 +165,7 @@ def recipe(method: Method, point: OperatingPoint, rules: Rules, run: Run) -> dic
         **({"plugins": plugins} if plugins else {}),
         "checkpoint": {"source": checkpoint.source, "digest": checkpoint.digest},
         "options": {
-            **{key: value for key, value in checkpoint.header().items() if key in _RESOLVED},
+            **checkpoint.method(),
             "point": point.to_json(),
             "rules": {"min_voxels": rules.min_voxels, "min_volume_ml": rules.min_volume_ml},
             "worst_light": run.worst,
@@ -200,4 +203,3 @@ def provenance(
 
 
 _version = cache(metadata.version)  # it searches the whole path, which takes 5 ms
-_RESOLVED = ("model", "preparation", "scorer", "cleaners")

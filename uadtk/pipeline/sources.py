@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uadtk.core.absent import absence
-from uadtk.core.errors import DataError
+from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
@@ -45,7 +45,8 @@ def describe(row: Row) -> dict[str, Any]:
             raise DataError(what, str(path), fix)
     with located(row.image):
         digest, series = image_sha256(row.image), series_at(row.image)
-    source: dict[str, Any] = {"path": str(row.image), "absolute": os.path.abspath(row.image), "sha256": digest}
+    source: dict[str, Any] = {"path": str(row.image), "absolute": os.path.abspath(row.image)}
+    source |= {**({"subject": row.subject} if row.subject else {}), "sha256": digest}
     if series:
         source["series"] = series
     if readers := read_by((row.image, row.brain_mask)):
@@ -68,7 +69,10 @@ def source_of(scan: Any, brain_mask: Any) -> Iterator[dict[str, Any]]:
 
 def remembering(source: dict[str, Any], image: Scan, brain_mask: Mask | None) -> dict[str, Any]:
     """The input of provenance, completed by digests of what was given in memory (voxels in C order, and affine)."""
-    if not source:
+    if source:
+        with suppress(UadtkError):
+            source = {**source, "subject": read_cohort(source["path"]).rows[0].subject}
+    else:
         source = {"path": IN_MEMORY, "sha256": _digest(image), "brain_mask": "", "brain_mask_sha256": ""}
     if brain_mask is not None and not source["brain_mask"]:
         source = {**source, "brain_mask": IN_MEMORY, "brain_mask_sha256": _digest(brain_mask)}

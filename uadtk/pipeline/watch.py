@@ -10,7 +10,6 @@ from pathlib import Path
 from uadtk.core.errors import UadtkError
 from uadtk.core.run import Run
 from uadtk.io.cohort import Row, read_cohort
-from uadtk.io.memo import files_of
 from uadtk.io.parts import halves_of
 from uadtk.io.readers.dicom_files import series_at
 
@@ -25,12 +24,13 @@ def arrivals(
 ) -> Iterator[list[Row]]:
     """The scans of each file or folder in ``folder`` that has not changed for ``settle_s`` seconds; again if it does.
 
-    One without a scan is reported. Hidden ones, and those that programs name as on their way, are not looked at.
-    ``once``: end when all that is there has been given.
+    One without a scan is reported. Hidden ones, and those that programs name as on their way, are not looked at. An
+    empty list says that all that is complete has been given. ``once``: end when all that is there has been given.
     """
     seen: dict[Path, tuple[State, float]] = {}
     given: dict[Path, State] = {}
     while True:
+        before = dict(given)
         for entry, state in _entries(folder).items():
             now = time.monotonic()
             if not state or given.get(entry) == state:
@@ -41,6 +41,8 @@ def arrivals(
                 given[entry] = state
                 if rows := _rows(entry, run):
                     yield rows
+        if given != before:
+            yield []
         if once and all(given.get(entry) == state for entry, state in _entries(folder).items() if state):
             return
         sleep(min(POLL_S, settle_s))
@@ -64,7 +66,8 @@ def _entries(folder: Path) -> dict[Path, State]:
 
 def _state(path: Path) -> State:
     try:
-        facts = ((file, file.stat()) for file in (files_of(path) if path.is_dir() else halves_of(path)))
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else halves_of(path)
+        facts = ((file, file.stat()) for file in files)
         return tuple((str(file), found.st_size, found.st_mtime_ns) for file, found in facts)
     except OSError:
         return ()

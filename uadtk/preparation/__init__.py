@@ -81,9 +81,12 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
         dark = dark_end(scan.voxels.T[own_brain.voxels.T], level)  # in the order of a file: faster
         if dark != level:
             run.say("much of the brain is darker than the background: 0 is taken to be its darkest fluid")
-        image = Scan(scan.voxels - np.float32(dark), scan.affine) if dark else scan
-        image = n4(image, own_brain) if recipe.n4 else image
-        image = flattened(image, own_brain) if recipe.flatten else image
+        # Only registration, N4 and denoising look beyond the box of the brain.
+        around = recipe.n4 or recipe.denoise or recipe.register != "none"
+        image, inside = (scan, own_brain) if around else _within(bounding_box(own_brain.voxels), scan, own_brain)
+        image = Scan(image.voxels - np.float32(dark), image.affine) if dark else image
+        image = n4(image, inside) if recipe.n4 else image
+        image = flattened(image, inside) if recipe.flatten else image
         image = denoise(image) if recipe.denoise else image
     registration = None
     if recipe.register != "none":
@@ -91,21 +94,22 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
             registration = register(image, own_brain, recipe.register)
     with run.stage("prepare"):
         turn = Reorientation.of(scan.affine if registration is None else registration.atlas_affine)
-        upright = _upright(image.voxels, scan.affine, registration, turn)
+        upright = _upright(image.voxels, image.affine, registration, turn)
         mask = Mask(_upright(own_brain.voxels, scan.affine, registration, turn).voxels > 0.5, upright.affine)
         pixel_mm, spacing_mm = _pixel_mm(mask, recipe, run), upright.spacing_mm
         grid = SliceGrid.around(mask.voxels, spacing_mm, recipe.pixels, pixel_mm)
-        brain, box = grid.cut(mask.voxels), grid.cut(upright.voxels)
+        brain = grid.cut(mask.voxels)
+        box = grid.cut(upright.voxels) if around else np.array(upright.voxels.T, np.float32, order="C")
         intensity = _white_point(box[brain > 0], recipe.percentile)
-        inside = grid.to_slices(brain) > 0.5
+        shown = grid.to_slices(brain) > 0.5
         del image, upright  # half of what a large scan takes
-        box = np.maximum(box, 0)
+        np.maximum(box, 0, out=box)
         box *= brain
         box /= np.float32(intensity)
-        slices = grid.to_slices(box) * inside
+        slices = grid.to_slices(box) * shown
     return Prepared(
         image=slices,
-        brain=inside,
+        brain=shown,
         spacing_mm=(spacing_mm[2], pixel_mm, pixel_mm),
         dark=dark,
         intensity=intensity,
@@ -115,6 +119,12 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
         turn=turn,
         grid=grid,
     )
+
+
+def _within(box: tuple[slice, ...], scan: Scan, brain: Mask) -> tuple[Scan, Mask]:
+    affine = scan.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    return Scan(scan.voxels[box], affine), Mask(brain.voxels[box], affine)
 
 
 def _upright(own: NDArray[Any], affine: Affine, registration: Registration | None, turn: Reorientation) -> Volume:

@@ -19,7 +19,6 @@ from uadtk.preparation.geometry import bounding_box
 DEGREE = 3
 UNIT_MM = 80.0  # positions are divided by it: about half the length of a brain
 SAMPLES = 50_000  # brain voxels the field is fitted to, evenly spaced in memory order
-BLOCK = 2048  # of them stay in the processor's cache: a product takes a quarter of that of 4096
 ITERATIONS = 12
 DARK, BRIGHT = (  # log intensities farther below or above the surface have no weight; lesions are bright on FLAIR
     np.geomspace(0.7, end, ITERATIONS) for end in (0.3, 0.15)
@@ -55,9 +54,7 @@ def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
     spacing_mm = np.array(scan.spacing_mm)
     at_mm = places * spacing_mm
     centre_mm = at_mm.mean(axis=0)
-    terms = _terms_at((at_mm - centre_mm) / UNIT_MM)
-    surface = _fitted(terms, log)
-    level = float(terms.mean(axis=1, dtype=np.float64) @ surface)
+    surface, level = _fitted((at_mm - centre_mm) / UNIT_MM, log)
     coefficients = np.zeros((DEGREE + 1,) * 3)
     coefficients[tuple(np.array(_TERMS).T)] = surface
     coefficients[0, 0, 0] -= level
@@ -70,32 +67,23 @@ def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
     return field.T
 
 
-def _terms_at(places: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The terms of the polynomial at places (n, 3): (terms, n)."""
-    powers = np.vander(places.T.ravel(), DEGREE + 1, increasing=True).T.reshape(DEGREE + 1, 3, -1)
-    return np.stack([powers[x, 0] * powers[y, 1] * powers[z, 2] for x, y, z in _TERMS], dtype=np.float32)
-
-
-def _fitted(terms: NDArray[np.float32], log: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients of the surface; it starts flat, at the most frequent intensity.
+def _fitted(places: NDArray[np.float64], log: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Coefficients of the surface, and its mean at the places (n, 3); it starts flat, at the most frequent intensity.
 
     Sums over a block of places are float32, which is precise to 1e-5 of the field; those over blocks are float64.
     """
+    from uadtk.kernels._numba.surface import normal_equations
+
+    samples = np.ascontiguousarray(places.T, np.float32), log.astype(np.float32), np.array(_TERMS)
+    first = _TERMS.index((0, 0, 0))
     surface: NDArray[np.float64] = np.zeros(len(_TERMS))
-    surface[_TERMS.index((0, 0, 0))] = _mode(log)
+    surface[first] = _mode(log)
     penalty = RIDGE * log.size * np.diag([float(any(term)) for term in _TERMS])
-    starts = range(0, log.size, BLOCK)
-    blocks = [(terms[:, n : n + BLOCK].copy(), log[n : n + BLOCK].astype(np.float32)) for n in starts]
-    for dark, bright in zip(DARK.astype(np.float32), BRIGHT.astype(np.float32), strict=True):
-        square, right = penalty.copy(), np.zeros(len(_TERMS))
-        for near, values in blocks:
-            off = values - surface.astype(np.float32) @ near
-            off /= np.where(off < 0, dark, bright)
-            weighted = near * np.maximum(1 - off * off, 0) ** 2
-            square += weighted @ near.T
-            right += weighted @ values
-        surface = np.asarray(np.linalg.solve(square, right), np.float64)
-    return surface
+    for dark, bright in zip(DARK, BRIGHT, strict=True):
+        square, right = normal_equations(*samples, surface, dark, bright)
+        surface = np.asarray(np.linalg.solve(square + penalty, right), np.float64)
+    sums, _ = normal_equations(*samples, surface, np.inf, np.inf)  # every weight is 1
+    return surface, float(sums[first] @ surface) / log.size
 
 
 def _mode(values: NDArray[np.float64]) -> float:

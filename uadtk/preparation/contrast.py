@@ -21,11 +21,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.volume import Mask, Scan, Volume
+from uadtk.core.volume import Affine, Mask, Scan, Volume
 from uadtk.preparation.geometry import Reorientation, bounding_box, resampling_matrix
 
 Array = NDArray[np.float64]
@@ -36,7 +37,7 @@ EVERY = 7  # of the atlas' points is used while aligning
 STEPS = np.repeat([0.4, 0.06, 0.08], 3)  # of each parameter in the first round; each further one halves them
 ROUNDS = 3
 RIDGE = 1e-6
-_MEASURED: dict[bytes, Contrast] = {}
+_MEASURED: dict[bytes, tuple[Contrast, Array, Array]] = {}  # with the transform to voxels of the brain
 
 
 @dataclass(frozen=True)
@@ -57,39 +58,41 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Coarse:
-    """A brain on coarse RAS+ voxels: mean ``image`` of the part inside, ``inside`` as a share, ``spacing_mm``."""
+    """A brain on coarse RAS+ voxels: mean ``image`` of the part inside, ``inside`` as a share, ``spacing_mm``.
+
+    ``affine``: from these voxels to RAS+ mm of the scan.
+    """
 
     image: Array
     inside: Array
     spacing_mm: Array
+    affine: Affine
 
 
 def coarse(scan: Scan, brain: Mask) -> Coarse:
     """The box of the brain on voxels of about 3 mm, or of the scan's own spacing where that is larger."""
+    from uadtk.kernels._numba.resampling import resampled_volume
+
     turn = Reorientation.of(scan.affine)
     upright, mask = turn.to_ras(Volume(scan.voxels, scan.affine)), turn.to_ras(brain)
     box = bounding_box(mask.voxels)
     inside = np.ascontiguousarray(mask.voxels[box].T, dtype=np.float32)  # (z, y, x), the order of a file
     image = upright.voxels[box].T * inside
-    spacing_mm = list(upright.spacing_mm)
-    for axis, mm in reversed([*enumerate(upright.spacing_mm)]):
+    spacing_mm, affine, (_, y, x) = list(upright.spacing_mm), upright.affine.copy(), inside.shape
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    matrices: list[Any] = [np.eye(x, dtype=np.float32), np.eye(y, dtype=np.float32), None]
+    for axis, mm in enumerate(upright.spacing_mm):
         size = inside.shape[2 - axis]
         if mm < COARSE_MM and size > 1:
             number = max(2, round(size * mm / COARSE_MM))
-            matrix = resampling_matrix((np.arange(number) + 0.5) * size / number - 0.5, size)
-            image, inside = (_along(matrix, x, 2 - axis) for x in (image, inside))
+            matrices[axis] = resampling_matrix((np.arange(number) + 0.5) * size / number - 0.5, size)
             spacing_mm[axis] = mm * size / number
-    image, inside = image.T, inside.T
+            affine[:3, 3] += affine[:3, axis] * (size / number - 1) / 2
+            affine[:3, axis] *= size / number
+    image, inside = (resampled_volume(volume, *matrices[::-1]).T for volume in (image, inside))
     share = np.where(inside > 1e-3, inside, 0.0)
-    return Coarse(np.where(share > 0, image / np.maximum(share, 1e-3), 0.0), share, np.array(spacing_mm))
-
-
-def _along(matrix: NDArray[np.float32], volume: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """The product with every line of a volume along an axis."""
-    if axis == 0:
-        return np.asarray(matrix @ volume.reshape(len(volume), -1)).reshape(-1, *volume.shape[1:])
-    found: NDArray[np.float32] = matrix @ volume if axis == 1 else volume @ matrix.T
-    return found
+    mean = np.where(share > 0, image / np.maximum(share, 1e-3), 0.0)
+    return Coarse(mean, share, np.array(spacing_mm), affine)
 
 
 def tissue_contrast(brain: Coarse) -> Contrast:
@@ -97,17 +100,34 @@ def tissue_contrast(brain: Coarse) -> Contrast:
 
     Results are kept while the process lives: a benchmark looks at the same scans for every row.
     """
+    return _aligned(brain)[0]
+
+
+def to_average(brain: Coarse) -> Affine:
+    """From RAS+ mm of the scan to those of the average brain, whose origin is its centre; costs nothing after that.
+
+    Rounded, since the last digits depend on the threads.
+    """
+    _, matrix, offset = _aligned(brain)
+    voxels = np.eye(4)
+    voxels[:3, :3], voxels[:3, 3] = matrix, offset
+    return np.round(np.linalg.inv(brain.affine @ voxels), 4)
+
+
+def _aligned(brain: Coarse) -> tuple[Contrast, Array, Array]:
     digest = hashlib.sha256(repr((brain.image.shape, brain.spacing_mm.tolist())).encode())
     for array in (brain.image, brain.inside):
         digest.update(array.tobytes())
     if digest.digest() not in _MEASURED:
-        _MEASURED[digest.digest()] = _measured(brain)
+        fit = _Fit(brain)
+        parameters = fit.aligned()
+        _MEASURED[digest.digest()] = _measured(fit, parameters), *fit.transform(parameters)
     return _MEASURED[digest.digest()]
 
 
-def _measured(brain: Coarse) -> Contrast:
-    atlas, fit = _atlas(), _Fit(brain)
-    weight, ranks, overlap = fit.sample(fit.aligned(), atlas)
+def _measured(fit: _Fit, parameters: Array) -> Contrast:
+    atlas = _atlas()
+    weight, ranks, overlap = fit.sample(parameters, atlas)
     weight = np.where(weight > 0.7, weight, 0.0)
     detail, *both = _details([ranks, atlas.tissues[:, 0], atlas.tissues[:, 2]], weight, atlas)
     parts = np.column_stack(both)
@@ -166,7 +186,8 @@ class _Fit:
     def __init__(self, brain: Coarse) -> None:
         self.brain = brain
         inside = brain.inside > 0.5
-        self.both = np.stack([brain.inside, _ranks(brain.image, inside) * brain.inside], axis=-1, dtype=np.float32)
+        both = np.stack([brain.inside, _ranks(brain.image, inside) * brain.inside], axis=-1, dtype=np.float32)
+        self.both = np.ascontiguousarray(both)
         at_mm = (np.argwhere(inside) + 0.5) * brain.spacing_mm
         self.centre_mm = at_mm.mean(axis=0)
         self.scale = np.maximum(at_mm.std(axis=0), 1.0) / _atlas().inside.std(axis=0)

@@ -12,7 +12,7 @@ The limits were set on the 60 ``lgg`` training scans and on phantoms, well outsi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import quantiles
 from typing import Any
 
@@ -22,7 +22,7 @@ from uadtk.core.finding import Gate, Light, Reason
 from uadtk.core.volume import Mask, Scan
 from uadtk.preparation import kinds
 from uadtk.preparation.background import background
-from uadtk.preparation.contrast import coarse, tissue_contrast
+from uadtk.preparation.contrast import Coarse, coarse, tissue_contrast, to_average
 from uadtk.preparation.geometry import bounding_box
 from uadtk.preparation.kinds import FLAIR
 from uadtk.preparation.plausibility import measure
@@ -59,7 +59,8 @@ def look(scan: Scan, brain: Mask, first: Gate, statistics: Mapping[str, Any] | N
     ``statistics`` as returned by ``statistics_of``. If the name claims another contrast and the tissues agree, or are
     inconclusive, amber becomes red.
     """
-    measured = numbers(scan, brain)
+    low = coarse(scan, brain)
+    measured = _numbers(scan, brain, low)
     known = statistics or {}
     wanted = wanted_by(known)
     found = [
@@ -70,12 +71,21 @@ def look(scan: Scan, brain: Mask, first: Gate, statistics: Mapping[str, Any] | N
     ]
     if not any(reason.light == "red" for reason in (*first.reasons, *found)):
         found += _training(measured, known)
-    return Gate(_agreed((*first.reasons, *found)), measured)
+    reached = Gate(_agreed((*first.reasons, *found)), measured)
+    return replace(reached, average=to_average(low)) if _aligned(reached) else reached
 
 
 def numbers(scan: Scan, brain: Mask) -> dict[str, float]:
     """All measurements of a scan with its brain, by name; to six digits, since the last bits depend on the threads."""
-    low = coarse(scan, brain)
+    return _numbers(scan, brain, coarse(scan, brain))
+
+
+def _aligned(gate: Gate) -> bool:
+    """Whether the average brain is aligned well enough to name lobes: this is a brain of its shape, and whole."""
+    return gate.light != "red" and not any(reason.check in ("brain", "coverage") for reason in gate.reasons)
+
+
+def _numbers(scan: Scan, brain: Mask, low: Coarse) -> dict[str, float]:
     measured = {**asdict(tissue_contrast(low)), **measure(scan, brain, low)}
     return {name: float(f"{value:.6g}") for name, value in measured.items()}
 
@@ -161,9 +171,9 @@ def _contrast(measured: Mapping[str, float], wanted: str) -> list[Reason]:
 def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float], wanted: str) -> list[Reason]:
     """Other kinds of images with something brain-like in them."""
     reasons = []
-    values = scan.voxels.T[brain.voxels.T]  # in the order of a file: faster
     level = background(scan)
-    below = float(np.mean(values < level))
+    darker = np.count_nonzero((scan.voxels < np.float32(level)) & brain.voxels)
+    below = darker / max(1, int(np.count_nonzero(brain.voxels)))
     if 0.1 < below < 0.9 and contrast_of(measured) != wanted:
         what = f"it may be a statistical map: {below:.0%} of the brain lies below the background"
         reasons.append(Reason("red", "values", what, below, f"above the background, or a {wanted}'s tissue order"))

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Affine, Spacing, Volume
+from uadtk.kernels._box import zeros
 
 Float = NDArray[np.float32]
+AT_ONCE = 32  # slices brought back
 OFF_MIDDLE = 0.25  # of a pixel
 OFF_BELOW, OFF_ABOVE = 1.1, 1.25  # voxels from pixel to pixel: whole below, none above, where pixels lie at all phases
 
@@ -97,14 +99,22 @@ class SliceGrid:
 
     def to_slices(self, box: Float) -> Float:
         """The brain's box (z, y, x) -> (slices, side, side)."""
-        slices: Float = (self.rows @ box @ self.columns.T).astype(np.float32, copy=False)
-        return slices
+        return _resampled(box, self.rows, self.columns)
 
     def to_volume(self, slices: Float) -> Float:
         """(slices, side, side) -> (x, y, z), 0 outside the brain's box."""
-        volume = np.zeros(self.shape[::-1], dtype=np.float32)
-        volume[self.z, self.y, self.x] = self.back_rows @ slices @ self.back_columns.T
+        volume: Float = zeros(self.shape[::-1], np.float32)
+        box = volume[self.z, self.y, self.x]
+        for start in range(0, len(slices), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            box[some] = _resampled(slices[some], self.back_rows, self.back_columns)
         return volume.T
+
+
+def _resampled(slices: Float, rows: Float, columns: Float) -> Float:
+    from uadtk.kernels._numba.resampling import resampled
+
+    return resampled(slices, rows, columns)
 
 
 def _positions(size: int, side: int, step: float) -> NDArray[np.floating]:

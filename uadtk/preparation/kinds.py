@@ -136,8 +136,7 @@ def by_values(scan: Scan) -> list[Reason]:
     inside = some[some != level]
     if inside.size < 50:
         return []
-    few = np.unique(inside)
-    if len(few) == 1:
+    if inside.min() == inside.max():
         return [Reason("red", "values", "it is a binary mask", 1, "values other than the background: many")]
     equal = _equal_neighbours(voxels, level)
     if equal > 0.8:

@@ -138,7 +138,13 @@ class Planes:
         def inside(k: int) -> Array:
             return np.where(self.brain[:, :, k], self.score[:, :, k], -1)
 
-        k = max(range(self.brain.shape[2]), key=lambda k: float(inside(k).max()))
+        highest, k = -np.inf, 0
+        tops = self.score.T.max(axis=(1, 2))  # bounds of what is inside
+        for plane in np.argsort(-tops, kind="stable").tolist():
+            if tops[plane] < highest:
+                break
+            top = float(inside(plane).max())
+            highest, k = max((highest, k), (top, plane), key=lambda found: (found[0], -found[1]))
         x, y = np.unravel_index(int(inside(k).argmax()), self.brain.shape[:2])
         return int(x), int(y), k
 

@@ -47,6 +47,15 @@ class Exam:
         return Head(self.scan, self.brain, Mask(self.components.voxels > 0, self.scan.affine))
 
     @property
+    def average(self) -> Affine | None:
+        """As in ``Gate``, from the provenance."""
+        try:
+            stored = np.array(self.provenance["gate"].get("average", ()), dtype=np.float64)
+        except (TypeError, ValueError):
+            return None
+        return stored if stored.shape == (4, 4) and np.isfinite(stored).all() else None
+
+    @property
     def light(self) -> str:
         return str(self.provenance["gate"]["light"])
 
@@ -73,9 +82,10 @@ class FollowUp:
     def places(self) -> list[str]:
         """Where each change is, in words: in the second brain, or the first if that has it alone. Empty if unknown."""
         unknown = [""] * len(self.changes)
-        first = places(self.before.brain, [change.before_mm for change in self.changes]) or unknown
-        second = places(self.after.brain, [change.after_mm for change in self.changes]) or unknown
-        own = (two if change.after else one for change, one, two in zip(self.changes, first, second, strict=True))
+        one, two = self.before, self.after
+        first = places(one.brain, [change.before_mm for change in self.changes], one.average) or unknown
+        second = places(two.brain, [change.after_mm for change in self.changes], two.average) or unknown
+        own = (new if change.after else old for change, old, new in zip(self.changes, first, second, strict=True))
         return list(map(str, own))
 
 

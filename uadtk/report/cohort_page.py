@@ -39,8 +39,15 @@ class Line:
     picture: str
 
 
-def write_cohort_page(folder: Path) -> Path:
-    """Make ``index.html`` from what the folder holds now; its path.
+def refuse_other_page(folder: Path) -> None:
+    """Before any work. Raises UsageError if there is an ``index.html`` of another origin."""
+    page = folder / PAGE
+    if page.is_file() and MADE_BY not in page.read_bytes()[:4000].decode(errors="replace"):
+        raise UsageError("was not made by uadtk", str(page), "Move it away.")
+
+
+def write_cohort_page(folder: Path, states: Sequence[ScanState] | None = None) -> Path:
+    """Make ``index.html`` from what the folder holds now, or of ``states``; its path.
 
     Raises
     ------
@@ -49,12 +56,11 @@ def write_cohort_page(folder: Path) -> Path:
     UsageError
         There is an ``index.html`` of another origin, or the folder is not writable.
     """
-    states = read_folder(folder)
+    states = read_folder(folder) if states is None else states
     if not states:
         raise DataError("holds no result of uadtk segment", str(folder), "Name the output folder of uadtk segment.")
+    refuse_other_page(folder)
     page = folder / PAGE
-    if page.is_file() and MADE_BY not in page.read_bytes()[:4000].decode(errors="replace"):
-        raise UsageError("was not made by uadtk", str(page), "Move it away.")
     write_text(page, cohort_html(states, folder.resolve().name))
     return page
 

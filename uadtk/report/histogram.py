@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 96
+AT_ONCE = 1 << 18  # voxels: their bins take twice the memory of their scores
 _WIDTH, _HEIGHT = 720, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 38
 
@@ -33,9 +34,13 @@ def histogram(score: NDArray[Any], brain: NDArray[Any], threshold: float) -> His
     top = max(float(values.max()) if values.size else 0.0, 1.05 * threshold, 1e-12)
     below = round(BINS * threshold / top)
     width = threshold / below if below > 0 else top / BINS
-    bins = np.minimum((values * (1.0 / width)).astype(np.intp), math.ceil(top / width) - 1)
-    counts = np.bincount(bins, minlength=math.ceil(top / width))
-    return Histogram(counts, width, threshold, int((values > np.float32(threshold)).sum()), int(values.size))
+    bins = math.ceil(top / width)
+    counts = np.zeros(bins, np.intp)
+    for start in range(0, values.size, AT_ONCE):
+        places = (values[start : start + AT_ONCE] * (1.0 / width)).astype(np.intp)
+        counts += np.bincount(np.minimum(places, bins - 1), minlength=bins)
+    above = int(np.count_nonzero(values > np.float32(threshold)))
+    return Histogram(counts, width, threshold, above, int(values.size))
 
 
 def histogram_svg(hist: Histogram) -> str:

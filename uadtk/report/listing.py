@@ -40,7 +40,7 @@ def listing(segmentation: Segmentation) -> Listing:
     large = [finding for finding in ranked if finding.volume_ml >= SMALL_ML]
     small = [finding for finding in ranked if finding.volume_ml < SMALL_ML]
     chosen = [*large, *small][:LISTED]
-    words = places(segmentation.scoring.brain, [finding.peak_mm for finding in chosen])
+    words = places(segmentation.scoring.brain, [finding.peak_mm for finding in chosen], segmentation.gate.average)
     listed = [Listed(ranks[finding.label], finding, str(words[i]) if words else "") for i, finding in enumerate(chosen)]
     count = min(len(large), LISTED)
     return Listing(listed[:count], listed[count:], len(ranked) - len(chosen))

@@ -1,7 +1,7 @@
-"""Where a point of a brain lies, in words: side, part, depth below the surface, distance to the ventricles.
+"""Where a point of a brain lies, in words: side, lobe or part, depth below the surface, distance to the ventricles.
 
-No lobes: those need a registered atlas. The ventricles are the lateral ones of the average brain in
-``preparation/tissues.npz``, laid over this brain by its centre and its size along each axis.
+The lobe is that of ``preparation/lobes.py``, where the average brain fits this one. The ventricles are the lateral ones
+of the average brain in ``preparation/tissues.npz``, laid over this brain by its centre and its size along each axis.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.volume import Mask
+from uadtk.core.volume import Affine, Mask
 from uadtk.preparation.geometry import bounding_box
+from uadtk.preparation.lobes import lobes_at
 from uadtk.report.axial_views import canonical
 
 Array = NDArray[np.float64]
@@ -34,15 +35,19 @@ class Place:
     part: str  # such as "front, upper"; empty in the middle
     surface_mm: float
     ventricle_mm: float
+    lobe: str = ""  # with its side, in place of side and part; empty where it is not known
 
     def __str__(self) -> str:
         near = "at the ventricles" if self.ventricle_mm < 3 else f"{self.ventricle_mm:.0f} mm from the ventricles"
-        parts = [self.side, self.part, f"{self.surface_mm:.0f} mm deep", near]
+        parts = [self.lobe or self.side, "" if self.lobe else self.part, f"{self.surface_mm:.0f} mm deep", near]
         return " · ".join(part for part in parts if part)
 
 
-def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
-    """The place of each point (RAS+ mm of the scan). Without a brain there are no places: an empty list."""
+def places(brain: Mask, points_mm: Sequence[Point], average: Affine | None = None) -> list[Place]:
+    """The place of each point (RAS+ mm of the scan). Without a brain there are no places: an empty list.
+
+    ``average``: as in ``Gate``.
+    """
     inside, affine = canonical(brain)
     if not len(points_mm) or not inside.any():
         return []
@@ -56,24 +61,43 @@ def places(brain: Mask, points_mm: Sequence[Point]) -> list[Place]:
 
     voxels = (np.array(points_mm) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
     at = (voxels - first) * spacing  # mm along the axes
-    counts = (coarse.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3))
-    brain_mm = np.stack([np.repeat(np.arange(-1, len(n) - 1), n) for n in counts]) * voxel_mm[:, None]  # sorted by axis
-    low, high = np.quantile(brain_mm, [0.001, 0.999], axis=1)
+    axes = [_Spread.of(coarse.sum(axis=tuple({0, 1, 2} - {axis})), mm) for axis, mm in enumerate(voxel_mm.tolist())]
+    low, high, centre, std = np.array([(one.low, one.high, one.mean, one.std) for one in axes]).T
     atlas = _average()
-    scale = np.maximum(brain_mm.std(axis=1), 1e-3) / atlas.std_mm
-    centre = brain_mm.mean(axis=1)
+    scale = np.maximum(std, 1e-3) / atlas.std_mm
     to_ventricle = _nearest(at, atlas.ventricles_mm * scale + centre)
     nearest = np.clip(np.round(at / voxel_mm).astype(int) + 1, 0, np.array(coarse.shape) - 1)
     to_surface = np.where(coarse[tuple(nearest.T)], _nearest(nearest * voxel_mm, _surface(coarse, voxel_mm)), 0.0)
     third = (at - low) / np.maximum(high - low, 1e-3)
     found = []
-    for point, share, deep, mm in zip(at, third, to_surface.tolist(), to_ventricle.tolist(), strict=True):
+    lobes = lobes_at(average, points_mm)
+    for point, share, deep, mm, lobe in zip(at, third, to_surface.tolist(), to_ventricle.tolist(), lobes, strict=True):
         across = float(point[0] - centre[0])
         side = "midline" if abs(across) < MIDLINE_MM else ("right" if across > 0 else "left")
         words = (_third(share[1], "back", "front"), _third(share[2], "lower", "upper"))
         part = ", ".join(word for word in words if word)
-        found.append(Place(side, part, deep, max(0.0, mm - atlas.spacing_mm / 2)))
+        found.append(Place(side, part, deep, max(0.0, mm - atlas.spacing_mm / 2), lobe))
     return found
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Of the voxels of a brain along one axis, in mm: 0.1st and 99.9th percentile, mean and standard deviation."""
+
+    low: float
+    high: float
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, counts: NDArray[np.intp], step_mm: float) -> _Spread:
+        """``counts``: of voxels at each place, the first of which is at -1."""
+        at, until = (np.arange(len(counts)) - 1) * step_mm, np.cumsum(counts)
+        mean = float(counts @ at / until[-1])
+        places = np.array([0.001, 0.999]) * (until[-1] - 1)
+        below, above = (at[np.searchsorted(until, n, side="right")] for n in (np.floor(places), np.ceil(places)))
+        low, high = (below + (above - below) * (places % 1)).tolist()
+        return cls(low, high, mean, float(np.sqrt(counts @ (at - mean) ** 2 / until[-1])))
 
 
 def _nearest(points: Array, others: Array) -> Array:

@@ -25,6 +25,7 @@ from uadtk.core.volume import Volume
 from uadtk.io.deflate import packed
 from uadtk.io.write import nifti_bytes
 from uadtk.kernels import component_sweep
+from uadtk.kernels._box import occupied
 from uadtk.report.axial_views import Planes
 from uadtk.report.listing import Listed
 from uadtk.report.mosaic import inferno
@@ -56,12 +57,9 @@ class Viewer:
 def viewer(segmentation: Segmentation, planes: Planes, listed: Sequence[Listed], name: str) -> Viewer:
     point, score = segmentation.point, segmentation.scoring.score
     thresholds, start = slider(point.threshold, float(score.voxels.max()), planes.heat)
-    sweep = component_sweep(
-        score.zyx,
-        np.broadcast_to(np.False_, score.zyx.shape),
-        segmentation.min_voxels,
-        thresholds=thresholds,
-    )
+    above = score.zyx[occupied(score.zyx > thresholds[0])]
+    nowhere = np.broadcast_to(np.False_, above.shape)
+    sweep = component_sweep(above, nowhere, segmentation.min_voxels, thresholds=thresholds)
     step, volumes = _volumes(planes, thresholds)
     settings = {
         "name": name,
@@ -96,10 +94,12 @@ def slider(threshold: float, highest: float, heat: float) -> tuple[NDArray[np.fl
 
 def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict[str, str]]:
     """Compressed NIfTI files, cut to the brain; the scan as finely as there is room for."""
+    from uadtk.kernels._numba.shades import counted, shaded
+
     box = tuple(slice(low, high) for low, high in zip(planes.low, planes.high, strict=True))
     scan, score, found = (volume[box] for volume in (planes.scan, planes.score, planes.components))
     low, high = planes.grey
-    bright = (np.clip((scan - np.float32(low)) * np.float32(255.49 / (high - low)), 0, 255.49) + 0.5).astype(np.uint8)
+    bright = shaded(scan.T, low, high).T
     first = next(n for n in range(1, 99) if scan.size <= MOST_VOXELS * n**3)
     values = score.T  # the order of a file: faster
     levels, some = np.zeros(values.shape, np.uint8), values > thresholds[0]
@@ -107,7 +107,7 @@ def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict
     step, shades = next(
         (step, shades)
         for step in range(first, 99)
-        for counts in [_counts(bright[::step, ::step, ::step])]
+        for counts in [counted(bright[::step, ::step, ::step].T)]
         for room in [min(MOST_BYTES, MOST_TOGETHER - _levels_bytes(_largest(levels, step)))]
         for shades in SHADES
         if _coded_bytes(counts, shades) <= room or step == 98
@@ -129,10 +129,6 @@ def _coarse(bright: NDArray[np.uint8], shades: int) -> NDArray[np.uint8]:
     return bright if width == 1 else np.where(bright < width, 0, bright // width * width + width // 2).astype(np.uint8)
 
 
-def _counts(voxels: NDArray[np.uint8]) -> NDArray[np.intp]:
-    return np.bincount(voxels.ravel("K"), minlength=256)
-
-
 def _coded_bytes(counts: NDArray[np.intp], shades: int) -> float:
     """About how much voxels take in the page, from how many have each value: entropy of the shades, as base64."""
     size, merged = counts.sum(), counts.reshape(shades, -1).sum(axis=1)
@@ -142,7 +138,9 @@ def _coded_bytes(counts: NDArray[np.intp], shades: int) -> float:
 
 def _levels_bytes(levels: NDArray[np.uint8]) -> float:
     """The same of levels, where runs of 0 cost little."""
-    counts = _counts(levels)
+    from uadtk.kernels._numba.shades import counted
+
+    counts = counted(levels.T)
     counts[0] = 0
     return _coded_bytes(counts, 256)
 

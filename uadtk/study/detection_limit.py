@@ -27,7 +27,8 @@ from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.io.cohort import Cohort, Distinct, Row, digest_of_scan, read_row
-from uadtk.io.memo import digest_of, remembered, sha256_of, write_memo
+from uadtk.io.memo import digest_of, remembered, write_memo
+from uadtk.io.parts import image_sha256
 from uadtk.io.write import within
 from uadtk.metrics.detection import Planted
 from uadtk.pipeline.admit import warn
@@ -201,7 +202,7 @@ def _measured(
     bare = _as_it_is(row, scan, brain_mask, method, point, run)
     brain, dark = bare.scoring.brain, float(bare.scoring.decisions["intensity_0"])
     free, marked = brain.voxels & normal, bare.mask.voxels
-    rng = np.random.default_rng([run.seed, int(sha256_of(row.image)[:16], 16)])
+    rng = np.random.default_rng([run.seed, int(image_sha256(row.image)[:16], 16)])
     ground = survey(scan, brain, normal, marked, dark, rng)
     passes, left_out = plan(ground, every(question.sizes_mm, question.contrasts, question.repeats or 1), rng)
     free_voxels = int(np.count_nonzero(free))

@@ -91,13 +91,15 @@ def studies_in(path: Path) -> list[Study]:
     if not found and not path.is_dir():  # a DICOMDIR
         path = path.absolute().parent
         found = headers(dicom_places(path))
+    elif not found:
+        return []
     elif places == [Place(path)]:
         return [Study(subject_of(found[0]), path, volume_of(found[0]))]
     studies: dict[str, list[Header]] = defaultdict(list)
     for header in found:
         studies[header.get("StudyInstanceUID")].append(header)
     if len(studies) == 1:
-        return [Study(subject_of(found[0]), path)]
+        return [Study(subject_of(found[0]), _folder_of(found) if path.is_dir() else path)]
     if not path.is_dir():
         raise DataError(f"holds {len(studies)} studies", str(path), "Unpack it and name the folder.")
     whole = {header.place.path for header in found}
@@ -105,15 +107,20 @@ def studies_in(path: Path) -> list[Study]:
 
 
 def _own_path(files: Sequence[Header], whole: set[Path], root: Path) -> Path:
-    """The highest folder below ``root`` with files of this study alone, else a file of its FLAIR."""
-    own = {header.place.path for header in files}
-    folder = next(iter(own)).parent
-    while not all(folder in path.parents for path in own):
-        folder = folder.parent
+    """The folder of the study if it lies below ``root`` and has files of this study alone, else a file of its FLAIR."""
+    own, folder = {header.place.path for header in files}, _folder_of(files)
     if folder != root and all(path in own for path in whole if folder in path.parents):
         return folder
     series, _ = choose(series_of(files))
     return series.headers[0].place.path
+
+
+def _folder_of(files: Sequence[Header]) -> Path:
+    """The lowest that holds all of them: the same, whichever studies there are beside it."""
+    folder = files[0].place.path.parent
+    while not all(folder in header.place.path.parents for header in files):
+        folder = folder.parent
+    return folder
 
 
 def _headers(path: Path) -> list[Header]:

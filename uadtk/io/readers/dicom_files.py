@@ -18,7 +18,9 @@ from typing import Any, BinaryIO
 
 from uadtk.core.errors import BackendError, DataError, UadtkError
 from uadtk.core.machine import require_memory
+from uadtk.io.own import is_own
 from uadtk.io.readers.dicom_limits import BESIDE, inflated, refuse_longer
+from uadtk.io.write import HIDDEN
 
 AGAIN = "Copy or export the file again."
 _START_BYTES = 144
@@ -86,14 +88,15 @@ def is_dicom(path: Path) -> bool:
 def dicom_places(path: Path) -> list[Place]:
     """All DICOM files of a folder with its subfolders, or of a zip; a file that is DICOM itself. May be empty.
 
+    In a folder, results of ours are left out, wherever they lie: they must not change what a scan consists of.
+
     Raises
     ------
     DataError
         A zip that is damaged or asks for a password.
     """
     if path.is_dir():
-        files = (p for p in sorted(path.rglob("*")) if p.is_file())
-        return [Place(p) for p in files if _starts_dicom(_first(p))]
+        return sorted(Place(p) for p in _dicom_in(path))
     if not path.is_file():
         return []
     start = _first(path)
@@ -104,7 +107,12 @@ def dicom_places(path: Path) -> list[Place]:
 
 def any_dicom(folder: Path) -> bool:
     """Whether a folder, or one below it, holds DICOM: stops at the first file."""
-    return any(p.is_file() and _starts_dicom(_first(p)) for p in folder.rglob("*"))
+    return next(_dicom_in(folder), None) is not None
+
+
+def _dicom_in(folder: Path) -> Iterator[Path]:
+    found = (p for p in folder.rglob("*") if p.is_file() and _starts_dicom(_first(p)))
+    return (p for p in found if not is_own(p) and not any(part.startswith(HIDDEN) for part in p.parts))
 
 
 def headers(places: Sequence[Place]) -> list[Header]:

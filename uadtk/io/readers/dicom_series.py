@@ -43,7 +43,7 @@ _DERIVED = {
 _TI_MS, _TE_MS = (1400.0, 3500.0), 60.0
 
 FACTS = (
-    "Modality Manufacturer ManufacturerModelName MagneticFieldStrength BodyPartExamined StudyDescription "
+    "Modality StudyDate Manufacturer ManufacturerModelName MagneticFieldStrength BodyPartExamined StudyDescription "
     "SeriesDescription ProtocolName SequenceName PulseSequenceName ScanningSequence SequenceVariant ImageType "
     "MRAcquisitionType EchoTime RepetitionTime InversionTime SliceThickness SpacingBetweenSlices ContrastBolusAgent "
     "SeriesNumber SOPClassUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID"
@@ -146,7 +146,7 @@ def choose(series: Sequence[Series]) -> tuple[Series, list[str]]:
 
 
 def facts_of(data: Any) -> dict[str, Any]:
-    """The tags that describe the acquisition; no names, dates or addresses of people."""
+    """The tags that describe the acquisition; no names or addresses of people, and no date but that of the study."""
     facts = {}
     for name in FACTS.split():
         with suppress(Exception):  # a value that pydicom cannot decode is no fact

@@ -16,11 +16,12 @@ def explained_and_overlap(both, matrix, offset, points, tissues, around, ridge):
     by their share of it; those within the slices, in the overlap.
     """
     square, right = np.zeros((3, 3)), np.zeros(3)
+    flat, shape = both.ravel(), both.shape[:3]
     total = first = second = common = beyond = 0.0
     covered = 0
     for n in range(len(points)):
         x, y, z = place(matrix, offset, points[n])
-        share, rank = linear(both, x, y, z)
+        share, rank = linear(flat, shape, x, y, z)
         if -0.5 < z < both.shape[2] - 0.5:
             covered += 1
             common += share
@@ -34,7 +35,7 @@ def explained_and_overlap(both, matrix, offset, points, tissues, around, ridge):
                     square[i, j] += share * tissues[n, i] * tissues[n, j]
     for n in range(len(around)):
         x, y, z = place(matrix, offset, around[n])
-        beyond += linear(both, x, y, z)[0]
+        beyond += linear(flat, shape, x, y, z)[0]
     for i in range(3):
         for j in range(i):
             square[i, j] = square[j, i]
@@ -75,18 +76,34 @@ def place(matrix, offset, point):
 
 
 @compiled()
-def linear(both, x, y, z):
-    """Both values at a place, linearly interpolated; 0 off the grid, as SciPy's ``map_coordinates`` has it."""
-    a, b, c, _ = both.shape
+def linear(flat, shape, x, y, z):
+    """Both values at a place, linearly interpolated; 0 off the grid, as SciPy's ``map_coordinates`` has it.
+
+    ``flat``: values of a volume of that shape, (x, y, z, 2), in one line.
+    """
+    a, b, c = shape
     if not (0 <= x <= a - 1 and 0 <= y <= b - 1 and 0 <= z <= c - 1):
         return 0.0, 0.0
     i, j, k = min(int(x), max(a - 2, 0)), min(int(y), max(b - 2, 0)), min(int(z), max(c - 2, 0))
     u, v, w = x - i, y - j, z - k
-    first = second = 0.0
-    for p, along_x in ((i, 1 - u), (min(i + 1, a - 1), u)):
-        for q, along_y in ((j, 1 - v), (min(j + 1, b - 1), v)):
-            for r, along_z in ((k, 1 - w), (min(k + 1, c - 1), w)):
-                weight = along_x * along_y * along_z
-                first += weight * both[p, q, r, 0]
-                second += weight * both[p, q, r, 1]
+    right, ahead, up = 2 * b * c * min(a - 1, 1), 2 * c * min(b - 1, 1), 2 * min(c - 1, 1)
+    start = 2 * ((i * b + j) * c + k)
+    first, second = pair(flat, start, up, (1 - u) * (1 - v), w)
+    for at, weight in (
+        (start + ahead, (1 - u) * v),
+        (start + right, u * (1 - v)),
+        (start + right + ahead, u * v),
+    ):
+        one, two = pair(flat, at, up, weight, w)
+        first += one
+        second += two
     return first, second
+
+
+@compiled()
+def pair(flat, at, up, weight, w):
+    """What two neighbours along z add to both values."""
+    low, high = np.uint64(at), np.uint64(at + up)  # unsigned: no test for indices below 0
+    below, above = weight * (1 - w), weight * w
+    one = np.uint64(1)
+    return below * flat[low] + above * flat[high], below * flat[low + one] + above * flat[high + one]

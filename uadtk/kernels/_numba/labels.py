@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.kernels._box import occupied, zeros
 from uadtk.kernels._numba._jit import compiled
 
 _BLOCK = 16
@@ -19,9 +20,11 @@ def namespace() -> Any:
 def label_components(mask: NDArray[np.generic], connectivity: int, min_size: int) -> tuple[NDArray[np.int32], int]:
     import cc3d
 
-    inside = np.ascontiguousarray(mask, dtype=bool)
+    whole = zeros(mask.shape, np.int32)
+    box = occupied(np.asarray(mask, bool))
+    inside = np.ascontiguousarray(mask[box], dtype=bool)  # findings are in a small part of most volumes
     if not inside.any():
-        return np.zeros(inside.shape, np.int32), 0
+        return whole, 0
     # Not binary_image=True: with it cc3d 4.1.1 fails on volumes that are one voxel thin.
     found, count = cc3d.connected_components(
         inside.view(np.uint8),
@@ -37,7 +40,8 @@ def label_components(mask: NDArray[np.generic], connectivity: int, min_size: int
     new = np.zeros(count + 1, np.int32)
     new[kept] = np.arange(1, kept.size + 1)
     _rename(labels, new)
-    return labels.reshape(inside.shape), kept.size
+    whole[box] = labels.reshape(inside.shape)
+    return whole, kept.size
 
 
 def label_stats(

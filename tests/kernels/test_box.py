@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+
+from uadtk.kernels._box import occupied, zeros
+
+
+def test_the_box_holds_all_that_is_not_0() -> None:
+    score, mask = np.zeros((5, 6, 7), np.float32), np.zeros((5, 6, 7), bool)
+    score[1, 2, 3] = -1
+    assert occupied(score) == (slice(1, 2), slice(2, 3), slice(3, 4))
+    mask[2:4, 0, 5] = True
+    assert occupied(score, mask) == (slice(1, 4), slice(0, 3), slice(3, 6))
+
+
+def test_of_nothing_it_is_the_whole() -> None:
+    for shape in ((2, 3, 4), (0, 3, 4)):
+        assert occupied(np.zeros(shape, bool)) == tuple(slice(0, n) for n in shape)
+
+
+def test_large_zeros_take_the_memory_of_what_is_written() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    before = resident()
+    found = zeros((64, 1024, 1024), np.float32)
+    found[1, :8] = 1
+    assert not found[2:4].any()
+    assert found.flags.writeable
+    assert resident() - before < found.nbytes / 4
+    assert zeros((2, 3), np.int32).tolist() == [[0, 0, 0], [0, 0, 0]]
