@@ -111,6 +111,12 @@ def test_the_sdist_holds_the_package_and_its_documents_and_no_data_of_others(bui
     assert {"uadtk/py.typed", *LICENCES} <= names
 
 
+def own_environment() -> dict[str, str]:
+    """The environment variables without those that lead to this environment's packages."""
+    dropped = ("UADTK_", "PYTHON", "PIP_", "VIRTUAL_ENV")
+    return {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+
+
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``bin`` folder of a new environment with the wheel, which borrows the other packages of this one."""
@@ -119,7 +125,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (packages,) = folder.glob("lib/python*/site-packages")
     command: list[str | Path] = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
     command += ["install", "-q", "--no-deps", "--no-index", wheel]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=own_environment())
     assert done.returncode == 0, done.stderr
     # Appended to the path after the wheel's own folder; the editable uadtk of this environment comes last.
     parents = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
@@ -131,8 +137,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(installed: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
     """Run a program of that environment in an empty folder; what it prints."""
-    dropped = ("UADTK_", "PYTHON", "PIP_", "VIRTUAL_ENV")
-    env = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    env = own_environment()
 
     def run(program: str, *arguments: str) -> str:
         done = subprocess.run([installed / program, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True)

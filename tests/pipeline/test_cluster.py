@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
     """Two worker processes that a nanny starts again when they die."""
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         warnings.simplefilter("ignore")
         import dask
 

@@ -26,7 +26,7 @@ Trust = Annotated[
 ]
 Minutes = Annotated[
     float | None,
-    typer.Option(min=0.01, max=1e7, help="Pause after this many minutes; the same command resumes."),
+    typer.Option(min=1e-6, max=1e7, help="Pause after this many minutes; the same command resumes."),
 ]
 Threshold = Annotated[
     float | None,

@@ -34,7 +34,11 @@ def unpacker() -> Any:
     return (zlib_ng or zlib).decompressobj(_GZIP)
 
 
-@cache
 def library() -> dict[str, str]:
     """Name and version of the library that packs."""
-    return {"zlib-ng": metadata.version("zlib-ng")} if zlib_ng else {"zlib": zlib.ZLIB_RUNTIME_VERSION}
+    return {"zlib-ng": _installed()} if zlib_ng else {"zlib": zlib.ZLIB_RUNTIME_VERSION}
+
+
+@cache
+def _installed() -> str:
+    return metadata.version("zlib-ng")
