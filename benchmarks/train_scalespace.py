@@ -12,6 +12,7 @@ interrupted training resumes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from _shared import finished, uadtk, validation_scans
@@ -30,27 +31,42 @@ CLEANERS = ("prior:power=32,smooth_mm=2,large_mm=8,rim_mm=10", "median:size=4,un
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("work", type=Path, help="Output folder; phantoms are written beside it.")
-    parser.add_argument("--epochs", default="24")
-    arguments = parser.parse_args()
-    data, work = arguments.data.resolve(), arguments.work.resolve()
+    arguments = parsed(__doc__, "24")
+    output = train("scalespace", MODEL, TRAINING, arguments)
+    calibrate(output, CLEANERS, arguments.data)
+
+
+def parsed(description: str | None, epochs: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=lambda text: Path(text).resolve())
+    parser.add_argument("work", type=lambda text: Path(text).resolve(), help="Output; phantoms are written beside it.")
+    parser.add_argument("--epochs", default=epochs)
+    return parser.parse_args()
+
+
+def train(name: str, model: Sequence[str], training: Sequence[str], arguments: argparse.Namespace) -> Path:
+    """The trained checkpoint, made now unless it is finished."""
+    data, work = arguments.data, arguments.work
     work.mkdir(parents=True, exist_ok=True)
     make_phantoms(data, work.parent, LABEL_MAPS)
-    cohort, output = work / "cohort.tsv", work / "scalespace.safetensors"
+    cohort, output = work / "cohort.tsv", work / f"{name}.safetensors"
     if not cohort.exists():
         write_cohort(cohort, data, work, names=LABEL_MAPS)
     if not finished(output):
         long = ("--epochs", arguments.epochs, "--patience", arguments.epochs, "--slices", str(work / "slices"))
         again = ("--overwrite",) if output.exists() else ()
-        uadtk("train", "scalespace", str(cohort), "-o", str(output), *MODEL, *TRAINING, *long, *again)
-    calibration = work / "calibration.tsv"
+        uadtk("train", name, str(cohort), "-o", str(output), *model, *training, *long, *again)
+    return output
+
+
+def calibrate(checkpoint: Path, cleaners: Sequence[str], data: Path) -> None:
+    """Store ``p98`` and ``p99.5``, from the lesion-free slices of the validation scans."""
+    calibration = checkpoint.parent / "calibration.tsv"
     tables.write_cohort(calibration, validation_scans(data))
-    chain = [word for cleaner in CLEANERS for word in ("--cleaner", cleaner)]
+    chain = [word for cleaner in cleaners for word in ("--cleaner", cleaner)]
     for name, percentile in (("p98", "98"), ("p99.5", "99.5")):
         strategy = ("--strategy", f"p98:percentile={percentile}", "--name", name)
-        uadtk("threshold", "--model", str(output), "--healthy", str(calibration), *strategy, *chain)
+        uadtk("threshold", "--model", str(checkpoint), "--healthy", str(calibration), *strategy, *chain)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
 """uadtk's contract, and what is true of a denoising autoencoder."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+import uadtk_dae
 from uadtk_dae.model import Model, Options
 
+from uadtk.checkpoint import load, open_checkpoint
 from uadtk.networks.corruption import corrupt
 from uadtk.networks.noise import coarse_noise
 from uadtk.networks.seeded import seeded
@@ -109,3 +114,13 @@ def test_implants_in_place_of_noise():
     assert torch.equal(seen[0], shown)
     torch.testing.assert_close(loss, ((shown - wanted.image) * wanted.brain).square().sum() / 4)
     assert loss > 0
+
+
+def test_the_shipped_weights_are_those_of_the_index():
+    folder = Path(uadtk_dae.__file__).parent / "weights"
+    about = json.loads((folder / "index.json").read_text(encoding="utf-8"))["models"]["dae"]
+    checkpoint = open_checkpoint("dae")
+    assert checkpoint.digest == load(folder / about["file"]).digest == about["digest"]
+    assert [point.name for point in checkpoint.points] == ["p98", "p99.5"]
+    assert checkpoint.new_model().options.width == 32
+    assert "Not a medical device" in (folder / about["card"]).read_text(encoding="utf-8")

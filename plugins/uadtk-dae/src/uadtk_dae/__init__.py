@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from uadtk.plugin import Entry, hookimpl
 
@@ -10,3 +11,8 @@ from uadtk.plugin import Entry, hookimpl
 @hookimpl
 def uadtk_models() -> Iterable[Entry]:
     return [Entry("dae", "uadtk_dae.model:Model", "Denoising autoencoder: a U-Net that removes coarse noise.")]
+
+
+@hookimpl
+def uadtk_weights() -> Iterable[Path]:
+    return [Path(__file__).parent / "weights"]
