@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import uadtk
-from uadtk.preparation.geometry import bounding_box
+from uadtk.kernels._box import bounding_box
 from uadtk.preparation.lobes import LOBES
 
 STEP, NEAR_MM, BEYOND_MM = 2, 3, 8

@@ -26,9 +26,10 @@ from uadtk.checkpoint import open_checkpoint
 from uadtk.core.run import Run
 from uadtk.core.volume import Scan, Volume
 from uadtk.io.cohort import read_cohort
+from uadtk.kernels._box import bounding_box
 from uadtk.pipeline.score import build_method, cleaned
 from uadtk.preparation import contrast
-from uadtk.preparation.geometry import Reorientation, bounding_box
+from uadtk.preparation.geometry import Reorientation
 
 Array = NDArray[np.float64]
 WAYS: dict[str, Callable[[Any, Any, Any], Any]] = {  # of the score, m and z

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 import uadtk
-from uadtk.preparation.geometry import bounding_box
+from uadtk.kernels._box import bounding_box
 
 STEP = 4
 

@@ -132,3 +132,10 @@ class ScoreMap(Volume):
 
 class Mask(Volume):
     """bool; never interpolated between values (nearest neighbour)."""
+
+
+def moved(affine: Affine, box: tuple[slice, ...]) -> Affine:
+    """The affine of the part ``box`` of a volume."""
+    found = affine.copy()
+    found[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    return found

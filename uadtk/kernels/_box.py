@@ -12,24 +12,24 @@ Box = tuple[slice, slice, slice]
 LARGE = 1 << 27  # bytes
 
 
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The extent of a non-empty mask along each of its three axes."""
+    order = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
+    slow = mask.transpose(order)
+    plane = np.asarray(slow.any(axis=0))  # whole planes at once, which is much faster than along lines
+    second, last = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    first = np.flatnonzero(slow[:, second[0] : second[-1] + 1].any(axis=(1, 2)))
+    found = dict(zip(order, (first, second, last), strict=True))
+    return tuple(slice(int(found[axis][0]), int(found[axis][-1]) + 1) for axis in range(3))
+
+
 def occupied(*volumes: NDArray[np.float32] | NDArray[np.bool_]) -> Box:
     """The smallest box (z, y, x) outside which all volumes are 0, or the whole where they are 0 everywhere."""
-    lines = [_lines(volume if volume.dtype == np.bool_ else volume != 0) for volume in volumes]
-    z, y, x = (_extent(np.logical_or.reduce(along)) for along in zip(*lines, strict=True))
+    masks = [np.asarray(volume if volume.dtype == np.bool_ else volume != 0, bool) for volume in volumes]
+    whole = [tuple(slice(0, n) for n in masks[0].shape)]
+    boxes = [bounding_box(mask) for mask in masks if mask.any()] or whole
+    z, y, x = (slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True))
     return z, y, x
-
-
-def _lines(filled: Any) -> tuple[NDArray[np.bool_], ...]:
-    """Whether anything is there, along each axis."""
-    plane = filled.any(axis=0)
-    return filled.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0)
-
-
-def _extent(line: NDArray[np.bool_]) -> slice:
-    """From the first True to the last; all of it without one."""
-    if not line.any():
-        return slice(0, len(line))
-    return slice(int(line.argmax()), len(line) - int(line[::-1].argmax()))
 
 
 def zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:

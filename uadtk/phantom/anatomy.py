@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from uadtk.core.errors import BackendError, DataError
+from uadtk.core.volume import moved
+from uadtk.kernels._box import bounding_box
 
 TISSUES = (
     "white",
@@ -103,7 +105,7 @@ def icbm() -> Anatomy:
         maps[name] = voxels.astype(np.float32) / np.float32(255)
     box = _box(maps["t1"] > 0)
     brain, grey, white = (maps[name][box] for name in ("t1", "gm", "wm"))
-    affine = _moved(affine, box)
+    affine = moved(affine, box)
     return Anatomy(_from_maps(brain > 0, grey, white, affine), affine, "icbm2009a", _myelin(brain, grey, white))
 
 
@@ -221,12 +223,5 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    spans = [np.flatnonzero(mask.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
-    x, y, z = (slice(max(span[0] - MARGIN, 0), span[-1] + MARGIN + 1) for span in spans)
+    x, y, z = (slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in bounding_box(mask))
     return x, y, z
-
-
-def _moved(affine: NDArray[np.float64], box: tuple[slice, slice, slice]) -> NDArray[np.float64]:
-    moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ [edge.start for edge in box]
-    return moved

@@ -19,12 +19,12 @@ from uadtk.core.model import capabilities, traits
 from uadtk.core.run import Run
 from uadtk.core.scorer import Scored, scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
+from uadtk.kernels._box import bounding_box
 from uadtk.networks.memory import keep_memory
 from uadtk.networks.seeded import seeded
 from uadtk.pipeline.ensemble import members_of
 from uadtk.preparation import Prepared, prepare
 from uadtk.preparation.background import background
-from uadtk.preparation.geometry import bounding_box
 
 Float = NDArray[np.float32]
 SLICES_AT_ONCE = 32
@@ -126,9 +126,8 @@ def _in_brain(slices: Float, prepared: Prepared) -> Float:
     """On the scan's own grid, 0 outside the brain."""
     voxels = prepared.to_own_grid(slices)
     brain = prepared.own_brain.voxels
-    box = (
-        bounding_box(brain) if prepared.registration is None else ...
-    )  # a registered scan may have something around it
+    # Around the brain's box there is nothing, unless the scan was registered.
+    box = bounding_box(brain) if prepared.registration is None else ...
     voxels[box] *= brain[box]
     return voxels
 

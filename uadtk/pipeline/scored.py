@@ -24,11 +24,11 @@ from uadtk.core.thresholder import CalibrationScan
 from uadtk.core.volume import Grid, Mask
 from uadtk.io.cohort import Distinct, Row, digest_of_scan, read_row
 from uadtk.io.write import ROOM, storing
+from uadtk.kernels._box import bounding_box
 from uadtk.pipeline.admit import prepare_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.score import Method, cleaned, raw_slices
 from uadtk.preparation import Prepared
-from uadtk.preparation.geometry import bounding_box
 from uadtk.preparation.lesion_free import lesion_of, normal_voxels
 
 GRIDS: tuple[Grid, ...] = get_args(Grid)

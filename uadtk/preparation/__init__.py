@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from uadtk.core.errors import DataError
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
-from uadtk.core.volume import Affine, Mask, Scan, Volume
+from uadtk.core.volume import Affine, Mask, Scan, Volume, moved
 from uadtk.kernels import quantile
+from uadtk.kernels._box import bounding_box
 from uadtk.preparation.background import background, dark_end
 from uadtk.preparation.bias import flattened
 from uadtk.preparation.brain import find_brain
-from uadtk.preparation.geometry import Reorientation, SliceGrid, bounding_box
+from uadtk.preparation.geometry import Reorientation, SliceGrid
 from uadtk.preparation.registration import Registration, denoise, n4, register
 
 Float = NDArray[np.float32]
@@ -122,8 +123,7 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
 
 
 def _within(box: tuple[slice, ...], scan: Scan, brain: Mask) -> tuple[Scan, Mask]:
-    affine = scan.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    affine = moved(scan.affine, box)
     return Scan(scan.voxels[box], affine), Mask(brain.voxels[box], affine)
 
 

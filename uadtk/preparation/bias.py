@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan
-from uadtk.preparation.geometry import bounding_box
+from uadtk.kernels._box import bounding_box
 
 DEGREE = 3
 UNIT_MM = 80.0  # positions are divided by it: about half the length of a brain

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Mask, Scan
+from uadtk.kernels._box import bounding_box
 from uadtk.preparation.background import background, foreground
-from uadtk.preparation.geometry import Reorientation, bounding_box
+from uadtk.preparation.geometry import Reorientation
 
 GIVEN, STRIPPED, DEEPBET = "given", "already skull-stripped", "deepbet"
 

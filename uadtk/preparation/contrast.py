@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.core.volume import Affine, Mask, Scan, Volume
-from uadtk.preparation.geometry import Reorientation, bounding_box, resampling_matrix
+from uadtk.core.volume import Affine, Mask, Scan, Volume, moved
+from uadtk.kernels._box import bounding_box
+from uadtk.preparation.geometry import Reorientation, resampling_matrix
 
 Array = NDArray[np.float64]
 
@@ -78,8 +79,7 @@ def coarse(scan: Scan, brain: Mask) -> Coarse:
     box = bounding_box(mask.voxels)
     inside = np.ascontiguousarray(mask.voxels[box].T, dtype=np.float32)  # (z, y, x), the order of a file
     image = upright.voxels[box].T * inside
-    spacing_mm, affine, (_, y, x) = list(upright.spacing_mm), upright.affine.copy(), inside.shape
-    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    spacing_mm, affine, (_, y, x) = list(upright.spacing_mm), moved(upright.affine, box), inside.shape
     matrices: list[Any] = [np.eye(x, dtype=np.float32), np.eye(y, dtype=np.float32), None]
     for axis, mm in enumerate(upright.spacing_mm):
         size = inside.shape[2 - axis]

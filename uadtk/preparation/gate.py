@@ -20,10 +20,10 @@ import numpy as np
 
 from uadtk.core.finding import Gate, Light, Reason
 from uadtk.core.volume import Mask, Scan
+from uadtk.kernels._box import bounding_box
 from uadtk.preparation import kinds
 from uadtk.preparation.background import background
 from uadtk.preparation.contrast import Coarse, coarse, tissue_contrast, to_average
-from uadtk.preparation.geometry import bounding_box
 from uadtk.preparation.kinds import FLAIR
 from uadtk.preparation.plausibility import measure
 

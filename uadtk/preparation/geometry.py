@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Affine, Spacing, Volume
-from uadtk.kernels._box import zeros
+from uadtk.kernels._box import bounding_box, zeros
 
 Float = NDArray[np.float32]
 AT_ONCE = 32  # slices brought back
@@ -126,17 +126,6 @@ def _positions(size: int, side: int, step: float) -> NDArray[np.floating]:
     """
     off = OFF_MIDDLE * min(max((OFF_ABOVE - abs(step)) / (OFF_ABOVE - OFF_BELOW), 0.0), 1.0)
     return (size - 1) / 2 + (np.arange(side) - (side - 1) / 2 + off) * step
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The extent of a non-empty mask along each of its three axes."""
-    order = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
-    slow = mask.transpose(order)
-    plane = np.asarray(slow.any(axis=0))  # whole planes at once, which is much faster than along lines
-    second, last = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    first = np.flatnonzero(slow[:, second[0] : second[-1] + 1].any(axis=(1, 2)))
-    found = dict(zip(order, (first, second, last), strict=True))
-    return tuple(slice(int(found[axis][0]), int(found[axis][-1]) + 1) for axis in range(3))
 
 
 def resampling_matrix(positions: NDArray[np.floating], size: int) -> Float:

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from uadtk.core.volume import Mask, Scan, Volume
 from uadtk.kernels import erode
+from uadtk.kernels._box import bounding_box
 from uadtk.preparation.background import background
 from uadtk.preparation.contrast import Coarse
-from uadtk.preparation.geometry import Reorientation, bounding_box
+from uadtk.preparation.geometry import Reorientation
 
 Array = NDArray[np.float64]
 

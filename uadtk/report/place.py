@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Affine, Mask
-from uadtk.preparation.geometry import bounding_box
+from uadtk.kernels._box import bounding_box
 from uadtk.preparation.lobes import lobes_at
 from uadtk.report.axial_views import canonical
 

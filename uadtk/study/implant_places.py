@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from uadtk.core.volume import Mask, Scan
+from uadtk.kernels._box import bounding_box
 from uadtk.metrics.detection import PLACES
-from uadtk.preparation.geometry import bounding_box
 from uadtk.study.implanted_scan import Float, Implant, Outline, Wanted, draw_outline, inside_points, on_grid
 
 Bool = NDArray[np.bool_]
