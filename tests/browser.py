@@ -80,11 +80,16 @@ class Browser:
 
     def click(self, selector: str, x: float = 0.5, y: float = 0.5) -> None:
         """A real click of the mouse at this share of the element's width and height."""
-        box = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
-            "return [r.left, r.top, r.width, r.height]; })()"
-        )
+        element = f"document.querySelector({json.dumps(selector)})"
+        frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        box: list[float] = []
+        before: list[float] | None = None
+        while box != before:  # a scroll to what was typed last may still be under way
+            before = box
+            box = self.run(
+                f"({element}.scrollIntoView({{block: 'center'}}), {frames}).then(() => "
+                f"(({{left, top, width, height}}) => [left, top, width, height])({element}.getBoundingClientRect()))"
+            )
         at = {"x": round(box[0] + x * box[2]), "y": round(box[1] + y * box[3])}
         pointer = [
             {"type": "pointerMove", **at},
