@@ -109,6 +109,17 @@ def test_what_it_offers_is_the_interface() -> None:
         assert getattr(uadtk, name) is getattr(interface, name)
 
 
+def test_opening_a_model_imports_neither_training_nor_studies() -> None:
+    code = (
+        "import gc, sys, uadtk\n"
+        "uadtk.open\n"
+        "unused = ('uadtk.training', 'uadtk.study', 'uadtk.metrics.change', 'uadtk.interface.compared')\n"
+        "print('torch' in sys.modules, gc.isenabled(), *(name for name in sys.modules if name.startswith(unused)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+
+
 # Segment -----------------------------------------------------------------------------------------------------------
 
 

@@ -28,11 +28,10 @@ from uadtk.pipeline.segment import Rules, provenance, segment
 from uadtk.pipeline.sources import CohortLike, chosen_rows, is_path, name_of, remembering, source_of
 from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
-from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
-from uadtk.study.limits import Limits, detection_limits
 
 if TYPE_CHECKING:
     from uadtk.interface.evaluated import Evaluated
+    from uadtk.study.limits import Limits
 
 PathLike = str | os.PathLike[str]
 ScanLike = PathLike | Scan | Any  # a nibabel image, or an array (x, y, z) with ``affine``
@@ -201,8 +200,8 @@ class OpenModel:
         healthy: CohortLike,
         output: PathLike,
         point: str | float | OperatingPoint | None = None,
-        sizes_mm: Sequence[float] = SIZES_MM,
-        contrasts: Sequence[float] = CONTRASTS,
+        sizes_mm: Sequence[float] | None = None,
+        contrasts: Sequence[float] | None = None,
         repeats: int | None = None,
         split: str = "",
         overwrite: bool = False,
@@ -212,11 +211,16 @@ class OpenModel:
         Parameters
         ----------
         sizes_mm, contrasts
-            Diameters, and contrasts with the tissue around: 0.5 is 50 % brighter, -0.5 darker.
+            Diameters, and contrasts with the tissue around: 0.5 is 50 % brighter, -0.5 darker;
+            None: those of ``uadtk limits``.
         repeats
             Implants of each size, contrast and place in each scan; None: 1, and more if there are fewer than ten scans.
         """
-        question = Question(tuple(sizes_mm), tuple(contrasts), repeats)
+        from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
+        from uadtk.study.limits import detection_limits
+
+        sizes, shares = (SIZES_MM if sizes_mm is None else sizes_mm), (CONTRASTS if contrasts is None else contrasts)
+        question = Question(tuple(sizes), tuple(shares), repeats)
         rows, chosen = chosen_rows(healthy, split, self.run), self._point(point)
         return detection_limits(self.method, chosen, rows, question, Path(output), self.run, overwrite)
 
