@@ -93,6 +93,6 @@ def test_the_fit_in_blocks_is_that_of_one_sum_in_double_precision() -> None:
         off = log - terms @ surface
         weighted = terms * (np.clip(1 - (off / np.where(off < 0, dark, bright)) ** 2, 0, None) ** 2)[:, None]
         surface = np.linalg.solve(weighted.T @ terms + penalty, weighted.T @ log)
-    fitted, level = bias._fitted(places, log)
+    fitted, level = bias._fitted(places.T, log)
     np.testing.assert_allclose(terms @ fitted, terms @ surface, atol=3e-5)
     assert level == pytest.approx(float((terms @ surface).mean()), abs=3e-5)

@@ -17,7 +17,7 @@ from uadtk.core.finding import Gate
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.read import read_mask, read_scan
 from uadtk.preparation import contrast, plausibility
-from uadtk.preparation.gate import contrast_of, first_look, look, numbers, statistics_of, wanted_by
+from uadtk.preparation.gate import _squared_mm, contrast_of, first_look, look, numbers, statistics_of, wanted_by
 from uadtk.preparation.kinds import by_name, by_tags, named
 
 AFFINE = np.diag([2.0, 2, 2, 1])
@@ -268,7 +268,7 @@ def test_sums_at_shifts_are_those_of_an_autocorrelation(axis: int) -> None:
     image = np.random.default_rng(0).standard_normal((37, 23), dtype=np.float32)
     lines = np.moveaxis(image, axis, 0)
     direct = [float((lines[shift:] * lines[: len(lines) - shift]).sum()) for shift in range(len(lines))]
-    np.testing.assert_allclose(plausibility._at_shifts(image, axis), np.array(direct), atol=1e-3)
+    np.testing.assert_allclose(plausibility._at_shifts(image, axis, 3), np.array(direct[3:]), atol=1e-3)
 
 
 def test_the_misfit_is_that_of_arrays_sampled_by_scipy() -> None:
@@ -299,3 +299,27 @@ def test_the_alignment_finds_the_optimum_that_powell_finds() -> None:
     start, found = (fit.misfit(parameters, few) for parameters in (np.zeros(9), fit.aligned()))
     assert found < powell.fun + 0.02
     assert found < start - 0.2
+
+
+@pytest.mark.parametrize("spacing_mm", [(3.75, 3.75, 5.0), (4.0, 3.0, 30.0)])
+def test_distances_near_the_brain_are_those_of_a_distance_map(spacing_mm: tuple[float, float, float]) -> None:
+    inside = np.random.default_rng(0).random((20, 17, 9)) > 0.995
+    squared = _squared_mm(inside, spacing_mm, 12.0)
+    true = ndimage.distance_transform_edt(~inside, sampling=spacing_mm)
+    near = true <= 12
+    assert 0.1 < near.mean() < 0.9
+    np.testing.assert_allclose(np.sqrt(squared[near]), true[near])
+    assert squared[~near].min() > 144
+
+
+def test_details_are_what_a_gaussian_filter_leaves() -> None:
+    atlas, rng = contrast._atlas(), np.random.default_rng(0)
+    values, weight = rng.random((2, len(atlas.inside)))
+
+    def smoothed(of: np.ndarray) -> np.ndarray:
+        grid = np.zeros(atlas.shape)
+        grid[atlas.where] = of
+        return ndimage.gaussian_filter(grid, contrast.SLOW_MM / atlas.spacing_mm)[atlas.where]
+
+    wanted = values - smoothed(values * weight) / np.maximum(smoothed(weight), 1e-3)
+    np.testing.assert_allclose(contrast._details([values], weight, atlas)[0], wanted, atol=1e-5)

@@ -17,7 +17,7 @@ from uadtk.core.errors import UsageError
 from uadtk.core.finding import Finding, Reason, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.thresholder import OperatingPoint, voxels_in
-from uadtk.core.volume import Affine, Mask, Scan, ScoreMap, Volume
+from uadtk.core.volume import Affine, Mask, Scan, ScoreMap, Volume, moved
 from uadtk.io.cohort import Row, read_row
 from uadtk.io.deflate import library
 from uadtk.io.dicom_out import refuse_unwritable
@@ -25,6 +25,7 @@ from uadtk.io.read import located
 from uadtk.io.results import output_paths
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
+from uadtk.kernels._box import occupied
 from uadtk.networks.memory import return_memory
 from uadtk.pipeline.admit import admit, prepare_admitted, warn
 from uadtk.pipeline.outputs import write_outputs
@@ -89,8 +90,8 @@ def segment(
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
         components = components_of(scoring.score, point, smallest)
-        findings = _findings(components, scoring.score, gate.average)
-    mask = Mask(components.voxels > 0, scan.affine)
+        mask = Mask(components.voxels > 0, scan.affine)
+        findings = _findings(components, scoring.score, occupied(mask.zyx)[::-1], gate.average)
     gate = gate.having(*_share_marked(mask, scoring.brain))
     admit(gate, run, name)
     return Segmentation(scoring, point, mask, components, findings, gate=gate, min_voxels=smallest)
@@ -129,7 +130,12 @@ def segment_file(
     return result
 
 
-def _findings(components: Volume, score: ScoreMap, average: Affine | None) -> tuple[Finding, ...]:
+def _findings(
+    components: Volume, score: ScoreMap, box: tuple[slice, ...], average: Affine | None
+) -> tuple[Finding, ...]:
+    """``box``: the part (x, y, z) that has findings, which is small in most volumes."""
+    affine = moved(components.affine, box)
+    components, score = Volume(components.voxels[box], affine), ScoreMap(score.voxels[box], affine)
     stats = label_stats(components.zyx, score.zyx)
     axes, origin = components.affine[:3, :3].T, components.affine[:3, 3]
     peaks = [(x, y, z) for x, y, z in (_peaks(components, score) @ axes + origin).tolist()]
@@ -151,7 +157,7 @@ def _findings(components: Volume, score: ScoreMap, average: Affine | None) -> tu
 def _peaks(components: Volume, score: ScoreMap) -> NDArray[np.intp]:
     """Voxel (x, y, z) of the highest score of each component, (n, 3); the first in the file's order among equals."""
     inside = np.flatnonzero(components.zyx > 0)
-    label, value = components.zyx.reshape(-1)[inside], score.zyx.reshape(-1)[inside]
+    label, value = components.zyx.ravel()[inside], score.zyx.ravel()[inside]
     order = np.lexsort((-value, label))  # stable
     _, first = np.unique(label[order], return_index=True)
     return np.stack(np.unravel_index(inside[order[first]], components.zyx.shape)[::-1], axis=1)

@@ -46,20 +46,19 @@ def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
     inside = brain.voxels[box]
     found = np.flatnonzero(inside)
     found = found[:: max(1, found.size // SAMPLES)]
-    places = np.stack(np.unravel_index(found, inside.shape), axis=1) + [side.start for side in box]
-    values = scan.voxels[tuple(places.T)]
-    places, log = places[values > 0], np.log(values[values > 0].astype(np.float64))
+    places = np.stack(np.unravel_index(found, inside.shape)) + [[side.start] for side in box]
+    values = scan.voxels[tuple(places)]
+    places, log = places[:, values > 0], np.log(values[values > 0].astype(np.float64))
     if log.size < 10 * len(_TERMS):
         return np.ones(scan.shape, np.float32)
-    spacing_mm = np.array(scan.spacing_mm)
-    at_mm = places * spacing_mm
-    centre_mm = at_mm.mean(axis=0)
-    surface, level = _fitted((at_mm - centre_mm) / UNIT_MM, log)
+    at_mm = places * np.array(scan.spacing_mm)[:, None]
+    centre_mm = at_mm.mean(axis=1)
+    surface, level = _fitted((at_mm - centre_mm[:, None]) / UNIT_MM, log)
     coefficients = np.zeros((DEGREE + 1,) * 3)
     coefficients[tuple(np.array(_TERMS).T)] = surface
     coefficients[0, 0, 0] -= level
     field: NDArray[np.float32] = coefficients.astype(np.float32).T
-    axes = [*zip(scan.shape, spacing_mm, centre_mm, strict=True)]
+    axes = [*zip(scan.shape, scan.spacing_mm, centre_mm, strict=True)]
     for n, mm, centre in reversed(axes):  # one after the other: (b, a, z), (a, z, y), (z, y, x): the order of a file
         powers = np.vander((np.arange(n) * mm - centre) / UNIT_MM, DEGREE + 1, increasing=True).astype(np.float32)
         field = np.tensordot(field, powers, axes=(0, 1))
@@ -68,13 +67,13 @@ def bias_field(scan: Scan, brain: Mask) -> NDArray[np.float32]:
 
 
 def _fitted(places: NDArray[np.float64], log: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Coefficients of the surface, and its mean at the places (n, 3); it starts flat, at the most frequent intensity.
+    """Coefficients of the surface, and its mean at the places (3, n); it starts flat, at the most frequent intensity.
 
     Sums over a block of places are float32, which is precise to 1e-5 of the field; those over blocks are float64.
     """
     from uadtk.kernels._numba.surface import normal_equations
 
-    samples = np.ascontiguousarray(places.T, np.float32), log.astype(np.float32), np.array(_TERMS)
+    samples = np.ascontiguousarray(places, np.float32), log.astype(np.float32), np.array(_TERMS)
     first = _TERMS.index((0, 0, 0))
     surface: NDArray[np.float64] = np.zeros(len(_TERMS))
     surface[first] = _mode(log)

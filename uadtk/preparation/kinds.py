@@ -129,7 +129,7 @@ def _milliseconds(value: Any, longest_s: float) -> float:
 
 def by_values(scan: Scan) -> list[Reason]:
     """Red for masks, label maps and CT, by values that no MR image has."""
-    voxels = scan.voxels
+    voxels = scan.zyx  # in the order of a file: faster
     level = background(scan)
     step = max(1, round((voxels.size / SAMPLED) ** (1 / 3)))
     some = voxels[::step, ::step, ::step]

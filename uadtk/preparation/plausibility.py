@@ -24,7 +24,7 @@ def measure(scan: Scan, brain: Mask, low: Coarse) -> dict[str, float]:
     image, inside = turn.to_ras(Volume(scan.voxels, scan.affine)).voxels, turn.to_ras(brain)
     box, spacing_mm = bounding_box(inside.voxels), inside.spacing_mm
     width, length, height = ((box[axis].stop - box[axis].start) * spacing_mm[axis] for axis in range(3))
-    values = low.image[low.inside > 0.5]
+    values = low.values
     dark, bright = _ends(values, background(scan))
     levels = (np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.999)) - dark) / (bright - dark)
     return {
@@ -69,9 +69,10 @@ def _cut(inside: NDArray[np.bool_], shape: tuple[int, ...], box: tuple[slice, ..
     """
     cut = {}
     for axis, names in enumerate((("left", "right"), ("back", "front"), ("bottom", "top"))):
-        areas = inside.sum(axis=tuple({0, 1, 2} - {axis})).astype(float)
-        for name, first, at in zip(names, (box[axis].start == 0, box[axis].stop == shape[axis]), (0, -1), strict=True):
-            cut[f"cut_{name}"] = float(areas[at] / areas.max()) if first else 0.0
+        ends = box[axis].start == 0, box[axis].stop == shape[axis]
+        areas = inside.sum(axis=tuple({0, 1, 2} - {axis})).astype(float) if any(ends) else np.ones(1)
+        for name, there, at in zip(names, ends, (0, -1), strict=True):
+            cut[f"cut_{name}"] = float(areas[at] / areas.max()) if there else 0.0
     return cut
 
 
@@ -86,7 +87,8 @@ def _bias(low: Coarse, dark: float, bright: float) -> float:
     x, y, z = places.T
     basis = np.column_stack([np.ones(len(x)), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z])
     typical = (values > np.quantile(values, 0.25)) & (values < np.quantile(values, 0.95))  # no fluid, no lesion
-    found = np.linalg.lstsq(basis[typical], values[typical], rcond=None)[0]
+    part = basis[typical]
+    found = np.linalg.lstsq(part.T @ part, part.T @ values[typical], rcond=1e-10)[0]
     return float((basis @ found).std() / max(np.median(values) - dark, 1e-30))
 
 
@@ -138,7 +140,7 @@ def _repeat(image: NDArray[np.float32], inside: NDArray[np.bool_], spacing_mm: t
     strongest = 0.0
     for axis in (0, 1):
         first = int(np.ceil(GHOST_MM / spacing_mm[axis]))
-        line, count = _at_shifts(fine, axis)[first:], _at_shifts(core.astype(np.float32), axis)[first:].round()
+        line, count = _at_shifts(fine, axis, first), _at_shifts(core.astype(np.float32), axis, first).round()
         enough = count > 0.15 * core.sum()
         if enough.sum() > 5:
             shares = line[enough] / count[enough]
@@ -146,12 +148,12 @@ def _repeat(image: NDArray[np.float32], inside: NDArray[np.bool_], spacing_mm: t
     return strongest
 
 
-def _at_shifts(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Autocorrelation at shifts of 0, 1, ... pixels along ``axis``: the sum over all lines along it."""
+def _at_shifts(image: NDArray[np.float32], axis: int, first: int) -> NDArray[np.float32]:
+    """Autocorrelation at shifts of ``first`` pixels and more along ``axis``: the sum over all lines along it."""
     lines = image if axis == 0 else image.T
-    size = len(lines)
+    size = max(len(lines) - first, 1)
     wide = np.zeros((size, 2 * size), image.dtype)
-    wide[:, :size] = lines[::-1] @ lines.T
+    wide[:, :size] = lines[size - 1 :: -1] @ lines[-size:].T
     skewed = wide.ravel()[: size * (2 * size - 1)].reshape(size, -1)  # a shift is a column
     found: NDArray[np.float32] = skewed.sum(axis=0)[size - 1 :]
     return found

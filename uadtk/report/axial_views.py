@@ -60,9 +60,9 @@ class Planes:
         spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
         low, high = _bounds(brain, spacing)
         shown = np.unique(np.linspace(low[2], high[2] - 1, 12).round().astype(int))
-        inside = [brain[:, :, k] for k in shown]
-        intensities = np.concatenate([scan[:, :, k][b] for k, b in zip(shown, inside, strict=True)])
-        scores = np.concatenate([score[:, :, k][b] for k, b in zip(shown, inside, strict=True)])
+        inside = [brain.T[k] for k in shown]  # in the order of a file: faster
+        intensities = np.concatenate([scan.T[k][b] for k, b in zip(shown, inside, strict=True)])
+        scores = np.concatenate([score.T[k][b] for k, b in zip(shown, inside, strict=True)])
         return cls(
             scan,
             score,

@@ -104,7 +104,7 @@ def _name(segmentation: Segmentation) -> str:
 def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Term, value, and a note in small print."""
     point, scoring = segmentation.point, segmentation.scoring
-    model = options.get("model", {})
+    model, brain = options.get("model", {}), scoring.brain
     scans = f"{point.scans} scan{'' if point.scans == 1 else 's'}"
     grid, spacing = (" x ".join(f"{n:.3g}" for n in three) for three in (scoring.scan.shape, scoring.scan.spacing_mm))
     return [
@@ -112,7 +112,7 @@ def _facts(segmentation: Segmentation, options: Mapping[str, Any]) -> list[tuple
         ("Scorer", str(point.scorer), ", ".join(map(str, point.cleaners))),
         ("Operating point", f"{point.name}: score > {point.threshold:.4g}", f"{point.target} ({point.strategy})"),
         ("Calibrated on", scans, point.date),
-        ("Brain mask", scoring.brain_source, f"{scoring.brain.voxels.sum() * scoring.brain.voxel_ml:,.0f} ml"),
+        ("Brain mask", scoring.brain_source, f"{np.count_nonzero(brain.voxels) * brain.voxel_ml:,.0f} ml"),
         ("Scan", f"{spacing} mm", f"{grid} voxels"),
     ]
 

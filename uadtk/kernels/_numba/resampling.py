@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from uadtk.kernels._numba._jit import compiled
 
 Float = NDArray[np.float32]
-_PART = 1024
 
 
 def resampled(slices: Float, rows: Float, columns: Float) -> Float:
@@ -19,13 +18,9 @@ def resampled(slices: Float, rows: Float, columns: Float) -> Float:
 
 
 def resampled_volume(volume: Float, planes: Float | None, rows: Float, columns: Float) -> Float:
-    """The same along all axes of a volume (z, y, x); without ``planes``, of each of its planes."""
-    if planes is not None:
-        flat = np.ascontiguousarray(volume, np.float32).reshape(len(volume), -1)
-        found = np.empty((len(planes), flat.shape[1]), np.float32)
-        _combine(flat, *_nonzero(planes), found)
-        volume = found.reshape(-1, *volume.shape[1:])
-    return resampled(volume, rows, columns)
+    """The same along all axes of a volume (z, y, x), planes last; without ``planes``, of each of its planes."""
+    found = resampled(volume, rows, columns)
+    return found if planes is None else np.tensordot(planes, found, 1)
 
 
 def _nonzero(matrix: Float) -> tuple[NDArray[np.int64], Float]:
@@ -54,18 +49,3 @@ def _resample(slices, first_y, weights_y, first_x, weights_x, found):
             for n in range(1, weights_x.shape[0]):
                 for j in range(first_x.size):
                     found[k, i, j] += weights_x[n, j] * line[first_x[j] + n]
-
-
-@compiled()
-def _combine(lines, first, weights, found):
-    """Each line of the result is a weighted sum of neighbouring lines; by parts that stay in the cache."""
-    for start in range(0, lines.shape[1], _PART):
-        part = lines[:, start : start + _PART]
-        for i in range(first.size):
-            target = found[i, start : start + _PART]
-            target[:] = 0
-            for n in range(weights.shape[0]):
-                weight, line = weights[n, i], part[first[i] + n]
-                if weight != 0:
-                    for x in range(target.size):
-                        target[x] += weight * line[x]

@@ -18,40 +18,52 @@ def normal_equations(places, values, exponents, surface, dark, bright):
     distance from ``surface``, the coefficients: 0 from ``dark`` below it and ``bright`` above it. Sums over a block
     are float32, those over blocks float64.
     """
-    count, samples = len(exponents), values.size
-    square, right = np.zeros((count, count)), np.zeros(count)
-    powers = np.ones((3, int(exponents.max()) + 1, _BLOCK), np.float32)
-    terms, weighted = np.empty((count, _BLOCK), np.float32), np.empty(_BLOCK, np.float32)
-    weight, value, off = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    count, samples, degree = len(exponents), values.size, exponents.sum(axis=1).max()
+    size = 2 * degree + 1
+    # Products of two terms are terms of twice the degree, of which there are less than half as many as products.
+    moments, sums = np.zeros((size, size, size)), np.zeros((size, size, size))
+    powers = np.ones((3, size, _BLOCK), np.float32)
+    part, weight = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    value, off = np.zeros(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
     below, above = np.float32(1 / dark), np.float32(1 / bright)
     for start in range(0, samples, _BLOCK):
-        size = min(_BLOCK, samples - start)
+        filled = min(_BLOCK, samples - start)
         for axis in range(3):
-            for power in range(1, powers.shape[1]):
-                for n in range(size):
-                    powers[axis, power, n] = powers[axis, power - 1, n] * places[axis, start + n]
-        value[:size], value[size:], off[:] = values[start : start + size], 0, 0
+            at = places[axis, start : start + filled]
+            for power in range(1, size):
+                last, line = powers[axis, power - 1], powers[axis, power]
+                for n in range(filled):
+                    line[n] = last[n] * at[n]
+        value[:filled], off[:] = values[start : start + filled], 0
         for i in range(count):
             x, y, z = powers[0, exponents[i, 0]], powers[1, exponents[i, 1]], powers[2, exponents[i, 2]]
             coefficient = np.float32(surface[i])
             for n in range(_BLOCK):
-                terms[i, n] = x[n] * y[n] * z[n]
-                off[n] += coefficient * terms[i, n]
+                off[n] += coefficient * x[n] * y[n] * z[n]
         for n in range(_BLOCK):
             away = value[n] - off[n]
             away *= below if away < 0 else above
             near = max(np.float32(1) - away * away, np.float32(0))
             weight[n] = near * near
-        weight[size:] = 0
-        for i in range(count):
-            for n in range(_BLOCK):
-                weighted[n] = weight[n] * terms[i, n]
-            right[i] += product(weighted, value)
-            for j in range(i, count):
-                square[i, j] += product(weighted, terms[j])
+        weight[filled:] = 0
+        for a in range(size):
+            for b in range(size - a):
+                x, y = powers[0, a], powers[1, b]
+                for n in range(_BLOCK):
+                    part[n] = weight[n] * x[n] * y[n]
+                for c in range(size - a - b):
+                    moments[a, b, c] += product(part, powers[2, c])
+                if a + b <= degree:
+                    for n in range(_BLOCK):
+                        part[n] *= value[n]
+                    for c in range(degree + 1 - a - b):
+                        sums[a, b, c] += product(part, powers[2, c])
+    square, right = np.empty((count, count)), np.empty(count)
     for i in range(count):
-        for j in range(i):
-            square[i, j] = square[j, i]
+        right[i] = sums[exponents[i, 0], exponents[i, 1], exponents[i, 2]]
+        for j in range(count):
+            a, b, c = exponents[i] + exponents[j]
+            square[i, j] = moments[a, b, c]
     return square, right
 
 
