@@ -19,10 +19,9 @@ from typing import Any, BinaryIO
 from uadtk.core.errors import BackendError, DataError, UadtkError
 from uadtk.core.machine import require_memory
 from uadtk.io.own import is_own
-from uadtk.io.readers.dicom_limits import BESIDE, inflated, refuse_longer
+from uadtk.io.readers.dicom_limits import AGAIN, BESIDE, inflated, refuse_longer
 from uadtk.io.write import HIDDEN
 
-AGAIN = "Copy or export the file again."
 _START_BYTES = 144
 _ZIP = b"PK\x03\x04"
 _DICOMDIR = "1.2.840.10008.1.3.10"
@@ -163,9 +162,10 @@ def dataset(place: Place, only: Sequence[str] | None = None) -> Any:
         with place.open(header_only=only is not None) as file:
             source, tags = inflated(file, header_only=only is not None), None if only is None else [*only]
             data = pydicom.dcmread(source, force=True, stop_before_pixels=only is not None, specific_tags=tags)
-    except (UadtkError, OSError) as error:
-        if isinstance(error, UadtkError) and not error.where:
-            raise type(error)(error.what, str(place), error.fix) from error
+    except UadtkError as error:
+        error.locate(place)
+        raise
+    except OSError:
         raise
     except Exception as error:
         what = f"a damaged DICOM file ({type(error).__name__}: {error})"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError, UadtkError
-from uadtk.io.readers.dicom_files import AGAIN, Place
-from uadtk.io.readers.dicom_limits import refuse_other_sizes
+from uadtk.io.readers.dicom_files import Place
+from uadtk.io.readers.dicom_limits import AGAIN, refuse_other_sizes
 
 Vector = NDArray[np.float64]
 Dataset = Any  # pydicom.Dataset
@@ -106,7 +106,8 @@ def pixels_of(place: Place, data: Dataset) -> NDArray[Any]:
         refuse_other_sizes(data)
         stored = data.pixel_array
     except UadtkError as error:
-        raise type(error)(error.what, str(place), error.fix) from error
+        error.locate(place)
+        raise
     except Exception as error:
         raise _undecoded(place, data, error) from error
     stored = stored.reshape(-1, *stored.shape[-2:])

@@ -17,7 +17,7 @@ from uadtk.core.machine import require_memory
 
 BESIDE = 1 << 24
 """Bytes that may lie before the pixels, and as many behind them."""
-_AGAIN = "Copy or export the file again."
+AGAIN = "Copy or export the file again."
 _SIZES = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated")
 _J2K, _JP2, _JPEG = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP", b"\xff\xd8"
 _FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # of JPEG and JPEG-LS: they state the size
@@ -48,7 +48,7 @@ def inflated(file: BinaryIO, header_only: bool) -> BinaryIO:
     if not unpacker.eof and len(content) == most:
         raise _too_large(most)
     if not unpacker.eof:
-        raise DataError("is cut short: the deflated data ends too early", fix=_AGAIN)
+        raise DataError("is cut short: the deflated data ends too early", fix=AGAIN)
     return _joined(meta, content)
 
 
@@ -67,7 +67,7 @@ def _most(start: BinaryIO) -> int:
 
 
 def _too_large(most: int) -> DataError:
-    return DataError(f"holds more than the {most / 1e6:.0f} MB that it can need", fix=_AGAIN)
+    return DataError(f"holds more than the {most / 1e6:.0f} MB that it can need", fix=AGAIN)
 
 
 def pixel_bytes(data: Any) -> int:
@@ -91,9 +91,9 @@ def refuse_other_sizes(data: Any) -> None:
         for found in _stated(frame):
             if found != wanted:
                 shown = [" x ".join(map(str, size[: 2 + (size[2] != 1)])) for size in (found, wanted)]
-                raise DataError(f"its packed pixels are of {shown[0]}, its header is of {shown[1]}", fix=_AGAIN)
+                raise DataError(f"its packed pixels are of {shown[0]}, its header is of {shown[1]}", fix=AGAIN)
         if len(frame) > 2 * (pixel_bytes(data) // frames) + (1 << 16):  # run lengths may unpack to 64 times as much
-            raise DataError("its packed pixels are larger than unpacked ones", fix=_AGAIN)
+            raise DataError("its packed pixels are larger than unpacked ones", fix=AGAIN)
 
 
 def _stated(frame: bytes) -> Iterator[tuple[int, int, int]]:
