@@ -88,7 +88,7 @@ def icbm() -> Anatomy:
     """The average brain of 152 young adults (Fonov et al. 2009). Raises BackendError as ``icbm_map``."""
     maps = [icbm_map("t1"), icbm_map("gm"), icbm_map("wm")]
     box = _box(maps[0].voxels > 0)
-    brain, grey, white = (one.voxels[box] / np.float32(255) for one in maps)
+    brain, grey, white = (np.asarray(one.voxels[box] / 255, np.float32) for one in maps)
     affine = moved(maps[0].affine, box)
     return Anatomy(_from_maps(brain > 0, grey, white, affine), affine, "icbm2009a", _myelin(brain, grey, white))
 
