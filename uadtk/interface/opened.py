@@ -156,7 +156,7 @@ class OpenModel:
         dicom_sc: bool = False,
         space: Literal["", "MNI"] = "",
     ) -> Iterator[tuple[str, Outcome[ScanState]]]:
-        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
+        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails is reported.
 
         Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
         ``shard`` (i, n): each n-th scan from the i-th. ``dicom_*``, ``space``: as in ``Result.save``.
@@ -244,5 +244,5 @@ class OpenModel:
         if isinstance(point, float | int):
             return given(self.checkpoint, float(point))
         chosen = point if isinstance(point, OperatingPoint) else self.checkpoint.point(point)
-        check_point(self.method.checkpoint, chosen)  # built first: a scorer that it cannot serve is the first to say
+        check_point(self.method.checkpoint, chosen)  # after building it: a scorer that does not fit comes first
         return chosen

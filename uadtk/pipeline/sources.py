@@ -1,4 +1,4 @@
-"""Cohorts as commands and scripts name them; what provenance says of an input, and that it is what was read."""
+"""Cohorts as commands and scripts name them; the input of provenance, and a check that it is what was read."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _digest(volume: Volume) -> str:
 
 
 def as_cohort(source: CohortLike, run: Run) -> Cohort:
-    """Read it unless it is read, and say what was found and is not used."""
+    """Read it unless it is one already, and report what was found and is not used."""
     if isinstance(source, Cohort):
         return source
     cohort = read_cohort(source)
