@@ -26,10 +26,9 @@ from uadtk.io.readers.bids_names import Name, is_contrast
 from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, is_output, key_of, read_manifest, scan_place
 from uadtk.io.rows import Row
 from uadtk.io.write import remove, staged, within, write_text
-from uadtk.version import VERSION
+from uadtk.version import USE, VERSION
 
 BIDS_VERSION = "1.10.0"
-USE = "For research use. Not a medical device."
 DERIVATIVE = Path("derivatives", "uadtk")
 """In the output folder of ``uadtk segment --layout bids``."""
 _ATLAS = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"

@@ -20,6 +20,7 @@ from uadtk.report.mosaic import FOUND, GREY, OTHER, mask_pixels, png
 from uadtk.report.page import css, png_src, template
 from uadtk.report.place import places
 from uadtk.report.table import aligned, tsv
+from uadtk.version import USE
 
 SHOWN = 24  # changes with pictures
 LISTED = 500  # changes in the page; all are in compare.tsv
@@ -153,7 +154,7 @@ def as_json(follow_up: FollowUp, record: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "repeatability": asdict(follow_up.repeatability),
         "space": "RAS+ millimetres of each scan",
-        "use": "Research only. Not a medical device.",
+        "use": USE,
     }
 
 

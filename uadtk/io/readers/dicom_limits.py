@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from uadtk.core.errors import DataError
 from uadtk.core.machine import require_memory
+from uadtk.io.readers.packed import too_large
 
 BESIDE = 1 << 24
 """Bytes that may lie before the pixels, and as many behind them."""
@@ -73,7 +74,7 @@ def inflated(file: BinaryIO, header_only: bool) -> Any:
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     content = unpacker.decompress(packed, most)
     if not unpacker.eof and len(content) == most:
-        raise _too_large(most)
+        raise too_large(most, AGAIN)
     if not unpacker.eof:
         raise DataError("is cut short: the deflated data ends too early", fix=AGAIN)
     return Counted(_joined(meta, content), most_bytes)
@@ -82,7 +83,7 @@ def inflated(file: BinaryIO, header_only: bool) -> Any:
 def refuse_longer(size: int, start: BinaryIO) -> None:
     """A file of ``size`` bytes, unpacked if it is in a zip, that begins with ``start``. Raises as ``inflated``."""
     if size > BESIDE and size > (most := _most(inflated(start, header_only=True))):
-        raise _too_large(most)
+        raise too_large(most, AGAIN)
     require_memory(2 * size, "reading it")
 
 
@@ -91,10 +92,6 @@ def _most(start: Any) -> int:
 
     tags = dcmread(start, force=True, stop_before_pixels=True, specific_tags=[*_SIZES])
     return 2 * BESIDE + pixel_bytes(tags)
-
-
-def _too_large(most: int) -> DataError:
-    return DataError(f"holds more than the {most / 1e6:.0f} MB that it can need", fix=AGAIN)
 
 
 def pixel_bytes(data: Any) -> int:
