@@ -22,7 +22,7 @@ Fake = Callable[[Batch], Tensor]
 
 
 def critic_turn(critic: Callable[[Tensor], Tensor], fake: Fake, times: int, penalty: float) -> Turn:
-    """``times`` steps of the critic, telling ``fake(batch)`` from the batch's slices.
+    """``times`` steps of the critic, separating ``fake(batch)`` from the batch's slices.
 
     Pixels that are not ``normal`` are 0 in the real slices; ``fake`` masks its own, so the critic sees neither.
     """
@@ -49,7 +49,7 @@ def generated(generator: Callable[[Tensor], Tensor], latent: int, batch: Batch) 
 def latent_turns(
     net: DenseAutoencoder | ResidualAutoencoder, critic: Callable[[Tensor], Tensor], times: int, penalty: float
 ) -> list[Turn]:
-    """``times`` steps of the critic, telling z from draws from N(0, 1); one of the encoder, to raise its value of z."""
+    """``times`` steps of the critic, separating z from N(0, 1) draws; one of the encoder, to raise its value of z."""
 
     def encoded(batch: Batch) -> Tensor:
         (z,) = net.encode(batch.image)
