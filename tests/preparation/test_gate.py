@@ -17,7 +17,7 @@ from uadtk.core.finding import Gate
 from uadtk.core.volume import Mask, Scan
 from uadtk.io.read import read_mask, read_scan
 from uadtk.preparation import contrast, plausibility
-from uadtk.preparation.gate import _squared_mm, contrast_of, first_look, look, numbers, statistics_of, wanted_by
+from uadtk.preparation.gate import contrast_of, first_look, look, numbers, statistics_of, wanted_by
 from uadtk.preparation.kinds import by_name, by_tags, named
 
 AFFINE = np.diag([2.0, 2, 2, 1])
@@ -299,17 +299,6 @@ def test_the_alignment_finds_the_optimum_that_powell_finds() -> None:
     start, found = (fit.misfit(parameters, few) for parameters in (np.zeros(9), fit.aligned()))
     assert found < powell.fun + 0.02
     assert found < start - 0.2
-
-
-@pytest.mark.parametrize("spacing_mm", [(3.75, 3.75, 5.0), (4.0, 3.0, 30.0)])
-def test_distances_near_the_brain_are_those_of_a_distance_map(spacing_mm: tuple[float, float, float]) -> None:
-    inside = np.random.default_rng(0).random((20, 17, 9)) > 0.995
-    squared = _squared_mm(inside, spacing_mm, 12.0)
-    true = ndimage.distance_transform_edt(~inside, sampling=spacing_mm)
-    near = true <= 12
-    assert 0.1 < near.mean() < 0.9
-    np.testing.assert_allclose(np.sqrt(squared[near]), true[near])
-    assert squared[~near].min() > 144
 
 
 def test_details_are_what_a_gaussian_filter_leaves() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from uadtk.core.errors import DataError
 from uadtk.core.volume import Mask
 from uadtk.report.axial_views import Planes
-from uadtk.report.mosaic import FOUND, GREY, OTHER, grey_pixels, mask_pixels, picture, png
+from uadtk.report.mosaic import FOUND, OTHER, grey_pixels, mask_pixels, picture
 
 BOX = np.s_[8:14, 30:36, 14:17]
 
@@ -93,13 +93,3 @@ def test_crop_is_the_brain_with_a_margin(make) -> None:
 @pytest.mark.parametrize(("count", "expected"), [(4, [4, 8, 12, 16]), (100, list(range(2, 18)))])
 def test_overview_is_spread_through_the_brain(make, count: int, expected: list[int]) -> None:
     assert Planes.of(make(shape=(20, 20, 20))).spread(count) == expected
-
-
-@pytest.mark.parametrize("palette", [GREY, None], ids=["colours", "grey"])
-def test_a_png_is_read_as_it_was_written(palette: np.ndarray | None) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (37, 23), np.uint8)
-    image = Image.open(io.BytesIO(png(pixels, palette)))
-    assert image.mode == ("L" if palette is None else "P")
-    np.testing.assert_array_equal(np.asarray(image), pixels)
-    if palette is not None:
-        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), palette[pixels])

@@ -19,19 +19,19 @@ zlib_ng: Any = None
 with suppress(ImportError):  # no wheel for this processor
     zlib_ng = import_module("zlib_ng.zlib_ng")
 
-GZIP, ZLIB = 31, 15  # window bits: with the header of a gzip file, and no time stamp; with that of a stream in a PNG
+_GZIP = 31  # window bits: with the header of a gzip file, and no time stamp
 DAMAGE: tuple[type[Exception], ...] = (zlib.error, *((zlib_ng.error,) if zlib_ng else ()))
 
 
-def packed(parts: Iterable[bytes | memoryview], container: int = GZIP) -> bytes:
-    """One gzip file, or what ``container`` says."""
-    packer = (zlib_ng or zlib).compressobj(1, zlib.DEFLATED, container, 9, zlib.Z_RLE)
+def packed(parts: Iterable[bytes | memoryview]) -> bytes:
+    """One gzip file."""
+    packer = (zlib_ng or zlib).compressobj(1, zlib.DEFLATED, _GZIP, 9, zlib.Z_RLE)
     return b"".join([*(packer.compress(part) for part in parts), packer.flush()])
 
 
 def unpacker() -> Any:
     """Of a file that is there as a whole: ``decompress``, ``eof`` and ``unused_data`` as zlib has them."""
-    return (zlib_ng or zlib).decompressobj(GZIP)
+    return (zlib_ng or zlib).decompressobj(_GZIP)
 
 
 def library() -> dict[str, str]:

@@ -17,7 +17,6 @@ from statistics import quantiles
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from uadtk.core.finding import Gate, Light, Reason
 from uadtk.core.volume import Mask, Scan
@@ -29,7 +28,6 @@ from uadtk.preparation.kinds import FLAIR
 from uadtk.preparation.plausibility import measure
 
 T1, T2, UNSURE = "T1", "T2 or PD", "unsure"
-RING_MM = 5.0, 12.0
 _OTHER = {
     FLAIR: "fluid is dark and white matter is not brighter than grey, as on a FLAIR",
     T1: "white matter is much brighter than grey, as on a T1",
@@ -192,29 +190,18 @@ def _kind_of_brain(scan: Scan, brain: Mask, measured: Mapping[str, float], wante
 
 
 def _ring(scan: Scan, brain: Mask, level: float) -> float:
-    """Upper quartile of the brightness around the brain, ``RING_MM`` from it, divided by the brain's median."""
+    """Upper quartile of the brightness 5 to 12 mm outside the brain, divided by the brain's median."""
+    from scipy import ndimage
+
     step = [max(1, round(4 / mm)) for mm in scan.spacing_mm]
-    beyond = [int(RING_MM[1] / mm) + 1 for mm in scan.spacing_mm]
+    beyond = [int(12 / mm) + 1 for mm in scan.spacing_mm]
     sides = zip(bounding_box(brain.voxels), beyond, step, strict=True)
     thin = tuple(slice(max(0, side.start - more) // n * n, side.stop + more, n) for side, more, n in sides)
     inside, image = brain.voxels[thin], scan.voxels[thin] - level
-    squared = _squared_mm(inside, np.multiply(step, scan.spacing_mm).tolist(), RING_MM[1])
-    around = (squared > RING_MM[0] ** 2) & (squared < RING_MM[1] ** 2)
+    distance_mm = ndimage.distance_transform_edt(~inside, sampling=np.multiply(step, scan.spacing_mm))
+    around = (distance_mm > 5) & (distance_mm < 12)
     middle = float(np.median(image[inside])) if inside.any() else 0.0
     return float(np.quantile(image[around], 0.75)) / middle if around.any() and middle > 0 else 0.0
-
-
-def _squared_mm(inside: NDArray[np.bool_], spacing_mm: Sequence[float], reach_mm: float) -> NDArray[np.float64]:
-    """The squared distance to the nearest voxel inside, along one axis after the other; above ``reach_mm`` too high."""
-    near: NDArray[np.float64] = np.where(inside, 0.0, np.inf)
-    for axis, mm in enumerate(spacing_mm):
-        lines = np.moveaxis(near, axis, 0)
-        near = near.copy()
-        found = np.moveaxis(near, axis, 0)
-        for n in range(1, int(reach_mm / mm) + 1):
-            np.minimum(found[n:], lines[:-n] + (n * mm) ** 2, out=found[n:])
-            np.minimum(found[:-n], lines[n:] + (n * mm) ** 2, out=found[:-n])
-    return near
 
 
 def _brain(measured: Mapping[str, float]) -> Iterable[Reason]:
