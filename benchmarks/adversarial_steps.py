@@ -1,6 +1,6 @@
 """Processor seconds of a training step of the adversarial models, as the study trains them, beside another checkout.
 
-    OMP_NUM_THREADS=1 python benchmarks/adversarial_steps.py [--models anogan vae] [--rounds 3] [--beside CHECKOUT]
+    OMP_NUM_THREADS=1 python benchmarks/adversarial_steps.py [--models anogan vae] [--rounds 1] [--beside CHECKOUT]
 
 One thread, bfloat16, 16 made slices of 128 pixels; the least of a few steps, every player's turns included. Each round
 starts a process per checkout, in turns. ``fanogan`` is the mean of its two stages, which have as many steps.
@@ -34,14 +34,14 @@ MODELS = [
     *("vae", "aae", "constrained-aae", "fanogan", "anovaegan", "anovaegan-spatial", "anogan", "steganomaly"),
     "constrained-aae-original",
 ]
-STEPS = 3
+STEPS = 2
 WARM = 8  # an epoch after the warm-up of adversarial autoencoders
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=PLANS, default=MODELS)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--beside", type=Path, help="another checkout of uadtk")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

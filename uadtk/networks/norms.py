@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 LARGE = 1024  # pixels: below, torch's channels-last group norm does not use vector instructions
 MANY = 16  # channels of a group: from here on, its gradient does
-PARTS = 16
+PARTS = 16  # of a sum in bfloat16
 VECTOR = 32  # bfloat16 numbers that a processor adds at once
 
 
@@ -29,7 +29,7 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and _is_channels_last(x):
             return _ChannelsLast.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-any-return, no-untyped-call]
-        if x.dtype == torch.bfloat16:
+        if x.dtype == torch.bfloat16 and not torch.is_grad_enabled():
             return super().forward(x)
         return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
 
@@ -56,7 +56,8 @@ class PixelNorm(nn.LayerNorm):
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    known = x.dtype in (torch.bfloat16, torch.float32, torch.float64)
+    return known and x.device.type == "cpu" and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class _ChannelsLast(torch.autograd.Function):

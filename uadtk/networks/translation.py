@@ -107,9 +107,9 @@ class _Same(nn.Conv2d):
 
 
 class _Blend(_Same):
-    """The same with a bias and one channel as its result, for sizes that are multiples of 4.
+    """The same to one channel, with a bias; the size must be a multiple of 4.
 
-    A processor computes 16 channels in the time of one, so that each 4x4 pixels are computed as 16 channels of one.
+    On a CPU one channel takes as long as 16: here these are the 4x4 pixels of a cell.
     """
 
     def __init__(self, before: int, size: int) -> None:

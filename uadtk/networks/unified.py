@@ -8,6 +8,7 @@ has 666,752 parameters, the decoder 691,489, the dense bottleneck of 128 numbers
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,9 +63,10 @@ class Transposed(nn.ConvTranspose2d):
     """In training on a CPU the bias is added by itself: as part of it, a convolution's gradient takes twice as long."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not torch.is_grad_enabled() or x.device.type != "cpu" or self.bias is None:
+        if not torch.is_grad_enabled() or x.device.type != "cpu" or self.bias is None or output_size:
             return super().forward(x, output_size)
-        up = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding, self.output_padding)  # type: ignore[arg-type]
+        shape: Any = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        up = F.conv_transpose2d(x, self.weight, None, *shape)
         return up + self.bias.to(up.dtype)[:, None, None]
 
 
