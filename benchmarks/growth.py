@@ -176,11 +176,12 @@ def draw(found: dict[str, Points], path: Path) -> None:
     style = "path{fill:none;stroke:#8884}.curve{stroke-width:2}text{fill:#777}"
     style += "".join(f".c{place}{{stroke:{colour}}}" for place, colour in enumerate(colours))
     legend = "".join(
-        f'<text x="480" y="{258 + 16 * place}" style="fill:{colours[place]}">{curve.name} ({slope(own, 1):.2f})</text>'
+        f'<text x="620" y="{40 + 18 * place}" style="fill:{colours[place]}">{curve.name} ({slope(own, 1):.2f})</text>'
         for place, (curve, own) in enumerate(zip(curves, found.values(), strict=True))
     )
     head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="13" '
     chart = curves_svg(curves, x, y).replace("<svg ", head, 1).replace(">", f"><style>{style}</style>", 1)
+    chart = chart.replace('viewBox="0 0 620 ', 'viewBox="0 0 760 ', 1)  # the legend stands beside the curves
     path.write_text(chart.replace("</svg>", f"{legend}</svg>") + "\n", encoding="utf-8")
 
 

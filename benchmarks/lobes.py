@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import nilearn
 import numpy as np
 from lobe_map import average_centre_mm, lobes_of
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from scipy import ndimage
 
 from uadtk.core.finding import Gate
 from uadtk.core.volume import Affine, Mask, Scan
+from uadtk.io.icbm import icbm_map
 from uadtk.preparation import gate
 from uadtk.preparation.contrast import coarse, to_average
 from uadtk.preparation.lobes import LOBES, lobes_at, numbers_at
@@ -97,9 +97,8 @@ def _report(
 
 
 def _tissues() -> tuple[Floats, NDArray[np.bool_], Affine]:
-    folder = Path(nilearn.__file__).parent / "datasets" / "data"
-    maps = [nib.load(folder / f"mni_icbm152_{one}_tal_nlin_sym_09a_converted.nii.gz") for one in ("gm", "wm", "t1")]
-    grey, white, head = (np.asarray(one.dataobj, dtype=np.float64) / 255 for one in maps)
+    maps = [icbm_map("gm"), icbm_map("wm"), icbm_map("t1")]
+    grey, white, head = (one.voxels.astype(np.float64) / 255 for one in maps)
     fluid = np.clip(1 - grey - white, 0, 1)
     return FLUID * fluid + GREY * grey + WHITE * white, ndimage.binary_fill_holes(head > 0), maps[0].affine
 

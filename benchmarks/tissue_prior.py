@@ -10,22 +10,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
-import nilearn
 import numpy as np
 from scipy import ndimage
 
 import uadtk
+from uadtk.io.icbm import icbm_map
 from uadtk.kernels._box import bounding_box
 
 STEP = 4
 
 
 def main() -> None:
-    folder = Path(nilearn.__file__).parent / "datasets" / "data"
-    names = ("gm", "wm", "t1")
-    images = [nib.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in names]
-    grey, white, head = (np.asarray(image.dataobj, dtype=np.float32) / 255 for image in images)
+    grey, white, head = (icbm_map(kind).voxels / 255 for kind in ("gm", "wm", "t1"))
     brain = ndimage.binary_fill_holes(head > 0)
     total = np.maximum(grey + white, 1)
     parts = np.stack([np.where(brain, 1 - (grey + white) / total, 0), grey / total, white / total])

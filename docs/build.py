@@ -19,6 +19,7 @@ from pages import write_pages
 import uadtk
 from uadtk.core.volume import Scan
 from uadtk.io.read import read_scan
+from uadtk.io.results import read_folder
 from uadtk.io.write import write_nifti
 from uadtk.phantom.shipped import SCAN
 from uadtk.report.cohort_page import write_cohort_page
@@ -66,7 +67,7 @@ def gallery(folder: Path) -> None:
         later = Path(place) / "phantom_a_year_later.nii.gz"
         write_nifti(later, _a_year_later(fine))
         uadtk.compare(opened.segment(scans[0]), opened.segment(later)).save(folder, overwrite=True)
-    write_cohort_page(folder)
+    write_cohort_page(folder, read_folder(folder))
     for file in folder.iterdir():
         if file.suffix not in (".html", ".png"):
             file.unlink()

@@ -239,7 +239,7 @@ def test_jupyter_shows_a_picture_and_the_findings(result: Result) -> None:
     shown = replace(result, name="<i>p & q</i>")._repr_html_()
     assert "<i>" not in shown
     assert f"<b>&lt;i&gt;p &amp; q&lt;/i&gt;</b>: {len(result.findings)} findings" in shown
-    assert "Research use only" in shown
+    assert "For research use only" in shown
     (encoded,) = re.findall(r'src="data:image/png;base64,([^"]+)"', shown)
     picture = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)))
     assert picture.format == "PNG"

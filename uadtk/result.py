@@ -17,6 +17,7 @@ from uadtk.core.volume import Mask, ScoreMap, Volume
 from uadtk.io.dicom_out import kinds_of
 from uadtk.io.results import output_paths
 from uadtk.pipeline.outputs import write_outputs
+from uadtk.version import USE
 
 PICTURED = 20  # findings listed below the picture
 
@@ -111,7 +112,7 @@ class Result:
         image = base64.b64encode(picture(self.segmentation)).decode()
         return (
             f"<p><b>{html.escape(self.name)}</b>: {len(self.findings)} findings, {self.segmentation.total_ml:.2f} ml "
-            f"at {html.escape(self.point.name)} (score &gt; {self.point.threshold:.4g}). Research use only.</p>"
+            f"at {html.escape(self.point.name)} (score &gt; {self.point.threshold:.4g}). {USE}</p>"
             f'<img src="data:image/png;base64,{image}" alt="scan, reconstruction, score and mask">'
             "<table><tr><th>finding</th><th>ml</th><th>peak</th><th>centroid (mm)</th></tr>"
             f"{cells}</table>{more}"

@@ -37,7 +37,7 @@ import nibabel as nib
 import numpy as np
 
 from uadtk import checkpoint as checkpoints
-from uadtk.cli.inspect import _inspect_checkpoint
+from uadtk.cli.inspect import inspect
 from uadtk.core import options as opts
 from uadtk.core.errors import UadtkError
 from uadtk.core.preparation import Preparation
@@ -45,16 +45,16 @@ from uadtk.core.run import Run
 from uadtk.core.spec import Spec
 from uadtk.core.thresholder import OperatingPoint
 from uadtk.io.cohort import Cohort, Row, read_cohort
-from uadtk.io.memo import digest_of
+from uadtk.io.memo import digest_of, write_memo
 from uadtk.io.read import read_scan
 from uadtk.io.results import read_folder, summary_table
 from uadtk.pipeline.ensemble import unseen_parts
 from uadtk.pipeline.score import build_method
-from uadtk.preparation.gate import _training, wanted_by
+from uadtk.preparation.gate import far_from_training, wanted_by
 from uadtk.report.study import study_html
 from uadtk.report.table import Line, as_text, as_tsv
 from uadtk.study.benchmark import pairs_of
-from uadtk.study.receipt import _differences, _numbers, read_receipt
+from uadtk.study.receipt import FORMAT, differences, read_receipt
 
 HANG_S, MEMORY = 20, 2 * 10**9
 EXTREME = (0, 1, -1, 2**15 - 1, -(2**15), 2**31 - 1, 2**63, math.nan, math.inf, -math.inf, 1e-38, 1e38)
@@ -211,15 +211,13 @@ def _read_checkpoint(path: Path) -> str:
     build_method(found, Run())
     unseen_parts(found, Cohort((Row("a", path),), "c.tsv"))
     with redirect_stdout(StringIO()):
-        _inspect_checkpoint(str(path), json=False)
-    list(_training({"noise": 0.9}, found.statistics)), wanted_by(found.statistics)
+        inspect(str(path))
+    list(far_from_training({"noise": 0.9}, found.statistics)), wanted_by(found.statistics)
     wrong = [p.name for p in found.points if not (math.isfinite(p.threshold) and p.threshold >= 0)]
     return f"thresholds of {wrong}" if wrong else ""
 
 
 def _receipt(folder: Path) -> bytes:
-    from uadtk.io.memo import write_memo
-
     point = OperatingPoint("p98", 0.5, Spec("p98"), "2 % of voxels", Spec("residual"), (), 3, "ab", "2026-01-01")
     key = {
         "model": {"name": "histeq", "options": {}},
@@ -247,14 +245,8 @@ def _receipt(folder: Path) -> bytes:
         "options": {"learned_scans": 3, "seed": 0, "model": {"name": "histeq", "options": {}}},
     }
     where = {"model": "histeq", "cohort": "c.tsv", "split": "", "collection": "", "threads": "2"}
-    write_memo(folder / "made.json", _receipt_format(), key, {"where": where, "evaluation": evaluation})
+    write_memo(folder / "made.json", FORMAT, key, {"where": where, "evaluation": evaluation})
     return (folder / "made.json").read_bytes()
-
-
-def _receipt_format() -> int:
-    from uadtk.study import receipt
-
-    return receipt.FORMAT
 
 
 def _json_bytes_damaged(data: bytes, draw: random.Random) -> bytes:
@@ -280,7 +272,7 @@ def _read_receipt(path: Path) -> str:
     record = read_receipt(path)
     lines = [Line("", name, "histeq", Spec("residual"), evaluation=record["evaluation"]) for name in ("one", "two")]
     as_text(lines, {}, {}), as_tsv(lines, {}, {}), study_html(lines, {}, {}, pairs_of(lines, 0))
-    list(_differences("", _numbers(record["evaluation"]), _numbers(record["evaluation"])))
+    assert not differences(record["evaluation"], record["evaluation"])
     return ""
 
 

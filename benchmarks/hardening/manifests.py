@@ -99,7 +99,7 @@ class Folder:
                 raise outcomes[0].error
 
         def page() -> None:
-            write_cohort_page(self.out)
+            write_cohort_page(self.out, read_folder(self.out))
             Summary(self.out / SUMMARY, ["s"]).renew()
 
         def derivative() -> None:

@@ -102,7 +102,7 @@ def test_without_the_atlas_nothing_is_begun(
     histeq: Path, small_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registration._icbm.cache_clear()
-    monkeypatch.setattr(registration, "find_spec", lambda _: None)
+    monkeypatch.setattr("uadtk.io.icbm.find_spec", lambda _: None)
     scan = small_cohort.parent / "s4.nii.gz"
     done = call("segment", scan, "--model", histeq, "-o", tmp_path / "out", "--space", "MNI")
     done.refused(6, "atlas", 'pip install "uadtk[phantom]"')

@@ -589,10 +589,11 @@ def test_a_scan_that_vanished_between_listing_and_reading(segment: Segment, smal
     )
 
 
-def test_phantom_refuses_to_overwrite(tmp_path: Path) -> None:
+def test_phantoms_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "cohort.tsv").write_text("mine")
     call("phantom", "-o", tmp_path).refused(2, "cohort.tsv: output exists. Pass --overwrite")
     call("phantom", "-o", tmp_path, "--count", "0").refused(2, "--count")
+    call("phantom", "-o", tmp_path / "new", "--prepare", "side=256").refused(2, "--prepare: needs --slices")
     call("phantom", "-o", tmp_path, "--lesions", "mss").refused(2, "'mss' is not one of 'none', 'ms', 'tumour'")
 
 

@@ -123,6 +123,7 @@ def test_bad_input_costs_one_line(model: Path, cohort: Path, study: Path, small_
     benchmark(cohort, "vae", out).refused(2, "no weights are shipped for this model")
     benchmark(tmp_path / "none.tsv", model, out).refused(3, "none.tsv")
     benchmark(cohort, model, out, "--dataset", "ms=MSLUB").refused(2, "--dataset: needs --published")
+    benchmark(cohort, model, out, "--calibrate", "train").refused(2, "--calibrate: needs --strategy or --multiverse")
     benchmark(cohort, model, out, "--published", study, "--dataset", "ms").refused(2, "is not COLLECTION=DATASET")
     benchmark(cohort, model, out, "--published", study, "--dataset", "ms=MS").refused(2, "no 'MS'")
     benchmark(cohort, model, out, "--published", tmp_path / "none.tsv").refused(3, "none.tsv: cannot be read")

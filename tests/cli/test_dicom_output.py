@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import nibabel as nib
 import numpy as np
@@ -184,9 +185,13 @@ def digests(scans: Path) -> list[dict[str, str]]:
     return [describe(row) for row in read_cohort(scans)]
 
 
-def test_from_python_and_not_into_a_bids_derivative(histeq, tmp_path):
-    model, scan = uadtk.open(histeq), series(tmp_path / "in")
-    paths = model.segment(scan).save(tmp_path / "out", dicom_seg=True)
+def test_from_python_and_not_into_a_bids_derivative(histeq, tmp_path, monkeypatch):
+    model, scan, listing = uadtk.open(histeq), series(tmp_path / "in"), Mock(wraps=read_cohort)
+    monkeypatch.setattr("uadtk.pipeline.sources.read_cohort", listing)
+    result = model.segment(scan)
+    listing.assert_called_once()  # reads all headers
+    assert result.provenance["input"]["subject"] == result.name == NAME
+    paths = result.save(tmp_path / "out", dicom_seg=True)
     assert paths["dicom_seg"] == tmp_path / f"out/{NAME}_seg.dcm"
     assert "dicom_sr" not in paths
     assert_is_the_mask(tmp_path / "out", scan)

@@ -1,11 +1,13 @@
 """Errors: one line each, an exit code each, and the class tree shown in the docstring."""
 
+import pickle
 import re
+from pathlib import Path
 
 import pytest
 
 from uadtk.core import errors
-from uadtk.core.errors import BackendError, DataError, StorageError, UadtkError, did_you_mean
+from uadtk.core.errors import BackendError, DataError, GateError, StorageError, UadtkError, did_you_mean
 
 
 def test_the_tree_in_the_docstring_is_the_truth():
@@ -39,6 +41,16 @@ def test_what_the_next_scan_would_meet_too_stops_a_run():
 def test_what_where_and_what_to_do_on_one_line(parts, line):
     error = DataError(*parts)
     assert error.one_line() == str(error) == line
+
+
+def test_an_error_that_passes_by_gets_a_place_unless_it_has_one_and_keeps_all_else():
+    error = GateError("is a T1", "", "Name the FLAIR.")
+    error.light = "amber"
+    for folder in ("first", "second"):
+        error.locate(Path(folder, "a.nii"))
+    assert error.one_line() == str(error) == "first/a.nii: is a T1. Name the FLAIR."
+    assert error.light == "amber"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.parametrize(

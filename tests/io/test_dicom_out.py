@@ -256,7 +256,7 @@ def test_patient_study_and_codes(tmp_path):
         assert "research use only" in made.SeriesDescription
         assert (made.ContentDate, made.ContentTime) == ("20200102", "101112")
     seg = pydicom.dcmread(paths["dicom_seg"])
-    assert seg.ContentDescription == "Research use only. Not a medical device."
+    assert seg.ContentDescription == "For research use only. Not a medical device."
     one = seg.SegmentSequence[0]
     assert one.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
     assert one.SegmentedPropertyTypeCodeSequence[0].CodeValue == "52988006"
@@ -275,7 +275,7 @@ def test_the_report_measures_each_segment(make, tmp_path):
     assert len(hd.sr.srread(paths["dicom_sr"]).content.get_volumetric_roi_measurement_groups()) == 2
     report, seg = pydicom.dcmread(paths["dicom_sr"]), pydicom.dcmread(paths["dicom_seg"])
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
-    assert "Research use only" in text_of(report)
+    assert "For research use only" in text_of(report)
     whole, *groups = groups_of(report)
     assert numbers_of(whole)["Number of lesions (observable entity)"] == 2
     images = {str(pydicom.dcmread(path).SOPInstanceUID) for path in folder.iterdir()}
@@ -304,7 +304,7 @@ def test_the_picture_belongs_to_the_study_and_is_stored_as_it_is(make, tmp_path)
     for name in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber", "StudyDate"):
         assert made[name] == seg[name], name
     assert (made.PatientOrientation, made.BurnedInAnnotation) == (["L", "P"], "NO")
-    assert "Research use only" in made.ImageComments
+    assert "For research use only" in made.ImageComments
     assert len({one.SeriesInstanceUID for one in map(pydicom.dcmread, paths.values())}) == 3
     assert made.DateOfSecondaryCapture == seg.ContentDate
     assert "SOPInstanceUID" not in scan.origin.header or made.SOPInstanceUID != scan.origin.header.SOPInstanceUID

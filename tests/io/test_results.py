@@ -194,7 +194,7 @@ def test_a_summary_reads_again_what_has_changed_alone(tmp_path: Path, monkeypatc
     monkeypatch.setattr(results, "read_scan", lambda folder, name: (read.append(name), read_scan(folder, name))[1])
     summary.renew()
     assert read == []
-    summary.add(failed(tmp_path, "in the way", None))  # has no record
+    summary.add(failed(tmp_path, "in the way", Path("s.nii"), None))  # has no record
     store(tmp_path, "d")  # by another process
     store(tmp_path, "a", found={"findings": 7, "volume_ml": 1.5})
     (tmp_path / "b_provenance.json").unlink()

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import nibabel as nib
 import numpy as np
@@ -20,7 +21,7 @@ from uadtk.core import machine
 from uadtk.core.errors import DataError, OutOfMemoryError, UadtkError
 from uadtk.io.cohort import read_cohort
 from uadtk.io.read import read_scan
-from uadtk.io.readers import others
+from uadtk.io.readers import dicom_limits, others
 
 pydicom = pytest.importorskip("pydicom", reason="needs pip install uadtk[dicom]")
 from pydicom.encaps import encapsulate  # noqa: E402
@@ -109,6 +110,84 @@ def test_a_zip_with_a_member_of_zeros(tmp_path):
         for _ in range(ZEROS_MB):
             member.write(bytes(1 << 20))
     refused(tmp_path / "s.zip", "more than the 34 MB that it can need")
+
+
+def test_a_file_with_more_beside_its_pixels_than_it_can_need(tmp_path):
+    path = next(dw.write(tmp_path / "s", dw.slices(numbers(), AFFINE)).iterdir())
+    with path.open("ab") as file:
+        file.write(PRIVATE)
+        file.truncate(path.stat().st_size + (ZEROS_MB << 20))
+    refused_in_no_memory(path, "holds more than the 34 MB that it can need")
+
+
+ITEM, ITEM_END = bytes.fromhex("feff00e0"), bytes.fromhex("feff0de000000000")
+FRAMES = bytes.fromhex("00523092") + b"SQ\0\0"  # PerFrameFunctionalGroupsSequence
+
+
+def sequence(content: bytes) -> bytes:
+    return FRAMES + len(content).to_bytes(4, "little") + content
+
+
+def endless(items: bytes) -> bytes:
+    return FRAMES + b"\xff" * 4 + items + bytes.fromhex("feffdde000000000")
+
+
+CROWDED = {
+    "items": sequence((ITEM + bytes(4)) * 600_000),
+    "items that end": endless((ITEM + b"\xff" * 4 + ITEM_END) * 3_000),
+    "elements": b"".join(bytes.fromhex("0900") + n.to_bytes(2, "little") + b"SH\0\0" for n in range(0x1000, 0x8000)),
+    "bytes": sequence(ITEM + (20 << 20).to_bytes(4, "little") + bytes(20 << 20)),
+}
+
+
+@pytest.mark.parametrize("kind", CROWDED)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_that_takes_long_to_parse(tmp_path, monkeypatch, kind, packed):
+    if kind in ("items that end", "elements"):
+        monkeypatch.setattr(dicom_limits, "MOST_PARTS", 20_000)
+    path = next(dw.write(tmp_path / "d", [dw.slices(numbers(), AFFINE)[0]]).iterdir())
+    raw = path.read_bytes()
+    pixels = raw.index(bytes.fromhex("e07f1000"))
+    path.write_bytes(raw[:pixels] + CROWDED[kind] + raw[pixels:])
+    if packed:
+        with zipfile.ZipFile(tmp_path / "d.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(path, path.name)
+        path = tmp_path / "d.zip"
+    refused(path, "header is larger than that of any scan")
+
+
+def endless_throughout(data: Any) -> None:
+    """Sequences and items without lengths, which pydicom parses at once."""
+    for element in data:
+        if element.VR == "SQ":
+            element.is_undefined_length = True
+            for item in element.value:
+                item.is_undefined_length_sequence_item = True
+                endless_throughout(item)
+
+
+def test_a_header_of_thousands_of_frames_is_not_too_large(tmp_path, monkeypatch):
+    frames = 100
+    voxels, step = np.arange(4 * frames).reshape(2, 2, frames).astype("u2"), np.diag([1.0, 1, 1, 1])
+    data = dw.enhanced(voxels, step)
+    for group in data.PerFrameFunctionalGroupsSequence:
+        for n in range(7):  # as many as scanners write
+            one = pydicom.Dataset()
+            one.PatientID, one.StudyDate, one.EchoTime = "x", "20200101", "3"
+            group.add_new((0x0021, 0x1000 + n), "SQ", [one])
+    endless_throughout(data)
+    path = dw.write(tmp_path, [data])
+    monkeypatch.setattr(dicom_limits, "MOST_PARTS", dicom_limits.MOST_PARTS * frames // 5_000)
+    looks = Mock(side_effect=pydicom.Dataset.private_block, autospec=True)
+    monkeypatch.setattr(pydicom.Dataset, "private_block", lambda *about: looks(*about))
+    assert read_scan(path).shape == (2, 2, frames)
+    assert looks.call_count < 20  # each sorts all attributes
+
+
+def test_frames_by_the_million(tmp_path):
+    data = dw.slices(numbers(), AFFINE)[0]
+    data.NumberOfFrames = 10**6
+    refused(dw.write(tmp_path / "d", [data]), "1000000 frames, more than a scan has")
 
 
 SIZED = {

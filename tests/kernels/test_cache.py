@@ -1,4 +1,4 @@
-"""Kernels without a writable folder: the same results, compiled anew, and one line that says so."""
+"""Kernels without a writable folder: the same results, compiled again, and one line that says so."""
 
 from __future__ import annotations
 

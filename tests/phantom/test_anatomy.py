@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from uadtk.core.errors import BackendError, DataError
-from uadtk.phantom import anatomy as module
 from uadtk.phantom import from_labels, icbm
 from uadtk.phantom.anatomy import TISSUES
 
@@ -44,7 +43,7 @@ def test_reading_icbm_does_not_import_nilearn() -> None:
 
 
 def test_without_nilearn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr("uadtk.io.icbm.find_spec", lambda _: None)
     with pytest.raises(BackendError, match=r'pip install "uadtk\[phantom\]"'):
         icbm.__wrapped__()
 

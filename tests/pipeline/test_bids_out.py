@@ -21,7 +21,7 @@ from uadtk.io.bids_out import BidsName, refuse_unexportable, write_bids
 from uadtk.io.cohort import Row, read_cohort
 from uadtk.io.names import safe_name
 from uadtk.io.own import is_own
-from uadtk.io.results import MNI, ScanState, output_paths, with_place
+from uadtk.io.results import MNI, ScanState, failed, output_paths, with_place
 from uadtk.io.write import write_json, write_nifti, write_text
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -144,6 +144,18 @@ def test_two_people_never_become_one(tmp_path: Path) -> None:
     second = replace(second, name="P-1_2", provenance={"input": {**other, "subject": "P-1"}})
     write_bids([first, second], tmp_path / "b")
     assert {path.name for path in (tmp_path / "b").glob("sub-*/*")} == {"ses-20200115", "ses-20210203"}
+
+
+@pytest.mark.parametrize("image", ["/raw/sub-1/anat/sub-1_T1w.nii", "/x/flair.nii"])
+def test_a_scan_that_failed_keeps_its_place_for_others(image: str, tmp_path: Path) -> None:
+    """Of the second image the name alone would not say whose it is."""
+    error = DataError("is empty", image)
+    source = {"path": image, "absolute": image, "subject": "P 1"}
+    write_json(tmp_path / "P-1_failure.json", {"input": source, "error": error.one_line()})
+    state = failed(tmp_path, "P-1", Path(image), error)
+    refuse_unexportable(tmp_path, ["P-1_2"], [Row("P 1", Path("/y/flair.nii"))], [state])
+    (tmp_path / "P-1_failure.json").unlink()  # of an error that leaves none
+    assert failed(tmp_path, "P-1", Path(image), error).image == image
 
 
 @pytest.mark.parametrize("date", ["", "2020", "20200115 ", None, 20200115.5, ["20200115"], "../../x"])

@@ -237,18 +237,18 @@ def test_a_bug_in_one_scan_costs_that_scan(
     assert (Path(image).name, "failed unexpectedly (ZeroDivisionError: by zero)" in reason) == ("p3.nii.gz", True)
 
 
-def test_every_labelled_scan_can_be_watched(checkpoint: Checkpoint, table: Cohort) -> None:
-    watched: dict[str, tuple[float, int]] = {}
+def test_every_labelled_scan_can_be_collected_from(checkpoint: Checkpoint, table: Cohort) -> None:
+    collected: dict[str, tuple[float, int]] = {}
 
-    class Watch:
-        def look(self, row: Row, scoring: Scoring, truth: Mask) -> Any:
-            return row.subject, (float(scoring.score.voxels.max()), int(truth.voxels.sum()))
+    class Gallery:
+        def extract(self, row: Row, scoring: Scoring, lesion: Mask) -> Any:
+            return row.subject, (float(scoring.score.voxels.max()), int(lesion.voxels.sum()))
 
-        def keep(self, seen: Any) -> None:
-            watched.update([seen])
+        def add(self, extract: Any) -> None:
+            collected.update([extract])
 
-    found = evaluate(checkpoint, table, None, Run(), watch=Watch())
+    found = evaluate(checkpoint, table, None, Run(), gallery=Gallery())
     assert {scan.subject: scan.lesion_voxels for scan in found.scans if scan.labelled} == {
-        subject: voxels for subject, (_, voxels) in watched.items()
+        subject: voxels for subject, (_, voxels) in collected.items()
     }
-    assert all(highest > 0 for highest, _ in watched.values())
+    assert all(highest > 0 for highest, _ in collected.values())

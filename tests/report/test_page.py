@@ -106,7 +106,7 @@ def test_the_only_script_is_the_one_that_the_policy_names(make) -> None:
 
 def test_page_says_what_was_done(make) -> None:
     text = Page(report_html(make(lesions=(LEFT_FRONT,), provenance=PROVENANCE))).text
-    assert text.count("For research use. Not a medical device.") == 1
+    assert text.count("For research use only. Not a medical device.") == 1
     for fact in (
         "sub-01/flair.nii.gz",
         "scalespace",

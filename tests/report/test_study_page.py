@@ -248,5 +248,5 @@ def test_pictures_stand_beside_their_rows_below_the_head() -> None:
 def test_names_are_escaped_wherever_they_stand() -> None:
     of = {**evaluation(auprc=0.5), "precision_recall": [[1, 1]]}
     of["histograms"] = {"top": 1.0, "normal": [1], "anomalous": [1]}
-    html = study_html([line("<i>x", of, "<b>c")], {}, {}, told={"<u>t": "<s>v"})
+    html = study_html([line("<i>x", of, "<b>c")], {}, {}, more_facts={"<u>t": "<s>v"})
     assert not re.search("<i>x|<b>c|<u>t|<s>v", html)

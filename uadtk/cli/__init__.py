@@ -99,7 +99,7 @@ def _root(
 
     Start with uadtk demo, then uadtk segment SCAN. uadtk COMMAND --help has options and examples.
 
-    Any option may also come from the environment (UADTK_SEGMENT_MODEL=...) or from --config. Data goes to stdout,
+    Any option may also received from the environment (UADTK_SEGMENT_MODEL=...) or from --config. Data goes to stdout,
     messages to stderr.
 
     Exit codes: 0 success, 1 failure (in a cohort: of at least one scan), 2 usage, 3 data, 4 checkpoint, 5 plugin,
@@ -145,17 +145,17 @@ def _code(argv: list[str] | None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    come: list[int] = []
+    received: list[int] = []
     _own.clear()
     try:
-        with ending() as come:
+        with ending() as received:
             code = run(group(Root, "uadtk", _root), argv, "uadtk")
     except OutputError:
         raise
     except SystemExit as end:
         if not _own or end.code not in (None, 0):
             raise
-        # our commands end with 0 by returning: this is a plugin's, and nothing may be done
+        # our commands return to end with 0: this is a plugin's exit, perhaps before any work
         print("uadtk: a plugin called sys.exit. Report it to its author.", file=sys.stderr)
         return UadtkError.exit_code
     except KeyboardInterrupt:  # before or after the command itself
@@ -169,7 +169,7 @@ def _run(argv: list[str] | None) -> int:
         print(f"uadtk: {shown(os.fsdecode(error.filename))}: cannot be used ({error.strerror})", file=sys.stderr)
         return UadtkError.exit_code
     except Exception:
-        if not come:
+        if not received:
             print(
                 "uadtk: this is a bug in uadtk (or in a plugin it runs); please report it with the lines below.",
                 file=sys.stderr,

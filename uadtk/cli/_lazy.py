@@ -51,11 +51,11 @@ class LazyGroup(typer.core.TyperGroup):
     what = "command"
 
     def own(self) -> Children:
-        """name -> (summary, build) of what uadtk brings itself."""
+        """name -> (summary, build) of uadtk's own."""
         raise NotImplementedError
 
     def third_party(self) -> Children:
-        """The same of what plugins bring; looking for it costs a scan of the installed packages."""
+        """The same of plugins; finding them takes a scan of the installed packages."""
         raise NotImplementedError
 
     def children(self) -> Children:
@@ -85,8 +85,8 @@ def group(cls: type[LazyGroup], name: str, callback: Function) -> Any:
 
 
 def run(command: Any, argv: list[str] | None, name: str) -> int:
-    """Run a command and return its exit code; what typer says of options in four lines becomes one ``UsageError``."""
-    completing = f"_{name.upper()}_COMPLETE" in os.environ  # a shell asks what may follow
+    """Run a command and return its exit code; typer's four lines about a wrong option become one ``UsageError``."""
+    completing = f"_{name.upper()}_COMPLETE" in os.environ  # a shell asks for completions
     if completing:
         from typer.completion import completion_init
 
@@ -94,7 +94,7 @@ def run(command: Any, argv: list[str] | None, name: str) -> int:
     try:
         return command(args=argv, prog_name=name, auto_envvar_prefix=name.upper(), standalone_mode=False) or 0
     except SystemExit as end:
-        if completing:  # typer ends like that
+        if completing:  # typer exits once it has completed
             return int(end.code or 0)
         raise
     except _Misuse as error:

@@ -32,7 +32,9 @@ Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=3.4e38, help="In its place: mark scores above this value, calibrated on nothing."),
 ]
-Jobs = Annotated[int, typer.Option(min=1, max=1024, help="Processes that do scans at once; they share the threads.")]
+Jobs = Annotated[
+    int, typer.Option(min=1, max=1024, help="Processes, each with one scan at a time; they share the threads.")
+]
 Cluster = Annotated[
     str, typer.Option(help="Dask: address of a scheduler (tcp://...) that does the scans, or 'local'; [cluster] extra.")
 ]

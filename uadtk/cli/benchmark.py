@@ -38,8 +38,8 @@ def benchmark(
         str, typer.Option(help="In its place: calibrate every row by this thresholder, as validation or p98.")
     ] = "",
     calibrate: Annotated[
-        str, typer.Option(help="Split to calibrate on, with --strategy or --multiverse.")
-    ] = "validation",
+        str | None, typer.Option(help="Split to calibrate on, with --strategy or --multiverse; default: validation.")
+    ] = None,
     calibrate_on: Annotated[
         str, typer.Option(help="Collection to calibrate every row on, with --strategy, in place of the row's own.")
     ] = "",
@@ -80,6 +80,8 @@ def benchmark(
         raise UsageError("one operating point per row", "--point, --strategy", "Give one of them.")
     if calibrate_on and not strategy:
         raise UsageError("needs --strategy", "--calibrate-on", "Name a thresholder, as validation.")
+    if calibrate and not (strategy or multiverse):
+        raise UsageError("needs --strategy or --multiverse", "--calibrate", "Name a thresholder, as validation.")
     chains = tuple(() if chain == "none" else parse_all(chain.split()) for chain in cleaners or ())
     question = Question(
         tuple(map(Contender.parse, model)),
@@ -89,7 +91,7 @@ def benchmark(
         split,
         point,
         Spec.parse(strategy) if strategy else None,
-        calibrate,
+        calibrate or "validation",
         grid,
         calibrate_on,
     )

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from uadtk.version import VERSION
 
-_EXTRAS = {
-    "deepbet": "preprocess",
-    "SimpleITK": "preprocess",
-    "nilearn": "phantom",
-    "pydicom": "dicom",
-    "highdicom": "dicom",
-    "h5py": "formats",
-    "cupy": "cuda",
-}
-
 
 def doctor() -> None:
     """Report the state of this installation: device, optional libraries, plugins, shipped models."""
     import platform
-    from importlib import metadata
     from importlib.util import find_spec
 
     import torch
@@ -30,18 +19,17 @@ def doctor() -> None:
     print(f"uadtk        {VERSION}, Python {platform.python_version()}, {usable_cores()} cores")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"torch        {torch.__version__}, CUDA device: {device}")
-    for module, dist, what in (
-        ("deepbet", "deepbet", "skull stripping"),
-        ("SimpleITK", "SimpleITK", "registration, N4, NRRD, MetaImage"),
-        ("nilearn", "nilearn", "atlas, phantoms without label maps"),
-        ("pydicom", "pydicom", "DICOM"),
-        ("highdicom", "highdicom", "DICOM output"),
-        ("h5py", "h5py", "MINC 2"),
-        ("cupy", "cupy-cuda13x", "kernels on a GPU"),
+    for module, dist, extra, what in (
+        ("deepbet", "deepbet", "preprocess", "skull stripping"),
+        ("SimpleITK", "SimpleITK", "preprocess", "registration, N4, NRRD, MetaImage"),
+        ("nilearn", "nilearn", "phantom", "atlas, phantoms without label maps"),
+        ("pydicom", "pydicom", "dicom", "DICOM"),
+        ("highdicom", "highdicom", "dicom", "DICOM output"),
+        ("h5py", "h5py", "formats", "MINC 2"),
+        ("cupy", "cupy-cuda13x", "cuda", "kernels on a GPU"),
     ):
         there = find_spec(module) is not None
-        extra = _EXTRAS[module]
-        state = f"{_version(metadata, dist)}" if there else f'missing: pip install "uadtk[{extra}]"'
+        state = _version(dist) if there else f'missing: pip install "uadtk[{extra}]"'
         print(f"{module:<12} {state} ({what})")
     print(f"kernels      stored in {folder}" if (folder := cache_folder()) else f"kernels      not stored; {ADVICE}")
     print(f"shipped      {', '.join(registry.weights())}")
@@ -50,8 +38,10 @@ def doctor() -> None:
         print(f"warning      {warning}")
 
 
-def _version(metadata: object, dist: str) -> str:
+def _version(dist: str) -> str:
+    from importlib import metadata
+
     try:
-        return metadata.version(dist)  # type: ignore[attr-defined, no-any-return]
-    except Exception:
+        return metadata.version(dist)
+    except metadata.PackageNotFoundError:  # as of CuPy for another CUDA
         return "installed"

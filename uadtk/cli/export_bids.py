@@ -21,7 +21,7 @@ def export_bids(
     sub-/ses-/anat/ with masks, label images, their tables and sidecars; score maps, findings and reports beside them.
     Entities of the scans are kept, and their suffix is part of each name, so that FLAIR and T1w of a session differ.
     Files are hard links where the file system allows. The same command again writes what is missing or has changed;
-    what you add to dataset_description.json, README and .bidsignore stays. --overwrite writes everything anew.
+    what you add to dataset_description.json, README and .bidsignore stays. --overwrite writes everything again.
 
     \b
     Examples:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from uadtk.core.errors import DataError
+from uadtk.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +74,8 @@ def phantom(
     from uadtk.io.write import refuse_existing, staged, write_json, write_nifti, write_text
     from uadtk.phantom import from_labels, icbm, make
 
+    if prepare and not slices:
+        raise UsageError("needs --slices", "--prepare", "Scans are written as they are.")
     maps = _label_maps(labels) if labels is not None else []
     names = [f"sub-phantom{number:03d}" for number in range(1, count + 1)]
     rows = [_row(name, maps[i % len(maps)].name if maps else "icbm2009a", lesions) for i, name in enumerate(names)]

@@ -15,7 +15,7 @@ def report(
 
     The page lists every scan with its status, the gate's light, findings, volume and picture, links to the reports, and
     marks outliers. Both are made from what lies in the folder now, whichever shards (segment --shard) have written it,
-    and replace former ones. A shard of which there is no summary is named on stderr.
+    and replace former ones. Shards without a summary are named on stderr.
     """
     from uadtk.core.errors import UsageError
     from uadtk.io.results import SUMMARY, Summary, missing_shards
@@ -24,8 +24,9 @@ def report(
 
     if not folder.is_dir():
         raise UsageError("no such folder", str(folder), "Name the output folder of uadtk segment.")
-    page = write_cohort_page(folder)
-    Summary(folder / SUMMARY, []).write()
+    summary = Summary(folder / SUMMARY, [])
+    page = write_cohort_page(folder, summary.states)
+    summary.write()
     if missing := missing_shards(folder):
         say(f"{folder}: no summary of shard {', '.join(missing)}: it has not been run here, or did not get to a scan")
     print(page)

@@ -20,9 +20,9 @@ def reproduce(
 ) -> None:
     """Recompute a benchmark row from its receipt, and compare.
 
-    Prints a line for each number that differs by more than 1e-6 of it, and exits with 1; with 0 if there is none.
-    Another checkpoint, or other scans, than those of the receipt are refused. Runs on the receipt's device
-    and with its number of threads; another number may move values by 1e-4 of them.
+    Prints a line for each number that differs by more than a relative 1e-6; the exit code is then 1. A checkpoint or
+    scans other than those of the receipt are refused. Runs on the receipt's device and with its number of threads;
+    another number may change values by a relative 1e-4.
     """
     from uadtk.pipeline.run import make_run
     from uadtk.study.receipt import read_receipt

@@ -156,7 +156,7 @@ def segment(
         summary = Summary(output / one, names, whole=one == SUMMARY)
     try:
         for name, outcome in outcomes:
-            state = outcome.value or failed(output, name, outcome.error)
+            state = outcome.value or failed(output, name, outcome.row.image, outcome.error)
             if summary:
                 summary.add(state)
             reporter.ended(state, outcome.error)

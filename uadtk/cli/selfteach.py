@@ -39,7 +39,7 @@ def _settings(
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """The command, made when it is asked for: its options are those of training, which needs torch."""
+    """The command, built on first access: its options are those of training, which needs torch."""
     if name != "selfteach":
         raise AttributeError(name)
     from uadtk.core.options import fields

@@ -93,7 +93,7 @@ def watch(
         for outcome in segment_cohort(
             rows, names, opened.method, chosen, output, opened.run, Rules(), overwrite=False, alone=False
         ):
-            state = outcome.value or failed(output, names[outcome.place], outcome.error)
+            state = outcome.value or failed(output, names[outcome.place], outcome.row.image, outcome.error)
             reporter.ended(state, outcome.error)
             summary.add(state)
         summary.write()

@@ -43,7 +43,7 @@ def _text(name: str | bytes) -> str:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Where a file system has no links, and with Git LFS, a few bytes of text stand for a file that was not fetched.
+    """Where a file system has no links, and with Git LFS, a small text file stands in for one that was not fetched.
 
     Raises
     ------
@@ -54,4 +54,4 @@ def refuse_pointer(path: Path) -> None:
         start = file.read(64)
     for mark, how in _POINTERS:
         if start.startswith(mark):
-            raise DataError("stands for a file that was not fetched", fix=f"Fetch the file ({how}).")
+            raise DataError("is a placeholder for a file that was not fetched", fix=f"Fetch the file ({how}).")

@@ -51,6 +51,12 @@ class UadtkError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.what, self.where, self.fix), dict(self.__dict__)
 
+    def locate(self, where: object) -> None:
+        """Add the place to an error that passes by without one."""
+        if not self.where:
+            self.where = str(where)
+            self.args = (self.one_line(),)
+
     def one_line(self) -> str:
         """``where: what. fix`` on a single line."""
         where = shown(self.where)  # a line break in a file name must not become a blank

@@ -21,7 +21,7 @@ def usable_cores() -> int:
 
 def threads_here() -> int:
     """Threads that torch uses in this process."""
-    torch = sys.modules.get("torch")  # not imported only to be asked
+    torch = sys.modules.get("torch")  # not worth importing it for this
     return usable_cores() if torch is None else int(torch.get_num_threads())
 
 

@@ -34,7 +34,7 @@ def option(default: T, help: str, *, ge: float | None = None, le: float | None =
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """For things that have nothing to choose."""
+    """For what has no options."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from uadtk.core.errors import UsageError
 
 @dataclass(frozen=True)
 class Spec:
-    """A name and the options that were spelled out, as text; whoever builds the thing checks and converts them."""
+    """A name and the options that were spelled out, as text; whoever builds the object checks and converts them."""
 
     name: str
     options: tuple[tuple[str, str], ...] = ()

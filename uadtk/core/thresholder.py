@@ -42,7 +42,7 @@ class CalibrationScan:
         return np.where(self.brain, self.score, np.float32(0)).T
 
     def voxels_in(self, ml: float) -> int:
-        """The smallest number of voxels with at least this volume."""
+        """As the function of that name."""
         return voxels_in(ml, self.voxel_ml)
 
     @property

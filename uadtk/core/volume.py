@@ -1,7 +1,7 @@
-"""Volumes: voxels and the affine that places them, together in one frozen thing.
+"""Volumes: voxels and the affine that places them, together in one frozen object.
 
 Axis order is nibabel's ``(x, y, z)``; ``affine`` maps voxel indices to RAS+ millimetres. Spacing is derived, so that
-data and spacing cannot part.
+data and spacing always agree.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from uadtk.pipeline.point import check_point, given
 from uadtk.pipeline.run import make_run
 from uadtk.pipeline.score import Method, build_method
 from uadtk.pipeline.segment import Rules, provenance, segment
-from uadtk.pipeline.sources import CohortLike, chosen_rows, is_path, name_of, remembering, source_of
+from uadtk.pipeline.sources import CohortLike, chosen_rows, completed, is_path, name_of, row_of, source_of
 from uadtk.pipeline.threshold import calibrate, strategy_of
 from uadtk.result import Result
 from uadtk.study.detection_limit import CONTRASTS, SIZES_MM, Question
@@ -126,7 +126,8 @@ class OpenModel:
         """
         chosen = self._point(point)
         self.run.timings.clear()
-        with self.run.stage("read"), source_of(scan, brain_mask) as source:
+        row = row_of(scan)
+        with self.run.stage("read"), source_of(scan, brain_mask, row.subject if row else "") as source:
             image = as_scan(scan, affine, self.run.trust)
             mask = None if brain_mask is None else as_mask(brain_mask, image)
         for note in image.notes:
@@ -135,8 +136,8 @@ class OpenModel:
         name = str(scan) if is_path(scan) else ""
         found = segment(image, self.method, chosen, run, mask, rules, name)
         warn(found.gate, name or "scan", run)
-        record = provenance(remembering(source, image, mask), self.method, chosen, rules, found, run)
-        return Result(replace(found, provenance=record), name_of(scan, image), self.run)
+        record = provenance(completed(source, image, mask), self.method, chosen, rules, found, run)
+        return Result(replace(found, provenance=record), name_of(scan, image, row), self.run)
 
     def segment_cohort(
         self,
@@ -155,7 +156,7 @@ class OpenModel:
         dicom_sc: bool = False,
         space: Literal["", "MNI"] = "",
     ) -> Iterator[tuple[str, Outcome[ScanState]]]:
-        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails costs a line.
+        """Segment scan after scan into files in ``output``: name and outcome of each; one that fails is reported.
 
         Scans that the folder holds already, of the same bytes, checkpoint, point and options, are not done again.
         ``shard`` (i, n): each n-th scan from the i-th. ``dicom_*``, ``space``: as in ``Result.save``.
@@ -243,5 +244,5 @@ class OpenModel:
         if isinstance(point, float | int):
             return given(self.checkpoint, float(point))
         chosen = point if isinstance(point, OperatingPoint) else self.checkpoint.point(point)
-        check_point(self.method.checkpoint, chosen)  # built first: a scorer that it cannot serve is the first to say
+        check_point(self.method.checkpoint, chosen)  # after building it: a scorer that does not fit comes first
         return chosen

@@ -78,7 +78,7 @@ def train(
     path = Path(output)
     refuse_checkpoint(path, overwrite)
     if fold_by and folds is None:
-        raise UsageError("says how to make folds, but not how many", "--fold-by", "Add --folds 5.")
+        raise UsageError("needs --folds", "--fold-by", "Add --folds 5.")
     shared = schedule_options(registry.load("models", model).Options)
     chosen = {field.name: options.pop(field.name) for field in shared if field.name in options}
     schedule = opts.build(Schedule, chosen, "training")

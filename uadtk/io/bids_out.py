@@ -20,16 +20,15 @@ from urllib.parse import quote
 
 from uadtk.core.errors import DataError, UsageError
 from uadtk.io.lookup import lookup_tables
-from uadtk.io.memo import read_json
+from uadtk.io.memo import generated, read_json
 from uadtk.io.names import safe_name
 from uadtk.io.readers.bids_names import Name, is_contrast
 from uadtk.io.results import FILES, MANIFEST, MNI, ScanState, is_output, key_of, read_manifest, scan_place
 from uadtk.io.rows import Row
 from uadtk.io.write import remove, staged, within, write_text
-from uadtk.version import VERSION
+from uadtk.version import USE, VERSION
 
 BIDS_VERSION = "1.10.0"
-USE = "For research use. Not a medical device."
 DERIVATIVE = Path("derivatives", "uadtk")
 """In the output folder of ``uadtk segment --layout bids``."""
 _ATLAS = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
@@ -282,9 +281,8 @@ def _described(target: Path, overwrite: bool) -> dict[str, Any]:
     """``dataset_description.json`` of an earlier export, empty if there is none. Raises UsageError for another's."""
     path = target / "dataset_description.json"
     record = read_json(path)
-    makers = record.get("GeneratedBy")
-    if isinstance(makers, list) and any(isinstance(one, dict) and one.get("Name") == "uadtk" for one in makers):
-        return dict(record)
+    if generated(record):
+        return record
     if path.exists() and not overwrite:
         what, fix = "describes a data set that uadtk did not make", "Choose another folder, or --overwrite."
         raise UsageError(what, str(path), fix)

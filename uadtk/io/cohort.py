@@ -67,24 +67,24 @@ def read_cohort(source: PathLike | Sequence[PathLike]) -> Cohort:
     rows, loose, folders, notes = list[Row](), list[Path](), list[Path](), list[str]()
     seen: set[str] = set()
     for path in sources:
-        found, said = list[Row](), list[str]()
+        found, more = list[Row](), list[str]()
         with located(path):
             if not path.is_dir() and is_table(path):
-                found, said = read_table(path)
+                found, more = read_table(path)
             elif (scans := _dicom(path, seen)) is not None:
                 found = scans
             elif not path.is_dir():
                 loose.append(path)
             elif bids.is_bids(path):
-                found, said = bids.bids_rows(path)
+                found, more = bids.bids_rows(path)
             else:
                 loose += folder.images_in(path)
                 folders.append(path)
         rows += found
-        notes += said
-    found, said = folder.rows_of(loose, folders)
+        notes += more
+    found, more = folder.rows_of(loose, folders)
     rows += found
-    notes += said
+    notes += more
     shown = str(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
     if rows and not any(os.path.exists(row.image) for row in rows):
         first = next((row.image for row in rows if row.image.is_symlink()), rows[0].image)

@@ -24,7 +24,7 @@ from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.volume import Scan
 from uadtk.io.readers.dicom_files import understood
 from uadtk.io.write import write_bytes
-from uadtk.version import VERSION
+from uadtk.version import USE, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["seg", "sr", "sc"]
 Picture = NDArray[np.uint8]  # (rows, columns, 3)
-USE = "Research use only. Not a medical device."
 MOST_SEGMENTS = 255
 """Viewers list segments one by one: of more findings, the smallest share the last segment."""
 

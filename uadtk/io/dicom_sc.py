@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.io.dicom_out import USE, Content
+from uadtk.io.dicom_out import Content
+from uadtk.version import USE
 
 
 def capture(content: Content, picture: NDArray[np.uint8], image: Any) -> Any:

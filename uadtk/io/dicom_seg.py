@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from uadtk.io.dicom_out import USE, Content, Segment
+from uadtk.io.dicom_out import Content, Segment
 from uadtk.io.lookup import colour
 from uadtk.io.readers.dicom_origin import Slice
-from uadtk.version import VERSION
+from uadtk.version import USE, VERSION
 
 
 def segmentation(content: Content, images: Sequence[Any]) -> Any:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from uadtk.io.dicom_out import USE, Content, Segment, having
-from uadtk.version import VERSION
+from uadtk.io.dicom_out import Content, Segment, having
+from uadtk.version import USE, VERSION
 
 _SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 

@@ -44,7 +44,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def generated_here(folder: Path) -> bool:
     """Its ``dataset_description.json`` says that uadtk made it."""
-    makers = read_json(folder / "dataset_description.json").get("GeneratedBy")
+    return generated(read_json(folder / "dataset_description.json"))
+
+
+def generated(record: dict[str, Any]) -> bool:
+    """A ``dataset_description.json`` says that uadtk made its data set."""
+    makers = record.get("GeneratedBy")
     return isinstance(makers, list) and any(isinstance(one, dict) and one.get("Name") == "uadtk" for one in makers)
 
 

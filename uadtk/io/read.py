@@ -157,9 +157,8 @@ def located(path: Path) -> Iterator[None]:
     try:
         yield
     except UadtkError as error:
-        if error.where:
-            raise
-        raise type(error)(error.what, str(path), error.fix) from error
+        error.locate(path)
+        raise
     except OSError as error:
         if os.path.islink(path) and not os.path.exists(path):
             what, fix = absence(path)

@@ -231,10 +231,11 @@ def missing_shards(folder: Path) -> list[str]:
     return [f"{i}/{n}" for n in sorted({n for n, _ in there}) for i in range(1, n + 1) if (n, i) not in there]
 
 
-def failed(folder: Path, name: str, error: UadtkError | None) -> ScanState:
-    """The state of a scan whose last try ended with ``error``."""
+def failed(folder: Path, name: str, image: Path, error: UadtkError | None) -> ScanState:
+    """The state of the scan ``image`` whose last try ended with ``error``, with the record of it that was written."""
     light = error.light if isinstance(error, GateError) else ""
-    return ScanState(folder, name, "failed", light=light, error=error.one_line() if error else "")
+    record = read_manifest(folder / f"{name}_{FAILURE}")
+    return ScanState(folder, name, "failed", str(image), light, error=error.one_line() if error else "", failure=record)
 
 
 class Summary:

@@ -50,7 +50,7 @@ _UTF = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_ANEW = "Save it as text (UTF-8) with tabs or commas."
+_SAVE_AS_TEXT = "Save it as text (UTF-8) with tabs or commas."
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def read_sheet(path: Path) -> Sheet:
             if any(map(str.strip, cells)) and (reader.line_num > 1 or not head):
                 lines.append((f"{path}, line {reader.line_num}", cells))
     except csv.Error as error:
-        raise DataError(f"is no table of text (line {reader.line_num}: {error})", fix=_ANEW) from error
+        raise DataError(f"is no table of text (line {reader.line_num}: {error})", fix=_SAVE_AS_TEXT) from error
     columns = [name.strip() for name in lines.pop(0)[1]] if lines else []
     lines = _aligned(columns, lines)
     return Sheet(tuple(columns), tuple((where, _cells(cells, columns, where)) for where, cells in lines))
@@ -108,9 +108,9 @@ def _decoded(content: bytes) -> str:
     try:
         text = content.decode(coding) if coding else content.decode("utf-8", "surrogateescape")
     except UnicodeDecodeError as error:
-        raise DataError(f"is no table of text ({error})", fix=_ANEW) from error
+        raise DataError(f"is no table of text ({error})", fix=_SAVE_AS_TEXT) from error
     if "\0" in text:
-        raise DataError("is no table of text (it holds zero bytes)", fix=_ANEW)
+        raise DataError("is no table of text (it holds zero bytes)", fix=_SAVE_AS_TEXT)
     return text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from uadtk.core.machine import user_cache
 
-ADVICE = "kernels are compiled anew by every process: set NUMBA_CACHE_DIR to a writable folder"
+ADVICE = "every process compiles its kernels again: set NUMBA_CACHE_DIR to a writable folder"
 
 
 def cache_folder() -> Path | None:

@@ -19,7 +19,7 @@ from uadtk.metrics.curves import Stream, common_thresholds, kept, precision_reca
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.residuals import score_histograms
 from uadtk.metrics.samples import sample_measures
-from uadtk.metrics.scan import Seen
+from uadtk.metrics.scan import ScanSums
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Pooled:
     histograms: dict[str, Any] = field(default_factory=dict)
 
 
-def pooled(seen: Sequence[Seen], at_point: bool, seed: int) -> Pooled:
+def pooled(scans: Sequence[ScanSums], at_point: bool, seed: int) -> Pooled:
     """All measures of ``uadtk.metrics.measures`` and ``.samples`` that the scans permit, ``seconds`` and ``peak_mb``.
 
     Pooled measures need a lesion voxel inside a brain, measures at the operating point need a lesion, false positives a
     scan without lesions. ``seconds`` is the median over scans; ``peak_mb`` the maximum, NaN if not measured.
     """
-    labelled = [one for one in seen if one.result.labelled]
+    labelled = [one for one in scans if one.result.labelled]
     found: dict[str, Measure] = {}
     curve: list[tuple[float, float]] = []
     histograms: dict[str, Any] = {}
@@ -49,18 +49,18 @@ def pooled(seen: Sequence[Seen], at_point: bool, seed: int) -> Pooled:
         detection, curve = _curves(labelled, seed)
         voxels, histograms = _voxels(labelled, seed)
         found |= detection | voxels
-    found |= sample_measures(seen, seed)
+    found |= sample_measures(scans, seed)
     if at_point and any(one.result.lesion_voxels for one in labelled):
         found |= _at_point(labelled, seed)
-    healthy = [one for one in seen if not one.result.lesion_voxels]
+    healthy = [one for one in scans if not one.result.lesion_voxels]
     if at_point and healthy:
         found |= _false_positives(healthy, seed)
-    found["seconds"] = Measure(float(np.median([one.result.seconds for one in seen])))
-    found["peak_mb"] = Measure(max(one.result.peak_mb for one in seen))
+    found["seconds"] = Measure(float(np.median([one.result.seconds for one in scans])))
+    found["peak_mb"] = Measure(max(one.result.peak_mb for one in scans))
     return Pooled(found, curve, histograms)
 
 
-def _curves(labelled: Sequence[Seen], seed: int) -> tuple[dict[str, Measure], list[tuple[float, float]]]:
+def _curves(labelled: Sequence[ScanSums], seed: int) -> tuple[dict[str, Measure], list[tuple[float, float]]]:
     """Exact values from all voxels, intervals from each patient's counts at common thresholds."""
 
     def scores() -> Iterator[NDArray[Any]]:
@@ -80,7 +80,7 @@ def _curves(labelled: Sequence[Seen], seed: int) -> tuple[dict[str, Measure], li
     return m.measure(m.CURVE, m.curve_values, sums, seed, exact), precision_recall_of(counts)
 
 
-def _with_outside(labelled: Sequence[Seen], scores: Stream, truths: Stream) -> tuple[Stream, Stream]:
+def _with_outside(labelled: Sequence[ScanSums], scores: Stream, truths: Stream) -> tuple[Stream, Stream]:
     """The streams, followed by the voxels outside each scan's brain, whose score is 0."""
 
     def all_scores() -> Iterator[NDArray[Any]]:
@@ -94,7 +94,7 @@ def _with_outside(labelled: Sequence[Seen], scores: Stream, truths: Stream) -> t
     return all_scores, all_truths
 
 
-def _voxels(labelled: Sequence[Seen], seed: int) -> tuple[dict[str, Measure], dict[str, Any]]:
+def _voxels(labelled: Sequence[ScanSums], seed: int) -> tuple[dict[str, Measure], dict[str, Any]]:
     top = max(one.top for one in labelled)
     vectors = (np.append(one.errors, score_histograms(one.score(), one.truth(), top)) for one in labelled)
     sums = m.per_patient(_subjects(labelled), vectors)
@@ -103,16 +103,16 @@ def _voxels(labelled: Sequence[Seen], seed: int) -> tuple[dict[str, Measure], di
     return m.measure(m.VOXEL, m.voxel_values, sums, seed), histograms
 
 
-def _at_point(labelled: Sequence[Seen], seed: int) -> dict[str, Measure]:
+def _at_point(labelled: Sequence[ScanSums], seed: int) -> dict[str, Measure]:
     vectors = (np.append([one.result.dice, 1], one.tally) for one in labelled)
     sums = m.point_sums(m.per_patient(_subjects(labelled), vectors))
     return m.measure(m.POINT, m.point_values, sums, seed)
 
 
-def _false_positives(healthy: Sequence[Seen], seed: int) -> dict[str, Measure]:
+def _false_positives(healthy: Sequence[ScanSums], seed: int) -> dict[str, Measure]:
     vectors = (np.array([one.result.components, one.result.mask_ml, 1], float) for one in healthy)
     return m.measure(m.HEALTHY, m.healthy_values, m.per_patient(_subjects(healthy), vectors), seed)
 
 
-def _subjects(seen: Sequence[Seen]) -> list[str]:
-    return [one.result.subject for one in seen]
+def _subjects(scans: Sequence[ScanSums]) -> list[str]:
+    return [one.result.subject for one in scans]

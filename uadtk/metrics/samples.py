@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from uadtk.kernels import detection_summary
 from uadtk.metrics.curves import average_precision_of, common_thresholds, kept, roc_auc_of
 from uadtk.metrics.measures import Measure, Vector, measure, per_patient
-from uadtk.metrics.scan import Seen
+from uadtk.metrics.scan import ScanSums
 
 SAMPLES = ("slice_auroc", "slice_auprc", "scan_auroc", "scan_auprc")
 Scores = Sequence[NDArray[np.float32]]
 Truths = Sequence[NDArray[np.bool_]]
 
 
-def sample_measures(seen: Sequence[Seen], seed: int) -> dict[str, Measure]:
+def sample_measures(scans: Sequence[ScanSums], seed: int) -> dict[str, Measure]:
     """``SAMPLES``; those of a level only if it has both normal and abnormal samples."""
-    subjects = [one.result.subject for one in seen]
-    tops = [np.array([one.top], np.float32) for one in seen]
-    lesions = [np.array([one.result.lesion_voxels > 0]) for one in seen]
-    slices, abnormal = [one.slice_scores for one in seen], [one.slice_truths for one in seen]
+    subjects = [one.result.subject for one in scans]
+    tops = [np.array([one.top], np.float32) for one in scans]
+    lesions = [np.array([one.result.lesion_voxels > 0]) for one in scans]
+    slices, abnormal = [one.slice_scores for one in scans], [one.slice_truths for one in scans]
     return _level("slice", subjects, slices, abnormal, seed) | _level("scan", subjects, tops, lesions, seed)
 
 

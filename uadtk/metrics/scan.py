@@ -17,7 +17,7 @@ from uadtk.metrics.residuals import error_sums
 
 
 @dataclass(frozen=True)
-class Look:
+class ScanMaps:
     """A scored scan on the grid of the evaluation, arrays (x, y, z); the score is 0 outside the brain.
 
     ``truth`` is None without lesion annotations, and all False if there are no lesions. ``light``: of the gate.
@@ -69,7 +69,7 @@ class ScanResult:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScanSums:
     """``result``, and the sums from which the measures of a cohort are computed.
 
     ``errors`` as from ``error_sums``, of the reconstruction, 0 without one; ``tally`` as from ``tally_lesions``;
@@ -96,68 +96,68 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Fresh:
-    """A measured scan in memory: ``seen``, which has no file yet, and scores and truth of the brain."""
+class UnsavedScan:
+    """A measured scan in memory: ``sums``, which have no file yet, and scores and truth of the brain."""
 
-    seen: Seen
+    sums: ScanSums
     score: NDArray[np.float32]
     truth: NDArray[np.bool_]
 
-    def keep(self, file: Path) -> Seen:
+    def save(self, file: Path) -> ScanSums:
         """Store the arrays of a labelled scan beside ``file``."""
-        if self.seen.result.labelled:
+        if self.sums.result.labelled:
             np.save(_scores(file), self.score)
             np.save(_truths(file), self.truth)
-        return replace(self.seen, file=file)
+        return replace(self.sums, file=file)
 
 
-def measure_scan(look: Look, threshold: float | None, min_voxels: int) -> Fresh:
+def measure_scan(maps: ScanMaps, threshold: float | None, min_voxels: int) -> UnsavedScan:
     """Everything that needs the whole volume: mask, components.
 
     ``threshold`` None: no operating point. Components of fewer than ``min_voxels`` voxels are not findings.
     """
-    truth = np.zeros_like(look.brain) if look.truth is None else look.truth
-    score, marked = look.score[look.brain], truth[look.brain]
+    truth = np.zeros_like(maps.brain) if maps.truth is None else maps.truth
+    score, marked = maps.score[maps.brain], truth[maps.brain]
     lesion = int(np.count_nonzero(truth))
     outside = lesion - int(np.count_nonzero(marked))
     result = ScanResult(
-        subject=look.subject,
-        image=look.image,
-        site=look.site,
-        labelled=look.truth is not None,
+        subject=maps.subject,
+        image=maps.image,
+        site=maps.site,
+        labelled=maps.truth is not None,
         brain_voxels=score.size,
         lesion_voxels=lesion,
         lesion_outside=outside,
-        seconds=look.cost.seconds,
-        peak_mb=look.cost.peak_mb,
+        seconds=maps.cost.seconds,
+        peak_mb=maps.cost.peak_mb,
         auprc=average_precision(score, marked) if marked.any() else None,
-        light=look.light,
+        light=maps.light,
     )
     tally = np.zeros((4, 4), np.int64)
     if threshold is not None:
-        result, tally = _at_point(result, look, truth, threshold, min_voxels)
-    elsewhere = look.brain.size - score.size - outside
-    seen = Seen(
+        result, tally = _at_point(result, maps, truth, threshold, min_voxels)
+    elsewhere = maps.brain.size - score.size - outside
+    sums = ScanSums(
         result=result,
-        errors=np.zeros((2, 3)) if look.error is None else error_sums(look.error[look.brain], marked),
+        errors=np.zeros((2, 3)) if maps.error is None else error_sums(maps.error[maps.brain], marked),
         tally=tally,
         top=float(score.max(initial=0)),
         outside=(outside, elsewhere),
-        slice_scores=look.slice_scores,
-        slice_truths=look.slice_truths,
+        slice_scores=maps.slice_scores,
+        slice_truths=maps.slice_truths,
     )
-    return Fresh(seen, score, marked)
+    return UnsavedScan(sums, score, marked)
 
 
 def _at_point(
-    result: ScanResult, look: Look, truth: NDArray[np.bool_], threshold: float, min_voxels: int
+    result: ScanResult, maps: ScanMaps, truth: NDArray[np.bool_], threshold: float, min_voxels: int
 ) -> tuple[ScanResult, NDArray[np.int64]]:
-    above = look.score > np.float32(threshold)
+    above = maps.score > np.float32(threshold)
     labels, _ = label_components(above.T, connectivity=26, min_size=min_voxels)
     mask: NDArray[np.bool_] = labels.T > 0
-    tally = tally_lesions(mask, truth, look.voxel_ml)
+    tally = tally_lesions(mask, truth, maps.voxel_ml)
     lesions, found, components, true = tally.sum(axis=1).tolist()
-    result = replace(result, mask_ml=int(np.count_nonzero(mask)) * look.voxel_ml, components=components)
+    result = replace(result, mask_ml=int(np.count_nonzero(mask)) * maps.voxel_ml, components=components)
     if result.labelled:
         result = replace(result, dice=dice(mask, truth), lesions=lesions, found=found, true=true)
     return result, tally

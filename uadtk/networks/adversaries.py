@@ -28,7 +28,7 @@ def critic_turn(
     penalty: float,
     once: Callable[[Batch], Tensor] | None = None,
 ) -> Turn:
-    """``times`` steps of the critic, telling ``fake(batch)`` from the batch's slices.
+    """``times`` steps of the critic, separating ``fake(batch)`` from the batch's slices.
 
     Pixels that are not ``normal`` are 0 in the real slices; ``fake`` masks its own, so the critic sees neither.
     ``once``: see ``Turn``; ``fake`` gets its result as second argument.
@@ -56,7 +56,7 @@ def generated(generator: Callable[[Tensor], Tensor], latent: int, batch: Batch) 
 def latent_turns(
     net: DenseAutoencoder | ResidualAutoencoder, critic: Callable[[Tensor], Tensor], times: int, penalty: float
 ) -> list[Turn]:
-    """``times`` steps of the critic, telling z from draws from N(0, 1); one of the encoder, to raise its value of z."""
+    """``times`` steps of the critic, separating z from N(0, 1) draws; one of the encoder, to raise its value of z."""
 
     def encoded(batch: Batch) -> Tensor:
         (z,) = net.encode(batch.image)

@@ -2,7 +2,7 @@
 
 Anatomy and contrast are randomised, bright structures that are not lesions are added, lesions are implanted, and both
 versions, with and without implants, go through the same simulated acquisition. A segmenter learns where the implants
-are, a reconstructing model to remove them (as DISYRE v2 restores corrupted slices, but the network is not told the
+are, a reconstructing model to remove them (as DISYRE v2 restores corrupted slices, but the network does not get the
 strength of the corruption).
 """
 

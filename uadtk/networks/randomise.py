@@ -1,4 +1,4 @@
-"""Domain randomisation: anatomy, contrast and acquisition are drawn anew for every slice.
+"""Domain randomisation: anatomy, contrast and acquisition are drawn again for every slice.
 
 A network trained on one collection adapts to its contrast, resolution and coil. Randomising them prevents that (Billot
 et al.: *SynthSeg*, 2023; ranges of bias field and resolution from *WMH-SynthSeg*, 2024, widened after measurements on

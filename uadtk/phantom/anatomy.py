@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from uadtk.core.errors import BackendError, DataError
+from uadtk.core.errors import DataError
 from uadtk.core.volume import moved
+from uadtk.io.icbm import icbm_map
 from uadtk.kernels._box import bounding_box
 
 TISSUES = (
@@ -85,27 +85,11 @@ def _shells(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def icbm() -> Anatomy:
-    """The average brain of 152 young adults (Fonov et al. 2009) shipped with nilearn; read without importing nilearn.
-
-    Raises
-    ------
-    BackendError
-        nilearn is not installed.
-    """
-    nilearn = find_spec("nilearn")
-    if nilearn is None or nilearn.origin is None:
-        raise BackendError("the ICBM brain needs nilearn", "phantom", 'Run: pip install "uadtk[phantom]".')
-    folder = Path(nilearn.origin).parent / "datasets" / "data"
-    maps: dict[str, NDArray[np.float32]] = {}
-    for name in ("t1", "gm", "wm"):
-        path = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-        if not path.is_file():
-            raise BackendError("this nilearn has no ICBM maps", str(path), 'Run: pip install -U "uadtk[phantom]".')
-        voxels, affine = _read(path)
-        maps[name] = voxels.astype(np.float32) / np.float32(255)
-    box = _box(maps["t1"] > 0)
-    brain, grey, white = (maps[name][box] for name in ("t1", "gm", "wm"))
-    affine = moved(affine, box)
+    """The average brain of 152 young adults (Fonov et al. 2009). Raises BackendError as ``icbm_map``."""
+    maps = [icbm_map("t1"), icbm_map("gm"), icbm_map("wm")]
+    box = _box(maps[0].voxels > 0)
+    brain, grey, white = (np.asarray(one.voxels[box] / 255, np.float32) for one in maps)
+    affine = moved(maps[0].affine, box)
     return Anatomy(_from_maps(brain > 0, grey, white, affine), affine, "icbm2009a", _myelin(brain, grey, white))
 
 

@@ -52,7 +52,7 @@ def segment_cohort(
     overwrite: bool,
     alone: bool | None = None,
 ) -> Iterator[Outcome[ScanState]]:
-    """What ``folder`` then holds of every row, in files that begin with its name; a scan that fails costs a line.
+    """What ``folder`` then holds of every row, in files that begin with its name; failures are reported.
 
     Its record, ``<name>_failure.json``, is written unless it is ``alone`` (by default: the only row).
     """
@@ -70,7 +70,7 @@ def segment_cohort(
 
 @dataclass(frozen=True)
 class _Work:
-    """Segments a row, unless that is done."""
+    """Segments a row, unless it is done already."""
 
     names: tuple[str, ...]
     method: Method

@@ -74,11 +74,11 @@ def clustered(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[in
                     run.begun(following)
                     futures[following] = submit(held, following)
             try:
-                value, said = ended(place)
+                value, lines = ended(place)
             except Exception as error:
-                raise _told(error, rows[place]) from error
-            futures[place] = None  # done; its value is let go
-            for line in said:
+                raise _as_error(error, rows[place]) from error
+            futures[place] = None  # done; its value is released
+            for line in lines:
                 run.say(line)
             if isinstance(value, Exception):
                 raise value
@@ -131,13 +131,13 @@ def _received(packed: bytes) -> Any:
 
 
 def _scan(work: Any, place: int, row: Row, settings: dict[str, Any]) -> tuple[Any, list[str]]:
-    said: list[str] = []
+    lines: list[str] = []
     with _one_scan:
         share_threads(1)
-        return attempt(work, place, row, Run(say=said.append, **settings)), said
+        return attempt(work, place, row, Run(say=lines.append, **settings)), lines
 
 
-def _told(error: Exception, row: Row) -> UadtkError:
+def _as_error(error: Exception, row: Row) -> UadtkError:
     """An error of Dask as one of the scan, or of the run."""
     if _is_death(error):
         return UadtkError("the workers that did it died", str(row.image), "Is there enough memory on the workers?")

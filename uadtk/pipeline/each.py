@@ -1,6 +1,6 @@
 """The one loop over the scans of a cohort, and the one policy for a scan that fails.
 
-* An error costs one scan and one line, expected (``UadtkError``) or not; the next scan is tried.
+* An error fails one scan and is reported in one line, expected (``UadtkError``) or not; the next scan is tried.
 * An error that says nothing about the scan stops the run: a missing library or device, a full disk.
 * If there is only one scan, its error is raised unchanged, with the traceback if it was unexpected.
 

@@ -28,7 +28,7 @@ from uadtk.metrics.bootstrap import DRAWS
 from uadtk.metrics.cost import measured
 from uadtk.metrics.measures import Measure
 from uadtk.metrics.pooled import pooled
-from uadtk.metrics.scan import Fresh, Look, ScanResult, Seen, measure_scan
+from uadtk.metrics.scan import ScanMaps, ScanResult, ScanSums, UnsavedScan, measure_scan
 from uadtk.pipeline.admit import admitted, first_admitted, warn
 from uadtk.pipeline.each import each, successful
 from uadtk.pipeline.point import check_point, floor_of, least_voxels
@@ -39,12 +39,12 @@ from uadtk.preparation.lesion_free import lesion_of
 from uadtk.version import VERSION
 
 
-class Watch(Protocol):
-    """Is shown each labelled scan as it is scored, perhaps in another process, and keeps in this one what it made."""
+class Gallery(Protocol):
+    """Collects from labelled scans: ``extract`` runs where one is scored, perhaps another process, ``add`` here."""
 
-    def look(self, row: Row, scoring: Scoring, lesion: Mask) -> Any: ...
+    def extract(self, row: Row, scoring: Scoring, lesion: Mask) -> Any: ...
 
-    def keep(self, seen: Any) -> None: ...
+    def add(self, extract: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ def evaluate(
     point: OperatingPoint | None,
     run: Run,
     grid: Grid = "native",
-    watch: Watch | None = None,
+    gallery: Gallery | None = None,
 ) -> Evaluation:
     """All measures of ``checkpoint`` on ``cohort``; those of an operating point only if one is given.
 
     Rows with a lesion mask, even an empty one, are labelled. Rows without are healthy and count for false positives
     only, unless their group says otherwise: unmarked patients are left out. A scan that fails, or that the gate
     refuses, is reported and left out.
-    ``run.seed`` decides the intervals. On native grids ``watch`` is shown each labelled scan as it is scored.
+    ``run.seed`` decides the intervals. On native grids ``gallery`` collects from each labelled scan.
 
     Raises
     ------
@@ -105,20 +105,20 @@ def evaluate(
     if point is not None:
         check_point(checkpoint, point)
     with scratch() as folder:
-        seen, failed = _see_all(rows, method, point, grid, folder, run, watch)
-        found = pooled(seen, point is not None, run.seed)
+        measured_scans, failed = _measure_all(rows, method, point, grid, folder, run, gallery)
+        found = pooled(measured_scans, point is not None, run.seed)
     if content_digest(cohort) != digest:
         raise DataError("its files changed while they were measured", cohort.source, "Run the command again.")
-    labelled = [one.result for one in seen if one.result.labelled]
+    labelled = [one.result for one in measured_scans if one.result.labelled]
     inside = sum(result.lesion_voxels - result.lesion_outside for result in labelled)
     brain = sum(result.brain_voxels for result in labelled)
     return Evaluation(
         model=checkpoint.source or checkpoint.model,
         grid=grid,
         point=point,
-        scans=tuple(one.result for one in seen),
+        scans=tuple(one.result for one in measured_scans),
         failed=failed,
-        patients=len({one.result.subject for one in seen}),
+        patients=len({one.result.subject for one in measured_scans}),
         lesion_share=inside / brain if brain else math.nan,
         measures=found.measures,
         precision_recall=found.precision_recall,
@@ -188,38 +188,38 @@ def _usable(cohort: Cohort, point: OperatingPoint | None, run: Run) -> list[Row]
     return rows
 
 
-def _see_all(
+def _measure_all(
     rows: Sequence[Row],
     method: Method,
     point: OperatingPoint | None,
     grid: Grid,
     folder: Path,
     run: Run,
-    watch: Watch | None,
-) -> tuple[list[Seen], tuple[tuple[str, str], ...]]:
+    gallery: Gallery | None,
+) -> tuple[list[ScanSums], tuple[tuple[str, str], ...]]:
     """Score and measure every row; the second part lists (image, reason) of those that failed."""
     distinct = Distinct()
 
-    def store(place: int, row: Row, found: _Found) -> Seen:
+    def store(place: int, row: Row, found: _Found) -> ScanSums:
         distinct.check(row, found.digest)
-        if watch is not None and found.shown is not None:
-            watch.keep(found.shown)
+        if gallery is not None and found.extract is not None:
+            gallery.add(found.extract)
         with storing(folder, "scores", ROOM):
-            return found.fresh.keep(folder / f"{place:06d}")
+            return found.measured.save(folder / f"{place:06d}")
 
-    work = _Work(method, point, grid, watch)
+    work = _Work(method, point, grid, gallery)
     outcomes = list(each(rows, work, run, "evaluating", finish=store))
-    seen = [outcome.result for outcome in successful(outcomes, "evaluated")]
-    return seen, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
+    scans = [outcome.result for outcome in successful(outcomes, "evaluated")]
+    return scans, tuple((str(o.row.image), o.error.one_line()) for o in outcomes if o.error is not None)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A measured scan, the digest of its voxels, and what the watch made of it."""
+    """A measured scan, the digest of its voxels, and what is for the gallery."""
 
-    fresh: Fresh
+    measured: UnsavedScan
     digest: str
-    shown: Any
+    extract: Any
 
 
 @dataclass(frozen=True)
@@ -229,10 +229,10 @@ class _Work:
     method: Method
     point: OperatingPoint | None
     grid: Grid
-    watch: Watch | None
+    gallery: Gallery | None
 
     def __call__(self, _: int, row: Row, run: Run) -> _Found:
-        method, checkpoint, shown, name = self.method, self.method.checkpoint, None, str(row.image)
+        method, checkpoint, extract, name = self.method, self.method.checkpoint, None, str(row.image)
         scan, brain_mask = read_row(row, run)
         lesion = lesion_of(row, scan, run)
         truth, voxel_ml = None if lesion is None else lesion.voxels, scan.voxel_ml
@@ -246,8 +246,8 @@ class _Work:
             if self.grid == "native":
                 scoring = on_own_grid(scan, prepared, stack, maps, method, run)
                 score, brain = scoring.score.voxels, scoring.brain.voxels
-                if self.watch is not None and lesion is not None:
-                    shown = self.watch.look(row, scoring, lesion)
+                if self.gallery is not None and lesion is not None:
+                    extract = self.gallery.extract(row, scoring, lesion)
             else:
                 score, brain = (stack * prepared.brain).T, prepared.brain.T
         slices, abnormal = (stack * prepared.brain).max(axis=(1, 2)), np.zeros(len(stack), bool)
@@ -260,10 +260,11 @@ class _Work:
             truth = None if truth is None else prepared.to_slices(truth).T
             voxel_ml = math.prod(prepared.spacing_mm) / 1000
         cost, light = preparing + scoring_cost, gate.light
-        look = Look(row.subject, name, row.site, score, brain, truth, voxel_ml, cost, light, error, slices, abnormal)
+        about = (row.subject, name, row.site)
+        volumes = ScanMaps(*about, score, brain, truth, voxel_ml, cost, light, error, slices, abnormal)
         threshold = None if self.point is None else self.point.threshold
-        fresh = measure_scan(look, threshold, floor_of(self.point, voxel_ml))
-        return _Found(fresh, digest_of_scan(scan), shown)
+        scan_measures = measure_scan(volumes, threshold, floor_of(self.point, voxel_ml))
+        return _Found(scan_measures, digest_of_scan(scan), extract)
 
 
 def _options(

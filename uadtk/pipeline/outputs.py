@@ -14,7 +14,7 @@ from typing import Any
 from uadtk.core.finding import Finding, Segmentation
 from uadtk.core.run import Run
 from uadtk.core.volume import Volume
-from uadtk.io.dicom_out import USE, Picture, write_dicom
+from uadtk.io.dicom_out import Picture, write_dicom
 from uadtk.io.lookup import lookup_tables
 from uadtk.io.results import MANIFEST, files_of, former_files, output_paths, with_place
 from uadtk.io.write import Meaning, refuse_existing, staged, write_bytes, write_json, write_nifti, write_text
@@ -23,7 +23,7 @@ from uadtk.report.axial_views import Planes
 from uadtk.report.key_slices import key_slices
 from uadtk.report.mosaic import thumbnail
 from uadtk.report.page import report_html
-from uadtk.version import VERSION
+from uadtk.version import USE, VERSION
 
 COLUMNS = ("label", "volume_ml", "x_mm", "y_mm", "z_mm", "peak", "mean", "peak_x_mm", "peak_y_mm", "peak_z_mm", "lobe")
 
@@ -95,7 +95,7 @@ def findings_record(result: Segmentation) -> dict[str, Any]:
         },
         "gate": {key: value for key, value in result.gate.to_json().items() if key != "measured"},
         "space": "RAS+ millimetres of the scan",
-        "use": "Research only. Not a medical device.",
+        "use": USE,
     }
 
 

@@ -22,7 +22,7 @@ from uadtk.io.cohort import Row
 from uadtk.pipeline.workers import attempt
 
 AT_ONCE = 2
-PATIENCE_S = 0.2  # of a thread whose turn does not come: has the run ended?
+PATIENCE_S = 0.2  # after which a thread that waits for its turn looks whether the run has ended
 Steps = SimpleQueue[Callable[[], None]]
 
 
@@ -52,29 +52,29 @@ def overlapping(rows: Sequence[Row], work: Any, run: Run) -> Iterator[Callable[[
     def one(place: int) -> tuple[Any, list[str]]:
         if stopped.is_set():
             raise _Stopped
-        said: list[str] = []
+        lines: list[str] = []
         turn = partial(_in_turn, steps, stopped)
-        own = _Run(say=said.append, turn=turn, stopped=stopped, **run.settings())
-        return attempt(work, place, rows[place], own), said
+        own = _Run(say=lines.append, turn=turn, stopped=stopped, **run.settings())
+        return attempt(work, place, rows[place], own), lines
 
     def wait_for(scan: Future[Any]) -> None:
         while not scan.done():
             steps.get()()
 
     def result(place: int) -> Any:
-        # one more than there are threads: it begins as soon as one is free, whoever asks for a result then
+        # one more than there are threads: it begins as soon as one is free, whichever result is asked for then
         for following in range(len(scans), min(place + AT_ONCE + 1, len(rows))):
             run.begun(following)
             scans[following] = threads.submit(one, following)
             scans[following].add_done_callback(lambda _: steps.put(_nothing))
         wait_for(scans[place])
-        value, said = scans[place].result()
+        value, lines = scans[place].result()
         scans[place] = _FORGOTTEN
         if isinstance(value, OutOfMemoryError):  # once more, with no other beside it
             for scan in scans.values():
                 wait_for(scan)
             return work(place, rows[place], run)
-        for line in said:
+        for line in lines:
             run.say(line)
         if isinstance(value, Exception):
             raise value

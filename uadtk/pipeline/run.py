@@ -77,13 +77,13 @@ def track(items: Iterable[Any], what: str) -> Iterator[Any]:
 def logged(items: Iterable[Any], what: str, clock: Callable[[], float] = time.monotonic) -> Iterator[Any]:
     """The items, and a line on stderr at most every ``LOG_EVERY_S``, with the time left at the pace since the last."""
     total = len(items) if isinstance(items, Sized) else 0
-    last, told = clock(), 0
+    last, reported = clock(), 0
     for place, item in enumerate(items):
         now = clock()
-        if now - last >= LOG_EVERY_S and place > told:
-            left_s = (total - place) * (now - last) / (place - told)
+        if now - last >= LOG_EVERY_S and place > reported:
+            left_s = (total - place) * (now - last) / (place - reported)
             say(f"{what}: {place} of {total}, about {duration(left_s)} left" if total else f"{what}: {place}")
-            last, told = now, place
+            last, reported = now, place
         yield item
 
 

@@ -1,4 +1,4 @@
-"""Cohorts as commands and scripts name them; what provenance says of an input, and that it is what was read."""
+"""Cohorts as commands and scripts name them; the input of provenance, and a check that it is what was read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uadtk.core.absent import absence
 from uadtk.core.errors import DataError, UadtkError
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan, Volume
-from uadtk.io.cohort import Cohort, Row, output_name, output_names, read_cohort, refuse_copies
+from uadtk.io.cohort import Cohort, Row, output_name, read_cohort, refuse_copies
 from uadtk.io.parts import image_sha256, read_by
 from uadtk.io.read import located
 from uadtk.io.readers.dicom_files import series_at
@@ -58,21 +58,18 @@ def describe(row: Row) -> dict[str, Any]:
 
 
 @contextmanager
-def source_of(scan: Any, brain_mask: Any) -> Iterator[dict[str, Any]]:
-    """The same where either may be in memory; what is must be added by ``remembering``."""
+def source_of(scan: Any, brain_mask: Any, subject: str) -> Iterator[dict[str, Any]]:
+    """The same where either may be in memory; what is must be added by ``completed``."""
     if not is_path(scan):
         yield {}
         return
-    with source_of_row(Row("", Path(scan), Path(brain_mask) if is_path(brain_mask) else None)) as source:
+    with source_of_row(Row(subject, Path(scan), Path(brain_mask) if is_path(brain_mask) else None)) as source:
         yield source
 
 
-def remembering(source: dict[str, Any], image: Scan, brain_mask: Mask | None) -> dict[str, Any]:
-    """The input of provenance, completed by digests of what was given in memory (voxels in C order, and affine)."""
-    if source:
-        with suppress(UadtkError):
-            source = {**source, "subject": read_cohort(source["path"]).rows[0].subject}
-    else:
+def completed(source: dict[str, Any], image: Scan, brain_mask: Mask | None) -> dict[str, Any]:
+    """The input of provenance, with digests of what was given in memory (voxels in C order, and affine)."""
+    if not source:
         source = {"path": IN_MEMORY, "sha256": _digest(image), "brain_mask": "", "brain_mask_sha256": ""}
     if brain_mask is not None and not source["brain_mask"]:
         source = {**source, "brain_mask": IN_MEMORY, "brain_mask_sha256": _digest(brain_mask)}
@@ -86,11 +83,18 @@ def noticed(scan: Scan, brain_mask: Mask | None) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def name_of(scan: Any, image: Scan) -> str:
+def row_of(scan: Any) -> Row | None:
+    """The row of a scan's path in a cohort of it alone; None if there is none, as for a scan in memory."""
+    with suppress(UadtkError):
+        return read_cohort(scan).rows[0] if is_path(scan) else None
+    return None
+
+
+def name_of(scan: Any, image: Scan, row: Row | None) -> str:
     """What the outputs are called. A DICOM folder may bear a patient's name, so its tags decide, as for a cohort."""
     if not is_path(scan):
         return "scan"
-    return output_names(read_cohort(scan))[0] if "SeriesInstanceUID" in image.facts else output_name(Path(scan))
+    return output_name(row if row and "SeriesInstanceUID" in image.facts else Path(scan))
 
 
 def is_path(source: Any) -> bool:
@@ -102,7 +106,7 @@ def _digest(volume: Volume) -> str:
 
 
 def as_cohort(source: CohortLike, run: Run) -> Cohort:
-    """Read it unless it is read, and say what was found and is not used."""
+    """Read it unless it is one already, and report what was found and is not used."""
     if isinstance(source, Cohort):
         return source
     cohort = read_cohort(source)

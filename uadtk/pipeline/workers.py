@@ -34,7 +34,7 @@ Result = Callable[[int], Any]
 
 @dataclass
 class _Task:
-    """A scan on its way: how often a process died of it, and whether it must be done with no other beside it."""
+    """A scan to be done: how often a process died of it, and whether it must be done with no other beside it."""
 
     place: int
     died: int = 0
@@ -65,11 +65,11 @@ class _Pool:
         """The value of a scan, once it is done; asked for in the order of the rows. Raises what the work raised."""
         while place not in self.done:
             self._hand_out(place)
-            heard = wait([worker.pipe for worker in self.workers])
-            for worker in [worker for worker in self.workers if worker.pipe in heard]:
-                self._hear(worker)
-        value, said = self.done.pop(place)
-        for line in said:
+            speaking = wait([worker.pipe for worker in self.workers])
+            for worker in [worker for worker in self.workers if worker.pipe in speaking]:
+                self._receive(worker)
+        value, lines = self.done.pop(place)
+        for line in lines:
             self.run.say(line)
         if isinstance(value, Exception):
             raise value
@@ -77,7 +77,7 @@ class _Pool:
 
     def close(self) -> None:
         for worker in self.workers:
-            worker.pipe.close()  # ends one that waits; a signal would meet it on its way out
+            worker.pipe.close()  # ends one that waits; a signal could interrupt its exit
             if not worker.ready or worker.task is not None:
                 worker.process.terminate()
         for worker in self.workers:
@@ -94,7 +94,7 @@ class _Pool:
             worker = next((w for w in self.workers if w.task is None), None) or self._start()
             worker.task = task
             self.run.begun(task.place)
-            with suppress(OSError):  # it has died, and will be heard of
+            with suppress(OSError):  # it has died: ``_receive`` finds its pipe closed
                 worker.pipe.send((task.place, self.rows[task.place]))
             busy += 1
             if task.alone:
@@ -112,11 +112,11 @@ class _Pool:
         self.following += 1
         return _Task(self.following - 1)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
-            self._bury(worker)
+            self._restart_task(worker)
             return
         if not worker.ready:
             if isinstance(message, Exception):
@@ -131,8 +131,8 @@ class _Pool:
             return
         self.done[task.place] = message
 
-    def _bury(self, worker: _Worker) -> None:
-        """Its scan is tried again, on its own if the system killed the process: it does so for lack of memory."""
+    def _restart_task(self, worker: _Worker) -> None:
+        """Of a process that died. Alone, if the system killed the process: it does so for lack of memory."""
         self.workers.remove(worker)
         worker.pipe.close()
         code = worker.process.wait()
@@ -161,7 +161,7 @@ class _Pool:
             )
         worker = _Worker(process, Connection(ours.detach()))
         self.workers.append(worker)
-        with suppress(OSError):  # it has died, and will be heard of
+        with suppress(OSError):  # it has died: ``_receive`` finds its pipe closed
             worker.pipe.send((self.work, self.run.settings()))
         return worker
 
@@ -201,23 +201,23 @@ def _serve(pipe: Connection) -> None:
     """The life of a process: work, then scans until the pipe ends. It ends with its parent."""
 
     def stop(*_: Any) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the group may get it, and the parent sends it once more
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the whole group may get it, and then the parent's as well
         raise _Ended  # so that stages are removed
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal signals the whole group; the parent decides
     try:
         work, settings = pipe.recv()
-    except Exception as error:  # of whatever kind: it would meet every scan, so it must stop the run
+    except Exception as error:  # of any kind: it would affect every scan, so it must stop the run
         pipe.send(BackendError(f"the work cannot be sent to a process ({error})", "--jobs", "Use --jobs 1."))
         return
     pipe.send("ready")
     with suppress(EOFError, OSError):
         while True:
             place, row = pipe.recv()
-            said: list[str] = []
-            value = attempt(work, place, row, Run(say=said.append, **settings))
-            pipe.send((value, said))
+            lines: list[str] = []
+            value = attempt(work, place, row, Run(say=lines.append, **settings))
+            pipe.send((value, lines))
 
 
 if __name__ == "__main__":

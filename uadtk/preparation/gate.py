@@ -70,7 +70,7 @@ def look(scan: Scan, brain: Mask, first: Gate, statistics: Mapping[str, Any] | N
         *_image(measured),
     ]
     if not any(reason.light == "red" for reason in (*first.reasons, *found)):
-        found += _training(measured, known)
+        found += far_from_training(measured, known)
     reached = Gate(_agreed((*first.reasons, *found)), measured)
     return replace(reached, average=to_average(low)) if _aligned(reached) else reached
 
@@ -249,7 +249,7 @@ def _image(measured: Mapping[str, float]) -> Iterable[Reason]:
             yield Reason("amber", name, what.format(measured[name]), measured[name], f"at most {limit:g}")
 
 
-def _training(measured: Mapping[str, float], statistics: Mapping[str, Any]) -> Iterable[Reason]:
+def far_from_training(measured: Mapping[str, float], statistics: Mapping[str, Any]) -> Iterable[Reason]:
     """Numbers far outside the range of the training scans: by more than its width, and more than is harmless."""
     for name, (low, *_, high) in statistics.get("numbers", {}).items():
         if name not in _COMPARED or name not in measured:

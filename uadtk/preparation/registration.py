@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Affine, Mask, Scan, Volume
+from uadtk.io.icbm import icbm_map
 from uadtk.io.read import read_scan
 from uadtk.kernels import curvature_flow
 
@@ -223,15 +223,9 @@ def _sri24(path: str) -> Scan:
 
 @cache
 def _icbm() -> Scan:
-    """The skull-stripped ICBM 2009a T1 from nilearn's wheel (197 x 233 x 189, 1 mm)."""
-    spec = find_spec("nilearn")
-    if spec is None or spec.origin is None:
-        raise BackendError("registration needs the atlas in nilearn", fix='Install it: pip install "uadtk[phantom]".')
-    import nibabel
-
-    folder = Path(spec.origin).parent / "datasets" / "data"
-    image: Any = nibabel.load(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
-    return Scan(np.asarray(image.dataobj, dtype=np.float32), image.affine)
+    """The skull-stripped T1 (197 x 233 x 189, 1 mm)."""
+    found = icbm_map("t1")
+    return Scan(found.voxels, found.affine)
 
 
 def _to_itk(sitk: Any, volume: Volume) -> Any:

@@ -17,9 +17,10 @@ from uadtk.metrics.repeatability import Repeatability
 from uadtk.preparation.agreement import Agreement, Head
 from uadtk.report.axial_views import Planes, canonical
 from uadtk.report.mosaic import FOUND, GREY, OTHER, mask_pixels, png
-from uadtk.report.page import png_src, template
+from uadtk.report.page import css, png_src, template
 from uadtk.report.place import places
 from uadtk.report.table import aligned, tsv
+from uadtk.version import USE
 
 SHOWN = 24  # changes with pictures
 LISTED = 500  # changes in the page; all are in compare.tsv
@@ -153,7 +154,7 @@ def as_json(follow_up: FollowUp, record: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "repeatability": asdict(follow_up.repeatability),
         "space": "RAS+ millimetres of each scan",
-        "use": "Research only. Not a medical device.",
+        "use": USE,
     }
 
 
@@ -196,8 +197,8 @@ def change_html(follow_up: FollowUp) -> str:
         count=len(follow_up.changes),
         rows=rows,
         repeatability=follow_up.repeatability,
-        found="#{:02x}{:02x}{:02x}".format(*FOUND),
-        other="#{:02x}{:02x}{:02x}".format(*OTHER),
+        found=css(FOUND),
+        other=css(OTHER),
     )
 
 

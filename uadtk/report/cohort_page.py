@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import DataError, UsageError
-from uadtk.io.results import ScanState, read_folder
+from uadtk.io.results import ScanState
 from uadtk.io.write import write_text
 from uadtk.report.page import template
 
@@ -46,8 +46,8 @@ def refuse_other_page(folder: Path) -> None:
         raise UsageError("was not made by uadtk", str(page), "Move it away.")
 
 
-def write_cohort_page(folder: Path, states: Sequence[ScanState] | None = None) -> Path:
-    """Make ``index.html`` from what the folder holds now, or of ``states``; its path.
+def write_cohort_page(folder: Path, states: Sequence[ScanState]) -> Path:
+    """Make ``index.html`` of the scans that the folder holds; its path.
 
     Raises
     ------
@@ -56,7 +56,6 @@ def write_cohort_page(folder: Path, states: Sequence[ScanState] | None = None) -
     UsageError
         There is an ``index.html`` of another origin, or the folder is not writable.
     """
-    states = read_folder(folder) if states is None else states
     if not states:
         raise DataError("holds no result of uadtk segment", str(folder), "Name the output folder of uadtk segment.")
     refuse_other_page(folder)
@@ -89,8 +88,8 @@ def _line(state: ScanState, strange: str) -> Line:
     gate = state.provenance.get("gate")
     reasons = gate.get("reasons") if isinstance(gate, Mapping) else []
     listed = reasons if isinstance(reasons, list) else []
-    said = [str(one.get("what", "")) for one in listed if isinstance(one, Mapping)]
-    notes = [strange, state.error, *(said if done else [])]
+    whats = [str(one.get("what", "")) for one in listed if isinstance(one, Mapping)]
+    notes = [strange, state.error, *(whats if done else [])]
     links = {key: quote(os.fsencode(path.name)) for key, path in state.files.items()}
     return Line(
         name=state.name,

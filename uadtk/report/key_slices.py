@@ -19,7 +19,7 @@ PANEL_PX, GAP, LINE = 320, 12, 26
 def key_slices(result: Segmentation, title: str, use: str, planes: Planes | None = None) -> Pixels:
     """The axial planes through the peaks of findings, the highest first, outlined, as RGB (rows, columns, 3).
 
-    Without findings, planes spread through the brain. ``use`` stands in the picture, as what it may be used for.
+    Without findings, planes spread through the brain. ``use``: what it may be used for, which the picture says.
     """
     planes = planes or Planes.of(result)
     panels = _panels(result, planes)

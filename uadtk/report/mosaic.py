@@ -103,7 +103,7 @@ def picture(segmentation: Segmentation, truth: Mask | None = None) -> bytes:
         raise DataError("is not on the scan's grid", "truth")
     planes = Planes.of(segmentation)
     known = None if truth is None else canonical(truth)[0]
-    k = _telling(planes, segmentation, known)
+    k = _best_plane(planes, segmentation, known)
     size = width, height = planes.size_px(400)
     panels: list[tuple[str, Pixels]] = [("scan", GREY[grey_pixels(planes, planes.scan, k, size)])]
     if planes.reconstruction is not None:
@@ -142,7 +142,7 @@ def thumbnail(segmentation: Segmentation, longest: int = 96, planes: Planes | No
     return png(mask_pixels(planes, k, planes.size_px(longest), width=1), GREY)
 
 
-def _telling(planes: Planes, segmentation: Segmentation, truth: NDArray[Any] | None) -> int:
+def _best_plane(planes: Planes, segmentation: Segmentation, truth: NDArray[Any] | None) -> int:
     if truth is not None and truth.any():
         return int(truth.sum(axis=(0, 1)).argmax())
     if segmentation.findings:

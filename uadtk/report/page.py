@@ -63,9 +63,9 @@ def report_html(segmentation: Segmentation, planes: Planes | None = None) -> str
         overview=_overview(planes),
         aspect="{:.1f} / {:.1f}".format(*planes.size_mm),
         heat={"top": planes.heat, "cut": 100 * min(max(point.threshold / planes.heat, 0.0), 1.0)},
-        ramp=", ".join(_css(colour) for colour in inferno()),
-        found=_css(FOUND),
-        other=_css(OTHER),
+        ramp=", ".join(css(colour) for colour in inferno()),
+        found=css(FOUND),
+        other=css(OTHER),
         threshold=point.threshold,
         histogram=histogram_svg(hist),
         hist=hist,
@@ -176,5 +176,5 @@ def png_src(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def _css(colour: tuple[int, int, int]) -> str:
+def css(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)

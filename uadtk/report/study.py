@@ -52,20 +52,20 @@ def study_html(
     ranks: Sequence[Rank] = (),
     pictures: Mapping[str, bytes] = {},
     heads: Mapping[str, bytes] = {},
-    told: Mapping[str, str] = {},
+    more_facts: Mapping[str, str] = {},
 ) -> str:
     """The page as HTML; sections without data are left out. Identical bytes for the same arguments.
 
     ``pairs``: all pairs of rows, named by :func:`uadtk.report.table.labels`.
     ``pictures``: PNG strip by a line's receipt; ``heads``: PNG of scans and truths by collection, both of
-    :mod:`uadtk.report.mosaic_strips`. ``told``: further facts for the page header.
+    :mod:`uadtk.report.mosaic_strips`. ``more_facts``: further facts for the page header.
     """
     collections = rows_by_collection(lines)
     tables: dict[str, list[Entry]] = {}
     for label, line in zip(labels(lines), lines, strict=True):
         tables.setdefault(line.collection, []).append(_entry(label, line, published, datasets))
     return template("study.html.j2").render(
-        facts={"Collections": ", ".join(filter(None, tables)) or "one", "Rows": str(len(lines)), **told},
+        facts={"Collections": ", ".join(filter(None, tables)) or "one", "Rows": str(len(lines)), **more_facts},
         columns=[*(heading for heading, *_ in COLUMNS), "p DICE", "p AUPRC"],
         notes=" ".join(NOTES.split()),
         tables=tables,

@@ -85,7 +85,7 @@
     const record = {
       scan: settings.name, sha256: settings.sha256, checkpoint: settings.checkpoint, operating_point: settings.point,
       threshold: thresholds[start], reviewed: new Date().toISOString(), findings: review(),
-      use: "Research only. Not a medical device.",
+      use: "For research use only. Not a medical device.",
     };
     save("_review.json", "application/json", JSON.stringify(record, null, 2) + "\n");
   });

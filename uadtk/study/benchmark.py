@@ -118,11 +118,11 @@ class _Gallery:
     shown: set[Path]
     cases: list[Case] = field(default_factory=list)
 
-    def look(self, row: Row, scoring: Scoring, truth: Mask) -> Case | None:
-        return case(scoring, truth) if row.image in self.shown else None
+    def extract(self, row: Row, scoring: Scoring, lesion: Mask) -> Case | None:
+        return case(scoring, lesion) if row.image in self.shown else None
 
-    def keep(self, seen: Case) -> None:
-        self.cases.append(seen)
+    def add(self, extract: Case) -> None:
+        self.cases.append(extract)
 
 
 def _shown(rows: Cohort) -> set[Path]:

@@ -224,7 +224,7 @@ def _measured(
             inside = share >= share.max() / 2
             one = _judged(row.subject, implant, box, share, inside, scoring, components)
             planted.append(one)
-            if _tells_more(one.found, one.contrast, examples.get((one.found, one.size_mm))):
+            if _is_better_example(one.found, one.contrast, examples.get((one.found, one.size_mm))):
                 png = base64.b64encode(example_png(scoring, components, box, inside, one.size_mm)).decode("ascii")
                 examples[one.found, one.size_mm] = {**asdict(one), "png": png}
     return Measured(
@@ -276,7 +276,7 @@ def _judged(
     )
 
 
-def _tells_more(found: bool, contrast: float, shown: dict[str, Any] | None) -> bool:
+def _is_better_example(found: bool, contrast: float, shown: dict[str, Any] | None) -> bool:
     """Of each size, the faintest implant that was found and the most conspicuous that was missed get a picture."""
     if shown is None:
         return True

@@ -130,7 +130,7 @@ def _notes(found: Limits) -> list[str]:
     marked = sum(scan.marked * scan.free_ml for scan in found.measured) / sum(scan.free_ml for scan in found.measured)
     notes = [
         f"The model marks {100 * marked:.1f} % of the lesion-free brain without implants. None was planted there or "
-        "within 5 mm: a lesion in such a place is marked with the rest and not told apart."
+        "within 5 mm: a lesion in such a place is marked with the rest and cannot be distinguished."
     ]
     if left := Counter(size for scan in found.measured for size, _, _ in scan.left_out):
         sizes = ", ".join(f"{times} of {size:g} mm" for size, times in sorted(left.items()))

@@ -114,10 +114,10 @@ def _key(checkpoint: Checkpoint, rows: Cohort, calibration: Cohort, run: Run) ->
 
 def _measured(checkpoint: Checkpoint, rows: Cohort, calibration: Cohort, run: Run) -> dict[str, Any]:
     """``patients``, ``universes``, scans that ``failed``, and the lines ``said`` on the way, as plain values."""
-    said: list[str] = []
+    lines: list[str] = []
 
     def say(line: str) -> None:
-        said.append(line)
+        lines.append(line)
         run.say(line)
 
     labelled = [row for row in rows if row.lesion_mask]
@@ -134,7 +134,7 @@ def _measured(checkpoint: Checkpoint, rows: Cohort, calibration: Cohort, run: Ru
     return {
         "patients": len({scan.subject for scan in tested}),
         "failed": len(labelled) + len(calibration) - len(tested) - len(known),
-        "said": said,
+        "said": lines,
         "universes": [asdict(one) for one in universes],
     }
 

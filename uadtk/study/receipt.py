@@ -128,14 +128,19 @@ def reproduce(receipt: dict[str, Any], run: Run, model: str = "", cohort: str = 
             run.say(f"{name} is {version}, the receipt was made with {then}")
     point = calibrate(checkpoint, rule.rows, rule.strategy, rule.name, run) if isinstance(rule, Calibration) else rule
     again = json.loads(json.dumps(evaluate(checkpoint, rows, point, run, key["grid"]).to_json()))
-    return list(_differences("", _numbers(receipt["evaluation"]), _numbers(again)))
+    return differences(receipt["evaluation"], again)
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """A line for each number of an evaluation that is another one now."""
+    return list(_differences("", _numbers(then), _numbers(now)))
 
 
 def checkpoint_of(source: str, key: dict[str, Any]) -> Checkpoint:
     """The checkpoint that a key describes, read from ``source``. Raises CheckpointError if it is another one."""
-    told = key["model"]
     if source == "histeq":  # the baseline uses the preparation of the model it is compared with
-        found = new(source, told["options"], opts.build(Preparation, key["preparation"], "receipt: preparation"))
+        preparation = opts.build(Preparation, key["preparation"], "receipt: preparation")
+        found = new(source, key["model"]["options"], preparation)
         found = replace(found, training={STATISTICS: {"contrasts": {key.get("contrast", FLAIR): 1}}})
     else:
         found = open_checkpoint(source)
@@ -145,16 +150,16 @@ def checkpoint_of(source: str, key: dict[str, Any]) -> Checkpoint:
 
 
 def _same_point(receipt: dict[str, Any], table: Cohort) -> PointRule:
-    told = receipt["key"]["point"]
-    if told is None:
+    recorded = receipt["key"]["point"]
+    if recorded is None:
         return None
-    if "strategy" not in told:
+    if "strategy" not in recorded:
         return OperatingPoint.from_json(receipt["evaluation"]["point"])
     parts = list(table.parts())
     collections = dict.fromkeys([receipt["where"]["collection"], *(row.collection or "" for row in table)])
     for rows in (*parts, *(in_collection(rows, name) for name in collections for rows in parts)):
-        if rows is not None and content_digest(rows) == told["scans"]:
-            return Calibration(Spec.parse(told["strategy"]), told["name"], rows)
+        if rows is not None and content_digest(rows) == recorded["scans"]:
+            return Calibration(Spec.parse(recorded["strategy"]), recorded["name"], rows)
     raise DataError("it lacks the scans of the receipt's calibration, or they have changed", table.source)
 
 

@@ -88,7 +88,7 @@ def plan(question: Question, table: Cohort, run: Run) -> list[Task]:
     """All rows, by collection, baselines first. Nothing is scored, but every mistake in the question is found.
 
     ``histeq`` with the preparation and cleaners of a model is its baseline, with a point of the same strategy and
-    scans; models that agree in these share it. A point that does not fit a row's scores is calibrated anew, by its
+    scans; models that agree in these share it. A point that does not fit a row's scores is calibrated again, by its
     strategy on its own scans, if ``table`` or a split of it is these scans; else the row has none.
 
     Raises

@@ -31,7 +31,7 @@ def steps_of_epoch(slices: Slices, batch: int, supervised: bool, seed: int, epoc
         order = rng.permutation(len(slices))
         return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
     parts, steps = _parts(slices, size)
-    columns = [_going_round(rows, steps * share, rng).reshape(steps, share) for rows, share in parts]
+    columns = [_cycled(rows, steps * share, rng).reshape(steps, share) for rows, share in parts]
     place = np.concatenate([(np.arange(share) + 0.5) / share for _, share in parts])
     mixed = np.concatenate(columns, axis=1)[:, np.argsort(place, kind="stable")]  # every part has all sources
     return list(mixed)
@@ -53,6 +53,6 @@ def _parts(slices: Slices, size: int) -> tuple[list[tuple[Rows, int]], int]:
     return parts, steps
 
 
-def _going_round(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
+def _cycled(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
     """``n`` of ``rows``, repeated evenly: counts differ by at most one."""
     return np.concatenate([rng.permutation(rows) for _ in range(-(-n // len(rows)))])[:n]

@@ -201,7 +201,7 @@ def _refuse_others(folder: Path, keys: dict[str, dict[str, Any]]) -> None:
     for name, key in keys.items():
         try:
             found = read_memo(_record_path(folder, name), FORMAT, "a record of labels")
-        except DataError:  # none, or damaged: labelled anew
+        except DataError:  # none, or damaged: labelled again
             continue
         if found["digest"] != digest_of(key):
             raise UsageError(

@@ -3,8 +3,8 @@
 You et al., *Unsupervised lesion detection via image restoration with a normative prior* (MIDL 2019) take the weight
 that changes healthy slices least. That favours large weights, at which small lesions cannot be removed either: with an
 l1 objective a disc moves only if its area exceeds the weight times its perimeter. Here bright discs of several sizes
-are planted in lesion-free slices, and the weight is taken at which their pixels are best told from the healthy ones, by
-AUPRC, averaged over the sizes. The mean score of the healthy pixels is reported beside it.
+are planted in lesion-free slices, and the weight is taken at which their pixels are best separated from healthy ones,
+by AUPRC, averaged over the sizes. The mean score of the healthy pixels is reported beside it.
 """
 
 from __future__ import annotations

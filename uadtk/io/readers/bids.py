@@ -108,10 +108,10 @@ def _placed(path: Path, subject: Path) -> Name | None:
     if name is None or f"sub-{name.entities['sub']}" != subject.name:
         return None
     session = path.parent.parent.name.removeprefix("ses-") if path.parent.parent != subject else None
-    told = name.entities.get("ses")
-    if session is None or told == session:
+    stated = name.entities.get("ses")
+    if session is None or stated == session:
         return name
-    return replace(name, entities={**name.entities, "ses": session}) if told is None else None
+    return replace(name, entities={**name.entities, "ses": session}) if stated is None else None
 
 
 def _refuse_versions(images: Sequence[_Image], subject: Path) -> None:
@@ -172,8 +172,8 @@ def _mask(path: Path, root: Path) -> _Mask | None:
     kind = "lesion" if labels else kind
     if may_be_own(path):
         kind = "unknown" if kind == "lesion" else "other"
-    told = [about.get(key) for key in ("Sources", "RawSources")]
-    listed = [one for each in told for one in (each if isinstance(each, list) else [each]) if isinstance(one, str)]
+    stated = [about.get(key) for key in ("Sources", "RawSources")]
+    listed = [one for each in stated for one in (each if isinstance(each, list) else [each]) if isinstance(one, str)]
     sources = tuple(n for one in listed if (n := Name.parse(one.rpartition("/")[2])) is not None)
     if kind == "other" or (kind == "brain" and path.parent.name in _ELSEWHERE):
         return None

@@ -142,8 +142,8 @@ def _volume(places: Sequence[Place]) -> Volume:
     if str(files[0][1].get("PhotometricInterpretation", "")) == "MONOCHROME1":
         voxels = voxels.max() - voxels
         notes = [*notes, "MONOCHROME1, low values are bright: intensities were inverted"]
-    said, origin = (*notes, *stacked.notes, *more), origin_of(files, stacked.frames)
-    return Volume(voxels, stacked.affine, notes=said, facts=facts_of(files[0][1]), origin=origin)
+    notes, origin = [*notes, *stacked.notes, *more], origin_of(files, stacked.frames)
+    return Volume(voxels, stacked.affine, notes=tuple(notes), facts=facts_of(files[0][1]), origin=origin)
 
 
 def _distinct(files: list[tuple[Place, Any]]) -> tuple[list[tuple[Place, Any]], list[str]]:

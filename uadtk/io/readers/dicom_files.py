@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from uadtk.core.errors import BackendError, DataError, UadtkError
-from uadtk.core.machine import require_memory
 from uadtk.io.own import is_own
-from uadtk.io.readers.dicom_limits import BESIDE, inflated, refuse_longer
+from uadtk.io.readers.dicom_limits import AGAIN, BESIDE, inflated, refuse_longer
 from uadtk.io.write import HIDDEN
 
-AGAIN = "Copy or export the file again."
 _START_BYTES = 144
 _ZIP = b"PK\x03\x04"
 _DICOMDIR = "1.2.840.10008.1.3.10"
@@ -47,7 +45,9 @@ class Place:
     def open(self, header_only: bool) -> BinaryIO:
         """Of a member of a zip with ``header_only``, no more than its start. Raises as ``refuse_longer``."""
         if not self.member:
-            require_memory(0 if header_only else 2 * self.path.stat().st_size, "reading it")
+            if not header_only:
+                with self.path.open("rb") as file:
+                    refuse_longer(self.path.stat().st_size, file)
             return self.path.open("rb")
         with _zip(self.path).open(self.member) as member:
             start = io.BytesIO(member.read(BESIDE))
@@ -163,9 +163,13 @@ def dataset(place: Place, only: Sequence[str] | None = None) -> Any:
         with place.open(header_only=only is not None) as file:
             source, tags = inflated(file, header_only=only is not None), None if only is None else [*only]
             data = pydicom.dcmread(source, force=True, stop_before_pixels=only is not None, specific_tags=tags)
-    except (UadtkError, OSError) as error:
-        if isinstance(error, UadtkError) and not error.where:
-            raise type(error)(error.what, str(place), error.fix) from error
+    except UadtkError as error:
+        error.locate(place)
+        raise
+    except OSError as error:
+        if isinstance(error.__context__, UadtkError):  # of a limit: pydicom catches it and raises another
+            error.__context__.locate(place)
+            raise error.__context__ from None
         raise
     except Exception as error:
         what = f"a damaged DICOM file ({type(error).__name__}: {error})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError, UadtkError
-from uadtk.io.readers.dicom_files import AGAIN, Place
-from uadtk.io.readers.dicom_limits import refuse_other_sizes
+from uadtk.io.readers.dicom_files import Place
+from uadtk.io.readers.dicom_limits import AGAIN, refuse_other_sizes
 
 Vector = NDArray[np.float64]
 Dataset = Any  # pydicom.Dataset
@@ -39,6 +40,7 @@ _COMPONENTS = {
     **dict.fromkeys(("R", "REAL"), "real"),
     **dict.fromkeys(("I", "IMAGINARY"), "imaginary"),
 }
+MOST_FRAMES, MOST_VALUES = 10_000, 100  # of one file; of one attribute: a longer one is looked at as far as this
 _GE_COMPONENTS = {0: "magnitude", 1: "phase", 2: "real", 3: "imaginary"}
 
 
@@ -106,7 +108,8 @@ def pixels_of(place: Place, data: Dataset) -> NDArray[Any]:
         refuse_other_sizes(data)
         stored = data.pixel_array
     except UadtkError as error:
-        raise type(error)(error.what, str(place), error.fix) from error
+        error.locate(place)
+        raise
     except Exception as error:
         raise _undecoded(place, data, error) from error
     stored = stored.reshape(-1, *stored.shape[-2:])
@@ -123,6 +126,10 @@ def _frames(index: int, place: Place, data: Dataset) -> Iterator[Frame]:
     if "ModalityLUTSequence" in data:
         raise DataError("intensities come through a look-up table", str(place), "Export it with a rescale slope.")
     count = int(data.get("NumberOfFrames") or 1)
+    if count > MOST_FRAMES:
+        raise DataError(
+            f"{count} frames, more than a scan has", str(place), "Export one volume as a series of its own."
+        )
     groups = data.get("PerFrameFunctionalGroupsSequence")
     if count > 1 and (groups is None or len(groups) != count):
         raise DataError(
@@ -130,11 +137,14 @@ def _frames(index: int, place: Place, data: Dataset) -> Iterator[Frame]:
             str(place),
             "Export it as enhanced MR or as single slices.",
         )
+    philips, component = _philips(data), _ge_component(data)
     for number in range(count):
-        yield _frame(index, number, place, data)
+        frame = _frame(index, number, place, data)
+        yield replace(frame, philips=frame.philips or philips, component=frame.component or component)
 
 
 def _frame(index: int, number: int, place: Place, data: Dataset) -> Frame:
+    """Without what the file says of all of its frames in private attributes: looking for those takes time."""
     position = _numbers(data, number, "ImagePositionPatient", "PlanePositionSequence", 3)
     axes = _numbers(data, number, "ImageOrientationPatient", "PlaneOrientationSequence", 6)
     steps = _numbers(data, number, "PixelSpacing", "PixelMeasuresSequence", 2)
@@ -162,7 +172,7 @@ def _frame(index: int, number: int, place: Place, data: Dataset) -> Frame:
         spacing_mm=(float(steps[1]), float(steps[0])),  # DICOM's first number is between rows
         depth_mm=(_mm(data, number, "SpacingBetweenSlices"), _mm(data, number, "SliceThickness")),
         scale=_scale(data, number, place),
-        philips=_philips(data, number),
+        philips=_philips(*_private_items(data, number)),
         component=_component(data, number),
         kinds=kinds,
         uid=str(data.get("SOPInstanceUID", "")),
@@ -199,7 +209,7 @@ def text_of(value: Any) -> str:
         return ""
     if isinstance(value, (int, float)):
         return f"{float(value):g}"
-    return str(value) if isinstance(value, str | bytes) else "\\".join(text_of(v) for v in value)
+    return str(value) if isinstance(value, str | bytes) else "\\".join(text_of(v) for v in value[:MOST_VALUES])
 
 
 def _scale(data: Dataset, number: int, place: Place) -> tuple[float, float]:
@@ -214,17 +224,18 @@ def _scale(data: Dataset, number: int, place: Place) -> tuple[float, float]:
     return slope, intercept
 
 
-def _philips(data: Dataset, number: int) -> float | None:
-    """The private scale slope."""
+def _private_items(data: Dataset, number: int) -> list[Dataset]:
+    """What Philips says of a frame in private: an item, or none."""
     per_frame = data.get("PerFrameFunctionalGroupsSequence")
-    holders = [data]
-    if per_frame and (0x2005, 0x140F) in per_frame[number] and len(per_frame[number][0x2005, 0x140F].value):
-        holders.insert(0, per_frame[number][0x2005, 0x140F].value[0])
+    found = per_frame[number].get((0x2005, 0x140F)) if per_frame else None
+    return list(found.value[:1]) if found else []
+
+
+def _philips(*holders: Dataset) -> float | None:
+    """The private scale slope."""
     for holder in holders:
-        try:
+        with suppress(KeyError, ValueError, TypeError):
             return float(holder.private_block(0x2005, "Philips MR Imaging DD 001")[0x0E].value) or None
-        except (KeyError, ValueError, TypeError):
-            continue
     return None
 
 
@@ -246,14 +257,14 @@ def _on_one_scale(frames: list[Frame]) -> list[Frame]:
 def _component(data: Dataset, number: int) -> str:
     """magnitude, phase, real or imaginary; empty if unknown."""
     named = tag_of(data, number, "ComplexImageComponent", "MRImageFrameTypeSequence")
-    values = [named] if named else list(data.get("ImageType") or [])[2:]
-    found = next((_COMPONENTS[str(v).upper()] for v in values if str(v).upper() in _COMPONENTS), "")
-    if found:
-        return found
-    try:
+    values = [named] if named else list((data.get("ImageType") or [])[2:MOST_VALUES])
+    return next((_COMPONENTS[str(v).upper()] for v in values if str(v).upper() in _COMPONENTS), "")
+
+
+def _ge_component(data: Dataset) -> str:
+    with suppress(KeyError, ValueError, TypeError):
         return _GE_COMPONENTS.get(int(data.private_block(0x0043, "GEMS_PARM_01")[0x2F].value), "")
-    except (KeyError, ValueError, TypeError):
-        return ""
+    return ""
 
 
 def _undecoded(place: Place, data: Dataset, error: Exception) -> BackendError | DataError:

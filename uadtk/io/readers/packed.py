@@ -29,7 +29,7 @@ def unpacked(path: Path, most: int = MOST) -> bytes:
         Packed with zstd, and no library for it is installed.
     """
     if path.stat().st_size > most:
-        raise _too_large(most)
+        raise too_large(most)
     content = path.read_bytes()
     if not content.startswith((_GZIP, _BZIP2, _ZSTD)):
         return content
@@ -41,7 +41,7 @@ def unpacked(path: Path, most: int = MOST) -> bytes:
             parts.append(unpacker.decompress(content, most - size + 1))
             size += len(parts[-1])
             if size > most:
-                raise _too_large(most)
+                raise too_large(most)
             if not unpacker.eof:
                 raise DataError("is cut short: the compressed data ends too early", fix=AGAIN)
             content = unpacker.unused_data.lstrip(b"\0")
@@ -50,8 +50,8 @@ def unpacked(path: Path, most: int = MOST) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _too_large(most: int) -> DataError:
-    return DataError(f"holds more than the {most / 1e6:.0f} MB that it can need", fix=AGAIN)
+def too_large(most: int, fix: str = AGAIN) -> DataError:
+    return DataError(f"holds more than the {most / 1e6:.0f} MB that it can need", fix=fix)
 
 
 def is_packed(path: Path) -> bool:

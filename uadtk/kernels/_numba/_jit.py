@@ -14,7 +14,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         try:
             return njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:  # "cannot cache function": compiled anew in every process
+        except RuntimeError:  # "cannot cache function": compiled again by every process
             return njit(nogil=True, **options)(function)
 
     return decorate
