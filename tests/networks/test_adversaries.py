@@ -91,5 +91,18 @@ def test_latent_turns_are_the_critics_and_one_of_the_encoder() -> None:
     assert any(gradient is not None for gradient in _gradients(turns[1], own))
 
 
+def test_the_critic_of_a_latent_encodes_once() -> None:
+    """With or without what was computed before, its loss is the same."""
+    with seeded(0):
+        net, critic = DenseAutoencoder(32, 5), LatentCritic(5, (4,))
+    turn = latent_turns(net, critic, times=7, penalty=1.0)[0]
+    assert turn.once is not None
+    losses = []
+    for given in ((), (turn.once(MARKED).detach(),)):
+        with seeded(3):
+            losses.append(turn.loss(MARKED, *given)["loss"])
+    assert torch.equal(*losses)
+
+
 def _gradients(turn: Turn, parameters: list[Tensor]) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(turn.loss(MARKED)["loss"], parameters, allow_unused=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
 from uadtk.networks.critics import ImageCritic, LatentCritic, critic_loss, gradient_penalty
 from uadtk.networks.seeded import seeded
@@ -73,3 +76,41 @@ def test_the_image_critic_sees_brightness() -> None:
     with torch.no_grad():
         value, brighter = critic(x), critic(2 * x)
     assert (brighter - value).abs().mean() > 2 * value.std()
+
+
+def image_critic(side: int, dtype: torch.dtype = torch.float32) -> ImageCritic:
+    with seeded(0):
+        return ImageCritic(side).to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def penalty_and_gradients(judged: nn.Module, critic: Any, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """At the same points for every call."""
+    with seeded(1):
+        penalty = gradient_penalty(critic, real, 0.5 * real.flip(0))
+    found = torch.autograd.grad(penalty, list(judged.parameters()), allow_unused=True)
+    return penalty.detach(), torch.cat([one.flatten() for one in found if one is not None])
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_the_slope_is_the_gradient(side: int) -> None:
+    critic = image_critic(side, torch.float64)
+    x = torch.rand(3, 1, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x)
+    torch.testing.assert_close(critic.slope(x), gradient)
+
+
+def test_the_penalty_has_the_gradient_of_a_second_derivative() -> None:
+    """A critic that is not known to be one of images goes through autograd twice."""
+    critic, real = image_critic(32), healthy_slices(4, 32).image
+    weights = nn.ParameterList(p for name, p in critic.named_parameters() if name.endswith("weight"))
+    wanted = penalty_and_gradients(weights, lambda x: critic(x), real)
+    torch.testing.assert_close(penalty_and_gradients(weights, critic, real), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_in_bfloat16_the_penaltys_gradient_is_within_one_percent() -> None:
+    critic, real = image_critic(64), healthy_slices(8, 64).image
+    wanted, exact = penalty_and_gradients(critic, critic, real)
+    with torch.autocast("cpu", torch.bfloat16):
+        penalty, found = penalty_and_gradients(critic, critic, real)
+    torch.testing.assert_close(penalty, wanted, rtol=0.01, atol=0)
+    assert 0 < (found - exact).norm() / exact.norm() < 0.01

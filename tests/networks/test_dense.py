@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from uadtk.networks.dense import DenseAutoencoder, ZimmererAutoencoder, dropout_samples, halvings, rebuild
 from uadtk.networks.seeded import seeded
+from uadtk.networks.unified import Transposed
 from uadtk.plugin import UsageError
 
 
@@ -61,3 +63,18 @@ def test_reconstructions_with_and_without_dropout_on_z() -> None:
     assert 0.4 < (drawn == 0).float().mean() < 0.6
     with seeded(0):
         assert torch.equal(dropout_samples(Net(), x, 3, 0.5), drawn)
+
+
+@pytest.mark.parametrize("shape", [(5, 2, 2, 1), (4, 2, 1, 0)])
+def test_a_bias_that_is_added_by_itself_changes_no_value_and_no_gradient(shape: tuple[int, int, int, int]) -> None:
+    size, stride, padding, beyond = shape
+    x = torch.rand(2, 6, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(6)).requires_grad_()
+    found = []
+    for kind in (Transposed, nn.ConvTranspose2d):
+        with seeded(0):
+            up = kind(6, 3, size, stride, padding, beyond).to(torch.float64)
+        y = up(x)
+        with torch.no_grad():
+            torch.testing.assert_close(up(x), y)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *up.parameters()])])
+    torch.testing.assert_close(*found)

@@ -1,4 +1,4 @@
-"""Group norm in training: values and gradients of torch's, in channels-last format."""
+"""Norms in training: values and gradients of torch's, in channels-last format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from uadtk.networks.norms import GroupNorm
+from uadtk.networks.norms import GroupNorm, InstanceNorm, PixelNorm
 
 
 def pair(channels: int, groups: int, dtype: torch.dtype = torch.float32) -> tuple[GroupNorm, nn.GroupNorm]:
@@ -63,3 +63,58 @@ def test_scores_are_computed_as_before(dtype: torch.dtype) -> None:
     with torch.inference_mode():
         wanted = torchs(x) if dtype == torch.bfloat16 else torchs(x.contiguous())
         assert torch.equal(ours(x), wanted)
+
+
+def both(ours: nn.Module, torchs: nn.Module, channels: int, side: int, dtype: torch.dtype) -> tuple[list[Tensor], ...]:
+    """Value, gradient of the input and gradients of the parameters: ours in ``dtype``, torch's in float32."""
+    found = []
+    for norm, one in ((ours, dtype), (torchs, torch.float32)):
+        x = features(channels, side).detach().to(one).contiguous(memory_format=torch.channels_last).requires_grad_()
+        y = norm(x if norm is ours else x.contiguous())
+        weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(one)
+        gradients = torch.autograd.grad(
+            (y * weights.contiguous(memory_format=torch.channels_last)).sum(), [x, *norm.parameters()]
+        )
+        if norm is ours:
+            assert all(t.is_contiguous(memory_format=torch.channels_last) for t in (y, gradients[0]))
+            assert y.dtype == gradients[0].dtype == dtype
+        found.append([y.detach(), *gradients])
+    return tuple(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("side", [9, 36])  # torch has two ways, for less than 1024 pixels and for more
+@pytest.mark.parametrize("channels", [1, 6, 64])
+def test_a_norm_per_channel(channels: int, side: int, dtype: torch.dtype) -> None:
+    for own, other in zip(
+        *both(InstanceNorm(channels), nn.InstanceNorm2d(channels), channels, side, dtype), strict=True
+    ):
+        assert (own - other).norm() / other.norm() < (0.01 if dtype == torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "groups"), [(16, 8), (12, 1), (64, 8), (32, 1), (64, 2)])
+def test_in_bfloat16_the_format_and_two_digits_stay(channels: int, groups: int, dtype: torch.dtype) -> None:
+    for own, other in zip(*both(*pair(channels, groups), channels, 48, dtype), strict=True):
+        assert (own - other).norm() / other.norm() < (0.01 if dtype == torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_with_a_weight_per_pixel(dtype: torch.dtype) -> None:
+    ours, torchs = PixelNorm(20), nn.LayerNorm([20, 20], eps=1e-3)
+    with torch.no_grad():
+        for own, other in zip(ours.parameters(), torchs.parameters(), strict=True):
+            other.copy_(own.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(3)))
+    square = features(5, 20).detach()[..., :20].contiguous(memory_format=torch.channels_last)
+    wanted = torchs(square.contiguous())
+    found = ours(square.to(dtype))
+    share = torch.autograd.grad(wanted.square().sum(), list(torchs.parameters()))
+    own_share = torch.autograd.grad(found.float().square().sum(), list(ours.parameters()))
+    for own, other in zip([found, *own_share], [wanted, *share], strict=True):
+        assert (own - other).norm() / other.norm() < (0.01 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_norms_without_weights_are_right_to_the_second_order() -> None:
+    x = features(4, 3, torch.float64)
+    assert torch.autograd.gradcheck(InstanceNorm(4), (x,))
+    assert torch.autograd.gradgradcheck(InstanceNorm(4), (x,))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.constant import count
+from uadtk.networks.norms import InstanceNorm
 from uadtk.networks.seeded import seeded
 from uadtk.networks.translation import Discriminator, Generator, ResidualBlock, deceit, low_pass, misjudgement
 
@@ -113,7 +114,7 @@ def test_the_discriminator_has_norms_and_the_slope_of_the_paper() -> None:
 
 def test_a_verdict_is_on_70_pixels() -> None:
     """Without norms, which see all of the slice, one verdict has a gradient in a square of 70 x 70."""
-    net = nn.Sequential(*(layer for layer in tuned(Discriminator(2)) if not isinstance(layer, nn.InstanceNorm2d)))
+    net = nn.Sequential(*(layer for layer in tuned(Discriminator(2)) if not isinstance(layer, InstanceNorm)))
     x = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(4)).requires_grad_()
     verdicts = net(x)
     assert verdicts.shape == (1, 1, 14, 14)
@@ -160,3 +161,36 @@ def test_the_low_pass_is_exact_where_the_rest_is_not() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         reduced = low_pass(X, 1.0)
     assert torch.equal(reduced, low_pass(X, 1.0))
+
+
+def plain(net: nn.Module) -> nn.Module:
+    """``net`` of torch's own layers; with the same weights."""
+    for name, layer in net.named_children():
+        if isinstance(layer, InstanceNorm):
+            setattr(net, name, nn.InstanceNorm2d(layer.num_channels))
+        elif isinstance(layer, nn.Conv2d) and layer.padding_mode == "reflect":
+            size, own = layer.kernel_size[0], layer
+            common = nn.Conv2d(
+                own.in_channels,
+                own.out_channels,
+                size,
+                padding=size // 2,
+                padding_mode="reflect",
+                bias=own.bias is not None,
+            )
+            common.to(own.weight).load_state_dict(own.state_dict())
+            setattr(net, name, common)
+        else:
+            plain(layer)
+    return net
+
+
+@pytest.mark.parametrize("side", [32, 44])
+def test_values_and_gradients_are_those_of_torchs_layers(side: int) -> None:
+    x = torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    found = []
+    for change in (lambda net: net.to(memory_format=torch.channels_last), plain):
+        net = change(tuned(Generator(4, 2)).to(torch.float64))
+        y = net(x)
+        found.append([y, *torch.autograd.grad(y.square().mean(), list(net.parameters()))])
+    torch.testing.assert_close(*found)

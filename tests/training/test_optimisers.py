@@ -92,6 +92,25 @@ def test_each_player_has_its_own_moments_and_the_models_betas() -> None:
     assert all(optimiser.param_groups[0]["betas"] == (0.0, 0.9) for optimiser in optimisers.values())
 
 
+def test_what_steps_do_not_change_is_computed_once_per_part_and_without_gradient() -> None:
+    model = Duel()
+    calls: list[tuple[int, bool]] = []
+
+    def distance(batch: Batch) -> Tensor:
+        calls.append((len(batch.image), torch.is_grad_enabled()))
+        return (model.b - 0.5) * batch.image.mean()
+
+    def loss(batch: Batch, given: Tensor) -> dict[str, Tensor]:
+        return {"loss": (model.a - given).square(), "given": given}
+
+    turn = Turn("first", loss, times=3, once=distance)
+    parts = [BATCH.each(lambda t: t[:2]), BATCH.each(lambda t: t[2:])]
+    said = take_turns([turn], make_optimisers(model, RATE), parts)
+    assert calls == [(2, False), (4, False)]
+    torch.testing.assert_close(said["given"], 1.5 * IMAGE.mean())
+    assert 1 - 3 * RATE < model.a.item() < 1 - 2 * RATE  # towards 0.75, in ever shorter steps
+
+
 @pytest.mark.parametrize("cuts", [(3, 3), (1, 5), (2, 2, 2), (4, 1, 1)])
 def test_parts_of_a_batch_make_the_step_of_the_whole(cuts: tuple[int, ...]) -> None:
     whole, parts = Alone(), Alone()

@@ -7,17 +7,18 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load, save_file
+from torch import Tensor
 
 from uadtk import checkpoint as checkpoints
 from uadtk.core.errors import CheckpointError, UadtkError, UsageError
-from uadtk.core.model import Batch
+from uadtk.core.model import Batch, Turn
 from uadtk.core.preparation import Preparation
 from uadtk.core.run import Run
 from uadtk.core.volume import Mask, Scan
@@ -27,7 +28,7 @@ from uadtk.preparation.brain import find_brain
 from uadtk.training import train as training
 from uadtk.training.resume import refuse_checkpoint, state_path
 from uadtk.training.slices import split_rows
-from uadtk.training.train import Schedule, train
+from uadtk.training.train import Schedule, train, turn_at_precision
 
 SMALL = {"levels": 2, "widths": "4", "latent": 4, "lowpass": 4, "noise": 0.1}
 QUICK = Schedule(epochs=3, batch=16, learning_rate=1e-3)
@@ -216,6 +217,20 @@ def test_the_cosine_rises_for_an_epoch_and_falls_to_two_percent() -> None:
     assert rates[2:] == sorted(rates[2:], reverse=True)
     assert 0.02 < rates[-1] < 0.04
     assert training._learning_rate(Schedule(learning_rate=0.5), 7) == 0.5
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_precision_is_that_of_all_of_a_turn(precision: Literal["float32", "bfloat16"], dtype: torch.dtype) -> None:
+    layer, image = torch.nn.Linear(2, 1), torch.rand(1, 1, 2, 2)
+
+    def loss(batch: Batch, given: Tensor) -> dict[str, Tensor]:
+        return {"loss": layer(batch.image), "given": given}
+
+    turn = Turn("model", loss, once=lambda batch: layer(batch.image))
+    reduced = turn_at_precision(turn, Schedule(precision=precision))
+    assert reduced.once is not None
+    batch = Batch(image, image > 0, image > 0)
+    assert {one.dtype for one in reduced.loss(batch, reduced.once(batch)).values()} == {dtype}
 
 
 def test_bfloat16_learns_as_float32_does(cohort: Cohort, trained: Path, tmp_path: Path) -> None:

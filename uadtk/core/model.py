@@ -142,11 +142,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Turn:
-    """``times`` steps of one player on a batch, minimising ``loss(batch)["loss"]`` over its own parameters."""
+    """``times`` steps of one player on a batch, minimising ``loss(batch)["loss"]`` over its own parameters.
+
+    ``once``: computes from the batch what these steps need and do not change, such as the output of another player's
+    network. It is called before the first of them, without gradient, and its result is the second argument of ``loss``,
+    which computes it itself where there is none.
+    """
 
     player: str
-    loss: Callable[[Batch], dict[str, Tensor]]
+    loss: Callable[..., dict[str, Tensor]]
     times: int = 1
+    once: Callable[[Batch], Any] | None = None
 
 
 @runtime_checkable

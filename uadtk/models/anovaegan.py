@@ -81,7 +81,7 @@ class Model(nn.Module):
     def turns(self, epoch: int) -> list[Turn]:
         return [
             Turn("autoencoder", self._adversarial_loss),
-            critic_turn(self.critic, self._drawn, self.options.critic_steps, self.options.penalty),
+            critic_turn(self.critic, self._drawn, self.options.critic_steps, self.options.penalty, self._encoded),
         ]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -100,9 +100,14 @@ class Model(nn.Module):
         loss = reconstruction + self.options.kl_weight * kl
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl}, rebuilt
 
-    def _drawn(self, batch: Batch) -> Tensor:
+    def _encoded(self, batch: Batch) -> Tensor:
+        encoded: Tensor = self.encoder(batch.image)
+        return encoded
+
+    def _drawn(self, batch: Batch, encoded: Tensor | None = None) -> Tensor:
         """Reconstructions from one draw of z, 0 where slices are not ``normal``."""
-        return self.generator(sampled(*self._encode(batch.image))) * batch.normal
+        mean, log_std = self._latent(self._encoded(batch) if encoded is None else encoded)
+        return self.generator(sampled(mean, log_std)) * batch.normal
 
     def reconstruct(self, x: Tensor) -> Tensor:
         mean, _ = self._encode(x)
@@ -119,5 +124,9 @@ class Model(nn.Module):
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log σ of z, both (B, latent) or (B, latent, 8, 8)."""
-        mean, log_std = F.dropout(self.encoder(x).unflatten(1, (2, -1)), self.options.dropout, self.training).unbind(1)
+        return self._latent(self.encoder(x))
+
+    def _latent(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from the encoder's output."""
+        mean, log_std = F.dropout(encoded.unflatten(1, (2, -1)), self.options.dropout, self.training).unbind(1)
         return mean, log_std

@@ -18,21 +18,28 @@ from uadtk.networks.residual_blocks import ResidualAutoencoder
 
 WARM_UP_EPOCHS = 6  # of an adversarial autoencoder: it takes more steps per batch than its adversaries
 
-Fake = Callable[[Batch], Tensor]
+Fake = Callable[..., Tensor]
 
 
-def critic_turn(critic: Callable[[Tensor], Tensor], fake: Fake, times: int, penalty: float) -> Turn:
+def critic_turn(
+    critic: Callable[[Tensor], Tensor],
+    fake: Fake,
+    times: int,
+    penalty: float,
+    once: Callable[[Batch], Tensor] | None = None,
+) -> Turn:
     """``times`` steps of the critic, separating ``fake(batch)`` from the batch's slices.
 
     Pixels that are not ``normal`` are 0 in the real slices; ``fake`` masks its own, so the critic sees neither.
+    ``once``: see ``Turn``; ``fake`` gets its result as second argument.
     """
 
-    def loss(batch: Batch) -> dict[str, Tensor]:
+    def loss(batch: Batch, *given: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            made = fake(batch)
+            made = fake(batch, *given)
         return critic_loss(critic, batch.target * batch.normal, made, penalty)
 
-    return Turn("critic", loss, times)
+    return Turn("critic", loss, times, once)
 
 
 def generator_turn(critic: Callable[[Tensor], Tensor], fake: Fake, player: str = "generator") -> Turn:
@@ -55,12 +62,12 @@ def latent_turns(
         (z,) = net.encode(batch.image)
         return z
 
-    def loss(batch: Batch) -> dict[str, Tensor]:
+    def loss(batch: Batch, z: Tensor | None = None) -> dict[str, Tensor]:
         with torch.no_grad():
-            z = encoded(batch)
+            z = encoded(batch) if z is None else z
         return critic_loss(critic, torch.randn_like(z), z, penalty)
 
-    return [Turn("critic", loss, times), generator_turn(critic, encoded, "encoder")]
+    return [Turn("critic", loss, times, encoded), generator_turn(critic, encoded, "encoder")]
 
 
 def latent_players(net: DenseAutoencoder | ResidualAutoencoder, critic: nn.Module) -> dict[str, list[nn.Parameter]]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uadtk.core.errors import UsageError
-from uadtk.networks.unified import Decoder, DenseLatent, Encoder, glorot, narrow, require_halvings, stages
+from uadtk.networks.unified import Decoder, DenseLatent, Encoder, Transposed, glorot, narrow, require_halvings, stages
 
 ZIMMERER_WIDTHS = (16, 64, 256, 1024)
 ZIMMERER_SLOPE = 0.2
@@ -93,7 +93,7 @@ class ZimmererAutoencoder(nn.Module):
         size = ZIMMERER_WIDTHS[-1] * halved**2
         channels = (1, *ZIMMERER_WIDTHS)
         down = [nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(channels)]
-        up = [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(channels[::-1])]
+        up = [Transposed(a, b, 4, stride=2, padding=1) for a, b in itertools.pairwise(channels[::-1])]
         self.encoder = nn.Sequential(*(layer for conv in down for layer in (conv, nn.LeakyReLU(ZIMMERER_SLOPE))))
         self.heads = nn.ModuleList(nn.Linear(size, latent) for _ in range(heads))
         self.expand = nn.Linear(latent, size)

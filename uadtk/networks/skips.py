@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uadtk.networks.unified import GROWTH, SLOPE, Encoder, glorot, widths
+from uadtk.networks.unified import GROWTH, SLOPE, Encoder, Transposed, glorot, widths
 
 
 def stage_outputs(encoder: Encoder, x: Tensor) -> list[Tensor]:
@@ -30,7 +30,7 @@ class SkipDecoder(nn.Module):
         self.up = nn.ModuleList()
         for i, skip in enumerate([*skips, 0]):
             after = max(width, GROWTH * width // 2**i)
-            self.up.append(nn.ConvTranspose2d(below, after, 5, stride=2, padding=2, output_padding=1))
+            self.up.append(Transposed(below, after, 5, stride=2, padding=2, output_padding=1))
             below = after + skip
         self.out = nn.Conv2d(below, 1, 1)
         self.apply(glorot)

@@ -7,13 +7,17 @@ their tanh, since intensities here have no upper bound.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uadtk.networks.norms import InstanceNorm
+
 SLOPE = 0.2
+CELL = 4
 
 
 class Generator(nn.Sequential):
@@ -22,13 +26,13 @@ class Generator(nn.Sequential):
     def __init__(self, width: int = 64, blocks: int = 6) -> None:
         deep = 4 * width
         super().__init__(
-            *_activated(_same(1, width, 7)),
+            *_activated(_Same(1, width, 7)),
             *_activated(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)),
             *_activated(nn.Conv2d(2 * width, deep, 3, stride=2, padding=1, bias=False)),
             *(ResidualBlock(deep) for _ in range(blocks)),
             *_activated(_doubling(deep, 2 * width)),
             *_activated(_doubling(2 * width, width)),
-            nn.Conv2d(width, 1, 7, padding=3, padding_mode="reflect"),
+            _Blend(width, 7),
         )
         self.apply(_small)
 
@@ -38,8 +42,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        last = [_same(channels, channels, 3), nn.InstanceNorm2d(channels)]
-        self.residual = nn.Sequential(*_activated(_same(channels, channels, 3)), *last)
+        last = [_Same(channels, channels, 3), InstanceNorm(channels)]
+        self.residual = nn.Sequential(*_activated(_Same(channels, channels, 3)), *last)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.residual(x)
@@ -55,7 +59,7 @@ class Discriminator(nn.Sequential):
             before, after = times * width, 2 * times * width
             layers += [
                 nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False),
-                nn.InstanceNorm2d(after),
+                InstanceNorm(after),
                 nn.LeakyReLU(SLOPE),
             ]
         super().__init__(*layers, nn.Conv2d(8 * width, 1, 4, padding=1))
@@ -85,11 +89,37 @@ def low_pass(image: Tensor, sigma: float) -> Tensor:
 
 
 def _activated(conv: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-    return [conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU()]
+    return [conv, InstanceNorm(conv.out_channels), nn.ReLU()]
 
 
-def _same(before: int, after: int, size: int) -> nn.Conv2d:
-    return nn.Conv2d(before, after, size, padding=size // 2, padding_mode="reflect", bias=False)
+class _Same(nn.Conv2d):
+    """A convolution without bias that continues the image beyond its edges by reflection."""
+
+    def __init__(self, before: int, after: int, size: int, bias: bool = False) -> None:
+        super().__init__(before, after, size, padding=size // 2, padding_mode="reflect", bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(self._padded(x), self.weight)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # it would convert to float32 and back
+            return F.pad(x, [self.kernel_size[0] // 2] * 4, mode="reflect")
+
+
+class _Blend(_Same):
+    """The same to one channel, with a bias; the size must be a multiple of 4.
+
+    On a CPU one channel takes as long as 16: here these are the 4x4 pixels of a cell.
+    """
+
+    def __init__(self, before: int, size: int) -> None:
+        super().__init__(before, 1, size, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        moves = itertools.product(range(CELL), repeat=2)
+        weight = torch.cat([F.pad(self.weight, (j, CELL - 1 - j, i, CELL - 1 - i)) for i, j in moves])
+        cells = F.conv2d(self._padded(x), weight, self.bias.expand(CELL**2), stride=CELL)  # type: ignore[union-attr]
+        return F.pixel_shuffle(cells, CELL)
 
 
 def _doubling(before: int, after: int) -> nn.ConvTranspose2d:

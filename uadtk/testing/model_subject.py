@@ -161,8 +161,8 @@ def checked_turns(model: Any, epoch: int, optimisers: Optimisers) -> list[Turn]:
     """The turns of an epoch, with a check on the losses that they return."""
 
     def checked(turn: Turn) -> Turn:
-        def loss(batch: Batch) -> dict[str, Tensor]:
-            losses = turn.loss(batch)
+        def loss(batch: Batch, *given: Any) -> dict[str, Tensor]:
+            losses = turn.loss(batch, *given)
             require_losses(losses, f"the loss of turn '{turn.player}'")
             return losses
 

@@ -45,8 +45,8 @@ def pushing_apart(model: Any, whole: Batch, turn: Turn, weight: float) -> Turn:
     paper weighs it against errors of about 1; ours are sums over pixels, hence the share.
     """
 
-    def loss(batch: Batch) -> dict[str, Tensor]:
-        losses = dict(turn.loss(batch))
+    def loss(batch: Batch, *given: Any) -> dict[str, Tensor]:
+        losses = dict(turn.loss(batch, *given))
         errors = _slice_errors(model, whole)
         apart = separation(errors, _inlying(errors.detach()))
         return {**losses, "loss": losses["loss"] + weight * losses["loss"].detach().abs() * apart, "apart": apart}

@@ -75,17 +75,24 @@ def take_turns(
     """
     means: dict[str, Tensor] = {}
     for turn in turns:
+        given = [_given(turn, part) for part in parts]
         for _ in range(turn.times):
-            losses = _step(turn, optimisers[turn.player], parts, share, total)
+            losses = _step(turn, optimisers[turn.player], given, share, total)
         own = losses.pop("loss")
         means |= {"loss" if turn.player == ALONE else turn.player: own, **losses}
     return means
 
 
+@torch.no_grad()
+def _given(turn: Turn, part: Batch) -> tuple[Any, ...]:
+    """Arguments of the turn's loss."""
+    return (part, turn.once(part)) if turn.once else (part,)
+
+
 def _step(
     turn: Turn,
     optimiser: torch.optim.Adam,
-    parts: Sequence[Batch],
+    given: Sequence[tuple[Any, ...]],
     share: float,
     total: Callable[[list[Tensor]], None] | None,
 ) -> dict[str, Tensor]:
@@ -93,10 +100,10 @@ def _step(
     parameters: list[nn.Parameter] = [p for p in optimiser.param_groups[0]["params"] if p.requires_grad]
     gradients: list[Tensor | None] = [None] * len(parameters)
     means: dict[str, Tensor] = {}
-    everything = sum(len(part.image) for part in parts)
-    for part in parts:
+    everything = sum(len(part.image) for part, *_ in given)
+    for part, *others in given:
         weight = len(part.image) / everything
-        losses = turn.loss(part)
+        losses = turn.loss(part, *others)
         found = torch.autograd.grad(losses["loss"] * (weight * share), parameters, allow_unused=True)
         gradients = [
             new if old is None else old if new is None else old + new for old, new in zip(gradients, found, strict=True)

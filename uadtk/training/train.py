@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from uadtk import registry
 from uadtk.checkpoint import STATISTICS, Checkpoint, pack
@@ -319,7 +318,7 @@ def _train_epoch(
         batch = with_lesions(batch, learning=True) if schedule.corruption == "implants" else batch
         turns, batch = _decontaminated(model, turns_of(model, epoch), batch, schedule, epoch)
         share = len(world.share(rows)) / len(rows)
-        turns = [replace(turn, loss=_at_precision(turn.loss, schedule)) for turn in turns]
+        turns = [turn_at_precision(turn, schedule) for turn in turns]
         total = world.total if world.size > 1 else None
         for name, value in take_turns(turns, optimisers, _parts(batch, schedule), share, total).items():
             sums[name] = sums.get(name, 0.0) + share * float(value)
@@ -366,16 +365,19 @@ def _in_order(slices: Slices, size: int, device: str, world: World | None = None
         yield slices.batch(rows[start : start + size], device)
 
 
-def _at_precision(
-    loss: Callable[[Batch], dict[str, Tensor]], schedule: Schedule
-) -> Callable[[Batch], dict[str, Tensor]]:
+def turn_at_precision(turn: Turn, schedule: Schedule) -> Turn:
+    once = turn.once and _at_precision(turn.once, schedule)
+    return replace(turn, loss=_at_precision(turn.loss, schedule), once=once)
+
+
+def _at_precision(compute: Callable[..., Any], schedule: Schedule) -> Callable[..., Any]:
     """Enter autocast for each batch: within one context it would reuse casts of weights that have since changed."""
     if schedule.precision == "float32":
-        return loss
+        return compute
 
-    def reduced(batch: Batch) -> dict[str, Tensor]:
+    def reduced(batch: Batch, *others: Any) -> Any:
         with torch.autocast(batch.image.device.type, dtype=torch.bfloat16):
-            return loss(batch)
+            return compute(batch, *others)
 
     return reduced
 
