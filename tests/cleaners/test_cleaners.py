@@ -210,6 +210,15 @@ def test_a_voxel_shares_in_the_crest_of_its_component() -> None:
     assert not crest.Cleaner(crest.Options()).clean(0 * score, score, score >= 0, (1, 1, 1)).any()
 
 
+def test_scores_far_below_a_component_are_left_out_unless_they_touch_one() -> None:
+    score = np.full((1, 3, 9), 9e-8, np.float32)
+    score[0, 1, 1], score[0, 1, 8] = 0.5, 2e-7
+    raised = crest.Cleaner(crest.Options(0.1, 0.5)).clean(score, score, score >= 0, (1, 1, 1))
+    np.testing.assert_allclose(raised[0, 0, :3], (9e-8 * 0.5) ** 0.5)
+    assert raised[0, 1, 8] == np.float32(2e-7)
+    assert np.count_nonzero(raised) == 10
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.4, 8.0))
 def test_fill_and_prior_are_continuous_in_the_spacing(mm: float) -> None:
