@@ -170,13 +170,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     scratch.mkdir()
     arguments = ("segment", small_cohort, "--model", weighted, "-o", out, "--threads", 1)
-    process = command(*arguments, *options, env={**os.environ, "TMPDIR": str(scratch)}, stderr=subprocess.PIPE)
-    while not list(out.glob("*_provenance.json")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    os.kill(process.pid, number)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    for _ in range(5):  # on a busy machine a run may end before the signal
+        process = command(*arguments, *options, env={**os.environ, "TMPDIR": str(scratch)}, stderr=subprocess.PIPE)
+        while not list(out.glob("*_provenance.json")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        os.kill(process.pid, number)
+        _, err = process.communicate(timeout=120)
+        if process.returncode:
+            break
+        shutil.rmtree(out)
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), err
     if number != signal.SIGKILL:
         assert err.splitlines()[-1] == "uadtk: interrupted"
         assert not list(out.glob(".uadtk-*"))

@@ -10,6 +10,7 @@ import pytest
 
 from uadtk.cli.demo import demo
 from uadtk.core.errors import BackendError
+from uadtk.io import icbm
 from uadtk.phantom import anatomy, make, synthesis
 from uadtk.phantom.shipped import FOLDER, LESIONS, SEED, shipped
 
@@ -37,7 +38,7 @@ def test_it_is_the_phantom_of_its_seed_in_255_steps() -> None:
 
 
 def test_another_patient_needs_nilearn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anatomy, "find_spec", lambda _: None)
+    monkeypatch.setattr(icbm, "find_spec", lambda _: None)
     monkeypatch.setattr(synthesis, "icbm", anatomy.icbm.__wrapped__)  # an earlier test may have read it
     for other in ({"seed": 2}, {"lesions": "ms"}):
         with pytest.raises(BackendError, match=r'pip install "uadtk\[phantom\]"'):
