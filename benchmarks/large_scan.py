@@ -2,8 +2,8 @@
 
     python benchmarks/large_scan.py
 
-The first is the phantom of `uadtk demo`, each voxel repeated and new noise added; it is skull-stripped, and zeros take no
-memory. The second has noise around the brain, too, and its brain mask is given.
+The first is the phantom of `uadtk demo`, each voxel repeated and new noise added: it is skull-stripped, and zeros take
+no memory. The second has noise around the brain, too, and its brain mask is given.
 """
 
 from __future__ import annotations

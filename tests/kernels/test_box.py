@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uadtk.kernels._box import fill, occupied, zeros
+from uadtk.kernels._box import box_above, fill, occupied, zeros
 
 
 def test_the_box_holds_all_that_is_not_0() -> None:
@@ -14,12 +14,14 @@ def test_the_box_holds_all_that_is_not_0() -> None:
     assert occupied(score) == (slice(1, 2), slice(2, 3), slice(3, 4))
     mask[2:4, 0, 5] = True
     assert occupied(score, mask) == (slice(1, 4), slice(0, 3), slice(3, 6))
-    assert occupied(score, (plane > 0 for plane in mask)) == occupied(score, mask)
+    assert box_above(mask, 0) == occupied(mask)
+    assert box_above(-score, 0.5) == occupied(score)
 
 
 def test_of_nothing_it_is_the_whole() -> None:
     for shape in ((2, 3, 4), (0, 3, 4)):
-        assert occupied(np.zeros(shape, bool)) == tuple(slice(0, n) for n in shape)
+        whole = tuple(slice(0, n) for n in shape)
+        assert occupied(np.zeros(shape, bool)) == box_above(np.zeros(shape), 0) == whole
 
 
 def resident() -> int:

@@ -150,14 +150,14 @@ def _scaled(stored: NDArray[Any], header: Any) -> NDArray[np.float32]:
         raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
     plain = slope is None or (slope, inter) == (1.0, 0.0)
     # float32 is exact for 16-bit integers, so rounding stays far below one stored step; wider types need float64.
-    exact = np.float32 if plain or stored.dtype.itemsize <= 2 else np.float64
+    exact = np.float32 if stored.dtype.itemsize <= 2 else np.float64
     found = zeros(stored.shape[::-1], np.float32)
     # Values too large for float32 become infinite, which the caller reports with their position.
     with np.errstate(over="ignore", invalid="ignore"):
         for plane, target in zip(stored.T, found, strict=True):
-            values = plane.astype(exact)
             if not plain:
-                values *= slope
-                values += inter
-            fill(target, values)
+                plane = plane.astype(exact)
+                plane *= slope
+                plane += inter
+            fill(target, plane)
     return found.T

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,31 +23,28 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(slice(int(found[axis][0]), int(found[axis][-1]) + 1) for axis in range(3))
 
 
-def occupied(*volumes: Iterable[NDArray[Any]]) -> Box:
-    """The smallest box (z, y, x) outside which all volumes are 0, or the whole where they are 0 everywhere.
-
-    Only one plane of a volume is compared at a time. It may be given as planes: ``(plane > 0.5 for plane in score)``.
-    """
-    heights, flats = zip(*map(_shadows, volumes), strict=True)
-    flat = np.logical_or.reduce(flats)
-    lines = np.logical_or.reduce(heights), flat.any(axis=1), flat.any(axis=0)
-    z, y, x = map(_extent, lines) if flat.any() else (slice(0, len(line)) for line in lines)
+def occupied(*volumes: NDArray[np.float32] | NDArray[np.bool_]) -> Box:
+    """The smallest box (z, y, x) outside which all volumes are 0, or the whole where they are 0 everywhere."""
+    masks = [np.asarray(volume if volume.dtype == np.bool_ else volume != 0, bool) for volume in volumes]
+    whole = [tuple(slice(0, n) for n in masks[0].shape)]
+    boxes = [bounding_box(mask) for mask in masks if mask.any()] or whole
+    z, y, x = (slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True))
     return z, y, x
 
 
-def _shadows(volume: Iterable[NDArray[Any]]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Of what is not 0: along z, and on the plane."""
-    height, flat = [], np.zeros(getattr(volume, "shape", ())[1:], bool)
-    for plane in volume:
-        filled = plane if plane.dtype == np.bool_ else plane != 0
-        height.append(bool(filled.any()))
-        flat = flat | filled
-    return np.array(height, bool), flat
-
-
-def _extent(line: NDArray[np.bool_]) -> slice:
-    at = np.flatnonzero(line)
-    return slice(int(at[0]), int(at[-1]) + 1)
+def box_above(volume: NDArray[Any], threshold: float | np.float32) -> Box:
+    """The same of what exceeds ``threshold``; only one plane of a large volume is compared at a time."""
+    height, flat = np.zeros(len(volume), bool), np.zeros(volume.shape[1:], bool)
+    for k, plane in enumerate(volume):
+        above = plane > threshold
+        height[k] = above.any()
+        flat |= above
+    lines = height, flat.any(axis=1), flat.any(axis=0)
+    z, y, x = (
+        slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, n)
+        for at, n in zip(map(np.flatnonzero, lines), volume.shape, strict=True)
+    )
+    return z, y, x
 
 
 def zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
@@ -65,6 +61,9 @@ def zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
 
 
 def fill(zeroed: NDArray[Any], values: NDArray[Any]) -> None:
-    """Copy ``values`` into an array of zeros, without rows that are 0."""
+    """Copy into a part of ``zeros``; where rows are as long as half a page, without those that are empty."""
+    if zeroed.strides[-2] < mmap.PAGESIZE // 2:
+        zeroed[...] = values
+        return
     rows = values.any(axis=-1)
     zeroed[rows] = values[rows]

@@ -73,7 +73,7 @@ def _filled(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
     filled, box = zeros(foreground.shape, np.bool_), bounding_box(foreground)
     outside = np.pad(~foreground[box], 1, constant_values=True)
     labels = cc3d.connected_components(outside, connectivity=6)
-    np.not_equal(labels[1:-1, 1:-1, 1:-1], labels[0, 0, 0], out=filled[box])
+    filled[box] = (labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return filled
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 96
+AT_ONCE = 1 << 18  # voxels: their bins take twice the memory of their scores
 _WIDTH, _HEIGHT = 720, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 38
 
@@ -27,17 +28,19 @@ class Histogram:
 
 def histogram(score: NDArray[Any], brain: NDArray[Any], threshold: float) -> Histogram:
     """Count the scores (>= 0) inside ``brain``; the threshold coincides with an edge between two bins."""
-    planes = list(zip(score.T, brain.T, strict=True))  # in the order of a file: faster
-    top = max(max((float(s[b].max(initial=0)) for s, b in planes), default=0.0), 1.05 * threshold, 1e-12)
+    if score.flags.f_contiguous and brain.flags.f_contiguous:
+        score, brain = score.T, brain.T  # boolean indexing is fast in C order only
+    values = score[brain]
+    top = max(float(values.max()) if values.size else 0.0, 1.05 * threshold, 1e-12)
     below = round(BINS * threshold / top)
     width = threshold / below if below > 0 else top / BINS
     bins = math.ceil(top / width)
-    counts, above = np.zeros(bins, np.intp), 0
-    for values in (s[b] for s, b in planes):  # one at a time: bins take twice the memory of scores
-        places = (values * (1.0 / width)).astype(np.intp)
+    counts = np.zeros(bins, np.intp)
+    for start in range(0, values.size, AT_ONCE):
+        places = (values[start : start + AT_ONCE] * (1.0 / width)).astype(np.intp)
         counts += np.bincount(np.minimum(places, bins - 1), minlength=bins)
-        above += int(np.count_nonzero(values > np.float32(threshold)))
-    return Histogram(counts, width, threshold, above, int(counts.sum()))
+    above = int(np.count_nonzero(values > np.float32(threshold)))
+    return Histogram(counts, width, threshold, above, int(values.size))
 
 
 def histogram_svg(hist: Histogram) -> str:

@@ -25,7 +25,8 @@ from uadtk.core.volume import Volume
 from uadtk.io.deflate import packed
 from uadtk.io.write import nifti_bytes
 from uadtk.kernels import component_sweep
-from uadtk.kernels._box import occupied
+from uadtk.kernels._box import box_above
+from uadtk.preparation.geometry import parts
 from uadtk.report.axial_views import Planes
 from uadtk.report.listing import Listed
 from uadtk.report.mosaic import inferno
@@ -57,7 +58,7 @@ class Viewer:
 def viewer(segmentation: Segmentation, planes: Planes, listed: Sequence[Listed], name: str) -> Viewer:
     point, score = segmentation.point, segmentation.scoring.score
     thresholds, start = slider(point.threshold, float(score.voxels.max()), planes.heat)
-    above = score.zyx[occupied(plane > thresholds[0] for plane in score.zyx)]
+    above = score.zyx[box_above(score.zyx, thresholds[0])]
     sweep = component_sweep(above, None, segmentation.min_voxels, thresholds=thresholds)
     step, volumes = _volumes(planes, thresholds)
     settings = {
@@ -99,10 +100,11 @@ def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict
     scan, score, found = (volume[box] for volume in (planes.scan, planes.score, planes.components))
     low, high = planes.grey
     first = next(n for n in range(1, 99) if scan.size <= MOST_VOXELS * n**3)
-    levels = np.zeros(score.T.shape, np.uint8)
-    for values, target in zip(score.T, levels, strict=True):  # the order of a file: faster
-        some = values > thresholds[0]
-        target[some] = np.searchsorted(thresholds, values[some], side="left")
+    values = score.T  # the order of a file: faster
+    levels = np.zeros(values.shape, np.uint8)
+    for part in parts(len(values)):
+        some = values[part] > thresholds[0]
+        levels[part][some] = np.searchsorted(thresholds, values[part][some], side="left")
     step, shades, bright = next(
         (step, shades, bright)
         for step in range(first, 99)

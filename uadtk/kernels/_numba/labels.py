@@ -21,7 +21,7 @@ def label_components(mask: NDArray[np.generic], connectivity: int, min_size: int
     import cc3d
 
     whole = zeros(mask.shape, np.int32)
-    box = occupied(mask)
+    box = occupied(np.asarray(mask, bool))
     inside = np.ascontiguousarray(mask[box], dtype=bool)  # findings are in a small part of most volumes
     if not inside.any():
         return whole, 0
