@@ -104,7 +104,7 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
         box = np.asarray(grid.cut(upright.voxels) if around else upright.voxels.T, np.float32)
         intensity = _white_point(box[brain], recipe.percentile)
         shown = grid.to_slices(brain) > 0.5
-        scaled = (np.maximum(box[some], 0) * brain[some] / np.float32(intensity) for some in parts(len(box)))
+        scaled = (np.maximum(box[some], 0) * brain[some] / np.float32(intensity) for some in parts(box))
         slices = np.concatenate([grid.to_slices(some) for some in scaled])
         slices *= shown
     return Prepared(

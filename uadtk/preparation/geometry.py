@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from uadtk.kernels._box import bounding_box, fill, zeros
 
 Float = NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
-AT_ONCE = 32  # slices resampled
+AT_ONCE = 1 << 20  # voxels
 OFF_MIDDLE = 0.25  # of a pixel
 OFF_BELOW, OFF_ABOVE = 1.1, 1.25  # voxels from pixel to pixel: whole below, none above, where pixels lie at all phases
 
@@ -103,7 +103,7 @@ class SliceGrid:
     def to_slices(self, box: NDArray[np.generic]) -> Float:
         """The brain's box (z, y, x) -> (slices, side, side)."""
         found = np.empty((len(box), len(self.rows), len(self.columns)), np.float32)
-        for some in parts(len(box)):
+        for some in parts(box):
             found[some] = _resampled(box[some], self.rows, self.columns)
         return found
 
@@ -111,14 +111,15 @@ class SliceGrid:
         """(slices, side, side) -> (x, y, z), 0 outside the brain's box."""
         volume: Float = zeros(self.shape[::-1], np.float32)
         box = volume[self.z, self.y, self.x]
-        for some in parts(len(slices)):
+        for some in parts(slices):
             fill(box[some], _resampled(slices[some], self.back_rows, self.back_columns))
         return volume.T
 
 
-def parts(count: int) -> Iterator[slice]:
-    """Of ``count`` planes, some at once: the whole of a large scan is not for every step."""
-    return (slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE))
+def parts(volume: NDArray[Any]) -> Iterator[slice]:
+    """Of its planes, some at once: what is made of a large volume in between takes little memory."""
+    step = max(1, AT_ONCE * len(volume) // max(1, volume.size))
+    return (slice(start, start + step) for start in range(0, len(volume), step))
 
 
 def _resampled(slices: NDArray[np.generic], rows: Float, columns: Float) -> Float:

@@ -102,7 +102,7 @@ def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict
     first = next(n for n in range(1, 99) if scan.size <= MOST_VOXELS * n**3)
     values = score.T  # the order of a file: faster
     levels = np.zeros(values.shape, np.uint8)
-    for part in parts(len(values)):
+    for part in parts(values):
         some = values[part] > thresholds[0]
         levels[part][some] = np.searchsorted(thresholds, values[part][some], side="left")
     step, shades, bright = next(
