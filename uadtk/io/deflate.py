@@ -9,7 +9,7 @@ the library.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib import import_module, metadata
@@ -23,10 +23,11 @@ _GZIP = 31  # window bits: with the header of a gzip file, and no time stamp
 DAMAGE: tuple[type[Exception], ...] = (zlib.error, *((zlib_ng.error,) if zlib_ng else ()))
 
 
-def packed(parts: Iterable[bytes | memoryview]) -> bytes:
-    """One gzip file."""
+def packed(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """One gzip file, in parts."""
     packer = (zlib_ng or zlib).compressobj(1, zlib.DEFLATED, _GZIP, 9, zlib.Z_RLE)
-    return b"".join([*(packer.compress(part) for part in parts), packer.flush()])
+    yield from (packer.compress(part) for part in parts)
+    yield packer.flush()
 
 
 def unpacker() -> Any:

@@ -21,6 +21,7 @@ from uadtk.core.machine import require_memory
 from uadtk.core.volume import Volume
 from uadtk.io.orientation import choose_affine
 from uadtk.io.readers.packed import AGAIN, first_bytes, is_packed, unpacked
+from uadtk.kernels._box import fill, zeros
 
 _BEHIND = 1 << 26  # bytes that may follow the voxels
 _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
@@ -147,12 +148,16 @@ def _scaled(stored: NDArray[Any], header: Any) -> NDArray[np.float32]:
         slope, inter = header.get_slope_inter()
     except nib.spatialimages.HeaderDataError as error:
         raise DataError(f"has a corrupt header ({error})", fix=AGAIN) from error
+    plain = slope is None or (slope, inter) == (1.0, 0.0)
+    # float32 is exact for 16-bit integers, so rounding stays far below one stored step; wider types need float64.
+    exact = np.float32 if stored.dtype.itemsize <= 2 else np.float64
+    found = zeros(stored.shape[::-1], np.float32)
     # Values too large for float32 become infinite, which the caller reports with their position.
     with np.errstate(over="ignore", invalid="ignore"):
-        if slope is None or (slope, inter) == (1.0, 0.0):
-            return stored.astype(np.float32)
-        # float32 is exact for 16-bit integers, so rounding stays far below one stored step; wider types need float64.
-        values: NDArray[Any] = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64)
-        values *= slope
-        values += inter
-        return values.astype(np.float32, copy=False)
+        for plane, target in zip(stored.T, found, strict=True):
+            if not plain:
+                plane = plane.astype(exact)
+                plane *= slope
+                plane += inter
+            fill(target, plane)
+    return found.T

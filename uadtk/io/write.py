@@ -32,10 +32,11 @@ from uadtk.io.locks import flush, flush_folder, locked
 from uadtk.io.unfinished import JOURNAL, UNFINISHED, is_unfinished, unfinished
 from uadtk.version import VERSION
 
+Part = bytes | memoryview
 HIDDEN = ".uadtk-"
 _STAGES: set[Path] = set()  # of this process; a name alone proves nothing, anybody may have a folder .uadtk-data
 _HOST = re.sub(r"\W+", "_", platform.node())  # not every file system shares locks between machines
-_PLANES = 64  # converted at once
+_PLANES = 16  # converted at once
 _GRACE_S, _WEEK_S = 10.0, 7 * 86400.0
 _next_sweep: dict[Path, float] = {}
 ROOM = "Set TMPDIR to a folder with room."
@@ -114,8 +115,8 @@ def remove(folder: Path, files: Iterable[Path]) -> None:
         (within(folder, file.parent) / file.name).unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes, named: bool = False) -> None:
-    """Write a file atomically, replacing an existing one; missing folders are created.
+def write_bytes(path: str | os.PathLike[str], data: bytes | Iterable[Part], named: bool = False) -> None:
+    """Write a file, whole or in parts, atomically, replacing an existing one; missing folders are created.
 
     ``named`` by the user: a link is written through and a pipe written to; else, planted ones are replaced.
 
@@ -129,11 +130,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, named: bool = False) 
     with _writing(where):
         planted = not named and (place.is_symlink() or place.is_fifo())
         if place.exists() and not place.is_file() and not planted:  # /dev/stdout, a pipe: cannot be renamed onto
-            place.write_bytes(data)
+            _put(place, data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
         if not _STAGES.isdisjoint(place.parents):  # flushed and renamed later
-            place.write_bytes(data)
+            _put(place, data)
             return
         with _hidden(place.parent) as hidden:
             _replace(hidden / "data", data, place)
@@ -174,7 +175,7 @@ def write_nifti(
     a qform cannot represent shears.
     """
     parts = _nifti(volume, header or volume.header, meaning)
-    write_bytes(path, packed(parts) if str(path).endswith(".gz") else b"".join(parts))
+    write_bytes(path, packed(parts) if str(path).endswith(".gz") else parts)
 
 
 def nifti_bytes(volume: Volume) -> bytes:
@@ -254,8 +255,13 @@ def _mark(place: Path, names: Iterable[str]) -> None:
         _replace(hidden / "data", json.dumps({UNFINISHED: list(names)}).encode(), place)
 
 
-def _replace(beside: Path, data: bytes, place: Path) -> None:
-    beside.write_bytes(data)
+def _put(place: Path, data: bytes | Iterable[Part]) -> None:
+    with place.open("wb") as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+def _replace(beside: Path, data: bytes | Iterable[Part], place: Path) -> None:
+    _put(beside, data)
     flush(beside)
     beside.replace(place)
     flush_folder(place.parent)
@@ -339,7 +345,7 @@ def _sweep(folder: Path) -> None:
     _next_sweep[folder] = end + 100 * (end - start)  # listing a folder of a million files is not for every write
 
 
-def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> Iterator[bytes | memoryview]:
+def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> Iterator[Part]:
     """In parts, so that no second volume is in memory where the file's type is another."""
     import nibabel as nib
 

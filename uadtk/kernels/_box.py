@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Box = tuple[slice, slice, slice]
-LARGE = 1 << 27  # bytes
+LARGE = 1 << 26  # bytes
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
@@ -32,11 +32,38 @@ def occupied(*volumes: NDArray[np.float32] | NDArray[np.bool_]) -> Box:
     return z, y, x
 
 
+def box_above(volume: NDArray[Any], threshold: float | np.float32) -> Box:
+    """The same of what exceeds ``threshold``; only one plane of a large volume is compared at a time."""
+    height, flat = np.zeros(len(volume), bool), np.zeros(volume.shape[1:], bool)
+    for k, plane in enumerate(volume):
+        above = plane > threshold
+        height[k] = above.any()
+        flat |= above
+    lines = height, flat.any(axis=1), flat.any(axis=0)
+    z, y, x = (
+        slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, n)
+        for at, n in zip(map(np.flatnonzero, lines), volume.shape, strict=True)
+    )
+    return z, y, x
+
+
 def zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
-    """``np.zeros``. Of a large array only those parts take memory that are written to, however memory is allocated."""
+    """``np.zeros``. Of a large array only those parts take memory that are written to, however memory is allocated.
+
+    ``fill`` writes to as few as possible.
+    """
     dtype = np.dtype(kind)
     size = int(np.prod(shape)) * dtype.itemsize
     if size < LARGE or not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return np.zeros(shape, dtype)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(pages, dtype).reshape(shape)
+
+
+def fill(zeroed: NDArray[Any], values: NDArray[Any]) -> None:
+    """Copy into a part of ``zeros``; where rows are as long as half a page, without those that are empty."""
+    if zeroed.strides[-2] < mmap.PAGESIZE // 2:
+        zeroed[...] = values
+        return
+    rows = values.any(axis=-1)
+    zeroed[rows] = values[rows]

@@ -20,7 +20,7 @@ from uadtk.core.run import Run
 from uadtk.core.scorer import Scored, scorer_traits
 from uadtk.core.volume import Mask, Scan, ScoreMap, Volume
 from uadtk.kernels._box import bounding_box
-from uadtk.networks.memory import keep_memory
+from uadtk.networks.memory import keep_memory, return_memory
 from uadtk.networks.seeded import seeded
 from uadtk.pipeline.ensemble import members_of
 from uadtk.preparation import Prepared, prepare
@@ -104,7 +104,9 @@ def score_map(scan: Scan, method: Method, run: Run, brain_mask: Mask | None = No
 
 def score_prepared(scan: Scan, prepared: Prepared, method: Method, run: Run) -> Scoring:
     """The same for a scan that is prepared."""
-    return on_own_grid(scan, prepared, *score_slices(prepared, method, run), method, run)
+    score, maps = score_slices(prepared, method, run)
+    return_memory(scan.voxels.size)
+    return on_own_grid(scan, prepared, score, maps, method, run)
 
 
 def on_own_grid(
@@ -128,7 +130,7 @@ def _in_brain(slices: Float, prepared: Prepared) -> Float:
     brain = prepared.own_brain.voxels
     # Around the brain's box there is nothing, unless the scan was registered.
     box = bounding_box(brain) if prepared.registration is None else ...
-    voxels[box] *= brain[box]
+    np.copyto(voxels[box], 0, where=~brain[box] & (voxels[box] != 0))  # writing all would take memory for all
     return voxels
 
 

@@ -25,7 +25,7 @@ from uadtk.io.read import located
 from uadtk.io.results import output_paths
 from uadtk.io.write import refuse_existing
 from uadtk.kernels import label_components, label_stats
-from uadtk.kernels._box import occupied
+from uadtk.kernels._box import box_above, zeros
 from uadtk.networks.memory import return_memory
 from uadtk.pipeline.admit import admit, prepare_admitted, warn
 from uadtk.pipeline.outputs import write_outputs
@@ -90,8 +90,11 @@ def segment(
         run.say(f"{calibrated}: its guarantee does not cover components this small ({smallest})")
     with run.stage("components"):
         components = components_of(scoring.score, point, smallest)
-        mask = Mask(components.voxels > 0, scan.affine)
-        findings = _findings(components, scoring.score, occupied(mask.zyx)[::-1], gate.average)
+        box = box_above(components.zyx, 0)
+        mask = Mask.from_zyx(zeros(components.zyx.shape, np.bool_), scan.affine)
+        np.greater(components.zyx[box], 0, out=mask.zyx[box])
+        findings = _findings(components, scoring.score, box[::-1], gate.average)
+    return_memory(scan.voxels.size)
     gate = gate.having(*_share_marked(mask, scoring.brain))
     admit(gate, run, name)
     return Segmentation(scoring, point, mask, components, findings, gate=gate, min_voxels=smallest)
@@ -99,7 +102,9 @@ def segment(
 
 def components_of(score: ScoreMap, point: OperatingPoint, smallest: int) -> Volume:
     """Components of at least ``smallest`` voxels above the point's threshold; int32, the largest is 1."""
-    labels, _ = label_components(score.zyx > np.float32(point.threshold), connectivity=26, min_size=smallest)
+    threshold, labels = np.float32(point.threshold), zeros(score.zyx.shape, np.int32)
+    box = box_above(score.zyx, threshold)
+    labels[box], _ = label_components(score.zyx[box] > threshold, connectivity=26, min_size=smallest)
     return Volume.from_zyx(labels, score.affine)
 
 

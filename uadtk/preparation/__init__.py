@@ -17,7 +17,7 @@ from uadtk.kernels._box import bounding_box
 from uadtk.preparation.background import background, dark_end
 from uadtk.preparation.bias import flattened
 from uadtk.preparation.brain import find_brain
-from uadtk.preparation.geometry import Reorientation, SliceGrid
+from uadtk.preparation.geometry import Reorientation, SliceGrid, parts
 from uadtk.preparation.registration import Registration, denoise, n4, register
 
 Float = NDArray[np.float32]
@@ -96,18 +96,17 @@ def prepare(scan: Scan, recipe: Preparation, run: Run, brain_mask: Mask | None =
     with run.stage("prepare"):
         turn = Reorientation.of(scan.affine if registration is None else registration.atlas_affine)
         upright = _upright(image.voxels, image.affine, registration, turn)
-        mask = Mask(_upright(own_brain.voxels, scan.affine, registration, turn).voxels > 0.5, upright.affine)
+        mask = _upright(own_brain.voxels, scan.affine, registration, turn)
+        mask = Mask(mask.voxels if registration is None else mask.voxels > 0.5, upright.affine)
         pixel_mm, spacing_mm = _pixel_mm(mask, recipe, run), upright.spacing_mm
         grid = SliceGrid.around(mask.voxels, spacing_mm, recipe.pixels, pixel_mm)
         brain = grid.cut(mask.voxels)
-        box = grid.cut(upright.voxels) if around else np.array(upright.voxels.T, np.float32, order="C")
-        intensity = _white_point(box[brain > 0], recipe.percentile)
+        box = np.asarray(grid.cut(upright.voxels) if around else upright.voxels.T, np.float32)
+        intensity = _white_point(box[brain], recipe.percentile)
         shown = grid.to_slices(brain) > 0.5
-        del image, upright  # half of what a large scan takes
-        np.maximum(box, 0, out=box)
-        box *= brain
-        box /= np.float32(intensity)
-        slices = grid.to_slices(box) * shown
+        scaled = (np.maximum(box[some], 0) * brain[some] / np.float32(intensity) for some in parts(box))
+        slices = np.concatenate([grid.to_slices(some) for some in scaled])
+        slices *= shown
     return Prepared(
         image=slices,
         brain=shown,

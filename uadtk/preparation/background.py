@@ -45,9 +45,9 @@ def _border(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def foreground(scan: Scan, level: float) -> NDArray[np.bool_]:
     """Where a stripped scan holds tissue: above ``level``, or anything but ``level`` if much of it is darker."""
-    above, below = scan.voxels > np.float32(level), scan.voxels < np.float32(level)
-    darker = np.count_nonzero(below) > NEGATIVE_SHARE * np.count_nonzero(above)
-    return above | below if darker else above
+    above = scan.voxels > np.float32(level)
+    below = sum(int(np.count_nonzero(plane < np.float32(level))) for plane in scan.zyx)
+    return scan.voxels != np.float32(level) if below > NEGATIVE_SHARE * np.count_nonzero(above) else above
 
 
 def dark_end(brain: NDArray[np.float32], level: float) -> float:

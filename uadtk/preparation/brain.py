@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from uadtk.core.errors import BackendError, DataError
 from uadtk.core.volume import Mask, Scan
-from uadtk.kernels._box import bounding_box
+from uadtk.kernels._box import bounding_box, zeros
 from uadtk.preparation.background import background, foreground
 from uadtk.preparation.geometry import Reorientation
 
@@ -70,7 +70,7 @@ def _filled(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill holes: dark ventricles of stripped scans may be zero, and enclosed background is brain."""
     import cc3d
 
-    filled, box = foreground.copy(), bounding_box(foreground)
+    filled, box = zeros(foreground.shape, np.bool_), bounding_box(foreground)
     outside = np.pad(~foreground[box], 1, constant_values=True)
     labels = cc3d.connected_components(outside, connectivity=6)
     filled[box] = (labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]

@@ -6,17 +6,20 @@ scan's own voxels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uadtk.core.volume import Affine, Spacing, Volume
-from uadtk.kernels._box import bounding_box, zeros
+from uadtk.kernels._box import bounding_box, fill, zeros
 
 Float = NDArray[np.float32]
-AT_ONCE = 32  # slices brought back
+T = TypeVar("T", bound=np.generic)
+AT_ONCE = 1 << 20  # voxels
 OFF_MIDDLE = 0.25  # of a pixel
 OFF_BELOW, OFF_ABOVE = 1.1, 1.25  # voxels from pixel to pixel: whole below, none above, where pixels lie at all phases
 
@@ -93,28 +96,36 @@ class SliceGrid:
             back_columns=resampling_matrix((np.arange(size_x) - at_x[0]) / (at_x[1] - at_x[0]), side),
         )
 
-    def cut(self, voxels: NDArray[np.generic]) -> Float:
-        """(x, y, z) -> the brain's box (z, y, x), float32."""
-        return np.ascontiguousarray(voxels.T[self.z, self.y, self.x], dtype=np.float32)
+    def cut(self, voxels: NDArray[T]) -> NDArray[T]:
+        """(x, y, z) -> the brain's box (z, y, x), a view."""
+        return voxels.T[self.z, self.y, self.x]
 
-    def to_slices(self, box: Float) -> Float:
+    def to_slices(self, box: NDArray[np.generic]) -> Float:
         """The brain's box (z, y, x) -> (slices, side, side)."""
-        return _resampled(box, self.rows, self.columns)
+        found = np.empty((len(box), len(self.rows), len(self.columns)), np.float32)
+        for some in parts(box):
+            found[some] = _resampled(box[some], self.rows, self.columns)
+        return found
 
     def to_volume(self, slices: Float) -> Float:
         """(slices, side, side) -> (x, y, z), 0 outside the brain's box."""
         volume: Float = zeros(self.shape[::-1], np.float32)
         box = volume[self.z, self.y, self.x]
-        for start in range(0, len(slices), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            box[some] = _resampled(slices[some], self.back_rows, self.back_columns)
+        for some in parts(slices):
+            fill(box[some], _resampled(slices[some], self.back_rows, self.back_columns))
         return volume.T
 
 
-def _resampled(slices: Float, rows: Float, columns: Float) -> Float:
+def parts(volume: NDArray[Any]) -> Iterator[slice]:
+    """Of its planes, some at once: what is made of a large volume in between takes little memory."""
+    step = max(1, AT_ONCE * len(volume) // max(1, volume.size))
+    return (slice(start, start + step) for start in range(0, len(volume), step))
+
+
+def _resampled(slices: NDArray[np.generic], rows: Float, columns: Float) -> Float:
     from uadtk.kernels._numba.resampling import resampled
 
-    return resampled(slices, rows, columns)
+    return resampled(np.asarray(slices, np.float32), rows, columns)
 
 
 def _positions(size: int, side: int, step: float) -> NDArray[np.floating]:

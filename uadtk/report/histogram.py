@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uadtk.preparation.geometry import parts
+
 BINS = 96
-AT_ONCE = 1 << 18  # voxels: their bins take twice the memory of their scores
 _WIDTH, _HEIGHT = 720, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 38
 
@@ -27,20 +28,19 @@ class Histogram:
 
 
 def histogram(score: NDArray[Any], brain: NDArray[Any], threshold: float) -> Histogram:
-    """Count the scores (>= 0) inside ``brain``; the threshold coincides with an edge between two bins."""
-    if score.flags.f_contiguous and brain.flags.f_contiguous:
-        score, brain = score.T, brain.T  # boolean indexing is fast in C order only
-    values = score[brain]
-    top = max(float(values.max()) if values.size else 0.0, 1.05 * threshold, 1e-12)
+    """Count the scores (>= 0, 0 outside) inside ``brain``; the threshold coincides with an edge between two bins."""
+    score, brain = score.T, brain.T  # in the order of a file, boolean indexing is faster
+    top = max(float(score.max()), 1.05 * threshold, 1e-12)
     below = round(BINS * threshold / top)
     width = threshold / below if below > 0 else top / BINS
     bins = math.ceil(top / width)
-    counts = np.zeros(bins, np.intp)
-    for start in range(0, values.size, AT_ONCE):
-        places = (values[start : start + AT_ONCE] * (1.0 / width)).astype(np.intp)
+    counts, above = np.zeros(bins, np.intp), 0
+    for some in parts(score):  # bins take twice the memory of scores
+        values = score[some][brain[some]]
+        places = (values * (1.0 / width)).astype(np.intp)
         counts += np.bincount(np.minimum(places, bins - 1), minlength=bins)
-    above = int(np.count_nonzero(values > np.float32(threshold)))
-    return Histogram(counts, width, threshold, above, int(values.size))
+        above += int(np.count_nonzero(values > np.float32(threshold)))
+    return Histogram(counts, width, threshold, above, int(counts.sum()))
 
 
 def histogram_svg(hist: Histogram) -> str:

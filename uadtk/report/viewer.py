@@ -25,7 +25,8 @@ from uadtk.core.volume import Volume
 from uadtk.io.deflate import packed
 from uadtk.io.write import nifti_bytes
 from uadtk.kernels import component_sweep
-from uadtk.kernels._box import occupied
+from uadtk.kernels._box import box_above
+from uadtk.preparation.geometry import parts
 from uadtk.report.axial_views import Planes
 from uadtk.report.listing import Listed
 from uadtk.report.mosaic import inferno
@@ -57,9 +58,8 @@ class Viewer:
 def viewer(segmentation: Segmentation, planes: Planes, listed: Sequence[Listed], name: str) -> Viewer:
     point, score = segmentation.point, segmentation.scoring.score
     thresholds, start = slider(point.threshold, float(score.voxels.max()), planes.heat)
-    above = score.zyx[occupied(score.zyx > thresholds[0])]
-    nowhere = np.broadcast_to(np.False_, above.shape)
-    sweep = component_sweep(above, nowhere, segmentation.min_voxels, thresholds=thresholds)
+    above = score.zyx[box_above(score.zyx, thresholds[0])]
+    sweep = component_sweep(above, None, segmentation.min_voxels, thresholds=thresholds)
     step, volumes = _volumes(planes, thresholds)
     settings = {
         "name": name,
@@ -99,15 +99,17 @@ def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict
     box = tuple(slice(low, high) for low, high in zip(planes.low, planes.high, strict=True))
     scan, score, found = (volume[box] for volume in (planes.scan, planes.score, planes.components))
     low, high = planes.grey
-    bright = shaded(scan.T, low, high).T
     first = next(n for n in range(1, 99) if scan.size <= MOST_VOXELS * n**3)
     values = score.T  # the order of a file: faster
-    levels, some = np.zeros(values.shape, np.uint8), values > thresholds[0]
-    levels[some] = np.searchsorted(thresholds, values[some], side="left")
-    step, shades = next(
-        (step, shades)
+    levels = np.zeros(values.shape, np.uint8)
+    for part in parts(values):
+        some = values[part] > thresholds[0]
+        levels[part][some] = np.searchsorted(thresholds, values[part][some], side="left")
+    step, shades, bright = next(
+        (step, shades, bright)
         for step in range(first, 99)
-        for counts in [counted(bright[::step, ::step, ::step].T)]
+        for bright in [shaded(scan.T[::step, ::step, ::step], low, high).T]
+        for counts in [counted(bright.T)]
         for room in [min(MOST_BYTES, MOST_TOGETHER - _levels_bytes(_largest(levels, step)))]
         for shades in SHADES
         if _coded_bytes(counts, shades) <= room or step == 98
@@ -116,9 +118,9 @@ def _volumes(planes: Planes, thresholds: NDArray[np.float32]) -> tuple[int, dict
     affine[:3, 3] += affine[:3, :3] @ (np.array(planes.low) + (step - 1) / 2)
     affine[:3, :3] *= step
     volumes = {
-        "scan": _coarse(bright[::step, ::step, ::step], shades),
+        "scan": _coarse(bright, shades),
         "score": _largest(levels.T, step),
-        "mask": _largest((found > 0).astype(np.uint8), step),
+        "mask": _largest((found > 0).view(np.uint8), step),
     }
     return step, {name: _packed(voxels, affine) for name, voxels in volumes.items()}
 
@@ -147,16 +149,13 @@ def _levels_bytes(levels: NDArray[np.uint8]) -> float:
 
 def _largest(voxels: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     """The highest value of every block of ``step`` voxels along each axis."""
-    if step == 1:
-        return voxels
-    wide = np.pad(voxels, [(0, -n % step) for n in voxels.shape])
-    x, y, z = (n // step for n in wide.shape)
-    blocks: NDArray[np.uint8] = wide.reshape(x, step, y, step, z, step).max(axis=(1, 3, 5))
-    return blocks
+    for axis, size in enumerate(voxels.shape if step > 1 else ()):
+        voxels = np.maximum.reduceat(voxels, np.arange(0, size, step), axis)
+    return voxels
 
 
 def _packed(voxels: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
-    return base64.b64encode(packed([nifti_bytes(Volume(np.asfortranarray(voxels), affine))])).decode()
+    return base64.b64encode(b"".join(packed([nifti_bytes(Volume(np.asfortranarray(voxels), affine))]))).decode()
 
 
 def _json(value: Any) -> str:
