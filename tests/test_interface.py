@@ -90,6 +90,11 @@ def same(one: Result, other: Result) -> None:
 # Import ------------------------------------------------------------------------------------------------------------
 
 
+def printed(code: str) -> str:
+    """What a new process prints."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
 def test_importing_uadtk_loads_nothing_heavy_and_names_what_it_offers() -> None:
     code = (
         "import sys, uadtk\n"
@@ -97,8 +102,7 @@ def test_importing_uadtk_loads_nothing_heavy_and_names_what_it_offers() -> None:
         "print(uadtk.__version__, *(name for name in uadtk.__all__ if name not in dir(uadtk)))\n"
         "try: uadtk.nothing\nexcept AttributeError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["", uadtk.__version__, "module 'uadtk' has no attribute 'nothing'"]
+    assert printed(code).splitlines() == ["", uadtk.__version__, "module 'uadtk' has no attribute 'nothing'"]
 
 
 def test_what_it_offers_is_the_interface() -> None:
@@ -116,8 +120,7 @@ def test_opening_a_model_imports_neither_training_nor_studies() -> None:
         "unused = ('uadtk.training', 'uadtk.study', 'uadtk.metrics.change', 'uadtk.interface.compared')\n"
         "print('torch' in sys.modules, gc.isenabled(), *(name for name in sys.modules if name.startswith(unused)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "True"]
+    assert printed(code).split() == ["True", "True"]
 
 
 # Segment -----------------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def _root(
 
     Start with uadtk demo, then uadtk segment SCAN. uadtk COMMAND --help has options and examples.
 
-    Any option may also received from the environment (UADTK_SEGMENT_MODEL=...) or from --config. Data goes to stdout,
+    Any option may also come from the environment (UADTK_SEGMENT_MODEL=...) or from --config. Data goes to stdout,
     messages to stderr.
 
     Exit codes: 0 success, 1 failure (in a cohort: of at least one scan), 2 usage, 3 data, 4 checkpoint, 5 plugin,

@@ -20,7 +20,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     second, last = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
     first = np.flatnonzero(slow[:, second[0] : second[-1] + 1].any(axis=(1, 2)))
     found = dict(zip(order, (first, second, last), strict=True))
-    return tuple(slice(int(found[axis][0]), int(found[axis][-1]) + 1) for axis in range(3))
+    return tuple(_extent(found[axis]) for axis in range(3))
 
 
 def occupied(*volumes: NDArray[np.float32] | NDArray[np.bool_]) -> Box:
@@ -40,11 +40,14 @@ def box_above(volume: NDArray[Any], threshold: float | np.float32) -> Box:
         height[k] = above.any()
         flat |= above
     lines = height, flat.any(axis=1), flat.any(axis=0)
-    z, y, x = (
-        slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, n)
-        for at, n in zip(map(np.flatnonzero, lines), volume.shape, strict=True)
-    )
+    places = [np.flatnonzero(line) for line in lines]
+    z, y, x = (_extent(at) if at.size else slice(0, n) for at, n in zip(places, volume.shape, strict=True))
     return z, y, x
+
+
+def _extent(places: NDArray[np.intp]) -> slice:
+    """From the first to the last."""
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
