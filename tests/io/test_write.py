@@ -574,6 +574,37 @@ def test_a_set_that_a_kill_left_unfinished_is_replaced_by_the_same_command(tmp_p
         command()
 
 
+@pytest.mark.parametrize(("manifest", "step"), [*(("", n) for n in range(14)), *(("c.json", n) for n in range(12))])
+def test_a_signal_while_files_are_moved_leaves_the_whole_set(tmp_path, monkeypatch, manifest, step):
+    """Wherever it arrives: before or after each call that changes a folder."""
+    out, names, calls = tmp_path / "out", ["a.txt", "b.txt", "c.json"], iter(range(100))
+
+    def interrupting(real):
+        def call(*arguments, **keywords):
+            before, after = (next(calls) == step for _ in range(2))
+            if before:
+                raise KeyboardInterrupt
+            result = real(*arguments, **keywords)
+            if after:
+                raise KeyboardInterrupt
+            return result
+
+        return call
+
+    def command() -> None:
+        with staged(out, manifest=manifest) as stage:
+            for name in names:
+                write_text(stage / name, "{}")
+            for owner, name in [(Path, "replace"), (Path, "unlink"), (write, "flush_folder")]:
+                monkeypatch.setattr(owner, name, interrupting(getattr(owner, name)))
+
+    with pytest.raises(KeyboardInterrupt):
+        command()
+    monkeypatch.undo()
+    assert {path.name for path in out.iterdir()} == {*names}
+    assert {(out / name).read_text() for name in names} == {"{}"}
+
+
 def test_a_journal_of_another_user_allows_nothing(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("mine")
     (tmp_path / ".uadtk-unfinished.json").write_text('{"unfinished": ["a.txt"]}')

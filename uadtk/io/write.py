@@ -237,17 +237,27 @@ def _move(stage: Path, folder: Path, overwrite: bool, manifest: str, replaces: I
         refuse_existing(targets, overwrite)
         mark = folder / (manifest or JOURNAL)
         others = set() if manifest else unfinished(folder).difference(names)
-        if manifest or len(files) > 1:
-            _mark(mark, [*names, *others])
-        remove(folder, formers)
-        for file, target in zip(files, targets, strict=True):
-            file.replace(target)
-        for parent in parents:
-            flush_folder(parent)
-        if others:
-            _mark(mark, others)
-        elif not manifest:
-            mark.unlink(missing_ok=True)
+
+        def move() -> None:
+            left = [(file, target) for file, target in zip(files, targets, strict=True) if file.exists()]
+            if left and (manifest or len(files) > 1):
+                _mark(mark, [*names, *others])
+            remove(folder, formers)
+            for file, target in left:
+                file.replace(target)
+            for parent in parents:
+                flush_folder(parent)
+            if others:
+                _mark(mark, others)
+            elif not manifest:
+                mark.unlink(missing_ok=True)
+
+        try:
+            move()
+        except BaseException as ended:
+            if not isinstance(ended, Exception):  # a signal: what remains is milliseconds, and half a set is none
+                move()
+            raise
 
 
 def _mark(place: Path, names: Iterable[str]) -> None:
