@@ -6,9 +6,9 @@
     python benchmarks/train_all.py ../shared/data build/models --trained          # the table of those trained so far
 
 Every row takes ``--steps`` batches of 16 slices, rounded up to whole epochs, without early stopping; a model in two
-stages takes half of them in each. Adversaries take further steps on the same batches. Arithmetic is bfloat16 where the
-processor has it (elsewhere it is emulated, at a quarter of the speed of float32), and float32 where not. Trains on ``lgg`` train, known
-lesions and 6 mm around them excluded from the loss; the weights kept are those of the best epoch on ``lgg`` validation.
+stages takes half of them in each. Adversaries take further steps on the same batches. Computed in bfloat16 where the
+machine does so in hardware, else in float32. Trains on ``lgg`` train, known lesions and 6 mm around them excluded from
+the loss; the weights kept are those of the best epoch on ``lgg`` validation.
 Each training is a uadtk command, printed first. The script can be killed at any time: the same command resumes after
 the last complete epoch, waits for a training that has outlived it, and trains nothing twice. If a training fails, the
 others go on, and the exit code is 1. Installed plugins are included. The printed table has, per trained model,
@@ -56,7 +56,8 @@ from uadtk.training.logs import log_path, read_log
 from uadtk.training.slices import Slices, load_slices
 
 STEPS, BATCH = 5000, 16
-PRECISION = "bfloat16" if fast_bfloat16(torch.device("cpu")) else "float32"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # which uadtk train takes
+PRECISION = "bfloat16" if fast_bfloat16(DEVICE) else "float32"
 SHARED = f"--masked --batch 16 --learning-rate 3e-4 --decay cosine --precision {PRECISION} --threads 1".split()
 
 

@@ -240,6 +240,18 @@ def test_bfloat16_learns_as_float32_does(cohort: Cohort, trained: Path, tmp_path
     assert done.training["best_validation_loss"] == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_bfloat16_that_is_emulated_is_said_once(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    monkeypatch.setattr("uadtk.training.train.fast_bfloat16", lambda _: fast)
+    said: list[str] = []
+    schedule = replace(QUICK, epochs=1, precision="bfloat16")
+    train(fresh(), cohort, schedule, tmp_path / "m.safetensors", Run(say=said.append))
+    line = "bfloat16 is slower than float32 here: this machine emulates it"
+    assert said.count(line) == (not fast)
+
+
 DUEL = {"latent": 8, "warm_up": 1, "critic_steps": 2}
 
 

@@ -55,7 +55,9 @@ class Options:
     )
     polarity: Polarity = option("positive", "Abnormal sign of the change.")
     hold: int = option(4, "Steps per gradient of the model; the gradient of TV is updated in every step.", ge=1)
-    precision: Literal["float32", "bfloat16"] = option("float32", "Floating-point type of the model's computation.")
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "The model's arithmetic; bfloat16 is faster only in hardware."
+    )
 
 
 class Scorer:

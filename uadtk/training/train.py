@@ -26,6 +26,7 @@ from uadtk.core.model import Batch, Turn, capabilities, traits
 from uadtk.core.options import Field, fields, option
 from uadtk.core.run import Run
 from uadtk.io.cohort import Cohort, refuse_copies
+from uadtk.networks.arithmetic import fast_bfloat16
 from uadtk.networks.augment import augmented
 from uadtk.networks.corruption import with_lesions
 from uadtk.networks.memory import keep_memory
@@ -71,7 +72,9 @@ class Schedule:
     accumulate: int = option(1, "Gradient accumulation: compute each batch in this many parts, to save memory.", ge=1)
     learning_rate: float = option(1e-4, "Adam's learning rate.", ge=1e-8, le=1)
     decay: Literal["none", "cosine"] = option("none", "Learning rate: constant, or warm-up and then cosine decay.")
-    precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the forward pass.")
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "Arithmetic of the forward pass; bfloat16 is faster only in hardware."
+    )
     augment: bool = option(True, "Augment slices: flips, small rotations, shifts, scalings and changes of contrast.")
     corruption: Literal["none", "implants"] = option(
         "none", "What the model learns to remove: nothing, or lesions implanted into randomised slices."
@@ -145,6 +148,8 @@ def _train(
     model.to(run.device, memory_format=torch.channels_last)
     optimisers = make_optimisers(model, schedule.learning_rate)
     state = load_state(output, plan, model, optimisers)
+    if schedule.precision == "bfloat16" and not fast_bfloat16(torch.device(run.device)):
+        run.say("bfloat16 is slower than float32 here: this machine emulates it")
     if state.log:
         run.say(f"resuming after epoch {len(state.log)}")
         if world.leads:
