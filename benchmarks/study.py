@@ -2,6 +2,8 @@
 
     python benchmarks/train_all.py ../shared/data build/models --steps 5000       # first: trains every model
     python benchmarks/study.py ../shared/data build/models build/study --steps 5000
+    # or with the weights in the repository, without training:
+    python benchmarks/study.py ../shared/data plugins/uadtk-thesis/src/uadtk_thesis/weights build/study --stages test
 
 Runs uadtk commands, each printed first; interrupted ones resume, and what is done is not done again. Every row has the
 same budget of training, ``--steps``. Stages:
@@ -14,7 +16,8 @@ same budget of training, ``--steps``. Stages:
 * ``multiverse``: the ranking of all residuals under 216 combinations of post-processing, on test;
 * ``chosen``: the selected configuration, on test;
 * ``orderings``: the study's claims, each as a paired difference over the patients of the test split;
-* ``publish``: copy tables and pages to ``benchmarks/study``, without images, as we may not redistribute the scans.
+* ``publish``: copy the tables and pages that there are to ``benchmarks/study``, without images, as we may not
+  redistribute the scans.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 from collections import defaultdict
 from pathlib import Path, PurePath
 
 import numpy as np
 from _shared import drawn, finished, gliomas, read_table, uadtk, uadtk_says
-from train_all import PLANS, STEPS, Bench, epochs_of, train
+from train_all import PLANS, PRECISION, STEPS, Bench, epochs_of, train
 
 from uadtk.core.preparation import Preparation
 from uadtk.io.cohort import read_cohort
@@ -39,6 +43,7 @@ from uadtk.report.matrices import LEAST_ROWS
 PLAIN = "erode:iterations=3 median:size=6,unit=mm"
 PRIORS = ("prior", "prior:power=2", "prior:power=4")
 CHAINS = (PLAIN, *(f"erode:iterations=3 {prior} median:size=6,unit=mm" for prior in PRIORS))
+RESTORATION = f"restoration:precision={PRECISION}"
 SIZES = (6, 30)
 SIZED = ("vae", "ae", "fanogan", "context-vae")  # of the models in Fig. 8
 SHIPPED = "scalespace (shipped)"
@@ -82,7 +87,7 @@ STAGES = ("sizes", "tune", "select", "test", "carried", "multiverse", "chosen", 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("models", type=Path, help="folder of train_all.py")
+    parser.add_argument("models", type=Path, help="folder of checkpoints, as of train_all.py")
     parser.add_argument("output", type=Path)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--steps", type=int, default=STEPS, help="batches per training, as for train_all.py")
@@ -90,17 +95,17 @@ def main() -> None:
     data, models, output = (path.resolve() for path in (arguments.data, arguments.models, arguments.output))
     stages = arguments.stages
     if "sizes" in stages:
-        train_sizes(data, models, arguments.steps)
+        train_sizes(data, models, output / "sizes", arguments.steps)
     table, trained = data / "cohort.tsv", [name for name in PLANS if finished(models / f"{name}.safetensors")]
     if "tune" in stages:
         for name in trained:
             if "restoration" in SCORERS.get(name, ()):
-                tune(name, models)
+                tune(models / f"{name}.safetensors", data, output)
     residuals = [option for name in trained for option in ("--model", str(models / f"{name}.safetensors"))]
     if "select" in stages:
         chains = [option for chain in CHAINS for option in ("--cleaners", chain)]
         benchmark(table, output / "validation", "validation", COLLECTIONS, *residuals, *chains, "--model", "scalespace")
-    rows = [option for way in ways(models, trained) for option in ("--model", way)]
+    rows = [option for way in ways(models, trained, output) for option in ("--model", way)]
     points = ("--strategy", "validation", "--cleaners", PLAIN)
     published = data.parent / "reference" / "thesis_tables.tsv"
     study: tuple[str, ...] = ("--published", str(published), "--dataset", "ms+wmh=MSLUB", "--dataset", "lgg=GB")
@@ -124,29 +129,31 @@ def main() -> None:
         publish(output, Path(__file__).parent / "study")
 
 
-def ways(models: Path, trained: list[str]) -> list[str]:
+def ways(models: Path, trained: list[str], output: Path) -> list[str]:
     """Every row of the study's table: checkpoints, also those of fewer patients, with their scorers."""
     found = []
     for name in trained:
-        scorers = "".join(f"@{tuned(name, models) if s == 'restoration' else s}" for s in SCORERS.get(name, ()))
+        scorers = "".join(f"@{tuned(name, output) if s == 'restoration' else s}" for s in SCORERS.get(name, ()))
         found.append(f"{models / name}.safetensors{scorers}")
-    sized = [path for n in SIZES for path in sorted(models.glob(f"*-{n}.safetensors")) if finished(path)]
+    sized = [path for n in SIZES for path in sorted((output / "sizes").glob(f"*-{n}.safetensors")) if finished(path)]
     return [*found, *map(str, sized), "scalespace"]
 
 
-def tune(name: str, models: Path) -> None:
+def tune(model: Path, data: Path, output: Path) -> None:
     """Store restoration with the weight that finds planted discs best, unless it is known."""
-    known = models / f"{name}.restoration.txt"
+    known = output / f"{model.stem}.restoration.txt"
     if not known.exists():
-        words = ("--model", str(models / f"{name}.safetensors"), "--healthy", str(models / "lgg.tsv"))
-        ways = ("--split", "validation", "--scorer", "restoration:precision=bfloat16", "--threads", "1")
-        said = uadtk_says("tune-restoration", *words, *ways)
+        healthy = output / "lgg.tsv"
+        output.mkdir(parents=True, exist_ok=True)
+        write_cohort(healthy, gliomas(data))
+        words = ("--model", str(model), "--healthy", str(healthy), "--split", "validation", "--threads", "1")
+        said = uadtk_says("tune-restoration", *words, "--scorer", RESTORATION)
         write_text(known, said.splitlines()[-1].removeprefix("--scorer "))
 
 
-def tuned(name: str, models: Path) -> str:
-    known = models / f"{name}.restoration.txt"
-    return known.read_text(encoding="utf-8").strip() if known.exists() else "restoration:precision=bfloat16"
+def tuned(name: str, output: Path) -> str:
+    known = output / f"{name}.restoration.txt"
+    return known.read_text(encoding="utf-8").strip() if known.exists() else RESTORATION
 
 
 def benchmark(table: Path, output: Path, split: str, collections: tuple[str, ...], *options: str) -> None:
@@ -154,16 +161,17 @@ def benchmark(table: Path, output: Path, split: str, collections: tuple[str, ...
     uadtk("benchmark", str(table), "--split", split, *named, *options, "-o", str(output))
 
 
-def train_sizes(data: Path, models: Path, steps: int) -> None:
+def train_sizes(data: Path, models: Path, work: Path, steps: int) -> None:
     cohort = gliomas(data)
     patients, held = cohort.split("train"), cohort.split("validation")
+    work.mkdir(parents=True, exist_ok=True)
     for n in SIZES:
-        kept, table = drawn(patients, n), models / f"lgg-{n}.tsv"
+        kept, table = drawn(patients, n), work / f"lgg-{n}.tsv"
         write_cohort(table, [*(row for row in patients if row.subject in kept), *held])
-        epochs = epochs_of(len(Bench(read_cohort(table), models, Preparation()).train), steps)
+        epochs = epochs_of(len(Bench(read_cohort(table), work, Preparation()).train), steps)
         for name in SIZED:
             if finished(models / f"{name}.safetensors"):
-                train(f"{name}-{n}", table, models, epochs, PLANS[name], name)
+                train(f"{name}-{n}", table, work, epochs, PLANS[name], name)
 
 
 def selection(table: Path) -> list[tuple[str, str, dict[str, float]]]:
@@ -232,6 +240,9 @@ def publish(output: Path, here: Path) -> None:
         "chosen/table.txt",
         "validation/table.tsv",
     ):
+        if not (output / name).exists():
+            print(f"{name}: not there, left as it was", file=sys.stderr)
+            continue
         text = (output / name).read_text(encoding="utf-8")
         text = re.sub(r'<section id="mosaics">.*?</section>', "", text, flags=re.DOTALL)
         text = re.sub(r'<a href="#mosaics">.*?</a>', "", text, flags=re.DOTALL)

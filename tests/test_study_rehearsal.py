@@ -89,7 +89,8 @@ def test_the_study_runs_from_nothing_and_resumes(
     assert [line.split(" | ")[0] for line in printed.splitlines()[-4:]] == ["| ae", "| vae", "| ae-25d", "| histeq"]
 
     stages = ["sizes", "tune", "select", "test", "carried", "chosen", "orderings"]
-    (models / "vae.restoration.txt").write_text("restoration:tv=0.4,steps=2")  # as if tuned before
+    output.mkdir()
+    (output / "vae.restoration.txt").write_text("restoration:tv=0.4,steps=2")  # as if tuned before
     started(study, monkeypatch, data, models, output, *STEPS, "--stages", *stages)
     assert ran[3:] == ["train", *["benchmark"] * 4]
     text = (output / "test" / "table.txt").read_text()
@@ -108,6 +109,19 @@ def test_the_study_runs_from_nothing_and_resumes(
     assert receipts == {path: path.stat().st_mtime_ns for path in output.rglob("rows/*.json")}
     with pytest.raises(SystemExit, match=r"ae\.safetensors was trained for another budget"):
         started(train_all, monkeypatch, data, models, "--steps", "50")
+
+
+def test_what_there_is_is_published_without_scans(
+    scripts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, here = tmp_path / "build" / "study", tmp_path / "study"
+    (output / "test").mkdir(parents=True)
+    mosaics = '<a href="#mosaics">Scans</a><section id="mosaics"><img></section>'
+    (output / "test" / "report.html").write_text(f"<p>{tmp_path}/build/models/vae</p>{mosaics}")
+    scripts[1].publish(output, here)
+    assert (here / "test" / "report.html").read_text() == "<p>build/models/vae</p>"
+    assert [path.name for path in here.rglob("*.*")] == ["report.html"]
+    assert "carried/table.txt: not there, left as it was" in capsys.readouterr().err
 
 
 def test_epochs_of_a_budget(scripts: Any) -> None:
