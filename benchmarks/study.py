@@ -90,13 +90,14 @@ def main() -> None:
     parser.add_argument("models", type=Path, help="folder of checkpoints, as of train_all.py")
     parser.add_argument("output", type=Path)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--rows", nargs="+", choices=PLANS, default=list(PLANS), help="of the trained ones, these")
     parser.add_argument("--steps", type=int, default=STEPS, help="batches per training, as for train_all.py")
     arguments = parser.parse_args()
     data, models, output = (path.resolve() for path in (arguments.data, arguments.models, arguments.output))
     stages = arguments.stages
     if "sizes" in stages:
         train_sizes(data, models, output / "sizes", arguments.steps)
-    table, trained = data / "cohort.tsv", [name for name in PLANS if finished(models / f"{name}.safetensors")]
+    table, trained = data / "cohort.tsv", [n for n in arguments.rows if finished(models / f"{n}.safetensors")]
     if "tune" in stages:
         for name in trained:
             if "restoration" in SCORERS.get(name, ()):
