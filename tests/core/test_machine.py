@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from uadtk.core import machine
 from uadtk.core.errors import OutOfMemoryError
+from uadtk.pipeline.run import make_run
 
 
 def test_work_that_fits_is_let_through_and_other_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +55,70 @@ def test_a_header_that_promises_more_than_there_is_is_refused_before_it_is_read(
     with pytest.raises(OutOfMemoryError, match="reading it takes") as error:
         read_scan(path)
     assert error.value.where == str(path)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "100000 0\n"}, None),
+        ({"cpu.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_quota_of_time(files: dict[str, str], cores: int | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine._quota(tmp_path) == cores
+
+
+def test_no_more_cores_are_used_than_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for quota, cores in ((2, 2), (16, 8), (None, 8)):
+        monkeypatch.setattr(machine, "_quota", lambda quota=quota: quota)
+        assert machine.usable_cores() == cores
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Those that torch was told to use."""
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr("uadtk.pipeline.run.usable_cores", lambda: 6)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("variable", "asked", "expected"),
+    [(None, 0, 6), ("3", 0, 3), ("3", 2, 2), ("4,2", 0, 4), ("", 0, 6), ("many", 0, 6), ("0", 0, 1)],
+)
+def test_threads_are_those_of_the_variable_that_schedulers_set(
+    variable: str | None, asked: int, expected: int, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    make_run("cpu", asked)
+    assert threads == [expected]
+
+
+def test_under_torchrun_each_process_takes_its_share(threads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun sets the variable to 1, whatever the machine has."""
+    for name, value in (("OMP_NUM_THREADS", "1"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    make_run("cpu")
+    assert threads == [3]
+
+
+@pytest.mark.parametrize("chosen", [None, "active"])
+def test_threads_of_a_command_do_not_spin_unless_told_to(chosen: str | None) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    env |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    code = "import uadtk.cli, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [chosen or "passive", "False"]

@@ -22,6 +22,8 @@ from uadtk.version import VERSION
 
 # NumPy is not loaded yet. Its threads gain little on matrices of this size, and spin where the cores are busy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Nor is torch. Where another process has one of the cores, threads that spin for each other take ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _ORDER = (
     "segment",

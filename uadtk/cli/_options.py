@@ -11,7 +11,7 @@ import typer
 from uadtk.core.errors import UsageError
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")]
-Threads = Annotated[int, typer.Option(min=0, max=1024, help="Threads for torch; 0 is one per core.")]
+Threads = Annotated[int, typer.Option(min=0, max=1024, help="Threads for torch; 0: OMP_NUM_THREADS, or one per core.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Model = Annotated[str, typer.Option(help="A shipped model by name, or a checkpoint (.safetensors).")]
 Scorer = Annotated[str | None, typer.Option(help="name:option=value,... in place of the checkpoint's scorer.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -12,11 +13,35 @@ BYTES_A_VOXEL = 40  # of a scan, at the peak of processing it; measured: 27 to 3
 
 
 def usable_cores() -> int:
-    """CPU cores this process may use: its affinity where the system has one (Linux), else all of the machine's."""
+    """CPU cores this process may use: of its affinity where the system has one (Linux), else of the machine, no more
+    than its container's quota.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    count = getattr(os, "process_cpu_count", os.cpu_count)  # Python 3.13: also honours PYTHON_CPU_COUNT
-    return count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        count = getattr(os, "process_cpu_count", os.cpu_count)  # Python 3.13: also honours PYTHON_CPU_COUNT
+        cores = count() or 1
+    return min(cores, _quota() or cores)
+
+
+def _quota(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Cores of a control group's quota of time (``docker run --cpus``), rounded up."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # versions 2 and 1
+        try:
+            quota, period = map(int, " ".join((groups / file).read_text() for file in files).split())
+        except (OSError, ValueError):  # none, or "max"
+            continue
+        if quota > 0 and period > 0:
+            return math.ceil(quota / period)
+    return None
+
+
+def wanted_threads() -> int | None:
+    """``OMP_NUM_THREADS``, by which schedulers and users say how many threads a process should have."""
+    try:
+        return max(1, int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
+    except (KeyError, ValueError):
+        return None
 
 
 def threads_here() -> int:

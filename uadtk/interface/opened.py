@@ -58,7 +58,7 @@ def open(
     device
         ``auto``, ``cpu`` or ``cuda``.
     threads, seed
-        Threads of torch, 0 is one per core; what bootstrap intervals depend on.
+        Threads of torch, 0 is ``OMP_NUM_THREADS`` or one per core; what bootstrap intervals depend on.
     trust
         ``sform`` or ``qform``, where they contradict each other in a NIfTI header.
     jobs, cluster

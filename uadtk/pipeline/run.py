@@ -12,7 +12,7 @@ import torch
 
 from uadtk import registry
 from uadtk.core.errors import BackendError
-from uadtk.core.machine import usable_cores
+from uadtk.core.machine import usable_cores, wanted_threads
 from uadtk.core.run import Run
 from uadtk.core.text import shown
 from uadtk.kernels._cache import ADVICE, cache_folder
@@ -28,7 +28,8 @@ def make_run(
     jobs: int = 1,
     cluster: str = "",
 ) -> Run:
-    """``device`` auto, cpu or cuda; ``threads`` for torch, 0 for one per core; ``jobs`` processes share them.
+    """``device`` auto, cpu or cuda; ``threads`` for torch, 0 for ``OMP_NUM_THREADS``, or else one per core; ``jobs``
+    processes share them.
 
     Of several processes that ``torchrun`` started, each takes its own GPU or its share of the cores.
 
@@ -48,7 +49,8 @@ def make_run(
     if chosen == "cuda" and beside > 1:
         torch.cuda.set_device(here)
         chosen = f"cuda:{here}"
-    torch.set_num_threads(threads or max(1, usable_cores() // beside))
+    told = wanted_threads() if beside == 1 else None  # torchrun sets the variable to 1 for all
+    torch.set_num_threads(threads or told or max(1, usable_cores() // beside))
     return Run(chosen, seed, say, track, trust=trust or "", jobs=jobs, cluster=cluster)
 
 
