@@ -22,8 +22,9 @@ from uadtk.version import VERSION
 
 # NumPy is not loaded yet. Its threads gain little on matrices of this size, and spin where the cores are busy.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Nor is torch. Where another process has one of the cores, threads that spin for each other take ten times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Nor is torch. Its threads spin for each other too, which takes ten times as long where another process has one of the
+# cores; this is how long they do where the library knows of more threads than cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _ORDER = (
     "segment",
