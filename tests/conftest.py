@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))  # before numba is imported
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is: processes of pytest-xdist share the cores
+# before numpy and torch are: processes of pytest-xdist share the cores, and threads that wait for each other spin
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["UADTK_PLUGINS"] = ""  # tests must not depend on installed plugins
 
 import nibabel as nib
@@ -20,12 +21,6 @@ from tests.scans import SMALL_AFFINE, small_brain
 
 settings.register_profile("uadtk", deadline=None)  # of a busy machine, a time limit of an example says nothing
 settings.load_profile("uadtk")
-
-
-def pytest_collection_finish() -> None:
-    """One thread for torch, if it is imported: that takes 1.5 s, and ``tests/core tests/io`` do without."""
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)  # two threads on two busy cores cost ten times as much on tiny networks
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -223,11 +223,9 @@ def staged(
 
 
 def _move(stage: Path, folder: Path, overwrite: bool, manifest: str, replaces: Iterable[Path]) -> None:
-    files = sorted(p for p in stage.rglob("*") if not p.is_dir())
-    files.sort(key=lambda file: file == stage / manifest)  # last
+    files = sorted((p for p in stage.rglob("*") if not p.is_dir()), key=lambda p: (p == stage / manifest, p))
     targets = [folder / p.relative_to(stage) for p in files]
     names = [str(p.relative_to(stage)) for p in files]
-    formers = [path.relative_to(folder) for path in {*replaces}.difference(targets)]
     parents = {within(folder, *Path(name).parts[:-1]) for name in names}
     for parent in parents:
         parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +240,7 @@ def _move(stage: Path, folder: Path, overwrite: bool, manifest: str, replaces: I
             left = [(file, target) for file, target in zip(files, targets, strict=True) if file.exists()]
             if left and (manifest or len(files) > 1):
                 _mark(mark, [*names, *others])
-            remove(folder, formers)
+            remove(folder, (path.relative_to(folder) for path in {*replaces}.difference(targets)))
             for file, target in left:
                 file.replace(target)
             for parent in parents:
@@ -360,8 +358,7 @@ def _nifti(volume: Volume, claims: Header, meaning: Meaning | None = None) -> It
     import nibabel as nib
 
     stored = _stored(volume.voxels)
-    kind: Any = nib.Nifti1Header
-    header = kind(endianness="<")
+    header: Any = nib.Nifti1Header(endianness="<")  # type: ignore[no-untyped-call]
     header.set_data_dtype(stored)
     header.set_data_shape(volume.shape)
     header.set_xyzt_units("mm")

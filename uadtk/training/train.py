@@ -72,9 +72,7 @@ class Schedule:
     accumulate: int = option(1, "Gradient accumulation: compute each batch in this many parts, to save memory.", ge=1)
     learning_rate: float = option(1e-4, "Adam's learning rate.", ge=1e-8, le=1)
     decay: Literal["none", "cosine"] = option("none", "Learning rate: constant, or warm-up and then cosine decay.")
-    precision: Literal["float32", "bfloat16"] = option(
-        "float32", "Arithmetic of the forward pass; bfloat16 is faster only in hardware."
-    )
+    precision: Literal["float32", "bfloat16"] = option("float32", "Arithmetic of the forward pass.")
     augment: bool = option(True, "Augment slices: flips, small rotations, shifts, scalings and changes of contrast.")
     corruption: Literal["none", "implants"] = option(
         "none", "What the model learns to remove: nothing, or lesions implanted into randomised slices."
@@ -177,8 +175,7 @@ def _train(
             )
         record = {"epoch": epoch, **{f"train_{k}": v for k, v in train_losses.items()}}
         record |= {f"validation_{k}": v for k, v in losses.items()}
-        rate = _learning_rate(schedule, epoch)
-        record |= {"learning_rate": rate, "seconds": round(time.monotonic() - start, 2)}
+        record |= {"learning_rate": _learning_rate(schedule, epoch), "seconds": round(time.monotonic() - start, 2)}
         state = judged(state, model, record, judged_from(model))
         state = averaged(state, model, schedule.epochs - schedule.average)
         if world.leads:
