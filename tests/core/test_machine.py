@@ -8,11 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from uadtk.core import machine
 from uadtk.core.errors import OutOfMemoryError
-from uadtk.pipeline.run import make_run
 
 
 def test_work_that_fits_is_let_through_and_other_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,37 +80,6 @@ def test_no_more_cores_are_used_than_the_quota(monkeypatch: pytest.MonkeyPatch) 
     for quota, cores in ((2, 2), (16, 8), (None, 8)):
         monkeypatch.setattr(machine, "_quota", lambda quota=quota: quota)
         assert machine.usable_cores() == cores
-
-
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Those that torch was told to use."""
-    told: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
-    monkeypatch.setattr("uadtk.pipeline.run.usable_cores", lambda: 6)
-    return told
-
-
-@pytest.mark.parametrize(
-    ("variable", "asked", "expected"),
-    [(None, 0, 6), ("3", 0, 3), ("3", 2, 2), ("4,2", 0, 4), ("", 0, 6), ("many", 0, 6), ("0", 0, 1)],
-)
-def test_threads_are_those_of_the_variable_that_schedulers_set(
-    variable: str | None, asked: int, expected: int, threads: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if variable is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    make_run("cpu", asked)
-    assert threads == [expected]
-
-
-def test_under_torchrun_each_process_takes_its_share(threads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchrun sets the variable to 1, whatever the machine has."""
-    for name, value in (("OMP_NUM_THREADS", "1"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
-        monkeypatch.setenv(name, value)
-    make_run("cpu")
-    assert threads == [3]
 
 
 @pytest.mark.parametrize("chosen", [None, "50"])
