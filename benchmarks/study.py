@@ -23,7 +23,6 @@ same budget of training, ``--steps``. Stages:
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
 from collections import defaultdict
@@ -48,6 +47,7 @@ SIZES = (6, 30)
 SIZED = ("vae", "ae", "fanogan", "context-vae")  # of the models in Fig. 8
 SHIPPED = "scalespace (shipped)"
 COLLECTIONS = ("lgg", "ms", "wmh")
+LEAST_PATIENTS = 6  # of fewer, no paired difference can have p < 0.05
 POOLED = ("lgg", "ms+wmh")  # ms and wmh have one test scan each: pooled, there are two patients
 # scorers of the study, in place of the one that a model declares; N = 100 is the default of montecarlo
 SCORERS = {
@@ -261,8 +261,8 @@ def row_of(label: str) -> tuple[str, str]:
 def ordering(claim: str, collection: str, pair: dict[str, str], sign: int) -> str:
     value = sign * float(pair["difference"])
     low, high = sorted(sign * float(pair[end] or "nan") for end in ("low", "high"))
-    if math.isnan(low):
-        verdict = "open: no interval with one patient"
+    if int(pair["pairs"]) < LEAST_PATIENTS:
+        verdict = "open: too few patients"
     elif "equal" in claim:
         verdict = "holds" if max(abs(low), abs(high)) < 0.05 else "open" if low < 0 < high else "does not hold"
     else:

@@ -181,7 +181,8 @@ def test_verdicts_of_orderings(scripts: Any) -> None:
     alone = {**pair, "pairs": "1", "low": "", "high": "", "p": ""}
     assert study.ordering("a > b", "lgg", pair, -1) == "| a > b | lgg | 9 | +0.200 [+0.100, +0.300] | 0.01 | holds |"
     assert study.ordering("a > b", "lgg", pair, 1).endswith("| does not hold |")
-    assert study.ordering("a > b", "lgg", alone, 1).endswith("| open: no interval with one patient |")
+    assert study.ordering("a > b", "lgg", alone, 1).endswith("| open: too few patients |")
+    assert study.ordering("a > b", "lgg", {**pair, "pairs": "5"}, -1).endswith("| open: too few patients |")
 
 
 def test_chi_squared_is_compared_with_auprc_over_the_rows_of_a_collection(scripts: Any) -> None:
