@@ -19,7 +19,16 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize(
     ("variable", "asked", "expected"),
-    [(None, 0, 6), ("3", 0, 3), ("3", 2, 2), ("4,2", 0, 4), ("", 0, 6), ("many", 0, 6), ("0", 0, 1)],
+    [
+        (None, 0, 6),
+        ("3", 0, 3),
+        ("3", 2, 2),
+        ("4,2", 0, 4),
+        ("", 0, 6),
+        ("many", 0, 6),
+        ("0", 0, 1),
+        ("9" * 12, 0, 1024),
+    ],
 )
 def test_threads_are_those_of_the_variable_that_schedulers_set(
     variable: str | None, asked: int, expected: int, threads: list[int], monkeypatch: pytest.MonkeyPatch

@@ -37,9 +37,9 @@ def _quota(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def wanted_threads() -> int | None:
-    """``OMP_NUM_THREADS``, by which schedulers and users say how many threads a process should have."""
+    """``OMP_NUM_THREADS``, by which schedulers and users say how many threads a process should have; 1 to 1024."""
     try:
-        return max(1, int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
+        return min(max(1, int(os.environ["OMP_NUM_THREADS"].partition(",")[0])), 1024)
     except (KeyError, ValueError):
         return None
 
