@@ -57,11 +57,11 @@ def test_the_physical_width_is_the_one_asked_for(spacing_mm: Spacing, size: floa
 @given(st.one_of(st.floats(0.4, 8.0), st.sampled_from([6.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.75, 0.6, 0.5])))
 def test_a_spacing_off_by_a_tenth_of_a_percent_changes_no_mask_by_more_than_one(mm: float) -> None:
     rng = np.random.default_rng(3)
-    score = ndimage.gaussian_filter(rng.random((24, 40, 40)), (1.0, 1.5, 1.5)).astype(np.float32)
+    score = ndimage.gaussian_filter(rng.random((32, 80, 80)), (1.0, 1.5, 1.5)).astype(np.float32)
     cut, brain = np.quantile(score, 0.95), np.ones(score.shape, bool)
     cleaner = median.Cleaner(median.Options(size=6, unit="mm"))
     marked = [int((cleaner.clean(score, IMAGELESS, brain, (mm * k, 1.625, 1.625)) > cut).sum()) for k in (1, 1.001)]
-    assert abs(marked[1] - marked[0]) <= max(0.01 * marked[0], 4)
+    assert abs(marked[1] - marked[0]) <= max(0.01 * marked[0], 2)
 
 
 def test_the_median_takes_away_what_is_alone_and_keeps_what_is_large() -> None:
