@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from uadtk.kernels import median3d
+from uadtk.kernels import blended_median3d, median3d
 from uadtk.kernels._numba.networks import Network
 
 NETWORK = Network(min, max)
@@ -168,6 +168,58 @@ def test_nan(backend: Backend) -> None:  # noqa: F811
 def test_refuses(error: type[Exception], match: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(error, match=match):
         median3d(**{"volume": np.zeros((3, 3, 3), np.float32), **arguments})
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 11), st.integers(1, 37)),
+    boxes=st.lists(st.sampled_from(BOXES), min_size=1, max_size=4),
+    fill=st.sampled_from([fill for fill in FILLS if fill != "infinite"]),  # inf - inf is NaN
+    masked=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_blend_is_the_weighted_sum_of_its_medians(
+    backend: Backend,  # noqa: F811
+    shape: tuple[int, ...],
+    boxes: list[tuple[int, int, int]],
+    fill: str,
+    masked: bool,
+    seed: int,
+) -> None:
+    """Bit for bit; with more planes than are loaded at once, too."""
+    volume = filled(shape, fill, seed)
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) < 0.7 if masked else None
+    shares = rng.dirichlet(np.ones(len(boxes))) if len(boxes) > 1 else [1.0]
+    windows = [(float(share), box) for share, box in zip(shares, boxes, strict=True)]
+    expected = np.zeros(shape, np.float32)
+    for share, box in windows:
+        expected += np.float32(share) * scipy_median(volume, box, mask)
+    found = backend.call(
+        "blended_median3d", backend.array(volume), windows, None if mask is None else backend.array(mask)
+    )
+    np.testing.assert_array_equal(backend.host(found), expected)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_do_not_change_a_blend(threads: int) -> None:
+    volume = filled((67, 9, 20), "noise", 0)
+    windows = [(0.25, 1), (0.5, (3, 5, 1)), (0.25, 3)]
+    np.testing.assert_array_equal(blended_median3d(volume, windows, threads=threads), blended_median3d(volume, windows))
+
+
+@pytest.mark.parametrize("windows", [[], [(0.5, 3)], [(1.5, 3), (-0.5, 1)], [(float("nan"), 3)]])
+def test_a_blend_refuses_other_weights(windows: list[tuple[float, int]]) -> None:
+    with pytest.raises(ValueError, match="weights must be above 0 and add up to 1"):
+        blended_median3d(np.zeros((3, 3, 3), np.float32), windows)
+
+
+def test_a_blend_refuses_nan() -> None:
+    volume = np.zeros((40, 3, 3), np.float32)
+    volume[39, 1, 1] = np.nan
+    with pytest.raises(ValueError, match="holds NaN, which has no median"):
+        blended_median3d(volume, [(0.5, 3), (0.5, 1)])
 
 
 def test_networks_sort_zeros_and_ones() -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from uadtk.kernels import median3d
+from uadtk.kernels import blended_median3d
 from uadtk.plugin import option
 
 WIDEST = 7  # voxels; the kernel's limit
@@ -56,10 +56,5 @@ class Cleaner:
         brain: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
     ) -> NDArray[np.float32]:
-        (weight, window), *others = self.windows(spacing_mm)
-        found: NDArray[np.float32] = median3d(score, window)
-        if others:
-            found = found * np.float32(weight)
-        for weight, window in others:
-            found += np.float32(weight) * median3d(score, window)
+        found: NDArray[np.float32] = blended_median3d(score, self.windows(spacing_mm))
         return found

@@ -17,6 +17,7 @@ from typing import Any
 # public function -> the module of this package that defines it
 _MODULES = {
     "median3d": "median",
+    "blended_median3d": "median",
     "erode": "erosion",
     "curvature_flow": "curvature",
     "aggregate": "residual",

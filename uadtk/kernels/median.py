@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from uadtk.kernels._dispatch import implementation
@@ -64,6 +65,52 @@ def median3d(volume: Any, size: int | Sequence[int] = 5, mask: Any = None, *, th
     >>> float(median3d(spike, 3).max())
     0.0
     """
+    kernel = _checked(volume, mask, threads)
+    return kernel.median3d(volume, _box(size), mask, threads)
+
+
+def blended_median3d(
+    volume: Any, windows: Sequence[tuple[float, int | Sequence[int]]], mask: Any = None, *, threads: int = 1
+) -> Any:
+    """Weighted mean of the medians of several boxes, in less time than the medians one by one.
+
+    The sum, in float32 and in this order, of ``weight * median3d(volume, size, mask)``: what lies between two sizes of
+    an odd number of voxels.
+
+    Parameters
+    ----------
+    windows
+        (weight, size) of at least one box, with sizes as for :func:`median3d`. Weights are above 0 and add up to 1.
+    volume, mask, threads
+        As for :func:`median3d`.
+
+    Returns
+    -------
+    float32 array of the same shape, on the same device.
+
+    Raises
+    ------
+    ValueError
+        As :func:`median3d`; there is no box, or the weights are not above 0 or do not add up to 1 within 1e-5.
+    TypeError
+        As :func:`median3d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spike = np.zeros((5, 5, 5))
+    >>> spike[2, 2, 2] = 9
+    >>> float(blended_median3d(spike, [(0.25, 1), (0.75, 3)]).max())
+    2.25
+    """
+    kernel = _checked(volume, mask, threads)
+    weights = [weight for weight, _ in windows]
+    if not weights or min(weights) <= 0 or not abs(sum(weights) - 1) < 1e-5:
+        raise ValueError(f"weights must be above 0 and add up to 1, got {weights}")
+    return kernel.blended_median3d(volume, [(weight, _box(size)) for weight, size in windows], mask, threads)
+
+
+def _checked(volume: Any, mask: Any, threads: int) -> ModuleType:
     if volume.ndim != 3:
         raise ValueError(f"volume must be 3-D (z, y, x), got {volume.ndim} dimensions")
     if volume.dtype.kind not in "biuf":
@@ -72,8 +119,7 @@ def median3d(volume: Any, size: int | Sequence[int] = 5, mask: Any = None, *, th
         raise ValueError(f"mask has shape {mask.shape}, the volume has shape {volume.shape}")
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    kernel = implementation("median", volume, mask)
-    return kernel.median3d(volume, _box(size), mask, threads)
+    return implementation("median", volume, mask)
 
 
 def _box(size: int | Sequence[int]) -> tuple[int, int, int]:

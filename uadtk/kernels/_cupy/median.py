@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,3 +31,14 @@ def median3d(volume: Any, size: tuple[int, int, int], mask: Any, threads: int) -
     args = (volume, out, np.int32(depth), np.int32(height), np.int32(width))
     kernel("median", "median", *options)(grid, _BLOCK, args)
     return out if mask is None else cupy.where(mask, out, cupy.float32(0))
+
+
+def blended_median3d(
+    volume: Any, windows: Sequence[tuple[float, tuple[int, int, int]]], mask: Any, threads: int
+) -> Any:
+    import cupy
+
+    total = cupy.zeros(volume.shape, cupy.float32)
+    for weight, size in windows:
+        total += np.float32(weight) * median3d(volume, size, mask, threads)
+    return total

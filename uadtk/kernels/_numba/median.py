@@ -16,8 +16,8 @@ Numba's cache does not notice edits of ``networks.py``: delete ``__pycache__`` a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -27,37 +27,58 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from uadtk.kernels._numba._jit import compiled
+from uadtk.kernels._numba.median_scratch import LANES, PAIRS, ROWS, Box, scratch
 from uadtk.kernels._numba.networks import Network
 
-LANES = 16
+Volume = NDArray[np.float32]
+
+SLAB = 16  # planes of output for which several boxes share what is loaded
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
 INDEX = ir.IntType(64)
-ROWS = 8  # rings: rows of sorted lists (ky + 1 are in use) and pairs of them (ky // 2)
-PAIRS = 4
 INFINITY = np.uint32(0x7F800000)
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
-def median3d(
-    volume: NDArray[np.generic], size: tuple[int, int, int], mask: NDArray[np.generic] | None, threads: int
-) -> NDArray[np.float32]:
+def median3d(volume: NDArray[np.generic], size: Box, mask: NDArray[np.generic] | None, threads: int) -> Volume:
+    return blended_median3d(volume, [(1.0, size)], mask, threads)
+
+
+def blended_median3d(
+    volume: NDArray[np.generic], windows: Sequence[tuple[float, Box]], mask: NDArray[np.generic] | None, threads: int
+) -> Volume:
     bits = np.require(volume, np.float32, ["C", "W"]).view(np.uint32)  # writable: else compiled again
     inside = np.empty((0, 0, 0), np.bool_) if mask is None else np.require(mask, np.bool_, ["C", "W"])
     out = np.zeros(bits.shape, np.float32)
     if bits.size == 0:
         return out
-    box = [(0,) * width for width in size]
     depth = len(bits)
+    boxes = [([(0,) * width for width in size], np.float32(weight)) for weight, size in windows]
     # Whole pairs of planes per task, so the result cannot depend on the number of threads.
     step = depth if threads == 1 else max(2, 2 * (depth // (6 * threads)))
+    if len(windows) > 1:  # which share what is loaded: a task keeps it all
+        step = min(step, SLAB)
     starts = range(0, depth, step)
+    reach, pad = (max(size[axis] // 2 for _, size in windows) for axis in (0, 2))
+
+    memories = [scratch(bits.shape, [size for _, size in windows], step) for _ in range(min(threads, len(starts)))]
 
     def work(start: int) -> bool:
-        stop = min(start + step, depth)
-        return bool(filter_planes(bits, inside, out, *box, start, stop, scratch(bits.shape, size)))  # type: ignore[call-arg]
+        stop, ready = min(start + step, depth), start
+        memory = memories.pop()
+        try:
+            if len(windows) > 1:
+                ready = stop + 2 * reach + 1
+                if not load_planes(bits, inside, memory, pad, reach, start, ready):
+                    return False
+            return all(
+                filter_planes(bits, inside, out, *box, weight, start, stop, ready, reach, pad, memory)
+                for box, weight in boxes
+            )
+        finally:
+            memories.append(memory)
 
-    if len(starts) == 1:
-        valid = work(0)
+    if threads == 1:
+        valid = all(map(work, starts))
     else:
         with ThreadPoolExecutor(threads) as pool:
             valid = all(pool.map(work, starts))
@@ -66,88 +87,60 @@ def median3d(
     return out
 
 
-class Scratch(NamedTuple):
-    """Memory of one thread, allocated outside compiled code, where it would add half a second of compile time.
+@compiled()
+def filter_planes(bits, mask, out, box_z, box_y, box_x, weight, start, stop, ready, reach, pad, memory):
+    """Filter planes ``start`` to ``stop``, or add a weight's share of them; False at the first NaN.
 
-    ``planes`` is a ring of the input planes in use, masked and mirrored in x; plane z - kz // 2 + i is in slot
-    (z + i) % (kz + 1). ``first`` and ``last`` bound the non-zero values in each of their rows, ``left`` and
-    ``right`` those an output row may have. ``pair`` buffers two planes of output, made column by column: written to the
-    output directly, columns would miss the cache on every row. ``values`` and ``medians`` are flat views of ``planes``
-    and ``pair``.
+    An empty mask means no mask. ``ready`` is the plane, counted from -reach, before which all are loaded.
     """
-
-    planes: NDArray[np.uint32]
-    values: NDArray[np.float32]
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    made: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    pair: NDArray[np.float32]
-    medians: NDArray[np.float32]
-    lists: NDArray[np.float32]
-    pairs: NDArray[np.float32]
-
-
-def scratch(shape: tuple[int, ...], size: tuple[int, int, int]) -> Scratch:
-    _, height, width = shape
-    slots, pad, length = size[0] + 1, size[2] // 2, size[0] * size[2] * LANES
-    planes = np.zeros((slots, height, width + 2 * pad + LANES), np.uint32)
-    first, last = np.empty((2, slots, height), np.int64)
-    left, right = np.empty((2, height), np.int64)
-    made, offsets = np.empty(((width - 1) // LANES + 1, 2), np.int64), np.empty(slots, np.int64)
-    pair = np.empty((2, height + 1, width + LANES), np.float32)
-    lists, pairs = aligned(2 * ROWS * length), aligned(2 * PAIRS * 2 * length)
-    values = planes.view(np.float32).reshape(-1)
-    return Scratch(planes, values, first, last, left, right, made, offsets, pair, pair.reshape(-1), lists, pairs)
-
-
-def aligned(size: int) -> NDArray[np.float32]:
-    """Aligned to a cache line, so that no vector straddles two."""
-    memory = np.empty(size + LANES, np.float32)
-    start = -(memory.ctypes.data // 4) % LANES
-    return memory[start : start + size]
+    deep = len(box_z) // 2
+    for z in range(start, stop, 2):
+        last = z + reach + deep + 2
+        if ready < last:
+            if not load_planes(bits, mask, memory, pad, reach, ready, last):
+                return False
+            ready = last
+        count = min(2, stop - z)
+        origin = filter_pair(memory, count, box_z, box_y, box_x, z + reach - deep, pad)
+        for i in range(count):
+            copy_plane(memory.pair[i], memory.made, origin, mask, out, z + i, weight)
+    return True
 
 
 @compiled()
-def filter_planes(bits, mask, out, box_z, box_y, box_x, start, stop, memory):
-    """Filter planes ``start`` to ``stop``; False at the first NaN. An empty mask means no mask."""
+def load_planes(bits, mask, memory, pad, reach, start, stop):
+    """Load planes ``start`` to ``stop``, counted from -reach and mirrored there; False at the first NaN."""
     depth, height, width = bits.shape
-    slots, reach, pad = len(box_z) + 1, len(box_z) // 2, len(box_x) // 2
     planes, first, last = memory.planes, memory.first, memory.last
-    ready = start
-    for z in range(start, stop, 2):
-        while ready < z + slots:
-            source, slot = mirror(ready - reach, depth), ready % slots
-            for y in range(height):
-                if not load_row(bits, mask, source, y, planes[slot, y], pad):
-                    return False
-                first[slot, y], last[slot, y] = span(planes[slot, y], pad, width)
-            ready += 1
-        count = min(2, stop - z)
-        origin = filter_pair(memory, count, box_z, box_y, box_x, z % slots)
-        for i in range(count):
-            copy_plane(memory.pair[i], memory.made, origin, mask, out, z + i)
+    for number in range(start, stop):
+        source, slot = mirror(number - reach, depth), number % len(planes)
+        for y in range(height):
+            if not load_row(bits, mask, source, y, planes[slot, y], pad):
+                return False
+            first[slot, y], last[slot, y] = span(planes[slot, y], pad, width)
     return True
 
 
 @njit(nogil=True, inline="always")  # compiled once, as part of filter_planes
-def filter_pair(memory, count, box_z, box_y, box_x, slot):
+def filter_pair(memory, count, box_z, box_y, box_x, number, pad):
     """Compute ``count`` planes of output in columns of 16 voxels, where a box can hold non-zero values.
 
+    The lowest plane of the box is loaded plane ``number``, mirrored by ``pad``.
     Returns the x of the first column; column i is valid in rows made[i, 0] to made[i, 1].
     """
     first, last, left, right, made = memory.first, memory.last, memory.left, memory.right, memory.made
     slots, height = first.shape
     width = memory.pair.shape[2] - LANES
-    reach, pad = len(box_y) // 2, len(box_x) // 2
+    reach, wide = len(box_y) // 2, len(box_x) // 2
+    left[:], right[:] = width, -1
+    for i in range(len(box_z) + 1):
+        slot = (number + i) % slots
+        memory.bases[i] = slot * height * (width + LANES + 2 * pad) + pad - wide
+        for y in range(height):
+            left[y] = min(left[y], first[slot, y] - wide)
+            right[y] = max(right[y], last[slot, y] + wide)
     origin, end = width, 0
     for y in range(height):
-        left[y], right[y] = width, -1
-        for i in range(slots):
-            left[y] = min(left[y], first[i, y] - pad)
-            right[y] = max(right[y], last[i, y] + pad)
         origin, end = min(origin, left[y]), max(end, right[y] + 1)
     origin, end = max(origin, 0), min(end, width)
     made[:] = 0
@@ -158,26 +151,26 @@ def filter_pair(memory, count, box_z, box_y, box_x, slot):
                 top, bottom = min(top, y), y
         if bottom >= 0:
             top, bottom = max(0, top - reach), min(height, bottom + reach + 1)
-            filter_column(memory, count, box_z, box_y, box_x, slot, x, top, bottom)
+            filter_column(memory, count, box_z, box_y, box_x, pad, x, top, bottom)
             column = (x - origin) // LANES
             made[column, 0], made[column, 1] = top, bottom
     return origin
 
 
 @njit(nogil=True, inline="always")
-def filter_column(memory, count, box_z, box_y, box_x, slot, x, top, bottom):
+def filter_column(memory, count, box_z, box_y, box_x, pad, x, top, bottom):
     """Compute pair[:count, top:bottom, x : x + 16]; one more row if their number is odd."""
-    slots, reach, pad = len(box_z) + 1, len(box_y) // 2, len(box_x) // 2
+    reach = len(box_y) // 2
     height, stride = memory.pair.shape[1] - 1, memory.pair.shape[2]
     source_stride = stride + 2 * pad
     values, medians, lists, pairs = memory.values, memory.medians, memory.lists, memory.pairs
-    offsets = memory.offsets
+    bases, offsets = memory.bases, memory.offsets
     row, entry = top - reach, 0
     for y in range(top, bottom, 2):
         while row <= y + reach + 1:
             offset = mirror(row, height) * source_stride
-            for i in range(slots):
-                offsets[i] = ((slot + i) % slots * height) * source_stride + offset + x
+            for i in range(len(box_z) + 1):
+                offsets[i] = bases[i] + offset + x
             sort_row(box_z, box_x, values, offsets, lists, row)  # type: ignore[call-arg]
             row += 1
         while 2 * entry <= y - top + 2 * reach - 2:
@@ -190,18 +183,24 @@ def filter_column(memory, count, box_z, box_y, box_x, slot, x, top, bottom):
 
 
 @compiled()
-def copy_plane(plane, made, origin, mask, out, z):
-    """Copy the computed columns of a plane of output to out[z], inside the mask."""
+def copy_plane(plane, made, origin, mask, out, z, weight):
+    """Copy the computed columns of a plane of output to out[z], inside the mask; a weight below 1 adds its share."""
     height, width = out.shape[1:]
     for y in range(height):
         for i in range(len(made)):
             if made[i, 0] <= y < made[i, 1]:
                 begin = np.uint64(origin + i * LANES)  # unsigned: no test for indices from the end
-                for x in range(begin, min(begin + np.uint64(LANES), np.uint64(width))):
-                    if mask.size == 0:
+                end = min(begin + np.uint64(LANES), np.uint64(width))
+                if mask.size == 0 and weight < 1:
+                    for x in range(begin, end):
+                        out[z, y, x] += weight * plane[y, x]
+                elif mask.size == 0:
+                    for x in range(begin, end):
                         out[z, y, x] = plane[y, x]
-                    else:
-                        out[z, y, x] = plane[y, x] if mask[z, y, x] else np.float32(0)
+                else:
+                    for x in range(begin, end):
+                        if mask[z, y, x]:
+                            out[z, y, x] = plane[y, x] if weight == 1 else out[z, y, x] + weight * plane[y, x]
 
 
 @compiled()
