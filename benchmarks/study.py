@@ -26,6 +26,7 @@ import argparse
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -96,7 +97,7 @@ def main() -> None:
     data, models, output = (path.resolve() for path in (arguments.data, arguments.models, arguments.output))
     stages = arguments.stages
     if "sizes" in stages:
-        train_sizes(data, models, output / "sizes", arguments.steps)
+        train_sizes(data, models, output / "sizes", arguments.steps, arguments.rows)
     table, trained = data / "cohort.tsv", [n for n in arguments.rows if finished(models / f"{n}.safetensors")]
     if "tune" in stages:
         for name in trained:
@@ -162,7 +163,7 @@ def benchmark(table: Path, output: Path, split: str, collections: tuple[str, ...
     uadtk("benchmark", str(table), "--split", split, *named, *options, "-o", str(output))
 
 
-def train_sizes(data: Path, models: Path, work: Path, steps: int) -> None:
+def train_sizes(data: Path, models: Path, work: Path, steps: int, rows: Sequence[str]) -> None:
     cohort = gliomas(data)
     patients, held = cohort.split("train"), cohort.split("validation")
     work.mkdir(parents=True, exist_ok=True)
@@ -171,7 +172,7 @@ def train_sizes(data: Path, models: Path, work: Path, steps: int) -> None:
         write_cohort(table, [*(row for row in patients if row.subject in kept), *held])
         epochs = epochs_of(len(Bench(read_cohort(table), work, Preparation()).train), steps)
         for name in SIZED:
-            if finished(models / f"{name}.safetensors"):
+            if name in rows and finished(models / f"{name}.safetensors"):
                 train(f"{name}-{n}", table, work, epochs, PLANS[name], name)
 
 
