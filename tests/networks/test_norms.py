@@ -1,12 +1,14 @@
-"""Norms in training: values and gradients of torch's, in channels-last format."""
+"""Norms: values and gradients of torch's, in channels-last format."""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from uadtk.networks.norms import GroupNorm, InstanceNorm, PixelNorm
+from uadtk.networks.norms import PARALLEL, GroupNorm, InstanceNorm, PixelNorm
 
 
 def pair(channels: int, groups: int, dtype: torch.dtype = torch.float32) -> tuple[GroupNorm, nn.GroupNorm]:
@@ -56,13 +58,47 @@ def test_a_slice_does_not_depend_on_its_batch_with_a_gradient_either() -> None:
     torch.testing.assert_close(alone, ours(x)[1:2], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_scores_are_computed_as_before(dtype: torch.dtype) -> None:
-    ours, torchs = pair(16, 8, dtype)
-    x = features(16, 32, dtype).detach()
+def test_scores_in_bfloat16_are_those_of_torch() -> None:
+    ours, torchs = pair(16, 8, torch.bfloat16)
+    x = features(16, 32, torch.bfloat16).detach()
     with torch.inference_mode():
-        wanted = torchs(x) if dtype == torch.bfloat16 else torchs(x.contiguous())
-        assert torch.equal(ours(x), wanted)
+        assert torch.equal(ours(x), torchs(x))
+
+
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (6, 2), (16, 8), (48, 3)])
+def test_scores_in_float32_are_as_exact_as_those_of_contiguous_memory(channels: int, groups: int, mean: float) -> None:
+    """In channels-last format torch's own have no right digit where the mean is large."""
+    ours, torchs = pair(channels, groups)
+    x = features(channels, 96).detach() + mean
+    exact = copy.deepcopy(torchs).double()(x.double().contiguous())
+    with torch.inference_mode():
+        found, wanted = ours(x), torchs(x.contiguous())
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert (found - exact).abs().max() < 2 * (wanted - exact).abs().max() + 1e-6
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_slice_is_the_same_to_the_bit_in_any_batch_and_on_any_threads(grad: bool) -> None:
+    ours, _ = pair(16, 8)
+    x = torch.randn(5, 16, 64, 64, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads, first in ((1, 0), (3, 0), (2, 3)):
+            torch.set_num_threads(threads)
+            given = x[first:].clone(memory_format=torch.channels_last).requires_grad_(grad)
+            with torch.set_grad_enabled(grad):
+                y = ours(given)
+            (of_x,) = torch.autograd.grad((y * y).sum(), given) if grad else (y,)
+            found += [y[3 - first :].detach(), of_x[3 - first :].detach()]
+    finally:
+        torch.set_num_threads(before)
+    assert x.numel() > PARALLEL
+    for y, of_x in zip(found[2::2], found[3::2], strict=True):
+        assert torch.equal(y, found[0])
+        assert torch.equal(of_x, found[1])
 
 
 def both(ours: nn.Module, torchs: nn.Module, channels: int, side: int, dtype: torch.dtype) -> tuple[list[Tensor], ...]:

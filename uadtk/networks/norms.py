@@ -7,6 +7,9 @@ around them then take up to twenty times as long. Here the format stays as it is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,19 +18,20 @@ from torch import Tensor, nn
 
 LARGE = 1024  # pixels: below, torch's channels-last group norm does not use vector instructions
 MANY = 16  # channels of a group: from here on, its gradient does
+PARALLEL = 1 << 18  # numbers: fewer are not worth threads
 PARTS = 16  # of a sum in bfloat16
 VECTOR = 32  # bfloat16 numbers that a processor adds at once
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's group norm; in float32 its sums are those of contiguous memory format, in which they are exact.
+    """torch's group norm; in float32 on a CPU a compiled one, whose sums are exact.
 
     In channels-last format on a CPU torch sums naively: at 128 pixels the result of a slice then varies, in the third
     digit, with the rest of the batch and the number of threads. In bfloat16 that is no more than its rounding error.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and _is_channels_last(x):
+        if _is_channels_last(x) and (torch.is_grad_enabled() or x.dtype == torch.float32):
             return _ChannelsLast.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-any-return, no-untyped-call]
         if x.dtype == torch.bfloat16 and not torch.is_grad_enabled():
             return super().forward(x)
@@ -72,6 +76,8 @@ class _ChannelsLast(torch.autograd.Function):
                 y, middle, scale = torch.native_group_norm(fast, weight, bias, *size, groups, eps)
                 y = y.contiguous(memory_format=torch.channels_last)
                 middle, scale = (one.float().repeat_interleave(x.shape[1] // groups, 1) for one in (middle, scale))
+            elif x.dtype == torch.float32:
+                y, middle, scale = _compiled(x, weight, bias, groups, eps)
             else:
                 y, middle, scale = _normalised(x, weight, bias, groups, eps)
         ctx.save_for_backward(x, weight, middle, scale)
@@ -91,6 +97,11 @@ class _ChannelsLast(torch.autograd.Function):
             return of_x, of_weight, gradient.sum((0, 2, 3)), None, None
         if x.dtype == torch.bfloat16 and weight is not None and x.shape[1] // ctx.groups >= MANY:
             return *_torchs_gradients(gradient, x, weight, middle, scale, ctx.groups), None, None
+        if x.dtype == torch.float32:
+            of_x, of_weight, of_bias = _compiled_gradients(gradient, x, weight, middle, scale, ctx.groups)
+            if weight is None:
+                return of_x, None, None, None, None
+            return of_x, of_weight.sum(0), of_bias.sum(0), None, None
         given, near = _rows(gradient), middle.to(x.dtype)
         off = _rows(x) - _row(near, given)  # of products with x itself bfloat16 keeps too few digits
         rest, result = middle - near, given * off
@@ -118,6 +129,50 @@ def _normalised(
     if bias is not None:
         off.add_(_row(bias[None], rows))
     return _image(off, x), middle, scale
+
+
+def _compiled(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as ``_normalised`` in float32, of a slice for itself, whatever the threads."""
+    from uadtk.kernels._numba.norms import normalise
+
+    rows, channels = _rows(x), x.shape[1]
+    result = torch.empty_like(rows)
+    middle, scale = (x.new_empty(len(x), channels) for _ in range(2))
+    own = torch.ones(channels) if weight is None else weight
+    shift = torch.zeros(channels) if bias is None else bias
+    arrays = [tensor.detach().float().numpy() for tensor in (rows, result, own, shift, middle, scale)]
+    _for_slices(normalise, x, *arrays[:4], groups, eps, *arrays[4:])
+    return _image(result, x), middle, scale
+
+
+def _compiled_gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor | None, middle: Tensor, scale: Tensor, groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of x and, slice by slice, of weight and bias."""
+    from uadtk.kernels._numba.norms import gradients
+
+    rows, given, channels = _rows(x), _rows(gradient), x.shape[1]
+    result = torch.empty_like(rows)
+    of_weight, of_bias = (x.new_empty(len(x), channels) for _ in range(2))
+    own = torch.ones(channels) if weight is None else weight
+    tensors = (rows, given, result, own, middle, scale, of_weight, of_bias)
+    arrays = [tensor.detach().float().numpy() for tensor in tensors]
+    _for_slices(gradients, x, *arrays[:4], groups, *arrays[4:])
+    return _image(result, x), of_weight, of_bias
+
+
+def _for_slices(work: Callable[..., None], x: Tensor, *given: Any) -> None:
+    """``work`` on all slices of a batch, on as many threads as torch uses."""
+    threads = min(torch.get_num_threads(), len(x))
+    if threads == 1 or x.numel() < PARALLEL:
+        work(*given, 0, len(x))
+        return
+    cuts = [len(x) * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, *given, *cut) for cut in pairwise(cuts)]:
+            done.result()
 
 
 def _torchs_gradients(
