@@ -22,4 +22,5 @@ def test_a_scan_is_segmented_and_its_page_drawn_without_compiling(tmp_path: Path
 
     compiled = uadtk("warm")
     assert len(compiled) > 10
+    assert any(name.startswith("norms.gradients") for name in compiled)  # of training, in float32
     assert uadtk("segment", str(SCAN), "-o", "out", "--threads", "1") == compiled

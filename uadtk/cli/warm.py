@@ -13,11 +13,14 @@ def warm() -> None:
     import time
     from pathlib import Path
 
+    import torch
+
     from uadtk import interface
     from uadtk.builtin import DEFAULT_MODEL
     from uadtk.core.errors import UsageError
     from uadtk.kernels import average_precision, best_dice
     from uadtk.kernels._cache import ADVICE, cache_folder
+    from uadtk.networks.norms import GroupNorm
     from uadtk.phantom.shipped import shipped
 
     folder = cache_folder()
@@ -33,4 +36,6 @@ def warm() -> None:
     truth = phantom.lesion.voxels[inside]
     average_precision(found.score.voxels[inside], truth)
     best_dice(found.score.voxels[inside], truth)
+    # The norms of training, and of a machine that scores in float32 where this one does in bfloat16.
+    GroupNorm(1, 1)(torch.zeros(1, 1, 8, 8, requires_grad=True)).sum().backward()  # type: ignore[no-untyped-call]
     print(f"kernels are stored in {folder} ({time.monotonic() - start:.0f} s)")
