@@ -79,6 +79,13 @@ def test_scores_in_float32_are_as_exact_as_those_of_contiguous_memory(channels: 
 
 
 @pytest.mark.parametrize("grad", [False, True])
+def test_no_slice_is_no_slice(grad: bool) -> None:
+    ours, _ = pair(16, 8)
+    with torch.set_grad_enabled(grad):
+        assert ours(torch.zeros(0, 16, 8, 8).contiguous(memory_format=torch.channels_last)).shape == (0, 16, 8, 8)
+
+
+@pytest.mark.parametrize("grad", [False, True])
 def test_a_slice_is_the_same_to_the_bit_in_any_batch_and_on_any_threads(grad: bool) -> None:
     ours, _ = pair(16, 8)
     x = torch.randn(5, 16, 64, 64, generator=torch.Generator().manual_seed(0))
