@@ -202,6 +202,15 @@ def test_a_blend_is_the_weighted_sum_of_its_medians(
     np.testing.assert_array_equal(backend.host(found), expected)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_weight_that_is_rounded_to_one_is_added_as_others_are(masked: bool) -> None:
+    spike = np.zeros((5, 5, 5), np.float32)
+    spike[2, 2, 2] = 9
+    mask = np.ones(spike.shape, bool) if masked else None
+    found = blended_median3d(spike, [(1e-9, 1), (1 - 1e-9, 3)], mask)
+    np.testing.assert_array_equal(found, np.float32(1e-9) * spike)
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_do_not_change_a_blend(threads: int) -> None:
     volume = filled((67, 9, 20), "noise", 0)

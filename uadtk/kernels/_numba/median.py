@@ -53,6 +53,7 @@ def blended_median3d(
         return out
     depth = len(bits)
     boxes = [([(0,) * width for width in size], np.float32(weight)) for weight, size in windows]
+    adds = [weight for weight, _ in windows] != [1]
     # Whole pairs of planes per task, so the result cannot depend on the number of threads.
     step = depth if threads == 1 else max(2, 2 * (depth // (6 * threads)))
     if len(windows) > 1:  # which share what is loaded: a task keeps it all
@@ -71,7 +72,7 @@ def blended_median3d(
                 if not load_planes(bits, inside, memory, pad, reach, start, ready):
                     return False
             return all(
-                filter_planes(bits, inside, out, *box, weight, start, stop, ready, reach, pad, memory)
+                filter_planes(bits, inside, out, *box, weight, adds, start, stop, ready, reach, pad, memory)
                 for box, weight in boxes
             )
         finally:
@@ -88,8 +89,8 @@ def blended_median3d(
 
 
 @compiled()
-def filter_planes(bits, mask, out, box_z, box_y, box_x, weight, start, stop, ready, reach, pad, memory):
-    """Filter planes ``start`` to ``stop``, or add a weight's share of them; False at the first NaN.
+def filter_planes(bits, mask, out, box_z, box_y, box_x, weight, adds, start, stop, ready, reach, pad, memory):
+    """Filter planes ``start`` to ``stop``, or add ``weight`` times them; False at the first NaN.
 
     An empty mask means no mask. ``ready`` is the plane, counted from -reach, before which all are loaded.
     """
@@ -103,7 +104,7 @@ def filter_planes(bits, mask, out, box_z, box_y, box_x, weight, start, stop, rea
         count = min(2, stop - z)
         origin = filter_pair(memory, count, box_z, box_y, box_x, z + reach - deep, pad)
         for i in range(count):
-            copy_plane(memory.pair[i], memory.made, origin, mask, out, z + i, weight)
+            copy_plane(memory.pair[i], memory.made, origin, mask, out, z + i, weight, adds)
     return True
 
 
@@ -183,15 +184,15 @@ def filter_column(memory, count, box_z, box_y, box_x, pad, x, top, bottom):
 
 
 @compiled()
-def copy_plane(plane, made, origin, mask, out, z, weight):
-    """Copy the computed columns of a plane of output to out[z], inside the mask; a weight below 1 adds its share."""
+def copy_plane(plane, made, origin, mask, out, z, weight, adds):
+    """Copy the computed columns of a plane of output to out[z], inside the mask, or add ``weight`` times them."""
     height, width = out.shape[1:]
     for y in range(height):
         for i in range(len(made)):
             if made[i, 0] <= y < made[i, 1]:
                 begin = np.uint64(origin + i * LANES)  # unsigned: no test for indices from the end
                 end = min(begin + np.uint64(LANES), np.uint64(width))
-                if mask.size == 0 and weight < 1:
+                if mask.size == 0 and adds:
                     for x in range(begin, end):
                         out[z, y, x] += weight * plane[y, x]
                 elif mask.size == 0:
@@ -200,7 +201,7 @@ def copy_plane(plane, made, origin, mask, out, z, weight):
                 else:
                     for x in range(begin, end):
                         if mask[z, y, x]:
-                            out[z, y, x] = plane[y, x] if weight == 1 else out[z, y, x] + weight * plane[y, x]
+                            out[z, y, x] = out[z, y, x] + weight * plane[y, x] if adds else plane[y, x]
 
 
 @compiled()
