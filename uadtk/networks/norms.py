@@ -143,7 +143,7 @@ def _compiled(
     middle, scale = (x.new_empty(len(x), channels) for _ in range(2))
     own = torch.ones(channels) if weight is None else weight
     shift = torch.zeros(channels) if bias is None else bias
-    arrays = [tensor.detach().float().numpy() for tensor in (rows, result, own, shift, middle, scale)]
+    arrays = [tensor.detach().numpy() for tensor in (rows, result, own, shift, middle, scale)]
     _for_slices(normalise, x, *arrays[:4], groups, eps, *arrays[4:])
     return _image(result, x), middle, scale
 
@@ -159,7 +159,7 @@ def _compiled_gradients(
     of_weight, of_bias = (x.new_empty(len(x), channels) for _ in range(2))
     own = torch.ones(channels) if weight is None else weight
     tensors = (rows, given, result, own, middle, scale, of_weight, of_bias)
-    arrays = [tensor.detach().float().numpy() for tensor in tensors]
+    arrays = [tensor.detach().numpy() for tensor in tensors]
     _for_slices(gradients, x, *arrays[:4], groups, *arrays[4:])
     return _image(result, x), of_weight, of_bias
 
