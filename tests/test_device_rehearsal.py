@@ -100,6 +100,7 @@ def tables(summary: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_whole_run(modules: Any, cohort: Path, tmp_path: Path) -> None:
     pack, output, work = tmp_path / "pack.zip", tmp_path / "out", tmp_path / "work"
